@@ -1,0 +1,1 @@
+"""nnarray: a compute core for dense neural networks."""

@@ -1,0 +1,77 @@
+"""The last layer: what it predicts, A[L] = g[L](Z[L]), and the loss of each example, written in Z[L].
+
+Each loss is the negative log-likelihood of a family whose mean is g[L] (a generalized linear model with its canonical
+link; McCullagh & Nelder, Generalized Linear Models, ch. 2), so choosing the output chooses the cost, and for every one
+
+    dZ[L] = A[L] - Y
+
+For the sigmoid that is the lecture's da = -y/a + (1-y)/(1-a) times g'(z) = a (1-a), which is a - y. Written in Z
+instead of A, no loss overflows and none takes the logarithm of zero.
+"""
+
+from dataclasses import dataclass
+
+from nnarray.core.activations import identity, sigmoid
+from nnarray.core.typing import Array, Function, Namespace
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output: `mean(Z, xp=xp)` is A[L]; `loss(Z, Y, xp=xp)` is each example's loss, shape (1, m)."""
+
+    name: str
+    mean: Function
+    loss: Function
+
+
+def over_units(V: Array, *, xp: Namespace) -> Array:
+    """Σ over the units of each example: (n, m) to (1, m)."""
+    return xp.sum(V, axis=0, keepdims=True)
+
+
+def sigmoid_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
+    """Σ max(Z, 0) - ZY + log(1 + e^-|Z|), which is -(Y log A + (1-Y) log(1-A))."""
+    return over_units(xp.maximum(Z, 0.0) - Z * Y + xp.log1p(xp.exp(-xp.abs(Z))), xp=xp)
+
+
+def softmax(Z: Array, *, xp: Namespace) -> Array:
+    """e^Z / Σ e^Z, both divided by the largest e^Z of the example."""
+    E = xp.exp(Z - xp.max(Z, axis=0, keepdims=True))
+    return E / over_units(E, xp=xp)
+
+
+def softmax_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
+    """log Σ e^Z - Σ ZY, which is -Σ Y log A; Z counts from its largest, which changes nothing as Σ Y = 1."""
+    Z = Z - xp.max(Z, axis=0, keepdims=True)
+    return xp.log(over_units(xp.exp(Z), xp=xp)) - over_units(Z * Y, xp=xp)
+
+
+def identity_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
+    """Σ ½ (Z - Y)²."""
+    return over_units(0.5 * (Z - Y) * (Z - Y), xp=xp)
+
+
+def exp(Z: Array, *, xp: Namespace) -> Array:
+    """e^Z."""
+    return xp.exp(Z)
+
+
+def exp_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
+    """Σ e^Z - ZY, the Poisson loss without its log Y!, which no parameter moves."""
+    return over_units(xp.exp(Z) - Z * Y, xp=xp)
+
+
+def output_backward(A: Array, Y: Array) -> Array:
+    """dZ[L] = A[L] - Y."""
+    return A - Y
+
+
+OUTPUTS = {
+    o.name: o
+    for o in (
+        Output("sigmoid", sigmoid, sigmoid_loss),
+        Output("softmax", softmax, softmax_loss),
+        Output("identity", identity, identity_loss),
+        Output("exp", exp, exp_loss),
+    )
+}

@@ -1,0 +1,71 @@
+"""Forward through the layers l = 1…L, and backward l = L…1."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nnarray.core.regularization import dropout
+from nnarray.core.steps import Steps
+from nnarray.core.typing import Array, Pairs
+
+
+class Forward(NamedTuple):
+    """What the forward pass leaves behind for the cost and the way back."""
+
+    A: list[Array]
+    """A[0], …, A[L], each as the next layer sees it (after dropout, where there is any)"""
+    cached: list[Array]
+    """A[1], …, A[L-1] as g' needs them, before dropout"""
+    Z: Array
+    """Z[L], in which the loss is written"""
+
+
+def forward(
+    X: Array, layers: Pairs, hidden: Sequence[str], output: str, *, steps: Steps, masks: Sequence[Array] = ()
+) -> Forward:
+    """Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]).
+
+    `hidden` names g[1], …, g[L-1] and `output` names g[L]; `masks` are D[1], …, D[L-1] of inverted dropout, or none.
+    """
+    A, cached = [X], []
+    for l, (W, b) in enumerate(layers[:-1]):
+        Z = steps.linear_forward(A[l], W, b)
+        A_l = steps.activation_forward[hidden[l]](Z)
+        cached.append(A_l)
+        A.append(dropout(A_l, masks[l]) if masks else A_l)
+    W, b = layers[-1]
+    Z = steps.linear_forward(A[-1], W, b)
+    A.append(steps.mean[output](Z))
+    return Forward(A, cached, Z)
+
+
+def cost(Z: Array, Y: Array, output: str, *, m: Array, steps: Steps, weights: Array | None = None) -> Array:
+    """J = (1/m) Σ_columns loss; example weights, shape (1, m), scale each column's loss and m is their sum."""
+    loss = steps.loss[output](Z, Y)
+    return steps.xp.sum(loss if weights is None else weights * loss) / m
+
+
+def backward(
+    passed: Forward,
+    Y: Array,
+    layers: Pairs,
+    hidden: Sequence[str],
+    *,
+    m: Array,
+    steps: Steps,
+    weights: Array | None = None,
+    masks: Sequence[Array] = (),
+) -> list[tuple[Array, Array]]:
+    """(dW[1], db[1]), …, (dW[L], db[L]), from dZ[L] = A[L] - Y down to layer 1."""
+    A = passed.A
+    dZ = steps.output_backward(A[-1], Y)
+    if weights is not None:
+        dZ = weights * dZ
+    gradients = [steps.linear_backward(dZ, A[-2], m=m)]
+    for l in range(len(layers) - 1, 0, -1):
+        W, _ = layers[l]  # W[l+1], since layers[0] is layer 1
+        dA = steps.linear_backward_input(dZ, W)
+        if masks:
+            dA = dropout(dA, masks[l - 1])
+        dZ = steps.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
+        gradients.append(steps.linear_backward(dZ, A[l - 1], m=m))
+    return gradients[::-1]

@@ -1,0 +1,23 @@
+"""What keeps a network from learning its examples by heart: the L2 penalty and inverted dropout."""
+
+from nnarray.core.typing import Array, Namespace, Pairs
+
+
+def l2_cost(layers: Pairs, *, l2: float, m: Array, xp: Namespace) -> Array:
+    """(lambda/2m) Σ_l ‖W[l]‖²; biases are not penalised."""
+    squares = [xp.sum(W * W) for W, _ in layers]
+    return l2 / (2 * m) * sum(squares[1:], start=squares[0])
+
+
+def l2_gradient(W: Array, *, l2: float, m: Array) -> Array:
+    """What the penalty adds to dW: (lambda/m) W."""
+    return l2 / m * W
+
+
+def dropout(A: Array, D: Array) -> Array:
+    """Inverted dropout: A * D, where D is 0 for a dropped unit and 1/keep for a kept one, so that A's mean stays.
+
+    The way back is the same product, dA * D. Srivastava et al., JMLR 15 (2014); the lecture's name for 1/keep is
+    "inverted".
+    """
+    return A * D
