@@ -1,1 +1,48 @@
-"""nnarray: a compute core for dense neural networks."""
+"""nnarray: a compute core for dense neural networks.
+
+The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
+Array API standard, run on NumPy, on CuPy and on torch and JAX arrays. `core` holds the equations, `backends` says
+where they run, `engine` how much at once; on top stand `Network`, `train` and the files.
+"""
+
+from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
+from nnarray.core import schedules
+from nnarray.network import GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
+from nnarray.training import (
+    Adam,
+    DivergenceError,
+    Epoch,
+    GradientDescent,
+    History,
+    Momentum,
+    Nesterov,
+    RMSprop,
+    TrainingResult,
+    train,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "Backend",
+    "BackendUnavailableError",
+    "DivergenceError",
+    "Epoch",
+    "GradientCheck",
+    "GradientDescent",
+    "History",
+    "Layer",
+    "Momentum",
+    "Nesterov",
+    "Network",
+    "Parameters",
+    "RMSprop",
+    "TrainingResult",
+    "backend",
+    "check_gradients",
+    "one_hot",
+    "schedules",
+    "train",
+    "use_backend",
+]

@@ -1,6 +1,7 @@
 """The first weights. Drawn on the host from one generator, so that a seed gives the same network on every backend."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -20,7 +21,7 @@ def initial_layers(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """W[l] normal with the scheme's standard deviation and b[l] = 0, for l = 1…L, in float64."""
     layers = []
-    for n_prev, n in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_prev, n in pairwise(sizes):
         W = generator.standard_normal((n, n_prev)) * SCHEMES[scheme](n_prev, n)
         layers.append((W, np.zeros((n, 1))))
     return layers

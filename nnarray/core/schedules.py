@@ -42,7 +42,7 @@ class ExponentialDecay:
 
     def __call__(self, t: int) -> float:
         """The learning rate after `t` updates."""
-        return self.learning_rate * self.decay ** (t / self.steps)
+        return self.learning_rate * float(self.decay ** (t / self.steps))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class StepDecay:
 
     def __call__(self, t: int) -> float:
         """The learning rate after `t` updates."""
-        return self.learning_rate * self.factor ** (t // self.steps)
+        return self.learning_rate * float(self.factor ** (t // self.steps))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def adam(
     eps: float,
     xp: Namespace,
 ) -> tuple[Array, Array, Array]:
-    """theta ← theta - alpha (v / (1-beta1^t)) / (sqrt(s / (1-beta2^t)) + eps), v and s the running means of g and g²."""
+    """theta ← theta - alpha (v / (1-beta1^t)) / (sqrt(s / (1-beta2^t)) + eps)."""
     v = running_mean(v, g, beta1)
     s = running_mean(s, g * g, beta2)
     v_corrected = v / (1 - beta1**t)

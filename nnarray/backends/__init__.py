@@ -1,0 +1,38 @@
+"""Where the equations run: backends by name, their devices and dtypes, and the way in for a caller's arrays."""
+
+from nnarray.backends.arrays import (
+    all_finite,
+    backend_of,
+    convert,
+    is_concrete,
+    require_finite,
+    same_backend,
+)
+from nnarray.backends.backend import Backend, to_numpy
+from nnarray.backends.names import (
+    BACKENDS,
+    BackendUnavailableError,
+    backend,
+    choose,
+    unavailable_reason,
+    use_backend,
+)
+from nnarray.backends.steps import steps_for
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendUnavailableError",
+    "all_finite",
+    "backend",
+    "backend_of",
+    "choose",
+    "convert",
+    "is_concrete",
+    "require_finite",
+    "same_backend",
+    "steps_for",
+    "to_numpy",
+    "unavailable_reason",
+    "use_backend",
+]

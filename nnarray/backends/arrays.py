@@ -1,0 +1,118 @@
+"""The way in for a caller's arrays: whose they are, whether they can be used, and their conversion."""
+
+import sys
+from typing import Any
+
+import array_api_compat
+import array_api_compat.numpy as numpy_namespace
+import numpy as np
+
+from nnarray.backends.backend import Backend
+from nnarray.core.typing import Array
+
+NUMPY = Backend("numpy", numpy_namespace, "cpu")
+
+KNOWN_NAMESPACES = {"array_api_compat.cupy": "cupy", "array_api_compat.torch": "torch", "jax.numpy": "jax"}
+
+
+def backend_of(x: Any) -> Backend | None:
+    """The backend that the array `x` lives on; None for what is no array, such as a list."""
+    if isinstance(x, np.ndarray | np.generic):
+        return NUMPY
+    if not array_api_compat.is_array_api_obj(x):
+        return None
+    xp = array_api_compat.array_namespace(x)
+    device = None if not is_concrete(x) else array_api_compat.device(x)
+    return Backend(KNOWN_NAMESPACES.get(xp.__name__, xp.__name__), xp, device)
+
+
+def same_backend(**arrays: Any) -> Backend | None:
+    """The one backend of all these arguments, lists and None aside; None if none of them is an array.
+
+    Raises TypeError naming two arguments that live in different namespaces or on different devices.
+    """
+    found: tuple[str, Backend] | None = None
+    for argument, x in arrays.items():
+        own = x if isinstance(x, Backend) else backend_of(x)
+        if own is None:
+            continue
+        if found is None:
+            found = argument, own
+        elif found[1] is not own and not _agree(found[1], own):
+            msg = (
+                f"{found[0]} is on {_place(found[1])} and {argument} is on {_place(own)}; "
+                "bring them to one place first, for instance with nn.backend(...).asarray"
+            )
+            raise TypeError(msg)
+        elif found[1].device is None:
+            found = argument, own
+    return None if found is None else found[1]
+
+
+def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
+    """`x` as an array of `backend` in `dtype`; one that is already so is returned as it is, never copied.
+
+    Integers, booleans and other floats are converted. Raises TypeError for complex numbers, objects, text and sparse
+    matrices, naming `argument`.
+    """
+    if type(x) is np.ndarray and backend.name == "numpy" and x.dtype.name == dtype and x.dtype.isnative:
+        return x
+    own = backend_of(x)
+    if own is None:
+        x, own = _array_from(x, argument), NUMPY
+    elif own is NUMPY:
+        x = np.asarray(x)
+    _require_numbers(x, argument, own)
+    return backend.asarray(x, dtype)
+
+
+def is_concrete(x: Array) -> bool:
+    """Whether the array has values to look at; under `jax.jit` it has none yet."""
+    jax = sys.modules.get("jax")
+    return jax is None or not isinstance(x, jax.core.Tracer)
+
+
+def all_finite(x: Array, backend: Backend) -> bool:
+    """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = backend.xp.sum(x)
+    if bool(backend.xp.isfinite(total)):
+        return True
+    return bool(backend.xp.all(backend.xp.isfinite(x)))
+
+
+def require_finite(x: Array, argument: str, backend: Backend) -> None:
+    """Raise ValueError naming `argument`, and where, if it holds NaN or an infinity; a traced array passes."""
+    if not is_concrete(x) or all_finite(x, backend):
+        return
+    host = backend.to_numpy(x)
+    at = tuple(int(i) for i in np.argwhere(~np.isfinite(host))[0])
+    msg = f"{argument} must be finite in {host.dtype.name}, got {host[at]} at {list(at)}"
+    raise ValueError(msg)
+
+
+def _array_from(x: Any, argument: str) -> np.ndarray:
+    if "sparse" in type(x).__module__:
+        msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray()"
+        raise TypeError(msg)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        msg = f"{argument} must be a rectangular array of numbers: {error}"
+        raise ValueError(msg) from None
+
+
+def _require_numbers(x: Array, argument: str, own: Backend) -> None:
+    if not own.xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        msg = f"{argument} must hold real numbers, got dtype {x.dtype}"
+        raise TypeError(msg)
+
+
+def _agree(one: Backend, other: Backend) -> bool:
+    if one.xp is not other.xp:
+        return False
+    return one.device is None or other.device is None or one.device == other.device
+
+
+def _place(backend: Backend) -> str:
+    return f'{backend.name} (device "{backend.device}")'

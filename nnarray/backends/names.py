@@ -1,0 +1,169 @@
+"""Backends by name: the flag, which choice wins, and why a backend can't run here."""
+
+import importlib
+import os
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+import array_api_compat.numpy as numpy_namespace
+
+from nnarray.backends.backend import Backend
+
+BACKENDS = ("numpy", "cupy", "torch", "jax")
+"""The names that `backend` knows, besides "auto"."""
+
+ENVIRONMENT_VARIABLE = "NNARRAY_BACKEND"
+
+_default: ContextVar[Backend | None] = ContextVar("nnarray_backend", default=None)
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was named that cannot run here; the message gives the reason and the remedy."""
+
+
+def backend(name: str | Backend | None = None, *, device: Any = None) -> Backend:
+    """The backend called `name`: "numpy", "cupy", "torch", "jax", or "auto" (cupy where it works, else numpy).
+
+    Without a name, the default: what `use_backend` set, else the environment's NNARRAY_BACKEND, else numpy. `device`
+    is a device in the words of the library ("cuda:1" or a number for torch, a number for cupy, a `jax.Device`); left
+    out, the library's own default.
+
+    Raises BackendUnavailableError where the backend can't run on this machine, ValueError for a name that is none.
+
+    >>> backend("numpy").name
+    'numpy'
+    """
+    if isinstance(name, Backend):
+        return name
+    if name is None:
+        return _default.get() or backend(os.environ.get(ENVIRONMENT_VARIABLE) or "numpy", device=device)
+    if name == "auto":
+        return backend("numpy" if unavailable_reason("cupy") else "cupy", device=device)
+    if name not in BACKENDS:
+        known = ", ".join(f'"{known}"' for known in BACKENDS)
+        msg = f'there is no backend {name!r}; the backends are {known} and "auto"'
+        raise ValueError(msg)
+    reason = unavailable_reason(name)
+    if reason is not None:
+        msg = f'the backend "{name}" cannot run here: {reason}'
+        raise BackendUnavailableError(msg)
+    return _LOADERS[name](device)
+
+
+class use_backend:  # noqa: N801 - called like a function
+    """Make a backend the default of this context (this thread or task); usable as a `with` block, too.
+
+    It decides for calls that are given neither a backend nor arrays: arrays bring their own. Raises as `backend` does.
+
+    >>> with use_backend("numpy"):
+    ...     backend().name
+    'numpy'
+    """
+
+    def __init__(self, name: str | Backend, *, device: Any = None) -> None:
+        self.backend = backend(name, device=device)
+        self._token: Token[Backend | None] = _default.set(self.backend)
+
+    def __enter__(self) -> Backend:
+        return self.backend
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _default.reset(self._token)
+
+
+def choose(explicit: str | Backend | None, own: Backend | None) -> Backend:
+    """The backend that wins: an explicit argument, else the arrays' own, else the default."""
+    if explicit is not None:
+        return backend(explicit)
+    return own or backend()
+
+
+def unavailable_reason(name: str) -> str | None:
+    """Why the backend `name` cannot run on this machine, with the remedy; None where it can."""
+    return _CHECKS[name]()
+
+
+def _load_numpy(device: Any) -> Backend:
+    if device not in (None, "cpu"):
+        msg = f'NumPy arrays live on the device "cpu", got {device!r}'
+        raise ValueError(msg)
+    return Backend("numpy", numpy_namespace, "cpu")
+
+
+def _load_cupy(device: Any) -> Backend:
+    import array_api_compat.cupy as xp
+
+    chosen = device if isinstance(device, xp.cuda.Device) else xp.cuda.Device(device)
+    return Backend("cupy", xp, chosen)
+
+
+def _load_torch(device: Any) -> Backend:
+    import array_api_compat.torch as xp
+
+    chosen = xp.get_default_device() if device is None else xp.device(device)
+    return Backend("torch", xp, xp.empty(0, device=chosen).device)
+
+
+def _load_jax(device: Any) -> Backend:
+    import jax
+
+    return Backend("jax", jax.numpy, device if device is not None else jax.numpy.zeros(0).device)
+
+
+@lru_cache(maxsize=1)
+def _why_not_cupy() -> str | None:
+    try:
+        import cupy
+    except ImportError as error:
+        return _not_installed(
+            error, "cupy", 'pip install "nnarray[cuda13]" (or "nnarray[cuda12]" for a CUDA 12 driver)'
+        )
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:
+        return f"CuPy is installed, but no GPU or driver answers ({error}); install the NVIDIA driver, see `nvidia-smi`"
+    if count == 0:
+        return "CuPy is installed, but no GPU is visible; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+    try:
+        ones = cupy.ones((2, 2), dtype=cupy.float32)
+        (ones @ ones + ones).get()
+    except Exception as error:
+        return (
+            f"CuPy sees a GPU, but its CUDA libraries don't work ({type(error).__name__}: {error}); "
+            'pip install "cupy-cuda13x[ctk]" (or "cupy-cuda12x[ctk]") brings them'
+        )
+    return None
+
+
+def _why_not(module: str, remedy: str) -> str | None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        return _not_installed(error, module, remedy)
+    return None
+
+
+def _not_installed(error: ImportError, module: str, remedy: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == module:
+        return f"{module} is not installed; {remedy}"
+    return f"{module} is installed but does not import ({error}); reinstall it: {remedy}"
+
+
+_LOADERS: dict[str, Callable[[Any], Backend]] = {
+    "numpy": _load_numpy,
+    "cupy": _load_cupy,
+    "torch": _load_torch,
+    "jax": _load_jax,
+}
+
+_CHECKS: dict[str, Callable[[], str | None]] = {
+    "numpy": lambda: None,
+    "cupy": _why_not_cupy,
+    "torch": lru_cache(lambda: _why_not("torch", "pip install torch")),
+    "jax": lru_cache(lambda: _why_not("jax", "pip install jax")),
+}

@@ -1,0 +1,87 @@
+"""A batch computed in one piece, on the backend that its arrays live on."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from nnarray.backends import Backend
+from nnarray.core import propagation, vector
+from nnarray.core.regularization import l2_cost, l2_gradient
+from nnarray.core.typing import Array, Pairs
+
+
+class Architecture(Protocol):
+    """The names that the equations need to know of a network."""
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """g[1], …, g[L-1]."""
+
+    @property
+    def output(self) -> str:
+        """g[L]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that a cost is taken over: X (n_x, m), Y (n[L], m), weights (1, m) or None, and m (or Σ weights)."""
+
+    X: Array
+    Y: Array
+    m: Array
+    weights: Array | None = None
+    masks: Sequence[Array] = ()
+    """D[1], …, D[L-1] of inverted dropout, each (n[l], m), or none"""
+
+
+def predict(X: Array, layers: Pairs, network: Architecture, backend: Backend) -> Array:
+    """A[L], shape (n[L], m)."""
+    return propagation.forward(X, layers, network.hidden, network.output, steps=backend.steps).A[-1]
+
+
+def cost(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float) -> Array:
+    """J, the mean loss plus the penalty."""
+    steps = backend.steps
+    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
+    J = propagation.cost(passed.Z, batch.Y, network.output, m=batch.m, steps=steps, weights=batch.weights)
+    return J + l2_cost(layers, l2=l2, m=batch.m, xp=backend.xp) if l2 else J
+
+
+def cost_and_gradients(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    workers: int | None = None,
+) -> tuple[Array, Array]:
+    """J and its gradient, a vector laid out as theta."""
+    steps, m = backend.steps, batch.m
+    with threads(workers, backend):
+        passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
+        J = propagation.cost(passed.Z, batch.Y, network.output, m=m, steps=steps, weights=batch.weights)
+        gradients = propagation.backward(
+            passed, batch.Y, layers, network.hidden, m=m, steps=steps, weights=batch.weights, masks=batch.masks
+        )
+    if l2:
+        J = J + l2_cost(layers, l2=l2, m=m, xp=backend.xp)
+        gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
+    return J, vector.join(gradients, xp=backend.xp)
+
+
+def threads(workers: int | None, backend: Backend) -> AbstractContextManager[Any]:
+    """NumPy's BLAS held to `workers` threads inside the block; other libraries keep threads of their own."""
+    if workers is None or backend.name != "numpy":
+        return nullcontext()
+    limit: AbstractContextManager[Any] = _controller().limit(limits=workers, user_api="blas")
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

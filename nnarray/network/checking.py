@@ -1,0 +1,154 @@
+"""Gradient checking of a whole network: backpropagation against central differences."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import array_api_compat.numpy as numpy_namespace
+import numpy as np
+
+from nnarray import engine
+from nnarray.backends import Backend, require_finite
+from nnarray.core import checking, propagation, vector
+from nnarray.core.typing import Array
+from nnarray.engine import Batch
+from nnarray.network.entry import check_l2, check_number, enter_batch, make_batch
+from nnarray.network.network import Network
+
+KINKED = ("relu", "leaky_relu")
+"""Activations that have no derivative at 0, where a difference across it says nothing about the gradient."""
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What a gradient check found."""
+
+    relative_difference: float
+    """‖g - ĝ‖ / (‖g‖ + ‖ĝ‖) over what was compared: below 1e-7 for a right gradient of a smooth network"""
+    worst: str
+    """where |g - ĝ| is largest, such as "W[1][3, 0]" or "direction 2" """
+    analytic: float
+    """g there, by backpropagation"""
+    numerical: float
+    """ĝ there, by central differences"""
+    checked: int
+    """how many coordinates and directions were compared"""
+    kinks: int
+    """how many were left out, because an example crosses the kink of a relu between the two points of the difference"""
+
+    def __str__(self) -> str:
+        kinks = f", {self.kinks} left out at kinks of relu" if self.kinks else ""
+        return (
+            f"relative difference {self.relative_difference:.2e} over {self.checked} derivatives{kinks}; "
+            f"worst at {self.worst}: {self.analytic:.9g} by backpropagation, {self.numerical:.9g} by differences"
+        )
+
+
+def check_gradients(
+    network: Network,
+    params: Any,
+    X: Any,
+    Y: Any,
+    *,
+    l2: float = 0.0,
+    weights: Any = None,
+    coordinates: int | None = None,
+    directions: int = 0,
+    seed: int | None = 0,
+    eps: float = 1e-6,
+) -> GradientCheck:
+    """Compare the gradient of J with central differences, in float64, where the arguments live.
+
+    `coordinates` is how many coordinates of theta are compared, drawn by `seed` where it has more; left out, up to
+    1000, or none if `directions` are asked for. `directions` is how many random directions of length 1 are compared:
+    each takes two costs and sees every parameter at once, which suits a large network. Where an example crosses the
+    kink of a relu between the two points, the difference is wrong and not the gradient: such a comparison is counted in
+    `kinks` and left out.
+
+    Raises ValueError and TypeError as `Network.cost` does.
+
+    >>> network = Network((2, 3, 1), hidden="tanh")
+    >>> X, Y = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
+    >>> check_gradients(network, network.init(seed=1), X, Y).relative_difference < 1e-7
+    True
+    """
+    eps, l2 = check_number(eps, "eps", at_least=1e-300), check_l2(l2)
+    place, batch = enter_batch(network, params, X, Y, weights)
+    require_finite(batch.X, "X", place.backend)
+    backend = place.backend
+    batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
+    theta = backend.asarray(vector.join(place.layers, xp=backend.xp), "float64")
+    differences = Differences(network, batch, theta, backend, l2)
+    generator = np.random.default_rng(seed)
+    if coordinates is None:
+        coordinates = 0 if directions else 1000
+    chosen = generator.permutation(network.size)[:coordinates]
+    for i in np.sort(chosen).tolist():
+        differences.compare(checking.coordinate(i, theta, xp=backend.xp), eps, name_of(i, network.sizes))
+    for k in range(directions):
+        d = generator.standard_normal(network.size)
+        differences.compare(backend.asarray(d / np.linalg.norm(d), "float64"), eps, f"direction {k}")
+    return differences.report()
+
+
+class Differences:
+    """The analytic gradient of J at theta, and the derivatives compared with it so far."""
+
+    def __init__(self, network: Network, batch: Batch, theta: Array, backend: Backend, l2: float) -> None:
+        self.theta, self.backend = theta, backend
+        layers = vector.split(theta, network.sizes, xp=backend.xp)
+        _, self.gradient = engine.cost_and_gradients(batch, layers, network, backend, l2=l2)
+        self.patterns: list[Sequence[Array]] = []
+        self.J = self._cost_of(network, batch, l2)
+        self.analytic: list[float] = []
+        self.numerical: list[float] = []
+        self.names: list[str] = []
+        self.kinks = 0
+
+    def _cost_of(self, network: Network, batch: Batch, l2: float) -> Callable[[Array], Array]:
+        backend = self.backend
+
+        def J(theta: Array) -> Array:
+            layers = vector.split(theta, network.sizes, xp=backend.xp)
+            passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
+            self.patterns.append([A > 0 for A, g in zip(passed.cached, network.hidden, strict=True) if g in KINKED])
+            return engine.cost(batch, layers, network, backend, l2=l2)
+
+        return J
+
+    def compare(self, direction: Array, eps: float, name: str) -> None:
+        """Add the derivative along `direction`, unless a kink lies between the two points."""
+        self.patterns.clear()
+        numerical = checking.numerical_derivative(self.J, self.theta, direction, eps=eps)
+        xp = self.backend.xp
+        if not all(bool(xp.all(up == down)) for up, down in zip(*self.patterns, strict=True)):
+            self.kinks += 1
+            return
+        self.analytic.append(float(xp.sum(self.gradient * direction)))
+        self.numerical.append(float(numerical))
+        self.names.append(name)
+
+    def report(self) -> GradientCheck:
+        """The comparisons as one figure."""
+        if not self.names:
+            return GradientCheck(float("nan"), "nowhere", float("nan"), float("nan"), 0, self.kinks)
+        g, g_hat = np.array(self.analytic), np.array(self.numerical)
+        worst = int(np.argmax(np.abs(g - g_hat)))
+        difference = float(checking.relative_difference(g, g_hat, xp=numpy_namespace))
+        return GradientCheck(
+            difference, self.names[worst], self.analytic[worst], self.numerical[worst], len(self.names), self.kinks
+        )
+
+
+def name_of(i: int, sizes: Sequence[int]) -> str:
+    """The letter and indices of theta's i-th entry, as "W[2][0, 3]"."""
+    for l, (n_prev, n) in enumerate(pairwise(sizes), 1):
+        if i < n * n_prev:
+            return f"W[{l}][{i // n_prev}, {i % n_prev}]"
+        i -= n * n_prev
+        if i < n:
+            return f"b[{l}][{i}, 0]"
+        i -= n
+    msg = f"theta of sizes {tuple(sizes)} has no entry {i}"
+    raise IndexError(msg)

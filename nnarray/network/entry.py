@@ -1,0 +1,182 @@
+"""The way into a network: a caller's parameters, X, Y and weights checked and made one batch, or refused with a reason.
+
+Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), weights are (1, m).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from nnarray.backends import Backend, choose, convert, is_concrete, require_finite, same_backend
+from nnarray.core.typing import Array
+from nnarray.engine import Batch
+from nnarray.network.labels import listed
+from nnarray.network.parameters import Layer, Parameters, as_layers
+
+
+class Sized(Protocol):
+    """What the checks need to know of a network."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(n_x, n[1], …, n[L])."""
+
+    @property
+    def output(self) -> str:
+        """g[L]."""
+
+
+class Place(NamedTuple):
+    """Where a call computes: its layers, their backend and their dtype."""
+
+    layers: Sequence[Layer]
+    backend: Backend
+    dtype: str
+
+
+def enter_parameters(network: Sized, params: Any, **data: Any) -> Place:
+    """The layers of `params`, which must fit the network and live where the `data` do."""
+    layers: Sequence[Layer]
+    if isinstance(params, Parameters):
+        layers, sizes, own, dtype = params.layers, params.sizes, params.backend, params.dtype
+    else:
+        layers, sizes, own = as_layers(params)
+        dtype = "float64" if layers[0].W.dtype == own.xp.float64 else "float32"
+    if sizes != network.sizes:
+        msg = f"params must be of a network with sizes {network.sizes}, got sizes {sizes}"
+        raise ValueError(msg)
+    found = same_backend(params=own, **data)
+    return Place(layers, found or own, dtype)
+
+
+def enter_X(network: Sized, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
+    """X as (n_x, m) in `dtype` on `backend`; not looked into."""
+    X = convert(X, argument, backend=backend, dtype=dtype)
+    n_x = network.sizes[0]
+    if X.ndim != 2 or X.shape[0] != n_x:
+        msg = f"{argument} must have shape (n_x, m) = ({n_x}, m), one example per column, got {tuple(X.shape)}"
+        if X.ndim == 2 and X.shape[1] == n_x:
+            msg += f"; is it {argument}.T?"
+        raise ValueError(msg)
+    if X.shape[1] == 0:
+        msg = f"{argument} must hold at least one example (m ≥ 1), got shape {tuple(X.shape)}"
+        raise ValueError(msg)
+    return X
+
+
+def enter_Y(network: Sized, Y: Any, *, m: int, backend: Backend, dtype: str, argument: str = "Y") -> Array:
+    """Y as (n[L], m) in `dtype` on `backend`, with values that the network's output can model."""
+    Y = convert(Y, argument, backend=backend, dtype=dtype)
+    n_L = network.sizes[-1]
+    if tuple(Y.shape) != (n_L, m):
+        msg = f"{argument} must have shape (n[L], m) = ({n_L}, {m}), one example per column, got {tuple(Y.shape)}"
+        if Y.ndim == 1 and Y.shape[0] == m:
+            msg += (
+                f"; make it {argument}[None, :]" if n_L == 1 else f"; for class labels, nn.one_hot({argument}, {n_L})"
+            )
+        elif tuple(Y.shape) == (m, n_L):
+            msg += f"; is it {argument}.T?"
+        raise ValueError(msg)
+    if is_concrete(Y):
+        check_targets(Y, network.output, backend, argument=argument)
+    return Y
+
+
+def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Array | None:
+    """Example weights as (1, m), non-negative with a positive sum; None stays None."""
+    if weights is None:
+        return None
+    weights = convert(weights, "weights", backend=backend, dtype=dtype)
+    if tuple(weights.shape) not in {(m,), (1, m)}:
+        msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(weights.shape)}"
+        raise ValueError(msg)
+    weights = backend.xp.reshape(weights, (1, m))
+    if is_concrete(weights):
+        require_finite(weights, "weights", backend)
+        smallest = float(backend.xp.min(weights))
+        if smallest < 0 or float(backend.xp.sum(weights)) == 0:
+            msg = f"weights must be ≥ 0 with a positive sum, got a smallest weight of {smallest}"
+            raise ValueError(msg)
+    return weights
+
+
+def enter_batch(network: Sized, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
+    """The place and the batch of a call that takes a cost."""
+    place = enter_parameters(network, params, X=X, Y=Y, weights=weights)
+    return place, make_batch(network, X, Y, weights, backend=place.backend, dtype=place.dtype)
+
+
+def make_batch(network: Sized, X: Any, Y: Any, weights: Any, *, backend: Backend, dtype: str, of: str = "") -> Batch:
+    """X, Y and weights as one batch; `of` says in messages which data they are, as in "validation X"."""
+    X = enter_X(network, X, backend=backend, dtype=dtype, argument=f"{of}X")
+    m = X.shape[1]
+    Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
+    weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
+    return Batch(X, Y, m if weights is None else backend.xp.sum(weights), weights)
+
+
+def check_l2(l2: Any) -> float:
+    """The penalty's lambda, a finite number ≥ 0."""
+    return check_number(l2, "l2", at_least=0.0)
+
+
+def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below: float = np.inf) -> float:
+    """`value` as a finite float within its bounds."""
+    if isinstance(value, bool | str) or not hasattr(type(value), "__float__"):
+        msg = f"{argument} must be a number, got {value!r}"
+        raise TypeError(msg)
+    number = float(value)
+    if not (at_least <= number < below and np.isfinite(number)):
+        bounds = f" ≥ {at_least:g}" if at_least > -np.inf else ""
+        bounds += f" and < {below:g}" if below < np.inf else ""
+        msg = f"{argument} must be a finite number{bounds}, got {value!r}"
+        raise ValueError(msg)
+    return number
+
+
+def check_count(value: Any, argument: str) -> int:
+    """`value` as a whole number ≥ 1."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        msg = f"{argument} must be a whole number ≥ 1, got {value!r}"
+        raise TypeError(msg)
+    number = int(value.__index__())
+    if number < 1:
+        msg = f"{argument} must be a whole number ≥ 1, got {value!r}"
+        raise ValueError(msg)
+    return number
+
+
+def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
+    """Raise ValueError, listing values, for targets that the output cannot model: NaN, infinities, out of range."""
+    xp = backend.xp
+    require_finite(Y, argument, backend)
+    lowest = 0.0 if output != "identity" else -np.inf
+    highest = 1.0 if output in {"sigmoid", "softmax"} else np.inf
+    if float(xp.min(Y)) < lowest or float(xp.max(Y)) > highest:
+        host = backend.to_numpy(Y)
+        wrong = np.unique(host[(host < lowest) | (host > highest)])
+        span = f"in [{lowest:g}, {highest:g}]" if highest < np.inf else f"≥ {lowest:g}"
+        msg = f"{argument} must be {span} for the output {output!r}, got {listed(wrong)}"
+        raise ValueError(msg)
+    if output == "softmax":
+        _check_sums(Y, backend, argument)
+
+
+def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
+    xp = backend.xp
+    sums = xp.sum(Y, axis=0)
+    if float(xp.max(xp.abs(sums - 1.0))) > 1e-3:
+        host = backend.to_numpy(sums)
+        wrong = np.unique(host[np.abs(host - 1.0) > 1e-3])
+        msg = (
+            f"each column of {argument} must sum to 1 for the output 'softmax', got columns that sum to {listed(wrong)}"
+        )
+        raise ValueError(msg)
+
+
+def choose_place(explicit: str | Backend | None, params: Parameters | None, **data: Any) -> Backend:
+    """Where a call computes that may be told a backend: there, else where its arrays are, else the default."""
+    if explicit is not None:
+        return choose(explicit, None)
+    return choose(None, same_backend(params=None if params is None else params.backend, **data))

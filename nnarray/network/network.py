@@ -1,0 +1,178 @@
+"""Network: the architecture, and the questions one asks of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnarray import engine
+from nnarray.backends import Backend, choose, convert, is_concrete, require_finite, same_backend
+from nnarray.core import propagation, vector
+from nnarray.core.activations import ACTIVATIONS
+from nnarray.core.initial import SCHEMES, initial_layers
+from nnarray.core.outputs import OUTPUTS
+from nnarray.core.typing import Array
+from nnarray.network import scoring
+from nnarray.network.entry import check_count, check_l2, enter_batch, enter_parameters, enter_X
+from nnarray.network.parameters import Parameters, dtype_name
+from nnarray.network.summary import summarize
+
+
+@dataclass(frozen=True)
+class Network:
+    """A dense network: sizes (n_x, n[1], …, n[L]), the hidden layers' activations and the output.
+
+    `hidden` is "relu", "tanh", "sigmoid", "leaky_relu" or "identity", one for all hidden layers or one per layer.
+    `output` chooses the last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of
+    n[L]), "identity" (regression, half the squared error) or "exp" (counts, Poisson). `Network((n_x, 1))` is logistic
+    regression. A network holds no numbers: its methods are pure functions of the parameters they are given, which may
+    be `Parameters` or any sequence of (W, b) pairs, of arrays of any Array API namespace.
+
+    Raises ValueError for sizes or names that make no network, TypeError for sizes that are no integers.
+
+    >>> network = Network((2, 3, 1), hidden="tanh")
+    >>> params = network.init(seed=0)
+    >>> network.predict(params, [[0.0, 1.0], [1.0, 0.0]]).shape
+    (1, 2)
+    """
+
+    sizes: tuple[int, ...]
+    hidden: tuple[str, ...] = ("relu",)
+    output: str = "sigmoid"
+
+    def __init__(self, sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "sigmoid") -> None:
+        sizes = _checked_sizes(sizes)
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "hidden", _checked_hidden(hidden, len(sizes) - 2))
+        object.__setattr__(self, "output", _checked_output(output, sizes[-1]))
+
+    @property
+    def size(self) -> int:
+        """How many parameters the network has, the length of theta."""
+        return vector.vector_size(self.sizes)
+
+    def init(
+        self,
+        seed: int | None = 0,
+        scheme: str = "he",
+        *,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+    ) -> Parameters:
+        """First parameters: W normal with the scheme's standard deviation, b zero; one seed, the same on every backend.
+
+        `scheme` is "he", "xavier", "small" (0.01) or "zeros"; `dtype` "float32" or "float64"; `seed` None draws anew
+        each time. The draw is made on the host in float64.
+        """
+        if scheme not in SCHEMES:
+            msg = f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}"
+            raise ValueError(msg)
+        place = choose(backend, None)
+        layers = initial_layers(self.sizes, scheme, np.random.default_rng(seed))
+        return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
+
+    def parameters(self, theta: Any) -> Parameters:
+        """The parameters over the vector `theta`, shape (size,): views of it where the namespace has views.
+
+        float32 and float64 stay as they are; every other real dtype is converted to float32.
+        """
+        place = choose(None, same_backend(theta=theta))
+        own = getattr(theta, "dtype", None)
+        theta = convert(theta, "theta", backend=place, dtype="float64" if own is None else dtype_name(theta, place))
+        if tuple(theta.shape) != (self.size,):
+            msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
+            raise ValueError(msg)
+        return Parameters(theta, self.sizes, place)
+
+    def forward(self, params: Any, X: Any) -> list[Array]:
+        """[A[0], …, A[L]] for X of shape (n_x, m): what every layer makes of the examples; A[0] is X."""
+        place = enter_parameters(self, params, X=X)
+        X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
+        require_finite(X, "X", place.backend)
+        return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
+
+    def predict(self, params: Any, X: Any) -> Array:
+        """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example."""
+        place = enter_parameters(self, params, X=X)
+        X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
+        require_finite(X, "X", place.backend)
+        return engine.predict(X, place.layers, self, place.backend)
+
+    def cost(self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None) -> Array:
+        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖²; a 0-d array.
+
+        Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum.
+        """
+        place, batch = enter_batch(self, params, X, Y, weights)
+        require_finite(batch.X, "X", place.backend)
+        return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2))
+
+    def gradients(
+        self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
+    ) -> tuple[Array, Parameters]:
+        """J as `cost` gives it, and dW[l], db[l] for l = 1…L as Parameters.
+
+        `workers` bounds the threads that NumPy's matrix products use in this call; None leaves BLAS as it is set.
+        """
+        place, batch = enter_batch(self, params, X, Y, weights)
+        if workers is not None:
+            workers = check_count(workers, "workers")
+        backend = place.backend
+        J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
+        # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
+        if is_concrete(g) and not bool(backend.xp.isfinite(backend.xp.sum(g))):
+            require_finite(batch.X, "X", backend)
+        return J, Parameters(g, self.sizes, backend)
+
+    def score(self, params: Any, X: Any, Y: Any) -> float:
+        """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
+
+        A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
+        """
+        place, batch = enter_batch(self, params, X, Y)
+        require_finite(batch.X, "X", place.backend)
+        return scoring.score(
+            engine.predict(batch.X, place.layers, self, place.backend), batch.Y, self.output, place.backend
+        )
+
+    def summary(self) -> str:
+        """A table of the layers, their shapes and how many parameters each has."""
+        return summarize(self.sizes, self.hidden, self.output)
+
+
+def _checked_sizes(sizes: Any) -> tuple[int, ...]:
+    try:
+        checked = tuple(check_count(n, f"sizes[{l}]") for l, n in enumerate(sizes))
+    except TypeError as error:
+        msg = f"sizes must be a sequence of whole numbers (n_x, n[1], …, n[L]), got {sizes!r}"
+        raise TypeError(msg) from error
+    if len(checked) < 2:
+        msg = f"sizes must hold n_x and at least one layer, got {sizes!r}"
+        raise ValueError(msg)
+    return checked
+
+
+def _checked_hidden(hidden: str | Sequence[str], layers: int) -> tuple[str, ...]:
+    names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
+    known = ", ".join(map(repr, ACTIVATIONS))
+    for name in (hidden,) if isinstance(hidden, str) else names:
+        if name not in ACTIVATIONS:
+            msg = f"hidden must be of {known}, got {name!r}"
+            raise ValueError(msg)
+    if len(names) != layers:
+        msg = f"hidden must be one name or one per hidden layer ({layers}), got {len(names)}: {names!r}"
+        raise ValueError(msg)
+    return names
+
+
+def _checked_output(output: str, n_L: int) -> str:
+    if output not in OUTPUTS:
+        msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}"
+        raise ValueError(msg)
+    if output == "softmax" and n_L < 2:
+        msg = (
+            "output 'softmax' needs n[L] ≥ 2, a unit per class, got 1; for two classes in one unit use 'sigmoid'"
+        )
+        raise ValueError(msg)
+    return output

@@ -1,0 +1,138 @@
+"""Parameters: the vector theta, and its W and b by layer."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+from nnarray.backends import Backend, convert, same_backend
+from nnarray.backends import backend as default_backend
+from nnarray.backends.backend import FLOATS
+from nnarray.core import vector
+from nnarray.core.typing import Array, Pairs
+
+
+class Layer(NamedTuple):
+    """The parameters of one layer, or their gradients."""
+
+    W: Array
+    """(n[l], n[l-1])"""
+    b: Array
+    """(n[l], 1)"""
+
+
+class Parameters(Sequence[Layer]):
+    """Every W and b of a network, or their gradients: a sequence of layers over one vector.
+
+    `params[0]` is layer 1, with fields W and b. `params.vector` is theta, shape (size,); on NumPy, CuPy and torch the
+    layers are views of it, so writing into one writes into the other. Made by `Network.init`, `Network.parameters` and
+    `Parameters.from_layers`.
+
+    >>> import numpy as np
+    >>> params = Parameters.from_layers([(np.ones((3, 2)), np.zeros((3, 1))), (np.ones((1, 3)), np.zeros((1, 1)))])
+    >>> params.sizes, params.vector.shape, params[0].W.shape
+    ((2, 3, 1), (13,), (3, 2))
+    """
+
+    __slots__ = ("_layers", "backend", "sizes", "vector")
+
+    def __init__(self, theta: Array, sizes: Sequence[int], backend: Backend) -> None:
+        self.vector = theta
+        self.sizes = tuple(sizes)
+        self.backend = backend
+        self._layers: tuple[Layer, ...] | None = None
+
+    @classmethod
+    def from_layers(cls, layers: Pairs) -> "Parameters":
+        """Parameters with the values of (W[1], b[1]), …, (W[L], b[L]), copied into one vector.
+
+        float64 if any of them is float64, else float32. Raises ValueError for shapes that make no network, TypeError
+        for values that are no real numbers or live in different places.
+        """
+        if isinstance(layers, Parameters):
+            return layers
+        pairs, sizes, backend = as_layers(layers)
+        return cls(vector.join(pairs, xp=backend.xp), sizes, backend)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, 1…L."""
+        if self._layers is None:
+            self._layers = tuple(Layer(W, b) for W, b in vector.split(self.vector, self.sizes, xp=self.backend.xp))
+        return self._layers
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of every W and b, "float32" or "float64"."""
+        return dtype_name(self.vector, self.backend)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Layer]: ...
+    def __getitem__(self, index: int | slice) -> Layer | Sequence[Layer]:
+        return self.layers[index]
+
+    def __len__(self) -> int:
+        return len(self.sizes) - 1
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def replace(self, theta: Array) -> "Parameters":
+        """Parameters of the same sizes and backend over another vector."""
+        return Parameters(theta, self.sizes, self.backend)
+
+    def to(self, backend: Backend, dtype: str | None = None) -> "Parameters":
+        """These parameters on another backend or in another dtype; `self` where nothing changes."""
+        theta = backend.asarray(self.vector, dtype or self.dtype)
+        return self if theta is self.vector else Parameters(theta, self.sizes, backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.vector, self.sizes)
+
+    def __repr__(self) -> str:
+        return f"Parameters(sizes={self.sizes}, size={self.vector.shape[0]}, dtype={self.dtype!r}, {self.backend!r})"
+
+
+def as_layers(layers: Any) -> tuple[list[Layer], tuple[int, ...], Backend]:
+    """Any sequence of (W, b) as layers of one backend and dtype, with their sizes (n_x, n[1], …, n[L])."""
+    try:
+        pairs = [(W, b) for W, b in layers]
+    except (TypeError, ValueError):
+        msg = f"params must be Parameters or a sequence of (W, b) pairs, got {type(layers).__name__}"
+        raise TypeError(msg) from None
+    if not pairs:
+        msg = "params must have at least one (W, b) pair, got none"
+        raise ValueError(msg)
+    named = {name: V for l, (W, b) in enumerate(pairs, 1) for name, V in ((f"W[{l}]", W), (f"b[{l}]", b))}
+    backend = same_backend(**named) or default_backend()
+    dtype = "float64" if any(_is_float64(V) for V in named.values()) else "float32"
+    converted = {name: convert(V, name, backend=backend, dtype=dtype) for name, V in named.items()}
+    result = [Layer(converted[f"W[{l}]"], converted[f"b[{l}]"]) for l in range(1, len(pairs) + 1)]
+    return result, _sizes_of(result), backend
+
+
+def dtype_name(x: Array, backend: Backend) -> str:
+    """The name of the float dtype of `x`: "float64", or "float32" for every other."""
+    return next((name for name in FLOATS if x.dtype == getattr(backend.xp, name)), "float32")
+
+
+def _is_float64(V: Any) -> bool:
+    return str(getattr(V, "dtype", "")).endswith("float64")
+
+
+def _sizes_of(layers: Sequence[Layer]) -> tuple[int, ...]:
+    sizes: list[int] = []
+    for l, (W, b) in enumerate(layers, 1):
+        if W.ndim != 2 or 0 in W.shape or (sizes and W.shape[1] != sizes[-1]):
+            expected = f"(n[{l}], n[{l - 1}])" + (f" = (n[{l}], {sizes[-1]})" if sizes else "")
+            msg = f"W[{l}] must have shape {expected}, got {tuple(W.shape)}"
+            raise ValueError(msg)
+        if tuple(b.shape) != (W.shape[0], 1):
+            msg = f"b[{l}] must have shape (n[{l}], 1) = ({W.shape[0]}, 1), a column, got {tuple(b.shape)}"
+            raise ValueError(msg)
+        sizes = [*(sizes or [W.shape[1]]), W.shape[0]]
+    return tuple(sizes)
+
+
+def _rebuild(theta: Array, sizes: tuple[int, ...]) -> Parameters:
+    return Parameters(theta, sizes, same_backend(theta=theta) or default_backend())

@@ -1,0 +1,20 @@
+"""Training: optimisers, mini-batches, the loop over epochs, and its history."""
+
+from nnarray.training.history import Epoch, History
+from nnarray.training.loop import DivergenceError, TrainingResult, train
+from nnarray.training.optimizers import Adam, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
+
+__all__ = [
+    "Adam",
+    "DivergenceError",
+    "Epoch",
+    "GradientDescent",
+    "History",
+    "Momentum",
+    "Nesterov",
+    "Optimizer",
+    "RMSprop",
+    "State",
+    "TrainingResult",
+    "train",
+]

@@ -1,0 +1,96 @@
+"""What happened in training, epoch by epoch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from typing import Any, overload
+
+from nnarray.network.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: a pass over all examples."""
+
+    epoch: int
+    """1, 2, …"""
+    cost: float
+    """J over the epoch's batches, each taken before its update"""
+    learning_rate: float
+    """alpha of the epoch's last update"""
+    seconds: float
+    """since training began"""
+    validation_cost: float | None = None
+    """the mean loss over the validation examples after the epoch, without the penalty"""
+    validation_score: float | None = None
+    """accuracy or R² over them"""
+    params: Parameters | None = field(default=None, repr=False, compare=False)
+    """the parameters after the epoch, while a callback sees the record; not kept in the history"""
+
+
+class History(Sequence[Epoch]):
+    """The epochs of a training run, in order.
+
+    >>> history = History([Epoch(1, 0.7, 0.1, 0.01), Epoch(2, 0.5, 0.1, 0.02)])
+    >>> history[-1].cost
+    0.5
+    >>> history.columns()["cost"]
+    [0.7, 0.5]
+    """
+
+    def __init__(self, epochs: Iterable[Epoch] = ()) -> None:
+        self._epochs = list(epochs)
+
+    def append(self, epoch: Epoch) -> None:
+        """Add the next epoch."""
+        self._epochs.append(epoch)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The history as a table, one list per column: what `pandas.DataFrame` takes as it is."""
+        names = [f.name for f in fields(Epoch) if f.name != "params"]
+        return {name: [getattr(epoch, name) for epoch in self._epochs] for name in names}
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Any:
+        """A matplotlib figure of the cost and, where there is one, the score over the epochs; saved to `path` if given.
+
+        Raises ImportError where matplotlib is not installed (the extra `plot`).
+        """
+        from matplotlib.figure import Figure
+
+        table = self.columns()
+        has_score = any(score is not None for score in table["validation_score"])
+        figure = Figure(figsize=(9.0 if has_score else 5.0, 3.6), layout="constrained")
+        axes = figure.subplots(1, 2 if has_score else 1, squeeze=False)[0]
+        _draw(axes[0], table, {"training": "cost", "validation": "validation_cost"}, "cost J")
+        if has_score:
+            _draw(axes[1], table, {"validation": "validation_score"}, "score")
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+    @overload
+    def __getitem__(self, index: int) -> Epoch: ...
+    @overload
+    def __getitem__(self, index: slice) -> "History": ...
+    def __getitem__(self, index: int | slice) -> "Epoch | History":
+        return History(self._epochs[index]) if isinstance(index, slice) else self._epochs[index]
+
+    def __len__(self) -> int:
+        return len(self._epochs)
+
+    def __iter__(self) -> Iterator[Epoch]:
+        return iter(self._epochs)
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} epochs, last {self._epochs[-1] if self._epochs else None})"
+
+
+def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label: str) -> None:
+    for name, column in curves.items():
+        points = [(x, y) for x, y in zip(table["epoch"], table[column], strict=True) if y is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 3 else None)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)

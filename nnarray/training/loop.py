@@ -1,0 +1,298 @@
+"""The loop over epochs and mini-batches."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nnarray import engine
+from nnarray.backends import Backend, require_finite
+from nnarray.core.typing import Array
+from nnarray.engine import Batch
+from nnarray.network import scoring
+from nnarray.network.entry import check_count, check_l2, check_number, choose_place, make_batch
+from nnarray.network.network import Network
+from nnarray.network.parameters import Parameters
+from nnarray.training.batches import Dropout, MiniBatches
+from nnarray.training.history import Epoch, History
+from nnarray.training.optimizers import Adam, Optimizer, State
+
+
+class DivergenceError(FloatingPointError):
+    """The cost or the weights stopped being finite in training.
+
+    `params` are the parameters of the last epoch after which they were finite, `history` the epochs up to it.
+    """
+
+    def __init__(self, message: str, params: Parameters, history: History) -> None:
+        super().__init__(message)
+        self.params = params
+        self.history = history
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DivergenceError, (str(self), self.params, self.history)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gives back."""
+
+    params: Parameters
+    """the trained parameters: the best ones where `patience` was given, else the last"""
+    history: History
+    """the epochs"""
+    stopped: str
+    """what ended the training: "epochs", "patience", "callback" or "interrupt" """
+    best_epoch: int | None
+    """the epoch with the lowest cost, that of the validation examples where there are any; None if no epoch ended"""
+    state: State
+    """the optimiser's state after the last update"""
+
+
+def train(
+    network: Network,
+    X: Any,
+    Y: Any,
+    *,
+    params: Any = None,
+    optimizer: Optimizer | None = None,
+    epochs: int,
+    batch_size: int | None = None,
+    l2: float = 0.0,
+    weights: Any = None,
+    dropout: float | Sequence[float] = 0.0,
+    seed: int | None = 0,
+    scheme: str = "he",
+    backend: str | Backend | None = None,
+    dtype: str = "float32",
+    validation: tuple[Any, Any] | None = None,
+    patience: int | None = None,
+    min_delta: float = 0.0,
+    callback: Callable[[Epoch], Any] | None = None,
+    progress: bool | None = None,
+    workers: int | None = None,
+) -> TrainingResult:
+    """Train the network on X (n_x, m) and Y (n[L], m) by descent on J.
+
+    `params` are the first parameters; left out, `network.init(seed, scheme)` in `dtype`. `optimizer` is Adam() if left
+    out. `batch_size` None takes all examples in each update, else that many at a time, in an order shuffled anew each
+    epoch. `weights`, shape (1, m), scale each example's loss. `dropout` is the share of hidden units dropped in
+    training, one figure or one per hidden layer. `validation` is a pair (X, Y) whose cost and score each epoch records.
+
+    `patience` stops after that many epochs in a row without the cost (of the validation examples, if there are any)
+    falling by more than `min_delta`, and gives back the parameters of the best epoch. `callback` is called with each
+    `Epoch` and stops the run by returning something true. `progress` shows a bar; left out, only on a terminal. Ctrl-C
+    ends the training and returns what there is, with `stopped` "interrupt".
+
+    The arrays stay where they are, unless `backend` names a place to bring them to. A float32 table of shape (m, n_x)
+    in C order enters as its transpose without being copied.
+
+    Raises ValueError and TypeError for arguments that don't fit, and DivergenceError, which keeps the last finite
+    parameters, when the cost or the weights stop being finite.
+
+    >>> X, Y = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
+    >>> result = train(Network((2, 8, 1)), X, Y, epochs=300, optimizer=Adam(0.03))
+    >>> Network((2, 8, 1)).score(result.params, X, Y)
+    1.0
+    """
+    params = None if params is None else Parameters.from_layers(params)
+    place = choose_place(backend, params, X=X, Y=Y)
+    params = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
+    if params.sizes != network.sizes:
+        msg = f"params must be of a network with sizes {network.sizes}, got sizes {params.sizes}"
+        raise ValueError(msg)
+    examples = _examples(network, X, Y, weights, params)
+    validating = None if validation is None else _examples(network, *_pair(validation), None, params, "validation ")
+    run = Run(
+        network,
+        params,
+        optimizer or Adam(),
+        MiniBatches(examples, None if batch_size is None else check_count(batch_size, "batch_size"), seed, place),
+        Dropout(_checked_rates(dropout, network), network.sizes, seed, place),
+        validating,
+        Patience(None if patience is None else check_count(patience, "patience"), check_number(min_delta, "min_delta")),
+        check_l2(l2),
+        None if workers is None else check_count(workers, "workers"),
+    )
+    return run.through(check_count(epochs, "epochs"), callback, progress)
+
+
+class Patience:
+    """The best epoch so far, and whether to go on waiting for a better one."""
+
+    def __init__(self, epochs: int | None, min_delta: float) -> None:
+        self.epochs, self.min_delta = epochs, min_delta
+        self.lowest = math.inf
+        self.best_epoch: int | None = None
+        self.best_theta: Array = None
+        self.reference, self.waited = math.inf, 0
+
+    def see(self, epoch: int, cost: float, theta: Array) -> None:
+        """Take note of an epoch."""
+        if cost < self.lowest:
+            self.lowest, self.best_epoch, self.best_theta = cost, epoch, theta
+        if cost < self.reference - self.min_delta:
+            self.reference, self.waited = cost, 0
+        else:
+            self.waited += 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has waited for as many epochs as it may."""
+        return self.epochs is not None and self.waited >= self.epochs
+
+
+class Run:
+    """One training run: what stays the same in it, and theta and the optimiser's state as they move."""
+
+    def __init__(
+        self,
+        network: Network,
+        params: Parameters,
+        optimizer: Optimizer,
+        batches: MiniBatches,
+        dropout: Dropout,
+        validation: Batch | None,
+        patience: Patience,
+        l2: float,
+        workers: int | None,
+    ) -> None:
+        self.network, self.params, self.optimizer = network, params, optimizer
+        self.batches, self.dropout, self.validation, self.patience = batches, dropout, validation, patience
+        self.l2, self.workers = l2, workers
+        self.backend, self.dtype = params.backend, params.dtype
+        self.theta = params.vector
+        self.state = optimizer.init_vector(self.theta, self.backend)
+        self.history = History()
+
+    def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
+        """Run `epochs` epochs, or fewer if something stops them."""
+        began = time.perf_counter()
+        stopped = "epochs"
+        bar = _bar(epochs, progress)
+        try:
+            for epoch in range(1, epochs + 1):
+                record = self.epoch(epoch, began)
+                bar.show(record)
+                if callback is not None and callback(replace(record, params=self.params.replace(self.theta))):
+                    stopped = "callback"
+                elif self.patience.is_over:
+                    stopped = "patience"
+                if stopped != "epochs":
+                    break
+        except KeyboardInterrupt:
+            stopped = "interrupt"
+        finally:
+            bar.close()
+        best = self.patience.best_theta if self.patience.epochs is not None else None
+        theta = self.theta if best is None else best
+        return TrainingResult(self.params.replace(theta), self.history, stopped, self.patience.best_epoch, self.state)
+
+    def epoch(self, number: int, began: float) -> Epoch:
+        """One pass over the examples; its record, added to the history."""
+        before = self.theta
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            cost = self._descend()
+            validation_cost, validation_score = self._validate()
+        if not (math.isfinite(cost) and math.isfinite(validation_cost or 0.0) and self._is_finite()):
+            msg = (
+                f"training diverged in epoch {number}: the cost is {cost:g} and the weights are "
+                f"{'finite' if self._is_finite() else 'not finite'}; try a smaller learning_rate (it was "
+                f"{self.optimizer.alpha(self.state.t - 1):g}) or inputs of a smaller scale"
+            )
+            raise DivergenceError(msg, self.params.replace(before), self.history)
+        alpha = self.optimizer.alpha(self.state.t - 1)
+        seconds = time.perf_counter() - began
+        record = Epoch(number, cost, alpha, seconds, validation_cost, validation_score)
+        self.history.append(record)
+        self.patience.see(number, cost if validation_cost is None else validation_cost, self.theta)
+        return record
+
+    def _descend(self) -> float:
+        """One update per batch; the mean of their costs, which leaves the device once per epoch."""
+        total, count = 0.0, 0.0
+        for batch in self.batches:
+            J, g = engine.cost_and_gradients(
+                self.dropout.onto(batch, self.dtype),
+                self.params.replace(self.theta).layers,
+                self.network,
+                self.backend,
+                l2=self.l2,
+                workers=self.workers,
+            )
+            self.theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend)
+            total, count = total + J * batch.m, count + batch.m
+        return float(total / count)
+
+    def _validate(self) -> tuple[float | None, float | None]:
+        if self.validation is None:
+            return None, None
+        layers = self.params.replace(self.theta).layers
+        J = engine.cost(self.validation, layers, self.network, self.backend, l2=0.0)
+        A = engine.predict(self.validation.X, layers, self.network, self.backend)
+        return float(J), scoring.score(A, self.validation.Y, self.network.output, self.backend)
+
+    def _is_finite(self) -> bool:
+        return math.isfinite(float(self.backend.xp.sum(self.theta)))
+
+
+class _Silent:
+    def show(self, record: Epoch) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class _Bar(_Silent):
+    def __init__(self, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
+
+    def show(self, record: Epoch) -> None:
+        """Move on by one epoch and show its cost."""
+        shown = {"cost": f"{record.cost:.4g}"}
+        if record.validation_score is not None:
+            shown["validation score"] = f"{record.validation_score:.4f}"
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def _bar(epochs: int, progress: bool | None) -> _Silent:
+    wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress
+    return _Bar(epochs) if wanted else _Silent()
+
+
+def _examples(network: Network, X: Any, Y: Any, weights: Any, params: Parameters, of: str = "") -> Batch:
+    batch = make_batch(network, X, Y, weights, backend=params.backend, dtype=params.dtype, of=of)
+    require_finite(batch.X, f"{of}X", params.backend)
+    return batch
+
+
+def _pair(validation: Any) -> tuple[Any, Any]:
+    try:
+        X, Y = validation
+    except (TypeError, ValueError):
+        msg = f"validation must be a pair (X, Y), got {type(validation).__name__}"
+        raise TypeError(msg) from None
+    return X, Y
+
+
+def _checked_rates(dropout: float | Sequence[float], network: Network) -> tuple[float, ...]:
+    layers = len(network.hidden)
+    rates = tuple(dropout) if isinstance(dropout, Sequence) else (dropout,) * layers
+    if len(rates) != layers:
+        msg = f"dropout must be one rate or one per hidden layer ({layers}), got {len(rates)}"
+        raise ValueError(msg)
+    checked = tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in rates)
+    if not isinstance(dropout, Sequence):
+        check_number(dropout, "dropout", at_least=0.0, below=1.0)
+    return checked

@@ -1,0 +1,169 @@
+"""Optimisers: the update rules of core/updates.py with their hyperparameters and their state."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from nnarray.backends import Backend
+from nnarray.core import updates
+from nnarray.core.typing import Array
+from nnarray.network.entry import check_number
+from nnarray.network.parameters import Parameters
+
+LearningRate: TypeAlias = float | Callable[[int], float]
+"""A number, or a schedule: a callable from the number of updates made so far."""
+
+
+class State(NamedTuple):
+    """What an optimiser remembers between updates."""
+
+    t: int
+    """how many updates were made"""
+    v: Array | None = None
+    """the running mean of g, shape (size,), for the rules that have one"""
+    s: Array | None = None
+    """the running mean of g², shape (size,), for the rules that have one"""
+
+
+class Optimizer(ABC):
+    """An update rule with its hyperparameters. Optimisers hold no numbers that change: those are in the state."""
+
+    learning_rate: LearningRate
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters."""
+        if not callable(self.learning_rate):
+            check_number(self.learning_rate, "learning_rate", at_least=0.0)
+        for name in ("beta", "beta1", "beta2"):
+            if hasattr(self, name):
+                check_number(getattr(self, name), name, at_least=0.0, below=1.0)
+        if hasattr(self, "eps"):
+            check_number(self.eps, "eps", at_least=0.0)
+
+    def init(self, params: Any) -> State:
+        """The state before the first update: no updates made, running means zero."""
+        params = Parameters.from_layers(params)
+        return self.init_vector(params.vector, params.backend)
+
+    def update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
+        """New parameters and state from parameters, their gradients and the state; the old ones stay as they are.
+
+        Raises ValueError if the gradients are of other sizes than the parameters.
+        """
+        params, gradients = Parameters.from_layers(params), Parameters.from_layers(gradients)
+        if params.sizes != gradients.sizes:
+            msg = f"gradients must be of the sizes of params, {params.sizes}, got {gradients.sizes}"
+            raise ValueError(msg)
+        theta, state = self.update_vector(params.vector, gradients.vector, state, params.backend)
+        return params.replace(theta), state
+
+    def alpha(self, t: int) -> float:
+        """The learning rate after `t` updates."""
+        rate = self.learning_rate
+        return float(rate(t)) if callable(rate) else float(rate)
+
+    @abstractmethod
+    def init_vector(self, theta: Array, backend: Backend) -> State:
+        """`init` on the bare vector theta."""
+
+    @abstractmethod
+    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:
+        """`update` on the bare vectors theta and g."""
+
+
+@dataclass(frozen=True)
+class GradientDescent(Optimizer):
+    """theta ← theta - alpha g.
+
+    >>> import numpy as np
+    >>> params = Parameters.from_layers([(np.array([[1.0, 2.0]]), np.array([[0.0]]))])
+    >>> optimizer = GradientDescent(learning_rate=0.5)
+    >>> params, state = optimizer.update(params, params, optimizer.init(params))
+    >>> params.vector.tolist(), state.t
+    ([0.5, 1.0, 0.0], 1)
+    """
+
+    learning_rate: LearningRate = 0.1
+
+    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
+        return State(0)
+
+    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
+        return updates.gradient_descent(theta, g, alpha=self.alpha(state.t)), State(state.t + 1)
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """v ← beta v + (1-beta) g;  theta ← theta - alpha v.
+
+    PyTorch and scikit-learn leave out the factor (1-beta): their rate times 1/(1-beta) is the rate here.
+    """
+
+    learning_rate: LearningRate = 0.1
+    beta: float = 0.9
+
+    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
+        return State(0, v=backend.xp.zeros_like(theta))
+
+    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
+        theta, v = updates.momentum(theta, g, state.v, alpha=self.alpha(state.t), beta=self.beta)
+        return theta, State(state.t + 1, v=v)
+
+
+@dataclass(frozen=True)
+class Nesterov(Momentum):
+    """v as in Momentum;  theta ← theta - alpha (beta v + (1-beta) g)."""
+
+    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
+        theta, v = updates.nesterov(theta, g, state.v, alpha=self.alpha(state.t), beta=self.beta)
+        return theta, State(state.t + 1, v=v)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """s ← beta s + (1-beta) g²;  theta ← theta - alpha g / (sqrt(s) + eps)."""
+
+    learning_rate: LearningRate = 0.001
+    beta: float = 0.9
+    eps: float = 1e-8
+
+    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
+        return State(0, s=backend.xp.zeros_like(theta))
+
+    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
+        theta, s = updates.rmsprop(
+            theta, g, state.s, alpha=self.alpha(state.t), beta=self.beta, eps=self.eps, xp=backend.xp
+        )
+        return theta, State(state.t + 1, s=s)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """v, s the running means of g, g², both corrected for their start at zero; theta ← theta - alpha v/(sqrt(s) + eps).
+
+    eps is added to the corrected root, as in the paper (Kingma & Ba, ICLR 2015) and PyTorch.
+    """
+
+    learning_rate: LearningRate = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
+        return State(0, v=backend.xp.zeros_like(theta), s=backend.xp.zeros_like(theta))
+
+    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
+        theta, v, s = updates.adam(
+            theta,
+            g,
+            state.v,
+            state.s,
+            t=state.t + 1,
+            alpha=self.alpha(state.t),
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            xp=backend.xp,
+        )
+        return theta, State(state.t + 1, v=v, s=s)
