@@ -1,16 +1,19 @@
 """The way in for a caller's arrays: whose they are, whether they can be used, and their conversion."""
 
+import math
 import sys
 from typing import Any
 
 import array_api_compat
-import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from nnarray.backends.backend import Backend
+from nnarray.backends.backend import FLOATS, Backend
 from nnarray.core.typing import Array
 
-NUMPY = Backend("numpy", numpy_namespace, "cpu")
+NUMPY = Backend("numpy", np, "cpu")
+
+NUMPY_FLOATS = {name: np.dtype(name) for name in FLOATS}
+"""The dtypes by name; a name costs more to look up than a step may take."""
 
 KNOWN_NAMESPACES = {"array_api_compat.cupy": "cupy", "array_api_compat.torch": "torch", "jax.numpy": "jax"}
 
@@ -55,7 +58,7 @@ def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
     Integers, booleans and other floats are converted. Raises TypeError for complex numbers, objects, text and sparse
     matrices, naming `argument`.
     """
-    if type(x) is np.ndarray and backend.name == "numpy" and x.dtype.name == dtype and x.dtype.isnative:
+    if type(x) is np.ndarray and backend.name == "numpy" and x.dtype == NUMPY_FLOATS[dtype]:
         return x
     own = backend_of(x)
     if own is None:
@@ -75,8 +78,8 @@ def is_concrete(x: Array) -> bool:
 def all_finite(x: Array, backend: Backend) -> bool:
     """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
     with np.errstate(over="ignore", invalid="ignore"):
-        total = backend.xp.sum(x)
-    if bool(backend.xp.isfinite(total)):
+        total = float(backend.xp.sum(x))
+    if math.isfinite(total):
         return True
     return bool(backend.xp.all(backend.xp.isfinite(x)))
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
-import array_api_compat.numpy as numpy_namespace
+import numpy as np
 
 from nnarray.backends.backend import Backend
 
@@ -92,7 +92,7 @@ def _load_numpy(device: Any) -> Backend:
     if device not in (None, "cpu"):
         msg = f'NumPy arrays live on the device "cpu", got {device!r}'
         raise ValueError(msg)
-    return Backend("numpy", numpy_namespace, "cpu")
+    return Backend("numpy", np, "cpu")
 
 
 def _load_cupy(device: Any) -> Backend:

@@ -1,12 +1,28 @@
 """The steps of core bound to a namespace, once; where a backend has a faster version of a step, it goes in here."""
 
+import os
+from collections.abc import Callable
 from functools import lru_cache
+from types import ModuleType
 
+import numpy as np
+
+from nnarray.backends import numpy_steps
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Namespace
+
+ACCELERATED: dict[ModuleType, Callable[[Steps], Steps]] = {np: numpy_steps.accelerate}
+"""By namespace, what puts faster steps in the place of core's."""
+
+PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
+"""Set to 1 in the environment, every backend computes with core's own functions alone."""
 
 
 @lru_cache(maxsize=32)
 def steps_for(xp: Namespace) -> Steps:
-    """The steps of `xp`: core's own functions."""
-    return bind(xp)
+    """The steps of `xp`: core's own functions, and faster ones where its backend has them."""
+    steps = bind(xp)
+    accelerate = ACCELERATED.get(xp)
+    if accelerate is None or os.environ.get(PLAIN_VARIABLE) == "1":
+        return steps
+    return accelerate(steps)

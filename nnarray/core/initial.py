@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 SCHEMES = {
     "small": lambda n_prev, n: 0.01,
@@ -16,9 +20,7 @@ SCHEMES = {
 AISTATS 2010; and zeros, under which every hidden unit of a layer stays equal to every other."""
 
 
-def initial_layers(
-    sizes: Sequence[int], scheme: str, generator: np.random.Generator
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def initial_layers(sizes: Sequence[int], scheme: str, generator: "Generator") -> list[tuple[np.ndarray, np.ndarray]]:
     """W[l] normal with the scheme's standard deviation and b[l] = 0, for l = 1…L, in float64."""
     layers = []
     for n_prev, n in pairwise(sizes):

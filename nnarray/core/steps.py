@@ -17,7 +17,8 @@ from nnarray.core.layers import (
     linear_forward,
 )
 from nnarray.core.outputs import OUTPUTS, output_backward
-from nnarray.core.typing import Array, Function, Namespace
+from nnarray.core.typing import Array, Function, Namespace, Pairs
+from nnarray.core.vector import join, split
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Steps:
     """(Z[L], Y) to the losses, (1, m)"""
     output_backward: Function
     """(A[L], Y) to dZ[L]"""
+    join: Callable[[Pairs], Array]
+    """(W, b) of every layer to theta"""
+    split: Callable[..., list[tuple[Array, Array]]]
+    """(theta, sizes) to (W, b) of every layer"""
 
 
 def bind(xp: Namespace) -> Steps:
@@ -55,4 +60,6 @@ def bind(xp: Namespace) -> Steps:
         mean={k: partial(output.mean, xp=xp) for k, output in OUTPUTS.items()},
         loss={k: partial(output.loss, xp=xp) for k, output in OUTPUTS.items()},
         output_backward=output_backward,
+        join=partial(join, xp=xp),
+        split=partial(split, xp=xp),
     )

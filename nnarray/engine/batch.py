@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from nnarray.backends import Backend
-from nnarray.core import propagation, vector
+from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.typing import Array, Pairs
 
@@ -69,7 +69,7 @@ def cost_and_gradients(
     if l2:
         J = J + l2_cost(layers, l2=l2, m=m, xp=backend.xp)
         gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
-    return J, vector.join(gradients, xp=backend.xp)
+    return J, steps.join(gradients)
 
 
 def threads(workers: int | None, backend: Backend) -> AbstractContextManager[Any]:

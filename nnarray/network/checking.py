@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from nnarray import engine
 from nnarray.backends import Backend, require_finite
-from nnarray.core import checking, propagation, vector
+from nnarray.core import checking, propagation
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network.entry import check_l2, check_number, enter_batch, make_batch
@@ -78,7 +77,7 @@ def check_gradients(
     require_finite(batch.X, "X", place.backend)
     backend = place.backend
     batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
-    theta = backend.asarray(vector.join(place.layers, xp=backend.xp), "float64")
+    theta = backend.asarray(backend.steps.join(place.layers), "float64")
     differences = Differences(network, batch, theta, backend, l2)
     generator = np.random.default_rng(seed)
     if coordinates is None:
@@ -97,7 +96,7 @@ class Differences:
 
     def __init__(self, network: Network, batch: Batch, theta: Array, backend: Backend, l2: float) -> None:
         self.theta, self.backend = theta, backend
-        layers = vector.split(theta, network.sizes, xp=backend.xp)
+        layers = backend.steps.split(theta, network.sizes)
         _, self.gradient = engine.cost_and_gradients(batch, layers, network, backend, l2=l2)
         self.patterns: list[Sequence[Array]] = []
         self.J = self._cost_of(network, batch, l2)
@@ -110,7 +109,7 @@ class Differences:
         backend = self.backend
 
         def J(theta: Array) -> Array:
-            layers = vector.split(theta, network.sizes, xp=backend.xp)
+            layers = backend.steps.split(theta, network.sizes)
             passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
             self.patterns.append([A > 0 for A, g in zip(passed.cached, network.hidden, strict=True) if g in KINKED])
             return engine.cost(batch, layers, network, backend, l2=l2)
@@ -135,7 +134,7 @@ class Differences:
             return GradientCheck(float("nan"), "nowhere", float("nan"), float("nan"), 0, self.kinks)
         g, g_hat = np.array(self.analytic), np.array(self.numerical)
         worst = int(np.argmax(np.abs(g - g_hat)))
-        difference = float(checking.relative_difference(g, g_hat, xp=numpy_namespace))
+        difference = float(checking.relative_difference(g, g_hat, xp=np))
         return GradientCheck(
             difference, self.names[worst], self.analytic[worst], self.numerical[worst], len(self.names), self.kinks
         )

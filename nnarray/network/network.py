@@ -1,5 +1,6 @@
 """Network: the architecture, and the questions one asks of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +122,7 @@ class Network:
         backend = place.backend
         J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
         # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-        if is_concrete(g) and not bool(backend.xp.isfinite(backend.xp.sum(g))):
+        if is_concrete(g) and not math.isfinite(float(backend.xp.sum(g))):
             require_finite(batch.X, "X", backend)
         return J, Parameters(g, self.sizes, backend)
 
@@ -171,8 +172,6 @@ def _checked_output(output: str, n_L: int) -> str:
         msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}"
         raise ValueError(msg)
     if output == "softmax" and n_L < 2:
-        msg = (
-            "output 'softmax' needs n[L] ≥ 2, a unit per class, got 1; for two classes in one unit use 'sigmoid'"
-        )
+        msg = "output 'softmax' needs n[L] ≥ 2, a unit per class, got 1; for two classes in one unit use 'sigmoid'"
         raise ValueError(msg)
     return output

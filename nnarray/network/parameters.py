@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, overload
 from nnarray.backends import Backend, convert, same_backend
 from nnarray.backends import backend as default_backend
 from nnarray.backends.backend import FLOATS
-from nnarray.core import vector
 from nnarray.core.typing import Array, Pairs
 
 
@@ -50,13 +49,13 @@ class Parameters(Sequence[Layer]):
         if isinstance(layers, Parameters):
             return layers
         pairs, sizes, backend = as_layers(layers)
-        return cls(vector.join(pairs, xp=backend.xp), sizes, backend)
+        return cls(backend.steps.join(pairs), sizes, backend)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers, 1…L."""
         if self._layers is None:
-            self._layers = tuple(Layer(W, b) for W, b in vector.split(self.vector, self.sizes, xp=self.backend.xp))
+            self._layers = tuple(Layer(W, b) for W, b in self.backend.steps.split(self.vector, self.sizes))
         return self._layers
 
     @property

@@ -10,7 +10,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
 
-def stream(seed: int | None, purpose: int) -> np.random.Generator:
+def stream(seed: int | None, purpose: int) -> "np.random.Generator":
     """A generator of its own for each purpose, so that drawing more for one leaves the others as they were."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))
 

@@ -1,0 +1,122 @@
+"""One fixture over every array namespace, and the oracles that the tests share."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # before JAX is imported, so that its float64 is float64
+os.environ.pop("NNARRAY_BACKEND", None)
+
+import numpy as np
+import pytest
+
+import nnarray as nn
+from nnarray import backends
+from nnarray.backends import Backend
+
+NAMESPACES = ("numpy", "numpy-readonly", "strict", "strictest", "strict-device", "torch", "jax", "cupy")
+
+
+@dataclass(frozen=True)
+class Space:
+    """A namespace under test: how a host array enters it, and how its arrays come back."""
+
+    name: str
+    backend: Backend
+    freeze: bool = False
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.xp
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Any:
+        x = self.backend.asarray(np.asarray(host), dtype)
+        if self.freeze:
+            x = x.copy()
+            x.flags.writeable = False
+        return x
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return self.backend.to_numpy(x)
+
+    def pairs(self, layers: Any, dtype: str | None = None) -> list[tuple[Any, Any]]:
+        """Host layers as a plain list of this namespace's (W, b)."""
+        return [(self.asarray(W, dtype), self.asarray(b, dtype)) for W, b in layers]
+
+    def assert_same_place(self, x: Any, dtype: str) -> None:
+        """`x` is an array of this namespace and device, in this dtype."""
+        own = backends.backend_of(x)
+        assert own is not None
+        assert own.xp is self.xp
+        assert own.device == self.backend.device
+        assert x.dtype == getattr(self.xp, dtype)
+
+
+def _strict(device: str | None, **flags: Any) -> tuple[Space, Any]:
+    strict = pytest.importorskip("array_api_strict")
+    name = "strict" if device is None else f"strict on {device}"
+    where = strict.Device(device or "CPU_DEVICE")
+    return Space(name, Backend("array_api_strict", strict, where)), strict.ArrayAPIStrictFlags(**flags)
+
+
+def _open(name: str) -> tuple[Space, Any]:
+    if name.startswith("strict"):
+        if name == "strictest":
+            return _strict(None, boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=())
+        return _strict("device1" if name == "strict-device" else None, api_version="2024.12")
+    library = name.removesuffix("-readonly")
+    reason = backends.unavailable_reason(library)
+    if reason is not None:
+        pytest.skip(f"{library}: {reason}")
+    return Space(name, nn.backend(library), freeze=name.endswith("readonly")), nullcontext()
+
+
+@pytest.fixture(params=NAMESPACES)
+def space(request: pytest.FixtureRequest) -> Iterator[Space]:
+    """Each namespace in turn."""
+    opened, flags = _open(request.param)
+    with flags:
+        yield opened
+
+
+@pytest.fixture
+def open_space() -> Iterator[Callable[[str], Space]]:
+    """Opens one namespace by name, skipping with the reason where it cannot run."""
+    contexts = []
+
+    def opener(name: str) -> Space:
+        opened, flags = _open(name)
+        flags.__enter__()
+        contexts.append(flags)
+        return opened
+
+    yield opener
+    for flags in reversed(contexts):
+        flags.__exit__(None, None, None)
+
+
+def targets(output: str, n_L: int, m: int, generator: np.random.Generator) -> np.ndarray:
+    """Random Y (n[L], m) that the output can model."""
+    if output == "softmax":
+        return np.eye(n_L)[:, generator.integers(0, n_L, m)]
+    if output == "sigmoid":
+        return generator.integers(0, 2, (n_L, m)).astype(float)
+    if output == "exp":
+        return generator.poisson(2.0, (n_L, m)).astype(float)
+    return generator.normal(size=(n_L, m))
+
+
+def problem(
+    sizes: tuple[int, ...], hidden: Any, output: str, m: int, seed: int = 0
+) -> tuple[nn.Network, list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
+    """A network, host layers in float64 with biases that are not zero, X and Y."""
+    generator = np.random.default_rng(seed)
+    network = nn.Network(sizes, hidden, output)
+    layers = [
+        (generator.normal(size=(n, n_prev)) / np.sqrt(n_prev), 0.3 * generator.normal(size=(n, 1)))
+        for n_prev, n in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    X = generator.normal(size=(m, sizes[0])).T
+    return network, layers, X, targets(output, sizes[-1], m, generator)
