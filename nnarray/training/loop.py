@@ -1,17 +1,15 @@
 """The loop over epochs and mini-batches."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nnarray import engine
 from nnarray.backends import Backend, require_finite
-from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
 from nnarray.network.entry import check_count, check_l2, check_number, choose_place, make_batch
@@ -20,6 +18,8 @@ from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Dropout, MiniBatches
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Adam, Optimizer, State
+from nnarray.training.progress import progress_bar
+from nnarray.training.stopping import Patience
 
 
 class DivergenceError(FloatingPointError):
@@ -100,13 +100,17 @@ def train(
     1.0
     """
     params = None if params is None else Parameters.from_layers(params)
-    place = choose_place(backend, params, X=X, Y=Y)
+    X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
+    data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
+    place = choose_place(backend, params, **data)
     params = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
     if params.sizes != network.sizes:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
     examples = _examples(network, X, Y, weights, params)
-    validating = None if validation is None else _examples(network, *_pair(validation), None, params, "validation ")
+    validating = None
+    if validation is not None:
+        validating = _examples(network, X_validation, Y_validation, None, params, "validation ")
     run = Run(
         network,
         params,
@@ -121,59 +125,32 @@ def train(
     return run.through(check_count(epochs, "epochs"), callback, progress)
 
 
-class Patience:
-    """The best epoch so far, and whether to go on waiting for a better one."""
-
-    def __init__(self, epochs: int | None, min_delta: float) -> None:
-        self.epochs, self.min_delta = epochs, min_delta
-        self.lowest = math.inf
-        self.best_epoch: int | None = None
-        self.best_theta: Array = None
-        self.reference, self.waited = math.inf, 0
-
-    def see(self, epoch: int, cost: float, theta: Array) -> None:
-        """Take note of an epoch."""
-        if cost < self.lowest:
-            self.lowest, self.best_epoch, self.best_theta = cost, epoch, theta
-        if cost < self.reference - self.min_delta:
-            self.reference, self.waited = cost, 0
-        else:
-            self.waited += 1
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has waited for as many epochs as it may."""
-        return self.epochs is not None and self.waited >= self.epochs
-
-
+@dataclass
 class Run:
     """One training run: what stays the same in it, and theta and the optimiser's state as they move."""
 
-    def __init__(
-        self,
-        network: Network,
-        params: Parameters,
-        optimizer: Optimizer,
-        batches: MiniBatches,
-        dropout: Dropout,
-        validation: Batch | None,
-        patience: Patience,
-        l2: float,
-        workers: int | None,
-    ) -> None:
-        self.network, self.params, self.optimizer = network, params, optimizer
-        self.batches, self.dropout, self.validation, self.patience = batches, dropout, validation, patience
-        self.l2, self.workers = l2, workers
-        self.backend, self.dtype = params.backend, params.dtype
-        self.theta = params.vector
-        self.state = optimizer.init_vector(self.theta, self.backend)
-        self.history = History()
+    network: Network
+    params: Parameters
+    """the first parameters, of which the later ones are replacements"""
+    optimizer: Optimizer
+    batches: MiniBatches
+    dropout: Dropout
+    validation: Batch | None
+    patience: Patience
+    l2: float
+    workers: int | None
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        """Start at the first parameters."""
+        self.backend, self.dtype, self.theta = self.params.backend, self.params.dtype, self.params.vector
+        self.state = self.optimizer.init_vector(self.theta, self.backend)
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
         began = time.perf_counter()
         stopped = "epochs"
-        bar = _bar(epochs, progress)
+        bar = progress_bar(epochs, progress)
         try:
             for epoch in range(1, epochs + 1):
                 record = self.epoch(epoch, began)
@@ -238,37 +215,6 @@ class Run:
 
     def _is_finite(self) -> bool:
         return math.isfinite(float(self.backend.xp.sum(self.theta)))
-
-
-class _Silent:
-    def show(self, record: Epoch) -> None:
-        """Show nothing."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class _Bar(_Silent):
-    def __init__(self, epochs: int) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
-
-    def show(self, record: Epoch) -> None:
-        """Move on by one epoch and show its cost."""
-        shown = {"cost": f"{record.cost:.4g}"}
-        if record.validation_score is not None:
-            shown["validation score"] = f"{record.validation_score:.4f}"
-        self.bar.set_postfix(shown, refresh=False)
-        self.bar.update()
-
-    def close(self) -> None:
-        self.bar.close()
-
-
-def _bar(epochs: int, progress: bool | None) -> _Silent:
-    wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress
-    return _Bar(epochs) if wanted else _Silent()
 
 
 def _examples(network: Network, X: Any, Y: Any, weights: Any, params: Parameters, of: str = "") -> Batch:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, same_backend
 from nnarray.core import updates
 from nnarray.core.typing import Array
 from nnarray.network.entry import check_number
@@ -52,6 +52,7 @@ class Optimizer(ABC):
         Raises ValueError if the gradients are of other sizes than the parameters.
         """
         params, gradients = Parameters.from_layers(params), Parameters.from_layers(gradients)
+        same_backend(params=params.backend, gradients=gradients.backend)
         if params.sizes != gradients.sizes:
             msg = f"gradients must be of the sizes of params, {params.sizes}, got {gradients.sizes}"
             raise ValueError(msg)

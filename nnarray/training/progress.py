@@ -1,0 +1,42 @@
+"""The progress bar."""
+
+import sys
+
+from nnarray.training.history import Epoch
+
+
+class Silent:
+    """No bar."""
+
+    def show(self, record: Epoch) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Bar(Silent):
+    """A tqdm bar over the epochs, with the cost."""
+
+    def __init__(self, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
+
+    def show(self, record: Epoch) -> None:
+        """Move on by one epoch and show its cost."""
+        shown = {"cost": f"{record.cost:.4g}"}
+        if record.validation_score is not None:
+            shown["validation score"] = f"{record.validation_score:.4f}"
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self.bar.close()
+
+
+def progress_bar(epochs: int, progress: bool | None) -> Silent:
+    """A bar if it is asked for; if nothing is said, where standard error is a terminal."""
+    wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress
+    return Bar(epochs) if wanted else Silent()

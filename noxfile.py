@@ -1,0 +1,53 @@
+"""The project's tasks: `nox -s tests`, `lint`, `bench`, `gpu`, `docs`."""
+
+import nox
+
+nox.options.sessions = ["tests", "lint"]
+nox.options.default_venv_backend = "venv"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests and the doctests; torch and JAX serve as oracles where they can be installed."""
+    session.install(".[test]", "torch", "jax")
+    session.run("pytest", *session.posargs)
+    session.run("pytest", "--doctest-modules", "nnarray")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff and mypy."""
+    session.install(".[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Break each equation of the core once and see the tests go red."""
+    session.install(".[test]")
+    session.run("python", "tests/mutations.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time nnarray beside its peers: `nox -s bench -- --workloads deep`."""
+    session.install(".[bench]")
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """On a machine with an NVIDIA GPU: the tests with cupy among the namespaces, then the GPU workloads."""
+    session.install(".[test,bench,cuda13]")
+    session.run("python", "-m", "nnarray", "check")
+    session.run("pytest")
+    session.run("python", "-m", "bench", "--set", "gpu", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The public names as HTML pages in docs/."""
+    session.install(".[sklearn,plot]", "pdoc")
+    session.run("pdoc", "--math", "--output-directory", "docs", "nnarray")
