@@ -5,8 +5,10 @@ Array API standard, run on NumPy, on CuPy and on torch and JAX arrays. `core` ho
 where they run, `engine` how much at once; on top stand `Network`, `train` and the files.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
-from nnarray.core import schedules
 from nnarray.network import GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
 from nnarray.training import (
     Adam,
@@ -21,7 +23,19 @@ from nnarray.training import (
     train,
 )
 
+if TYPE_CHECKING:
+    from nnarray.core import schedules
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is seldom needed on its first use."""
+    if name == "schedules":
+        return importlib.import_module("nnarray.core.schedules")
+    msg = f"module 'nnarray' has no attribute {name!r}"
+    raise AttributeError(msg)
+
 
 __all__ = [
     "Adam",

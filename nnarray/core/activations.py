@@ -4,7 +4,7 @@ The derivative is written in A = g(Z), so the forward pass keeps A and drops Z. 
 for relu and 0.01 for leaky_relu, as in PyTorch, JAX and scikit-learn.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnarray.core.typing import Array, Function, Namespace
 
@@ -12,8 +12,7 @@ LEAK = 0.01
 """The slope of leaky_relu for Z < 0."""
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(NamedTuple):
     """An activation: `g(Z, xp=xp)` is A, `g_prime(A, xp=xp)` is g'(Z) written in A."""
 
     name: str

@@ -9,14 +9,13 @@ For the sigmoid that is the lecture's da = -y/a + (1-y)/(1-a) times g'(z) = a (1
 instead of A, no loss overflows and none takes the logarithm of zero.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnarray.core.activations import identity, sigmoid
 from nnarray.core.typing import Array, Function, Namespace
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """An output: `mean(Z, xp=xp)` is A[L]; `loss(Z, Y, xp=xp)` is each example's loss, shape (1, m)."""
 
     name: str

@@ -5,8 +5,8 @@ backend may replace any of them by a faster one that gives the same result, and 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.layers import (
@@ -21,8 +21,7 @@ from nnarray.core.typing import Array, Function, Namespace, Pairs
 from nnarray.core.vector import join, split
 
 
-@dataclass(frozen=True)
-class Steps:
+class Steps(NamedTuple):
     """The steps of one namespace `xp`; activations and outputs by name."""
 
     xp: Namespace

@@ -1,9 +1,8 @@
 """Gradient checking of a whole network: backpropagation against central differences."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,7 @@ KINKED = ("relu", "leaky_relu")
 """Activations that have no derivative at 0, where a difference across it says nothing about the gradient."""
 
 
-@dataclass(frozen=True)
-class GradientCheck:
+class GradientCheck(NamedTuple):
     """What a gradient check found."""
 
     relative_difference: float

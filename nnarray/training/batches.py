@@ -1,7 +1,6 @@
 """The order in which training sees its examples, and which units it drops: drawn on the host, from the seed alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class Dropout:
             return batch
         m = batch.X.shape[1]
         units = zip(self.sizes[1:-1], self.rates, strict=True)
-        return replace(batch, masks=tuple(self._mask(n, m, rate, dtype) for n, rate in units))
+        return batch._replace(masks=tuple(self._mask(n, m, rate, dtype) for n, rate in units))
 
     def _mask(self, n: int, m: int, rate: float, dtype: str) -> Array:
         kept = self.generator.random((m, n), dtype=np.float32) >= rate

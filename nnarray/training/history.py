@@ -1,15 +1,13 @@
 """What happened in training, epoch by epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from nnarray.network.parameters import Parameters
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """One epoch: a pass over all examples."""
 
     epoch: int
@@ -24,7 +22,7 @@ class Epoch:
     """the mean loss over the validation examples after the epoch, without the penalty"""
     validation_score: float | None = None
     """accuracy or R² over them"""
-    params: Parameters | None = field(default=None, repr=False, compare=False)
+    params: Parameters | None = None
     """the parameters after the epoch, while a callback sees the record; not kept in the history"""
 
 
@@ -47,7 +45,7 @@ class History(Sequence[Epoch]):
 
     def columns(self) -> dict[str, list[Any]]:
         """The history as a table, one list per column: what `pandas.DataFrame` takes as it is."""
-        names = [f.name for f in fields(Epoch) if f.name != "params"]
+        names = [name for name in Epoch._fields if name != "params"]
         return {name: [getattr(epoch, name) for epoch in self._epochs] for name in names}
 
     def plot(self, path: str | PathLike[str] | None = None) -> Any:

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,7 @@ class DivergenceError(FloatingPointError):
         return DivergenceError, (str(self), self.params, self.history)
 
 
-@dataclass(frozen=True)
-class TrainingResult:
+class TrainingResult(NamedTuple):
     """What training gives back."""
 
     params: Parameters
@@ -125,7 +124,7 @@ def train(
     return run.through(check_count(epochs, "epochs"), callback, progress)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Run:
     """One training run: what stays the same in it, and theta and the optimiser's state as they move."""
 
@@ -155,7 +154,7 @@ class Run:
             for epoch in range(1, epochs + 1):
                 record = self.epoch(epoch, began)
                 bar.show(record)
-                if callback is not None and callback(replace(record, params=self.params.replace(self.theta))):
+                if callback is not None and callback(record._replace(params=self.params.replace(self.theta))):
                     stopped = "callback"
                 elif self.patience.is_over:
                     stopped = "patience"
