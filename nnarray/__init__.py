@@ -25,14 +25,20 @@ from nnarray.training import (
 
 if TYPE_CHECKING:
     from nnarray.core import schedules
+    from nnarray.files import Model, ModelFileError, load, read_model, save
 
 __version__ = "0.1.0"
+
+
+_FILES = ("Model", "ModelFileError", "load", "read_model", "save")
 
 
 def __getattr__(name: str) -> Any:
     """Load what is seldom needed on its first use."""
     if name == "schedules":
         return importlib.import_module("nnarray.core.schedules")
+    if name in _FILES:
+        return getattr(importlib.import_module("nnarray.files"), name)
     msg = f"module 'nnarray' has no attribute {name!r}"
     raise AttributeError(msg)
 
@@ -47,6 +53,8 @@ __all__ = [
     "GradientDescent",
     "History",
     "Layer",
+    "Model",
+    "ModelFileError",
     "Momentum",
     "Nesterov",
     "Network",
@@ -55,7 +63,10 @@ __all__ = [
     "TrainingResult",
     "backend",
     "check_gradients",
+    "load",
     "one_hot",
+    "read_model",
+    "save",
     "schedules",
     "train",
     "use_backend",

@@ -1,0 +1,122 @@
+"""Tables and the chart from a JSON file of results.
+
+    python -m bench.report results.json               the README's Markdown table
+    python -m bench.report results.json --plot PATH   the chart
+
+Neither has a figure that is not in the file.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+HEADINGS = ("workload", "contestant", "ms", "quartiles", "GFLOP/s", "of the limit", "memory MB", "against best peer")
+
+
+def cells(found: dict) -> list[str]:
+    """The figures of one timed contestant."""
+    memory, ratio = found.get("memory_mb"), found["ratio"]
+    return [
+        figure(found["median_ms"]),
+        f"{figure(found['q1_ms'])} to {figure(found['q3_ms'])}",
+        figure(found["gflops"]),
+        f"{found['share_of_limit']:.0%}",
+        "" if memory is None else f"{memory:.0f}",
+        "" if ratio is None else f"{ratio:.2f}×",
+    ]
+
+
+def figure(x: float) -> str:
+    """Three digits or so."""
+    if x >= 100:
+        return f"{x:,.0f}"
+    return f"{x:.1f}" if x >= 10 else f"{x:.2f}" if x >= 0.1 else f"{x:.2g}"
+
+
+def sorted_results(record: dict) -> list[dict]:
+    """The timed contestants of a workload, the fastest first."""
+    timed = [found for found in record["results"] if found["status"] == "timed"]
+    return sorted(timed, key=lambda found: found["median_ms"])
+
+
+def untimed(record: dict) -> list[str]:
+    """The others, each with the reason."""
+    left = [found for found in record["results"] if found["status"] != "timed"]
+    return [f"{found['contestant']} {found['status']}: {found['reason']}" for found in left]
+
+
+def title(record: dict) -> str:
+    """The workload in one line."""
+    sizes = ", ".join(str(n) for n in record["sizes"])
+    batch = f", batches of {record['batch_size']}" if record["batch_size"] else ""
+    return f"{record['name']} ({sizes}), m = {record['m']:,}{batch}, {record['precision']}"
+
+
+def terminal(record: dict) -> str:
+    """One workload as an aligned table."""
+    rows = [HEADINGS[1:], *([found["contestant"], *cells(found)] for found in sorted_results(record))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    limit = record["limit"]
+    lines.append(f"limit: {figure(limit['median_ms'])} ms ({limit['what']})")
+    return "\n".join([title(record), *("  " + line for line in lines + untimed(record))])
+
+
+def markdown(results: dict) -> str:
+    """All workloads as one Markdown table, with the machine below it."""
+    lines = [_row(HEADINGS), _row(["---", "---", *["---:"] * (len(HEADINGS) - 2)])]
+    for record in results["workloads"]:
+        for i, found in enumerate(sorted_results(record)):
+            name = found["contestant"] if found["peer"] else f"**{found['contestant']}**"
+            lines.append(_row([title(record) if i == 0 else "", name, *cells(found)]))
+    notes = [f"- {record['name']}: {note}" for record in results["workloads"] for note in untimed(record)]
+    return "\n".join([*lines, "", about(results), *_lecture(results), *([""] if notes else []), *notes]) + "\n"
+
+
+def about(results: dict) -> str:
+    """The machine and the versions in a sentence."""
+    machine, versions = results["machine"], results["versions"]
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    installed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"Measured on {results['created'][:10]}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_gb']:.0f} GB{gpu}, Python {machine['python']}; {installed}."
+    )
+
+
+def lecture_lines(found: dict) -> list[str]:
+    """The lecture's loop beside the vectorised form."""
+    return [f"{form['form']}: {figure(form['median_ms'])} ms, {form['speed_up']:.0f}×" for form in found["forms"]]
+
+
+def _lecture(results: dict) -> list[str]:
+    found = results.get("lecture_loop")
+    if not found:
+        return []
+    sizes = ", ".join(str(n) for n in found["sizes"])
+    return ["", f"Logistic regression ({sizes}), m = {found['m']}: {'; '.join(lecture_lines(found))}."]
+
+
+def _row(entries: list[str] | tuple[str, ...]) -> str:
+    return "| " + " | ".join(entries) + " |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the Markdown table, or draw the chart."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="a JSON file that `python -m bench --json` wrote")
+    parser.add_argument("--plot", type=Path, help="draw the chart into this file instead")
+    options = parser.parse_args(arguments)
+    results = json.loads(options.results.read_text())
+    if options.plot is None:
+        sys.stdout.write(markdown(results))
+        return 0
+    from bench.chart import draw
+
+    draw(results, options.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

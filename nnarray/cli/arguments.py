@@ -1,0 +1,289 @@
+"""The command line's words: commands, options, their defaults and their help."""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from textwrap import fill
+from typing import Any, NoReturn
+
+import nnarray as nn
+from nnarray.backends import BACKENDS
+from nnarray.cli.apply import evaluate, predict
+from nnarray.cli.check import check
+from nnarray.cli.defaults import DROPOUT, EPOCHS, PATIENCE, TEST, VALIDATION
+from nnarray.cli.errors import CommandError
+from nnarray.cli.info import info
+from nnarray.cli.tables import BUNDLED
+from nnarray.cli.targets import RULE
+from nnarray.cli.train import OPTIMIZERS, SCHEDULES, train
+from nnarray.core.activations import ACTIVATIONS
+from nnarray.core.initial import SCHEMES
+from nnarray.core.outputs import OUTPUTS
+
+DATA_HELP = (
+    f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: .csv with a header, .npz with "
+    "arrays X and y, or .npy with X; rows are examples"
+)
+
+TRAIN_NOTES = (
+    "The rows are split at random, each class (or tenth of the real numbers) in proportion, into three parts: one to "
+    "train on; one (--validation) whose cost decides which epoch to keep, and draws the curve; and one (--test) that "
+    "is held out to the end, for the printed result alone.",
+    "Inputs are standardised with the mean and the standard deviation of the training part, real-valued targets too. "
+    "Both are folded into the first and the last layer afterwards, so the saved model takes raw inputs.",
+    f"What the target means: {RULE}. --output chooses instead; exp is for counts.",
+    "examples:\n  nnarray train digits\n"
+    "  nnarray train houses.csv --target price --hidden 64,32 --out houses.safetensors --plot curve.png",
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise CommandError."""
+        raise CommandError(message)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; `run` in what it returns is the command's function."""
+    parser = Parser(
+        prog="nnarray",
+        description="Train, use and check dense neural networks on NumPy, CuPy, torch and JAX.",
+        epilog="On a new machine, run `nnarray check` first.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"nnarray {nn.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    _add_train(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    _command(commands, "check", check, "check gradients and results of every backend that works on this machine")
+    _command(commands, "info", info, "show versions, backends, devices and threads")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, notes: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n\n".join(note if "\n" in note else fill(note, 78) for note in notes),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", train, "train a network on a table and save it", TRAIN_NOTES)
+    _add_data(parser)
+    parser.add_argument("--target", metavar="COLUMN", help="column of a .csv to predict (default: the last)")
+    _add_drop(parser)
+    _add_network(parser)
+    _add_descent(parser)
+    _add_regularization(parser)
+    _add_machine(parser)
+    places = parser.add_argument_group("results")
+    places.add_argument(
+        "--out", metavar="FILE", default="model.safetensors", help="where to write the model (default: %(default)s)"
+    )
+    places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
+    places.add_argument("--quiet", action="store_true", help="print the held-out result only, and no progress bar")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--hidden",
+        type=sizes,
+        metavar="SIZES",
+        help='units of the hidden layers, such as 64,32, or "none" (default: one layer, about four units per feature)',
+    )
+    group.add_argument(
+        "--activation",
+        type=activations,
+        default=("relu",),
+        metavar="NAMES",
+        help=f"of the hidden layers, one or one per layer: {', '.join(ACTIVATIONS)} (default: relu)",
+    )
+    group.add_argument(
+        "--output", choices=OUTPUTS, help="the output and its cost (default: chosen by the target, see below)"
+    )
+    group.add_argument(
+        "--scheme", choices=SCHEMES, default="he", help="how weights are initialised (default: %(default)s)"
+    )
+
+
+def _add_descent(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("descent")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="(default: %(default)s)")
+    group.add_argument(
+        "--learning-rate",
+        type=number(0, above=True),
+        metavar="RATE",
+        help="(default: 0.002 for adam and rmsprop, 0.1 for the others)",
+    )
+    group.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default="cosine",
+        help="how the rate falls over all epochs: to 0 along a cosine after a warm-up of one epoch; to a hundredth "
+        "exponentially; to a tenth as 1/t; by ten after each third (step); or not at all (default: %(default)s)",
+    )
+    group.add_argument("--epochs", type=whole(1), default=EPOCHS, metavar="N", help="at most (default: %(default)s)")
+    group.add_argument(
+        "--batch-size", type=whole(1), metavar="N", help="(default: 16 to 256, about a 64th of the training part)"
+    )
+    group.add_argument(
+        "--patience",
+        type=whole(0),
+        default=PATIENCE,
+        metavar="N",
+        help="stop after N epochs without a lower validation cost and keep the best epoch; 0: run all epochs and keep "
+        "the last (default: %(default)s)",
+    )
+
+
+def _add_regularization(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("generalisation")
+    group.add_argument(
+        "--l2",
+        type=number(0),
+        metavar="LAMBDA",
+        help="penalty on the weights (default: 4 for two classes, 1.5 for more, 16 for real numbers, each times a "
+        "mini-batch's share of the training part)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=number(0, below=1),
+        default=DROPOUT,
+        metavar="SHARE",
+        help="of hidden units (default: %(default)s)",
+    )
+    share = number(0, below=1)
+    group.add_argument(
+        "--validation",
+        type=share,
+        default=VALIDATION,
+        metavar="SHARE",
+        help="share of rows that choose the epoch (default: %(default)s)",
+    )
+    group.add_argument(
+        "--test",
+        type=share,
+        default=TEST,
+        metavar="SHARE",
+        help="share of rows held out for the result (default: %(default)s)",
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    _add_backend(group)
+    group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: %(default)s)")
+    group.add_argument(
+        "--workers",
+        type=whole(1),
+        metavar="N",
+        help="threads of BLAS (default: 1 where the mini-batches are small, else its own choice)",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="for the split, the weights and the order (default: %(default)s)",
+    )
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(commands, "predict", predict, "predict with a saved model, as CSV")
+    parser.add_argument("model", metavar="MODEL", help="a model file")
+    _add_data(parser)
+    _add_drop(parser)
+    _add_backend(parser)
+    parser.add_argument("--out", metavar="FILE", help="CSV file to write (default: standard output)")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", evaluate, "measure a saved model on a table with targets")
+    parser.add_argument("model", metavar="MODEL", help="a model file")
+    _add_data(parser)
+    parser.add_argument(
+        "--target", metavar="COLUMN", help="column of a .csv with the targets (default: as in training, else the last)"
+    )
+    _add_drop(parser)
+    _add_backend(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("labels", metavar="LABELS", nargs="?", help="the second file of an .npy pair, with y")
+
+
+def _add_drop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--drop", type=names, default=(), metavar="COLUMNS", help="columns of the table to leave out, such as id,name"
+    )
+
+
+def _add_backend(parser: Any) -> None:
+    parser.add_argument(
+        "--backend", choices=(*BACKENDS, "auto"), help="(default: the environment's NNARRAY_BACKEND, else numpy)"
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Comma-separated words."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers ≥ 1, or "none"."""
+    return () if text == "none" else tuple(whole(1)(word) for word in text.split(","))
+
+
+def activations(text: str) -> tuple[str, ...]:
+    """Comma-separated names of activations."""
+    for name in names(text):
+        if name not in ACTIVATIONS:
+            msg = f"{name!r} is none of {', '.join(ACTIVATIONS)}"
+            raise argparse.ArgumentTypeError(msg)
+    return names(text)
+
+
+def whole(smallest: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `smallest` on."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = smallest - 1
+        if value < smallest:
+            msg = f"must be a whole number ≥ {smallest}, got {text!r}"
+            raise argparse.ArgumentTypeError(msg)
+        return value
+
+    return read
+
+
+def number(smallest: float, *, below: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """A reader of numbers from `smallest` on (`above` it), and `below` a bound."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not smallest <= value < below or (above and value == smallest):
+            bounds = f"{'>' if above else '≥'} {smallest:g}" + (f" and < {below:g}" if below < math.inf else "")
+            msg = f"must be a number {bounds}, got {text!r}"
+            raise argparse.ArgumentTypeError(msg)
+        return value
+
+    return read

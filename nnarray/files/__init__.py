@@ -1,0 +1,10 @@
+"""Models as files: one safetensors file holds the tensors W1, b1, …, WL, bL and one entry of JSON that describes them.
+
+A file is data and nothing else: reading one runs no code and follows no path in it. It is written beside its place and
+renamed into it, so that after a crash or on a full disk the old file or the new one is there, whole.
+"""
+
+from nnarray.files.atomic import write_atomically
+from nnarray.files.model import Model, ModelFileError, load, read_model, save
+
+__all__ = ["Model", "ModelFileError", "load", "read_model", "save", "write_atomically"]

@@ -1,0 +1,163 @@
+"""The JSON that describes a model in its file: what may stand in it, and nothing else.
+
+    {"format": 1, "sizes": [4, 16, 3], "hidden": ["relu"], "output": "softmax",
+     "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}}
+
+The second line is optional. Everything is checked on the way in and on the way out, by the same functions.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nnarray.network import Network
+
+FORMAT = 1
+REQUIRED = ("format", "sizes", "hidden", "output")
+
+
+def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
+    """The description of a network as strict JSON. Raises ValueError for metadata that a file cannot hold."""
+    unknown = [key for key in metadata if key not in CHECKS]
+    if unknown:
+        msg = f"metadata may hold {', '.join(CHECKS)}, got {unknown[0]!r}"
+        raise ValueError(msg)
+    _check_metadata(metadata, network)
+    description = {
+        "format": FORMAT,
+        "sizes": list(network.sizes),
+        "hidden": list(network.hidden),
+        "output": network.output,
+        **metadata,
+    }
+    return json.dumps(description, allow_nan=False, ensure_ascii=False)
+
+
+def from_json(text: str) -> tuple[Network, dict[str, Any]]:
+    """The network and the metadata of a description. Raises ValueError for everything that `to_json` cannot write."""
+    description = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    if not isinstance(description, dict):
+        msg = f"its description is no JSON object but {short(description)}"
+        raise ValueError(msg)
+    _check_keys(description)
+    _check_format(description["format"])
+    network = _network(description)
+    metadata = {key: value for key, value in description.items() if key not in REQUIRED}
+    _check_metadata(metadata, network)
+    return network, metadata
+
+
+def _check_keys(description: dict[str, Any]) -> None:
+    missing = [key for key in REQUIRED if key not in description]
+    unknown = [key for key in description if key not in (*REQUIRED, *CHECKS)]
+    if missing or unknown:
+        msg = f"its description lacks {missing}" if missing else f"its description has unknown keys {short(unknown)}"
+        raise ValueError(msg)
+
+
+def _check_format(version: Any) -> None:
+    if type(version) is not int:
+        msg = f'"format" must be a whole number, got {short(version)}'
+        raise ValueError(msg)
+    if version != FORMAT:
+        msg = f"its format is {short(version)}, this version of nnarray reads format {FORMAT}"
+        raise ValueError(msg)
+
+
+def _network(description: dict[str, Any]) -> Network:
+    sizes, hidden, output = (description[key] for key in ("sizes", "hidden", "output"))
+    _require(
+        isinstance(sizes, list) and all(type(n) is int and n > 0 for n in sizes), "sizes", "whole numbers ≥ 1", sizes
+    )
+    _require(isinstance(hidden, list) and all(type(name) is str for name in hidden), "hidden", "names", hidden)
+    _require(isinstance(output, str), "output", "a name", output)
+    return Network(tuple(sizes), hidden=tuple(hidden), output=output)
+
+
+def _check_metadata(metadata: Mapping[str, Any], network: Network) -> None:
+    for key, value in metadata.items():
+        CHECKS[key](value, network)
+
+
+def _check_classes(classes: Any, network: Network) -> None:
+    expected = {"softmax": network.sizes[-1], "sigmoid": max(network.sizes[-1], 2)}.get(network.output)
+    _require(expected is not None, "classes", f"absent for the output {network.output!r}", classes)
+    _require(isinstance(classes, list) and len(classes) == expected, "classes", f"a list of {expected}", classes)
+    kinds = {type(name) for name in classes}
+    _require(
+        len(kinds) == 1 and kinds <= {str, int, bool}, "classes", "all text, all whole numbers or all booleans", classes
+    )
+    _require(len(set(classes)) == len(classes), "classes", "different from each other", classes)
+    _require(all(_is_text(str(name)) for name in classes), "classes", "valid text", classes)
+
+
+def _check_features(features: Any, network: Network) -> None:
+    n_x = network.sizes[0]
+    _require(isinstance(features, list) and len(features) == n_x, "features", f"a list of n_x = {n_x} names", features)
+    _require(all(type(name) is str and _is_text(name) for name in features), "features", "text", features)
+    _require(len(set(features)) == n_x, "features", "different from each other", features)
+
+
+def _check_target(target: Any, _: Network) -> None:
+    _require(type(target) is str and _is_text(target), "target", "text", target)
+
+
+def _check_preprocessing(preprocessing: Any, network: Network) -> None:
+    n_x, n_L = network.sizes[0], network.sizes[-1]
+    lengths = {"mean": n_x, "scale": n_x, "target_mean": n_L, "target_scale": n_L}
+    known = isinstance(preprocessing, dict) and set(preprocessing) <= set(lengths)
+    _require(known, "preprocessing", f"an object with some of {', '.join(lengths)}", preprocessing)
+    for key, numbers in preprocessing.items():
+        right = isinstance(numbers, list) and len(numbers) == lengths[key] and all(map(_is_finite, numbers))
+        _require(right, key, f"a list of {lengths[key]} finite numbers", numbers)
+        if key.endswith("scale"):
+            _require(min(numbers) > 0, key, "positive", numbers)
+
+
+CHECKS: dict[str, Callable[[Any, Network], None]] = {
+    "classes": _check_classes,
+    "features": _check_features,
+    "target": _check_target,
+    "preprocessing": _check_preprocessing,
+}
+"""The metadata that a file may hold, and what each must be."""
+
+
+def _require(right: bool, key: str, expected: str, got: Any) -> None:
+    if not right:
+        msg = f'"{key}" must be {expected}, got {short(got)}'
+        raise ValueError(msg)
+
+
+def _is_finite(value: Any) -> bool:
+    # an int beyond float's range is compared, not converted, so that it cannot overflow
+    return type(value) in (int, float) and abs(value) <= 1.7976931348623157e308 and not math.isnan(value)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def short(value: Any) -> str:
+    """The start of what a file holds, in ASCII, for an error message."""
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        msg = "its description names a key twice"
+        raise ValueError(msg)
+    return result
+
+
+def _refuse_constant(name: str) -> None:
+    msg = f"its description holds {name}, which is no JSON"
+    raise ValueError(msg)

@@ -1,0 +1,623 @@
+"""The command line, as a person meets it."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnarray as nn
+from nnarray import training
+from nnarray.cli import arguments, main
+from nnarray.cli import check as checking
+from nnarray.cli.preparation import fold, split, standardisation
+from nnarray.cli.targets import understand
+from nnarray.files import read_model, save
+
+QUICK = ["--epochs", "3", "--hidden", "8"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every command runs in an empty folder, on the default backend."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: its exit code, what it printed and what it printed to stderr."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def start(command, function=subprocess.run, **options):
+    """Run a command in a process of its own, which finds the same nnarray as this one."""
+    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parents[1])}
+    return function(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def flowers(m=120, seed=0):
+    """Rows of (id, length, width, kind), where length and width say the kind, on scales far from 0 and 1."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(3, size=m)
+    length, width = 1000 + 20.0 * kinds + rng.normal(size=m), 0.01 * (kinds % 2) + 0.001 * rng.normal(size=m)
+    names = np.array(["grün", "red", "blue, pale"])
+    return [(f"no {k}", length[k], width[k], names[kinds[k]]) for k in range(m)]
+
+
+def houses(m=150, seed=0):
+    """Rows of (area, rooms, price)."""
+    rng = np.random.default_rng(seed)
+    area, rooms = rng.uniform(50, 250, size=m), rng.integers(1, 8, size=m)
+    price = 2e5 + 1500 * area + 1e4 * rooms + 3000 * rng.normal(size=m)
+    return list(zip(area, rooms, price, strict=True))
+
+
+@pytest.fixture
+def flowers_csv(here):
+    return write_csv(here / "flowers.csv", ["id", "length", "width", "kind"], flowers())
+
+
+@pytest.fixture
+def houses_csv(here):
+    return write_csv(here / "houses.csv", ["area", "rooms", "price"], houses())
+
+
+def rows_of(text):
+    return list(csv.reader(text.splitlines()))
+
+
+class TestRoundTrips:
+    def test_classes_by_name(self, run, flowers_csv, here):
+        code, out, err = run("train", flowers_csv, "--drop", "id", "--epochs", 40)
+        assert (code, err) == (0, "")
+        assert "120 examples, 2 features; the target 'kind' is 3 classes (blue, pale, grün, red)" in out
+        assert "72 to train on, 24 to choose the epoch by, 24 held out" in out
+        assert float(re.search(r"accuracy ([\d.]+)", out)[1]) > 0.9
+
+        model = read_model("model.safetensors")
+        assert model.metadata["classes"] == ["blue, pale", "grün", "red"]
+        assert model.metadata["features"] == ["length", "width"]
+        X = np.array([[length, width] for _, length, width, _ in flowers()])
+        A = model.network.predict(model.params, X.T)
+
+        code, out, err = run("predict", "model.safetensors", flowers_csv)
+        header, *rows = rows_of(out)
+        assert (code, err, header) == (0, "", ["prediction", "probability"])
+        assert [row[0] for row in rows] == [model.metadata["classes"][k] for k in A.argmax(axis=0)]
+        np.testing.assert_allclose([float(row[1]) for row in rows], A.max(axis=0), rtol=1e-6)
+
+        code, out, err = run("evaluate", "model.safetensors", flowers_csv)
+        right = sum(row[0] == kind for row, (*_, kind) in zip(rows, flowers(), strict=True))
+        assert (code, err) == (0, "")
+        assert f"({right} of 120 right), on 120 examples" in out
+        assert re.search(r"blue, pale +[\d.]+ +[\d.]+ +[\d.]+ +\d+", out)
+
+    def test_columns_are_matched_by_name(self, run, flowers_csv, here):
+        run("train", flowers_csv, "--drop", "id", *QUICK)
+        other = [(width, kind, length) for _, length, width, kind in flowers()]
+        write_csv(here / "other.csv", ["width", "kind", "length"], other)
+        assert run("predict", "model.safetensors", "other.csv") == run("predict", "model.safetensors", flowers_csv)
+        assert run("evaluate", "model.safetensors", "other.csv") == run("evaluate", "model.safetensors", flowers_csv)
+
+    def test_real_numbers(self, run, houses_csv, here):
+        code, out, err = run("train", houses_csv, "--out", "houses.safetensors")
+        assert (code, err) == (0, "")
+        assert "the target 'price' is real numbers from" in out
+        assert float(re.search(r"R² ([\d.]+)", out)[1]) > 0.9
+        _, out, _ = run("predict", "houses.safetensors", houses_csv, "--out", "p.csv")
+        assert out == "150 predictions written to p.csv\n"
+        header, *rows = rows_of((here / "p.csv").read_text())
+        said, true = np.array(rows, dtype=float)[:, 0], np.array(houses())[:, 2]
+        _, out, _ = run("evaluate", "houses.safetensors", houses_csv)
+        r2 = 1 - np.sum((said - true) ** 2) / np.sum((true - true.mean()) ** 2)
+        assert header == ["prediction"]
+        assert out == f"R² {r2:.4f}, RMSE {np.sqrt(np.mean((said - true) ** 2)):.6g}, on 150 examples\n"
+
+    @pytest.mark.parametrize("kind", ["npz", "npy"])
+    def test_arrays(self, run, here, kind):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(100, 3)).astype("float32")
+        y = X[:, 0] > 0
+        np.savez("data.npz", X=X, y=y)
+        np.save("X.npy", X)
+        np.save("y.npy", y)
+        data = ["data.npz"] if kind == "npz" else ["X.npy", "y.npy"]
+        code, out, _ = run("train", *data, "--epochs", 60)
+        assert code == 0
+        assert "2 classes (False, True)" in out
+        assert read_model("model.safetensors").network.output == "sigmoid"
+        _, out, _ = run("evaluate", "model.safetensors", *data)
+        right = int(re.search(r"\((\d+) of 100 right\)", out)[1])
+        _, out, _ = run("predict", "model.safetensors", data[0])
+        said = np.array([row[0] == "True" for row in rows_of(out)[1:]])
+        assert right == np.sum(said == y) > 80
+        assert all(0.5 <= float(row[1]) <= 1 for row in rows_of(out)[1:])
+
+    def test_a_model_made_in_python(self, run, here):
+        network = nn.Network((3, 2), output="identity")
+        save("m", network, network.init())
+        np.save("X.npy", np.ones((4, 3)))
+        code, out, _ = run("predict", "m", "X.npy")
+        assert (code, out.splitlines()[0], len(out.splitlines())) == (0, "prediction 1,prediction 2", 5)
+
+    @pytest.mark.parametrize("name", ["iris", "diabetes"])
+    def test_bundled_sets(self, run, name):
+        pytest.importorskip("sklearn")
+        assert run("train", name, *QUICK)[0] == 0
+        assert run("evaluate", "model.safetensors", name)[0] == 0
+        assert run("predict", "model.safetensors", name)[0] == 0
+
+    def test_the_same_command_gives_the_same_file(self, run, flowers_csv, here):
+        run("train", flowers_csv, "--drop", "id", *QUICK, "--out", "a")
+        run("train", flowers_csv, "--drop", "id", *QUICK, "--out", "b")
+        run("train", flowers_csv, "--drop", "id", *QUICK, "--out", "c", "--seed", 1)
+        assert (here / "a").read_bytes() == (here / "b").read_bytes() != (here / "c").read_bytes()
+
+
+class TestDefaults:
+    """With no option but the name, on real data."""
+
+    @pytest.mark.parametrize(
+        ("name", "figure", "least"),
+        [("digits", "accuracy", 0.96), ("breast_cancer", "accuracy", 0.95), ("diabetes", "R²", 0.35)],
+    )
+    def test_held_out_results(self, run, name, figure, least):
+        pytest.importorskip("sklearn")
+        code, out, err = run("train", name, "--quiet")
+        assert (code, err, out.count("\n")) == (0, "", 1)
+        assert float(re.search(rf"{figure} ([\d.]+)", out)[1]) >= least
+
+
+class TestOptions:
+    @pytest.mark.parametrize("optimizer", list(arguments.OPTIMIZERS))
+    @pytest.mark.parametrize("schedule", list(arguments.SCHEDULES))
+    def test_every_optimizer_with_every_schedule(self, run, houses_csv, optimizer, schedule):
+        code, _, err = run("train", houses_csv, *QUICK, "--optimizer", optimizer, "--schedule", schedule)
+        assert (code, err) == (0, "")
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["--hidden", "none"],
+            ["--hidden", "6,4", "--activation", "tanh,sigmoid"],
+            ["--validation", "0"],
+            ["--test", "0"],
+            ["--patience", "0"],
+            ["--dtype", "float64"],
+            ["--batch-size", "100000"],
+            ["--output", "exp"],
+            ["--scheme", "xavier", "--l2", "0", "--dropout", "0", "--workers", "1", "--learning-rate", "1e-4"],
+        ],
+        ids=" ".join,
+    )
+    def test_others(self, run, houses_csv, options):
+        write_csv("counts.csv", ["x", "count"], [(k, k // 10) for k in range(100)])
+        data = "counts.csv" if "exp" in options else houses_csv
+        code, _, err = run("train", data, *QUICK, *options)
+        assert (code, err) == (0, "")
+        assert run("evaluate", "model.safetensors", data)[0] == 0
+
+    @pytest.mark.parametrize("name", [n for n in nn.backends.BACKENDS if nn.backends.unavailable_reason(n) is None])
+    def test_backends(self, run, houses_csv, name):
+        code, out, err = run("train", houses_csv, "--epochs", 1, "--batch-size", 1000, "--backend", name)
+        assert (code, err) == (0, "")
+        assert f"training on {name}" in out
+        assert run("evaluate", "model.safetensors", houses_csv, "--backend", name)[0] == 0
+
+    def test_softmax_for_two_classes(self, run, here):
+        write_csv("two.csv", ["x", "y"], [(k, "ab"[k % 2]) for k in range(50)])
+        run("train", "two.csv", *QUICK, "--output", "softmax")
+        assert read_model("model.safetensors").network.sizes == (1, 8, 2)
+
+    def test_plot(self, run, houses_csv, here):
+        pytest.importorskip("matplotlib")
+        code, out, _ = run("train", houses_csv, *QUICK, "--plot", "curve.png")
+        assert code == 0
+        assert "curve written to curve.png" in out
+        assert (here / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_quiet_prints_the_result_alone(self, run, houses_csv):
+        code, out, err = run("train", houses_csv, *QUICK, "--quiet")
+        assert (code, err) == (0, "")
+        assert re.fullmatch(r"R² .* on 30 held-out examples that training never saw\n", out)
+
+    def test_help_and_version(self, run):
+        code, out, err = run("--version")
+        assert (code, out, err) == (0, f"nnarray {nn.__version__}\n", "")
+        for words in ([], ["train"], ["predict"], ["evaluate"], ["check"], ["info"]):
+            code, out, err = run(*words, "--help")
+            assert (code, err) == (0, "")
+            assert max(map(len, out.splitlines())) <= 100
+
+
+BAD_FILES = {
+    "model.bad": b"\0" * 100,
+    "empty.csv": b"",
+    "header.csv": b"a,b\n",
+    "ragged.csv": b"a,b\n1,2\n1,2,3\n",
+    "twice.csv": b"a,a\n1,2\n",
+    "nameless.csv": b"a,,c\n1,2,3\n",
+    "headless.csv": b"1,2\n3,4\n",
+    "bytes.csv": b"a,b\n\xff\xfe,1\n",
+    "word.csv": b"a,b\n1,0\n2,1\n?,0\n4,1\n",
+    "hole.csv": b"a,b\n1,0\n2,1\n,0\n",
+    "nan.csv": b"a,b\n1,0\nnan,1\n",
+    "inf.csv": b"a,b\n1,0\n1e999,1\n",
+    "target_hole.csv": b"a,b\n1,0\n2,\n",
+    "town.csv": b"town,b\nUlm,0\nJena,1\nUlm,0\n",
+    "lonely.csv": b"b\n1\n2\n",
+    "one_class.csv": b"a,b\n" + b"1,x\n" * 20,
+    "many_classes.csv": b"a,b\n" + b"".join(b"1,x%d\n" % k for k in range(20)),
+    "few.csv": b"a,b\n1,x\n2,x\n1,y\n2,y\n",
+    "fine.csv": b"a,b\n" + b"1,0\n2,1\n" * 30,
+    "three.csv": b"a,b\n" + b"1,0\n2,1\n3,2\n" * 30,
+    "negative.csv": b"a,b\n" + b"1,-1.5\n2,3\n" * 30,
+    "real.csv": b"a,b\n" + b"1,0.5\n2,1.25\n" * 30,
+    "huge.csv": b"a,b\n" + b"1e308,0.5\n-1e308,1.25\n" * 30,
+    "other.csv": b"x,y,z\n1,0.5,1\n",
+    "labels.csv": b"a,b\n1,0\n2,7\n",
+    "text.txt": b"a",
+    "bad.npz": b"PK\x03\x04",
+    "bad.npy": b"\x93NUMPY",
+    "pickle.npy": b"\x80\x04\x95.",
+}
+
+BAD_COMMANDS = [
+    ("", "required: COMMAND"),
+    ("fly", "invalid choice: 'fly'"),
+    ("train", "required: DATA"),
+    ("train fine.csv --speed 3", "unrecognized arguments: --speed 3"),
+    ("train fine.csv --epochs 0", "argument --epochs: must be a whole number ≥ 1, got '0'"),
+    ("train fine.csv --epochs many", "got 'many'"),
+    ("train fine.csv --hidden 3,x", "argument --hidden: must be a whole number ≥ 1, got 'x'"),
+    ("train fine.csv --activation swish", "'swish' is none of"),
+    ("train fine.csv --activation relu,tanh", "--activation names 2 activations for 1 hidden layers"),
+    ("train fine.csv --learning-rate -1", "must be a number > 0, got '-1'"),
+    ("train fine.csv --learning-rate nan", "must be a number > 0, got 'nan'"),
+    ("train fine.csv --dropout 1", "must be a number ≥ 0 and < 1, got '1'"),
+    ("train fine.csv --optimizer sgd", "invalid choice: 'sgd'"),
+    ("train fine.csv --backend tpu", "invalid choice: 'tpu'"),
+    ("train fine.csv --validation 0.6 --test 0.5", "leave nothing to train on"),
+    ("train fine.csv --target c", "fine.csv has no column 'c'; its columns are 'a', 'b'"),
+    ("train fine.csv --drop c", "fine.csv has no column 'c'"),
+    ("train fine.csv --out no/model", "--out no/model: there is no folder 'no'"),
+    ("train fine.csv --plot no/curve.png", "--plot no/curve.png: there is no folder 'no'"),
+    ("train fine.csv --plot curve.xyz", "--plot curve.xyz: the name must end in one of"),
+    ("train fine.csv --out .", "this is a folder"),
+    ("train missing.csv", "missing.csv: No such file or directory"),
+    ("train missing.npz", "missing.npz: No such file or directory"),
+    ("train text.txt", "neither a file ending in .csv, .npz or .npy nor one of digits"),
+    ("train empty.csv", "empty.csv needs a first line"),
+    ("train header.csv", "header.csv has no rows below its header"),
+    ("train ragged.csv", "ragged.csv, line 3: the row has 3 cells, the header has 2"),
+    ("train twice.csv", "two columns called 'a'"),
+    ("train nameless.csv", "needs a first line with a name for every column"),
+    ("train headless.csv", "needs a first line with the names of its columns, got numbers: '1', '2'"),
+    ("train bytes.csv", "bytes.csv cannot be read as CSV in UTF-8"),
+    ("train word.csv", "word.csv, row 3 (line 4), column 'a': '?' is not a finite number"),
+    ("train hole.csv", "hole.csv, row 3 (line 4), column 'a': the cell is empty"),
+    ("train nan.csv", "nan.csv, row 2 (line 3), column 'a': 'nan' is not a finite number"),
+    ("train inf.csv", "inf.csv, row 2 (line 3), column 'a': '1e999' is not a finite number"),
+    ("train target_hole.csv", "target_hole.csv, row 2 (line 3), column 'b': the cell is empty"),
+    ("train town.csv", "the column 'town' holds text such as 'Ulm'"),
+    ("train lonely.csv", "no column besides the target 'b'"),
+    ("train one_class.csv", "the target is 'x' in every row"),
+    ("train many_classes.csv", "20 different values in 20 rows: too many to be classes"),
+    ("train few.csv", "4 examples are too few"),
+    ("train town.csv --drop town", "no column besides the target"),
+    ("train one_class.csv --output identity", "needs a target of numbers, this one holds text such as 'x'"),
+    ("train three.csv --output sigmoid", "'sigmoid' tells two classes apart, the target has 3"),
+    ("train negative.csv --output exp", "'exp' models counts, and the target holds -1.5"),
+    ("train real.csv --output softmax", "needs a target of classes, this one holds fractions"),
+    ("train huge.csv", "the numbers of column 'a' are too large"),
+    ("train bad.npz", "bad.npz cannot be read as NumPy arrays"),
+    ("train bad.npy bad.npy", "bad.npy cannot be read as NumPy arrays"),
+    ("train pickle.npy pickle.npy", "pickle.npy cannot be read as NumPy arrays"),
+    ("train object.npz", "object.npz cannot be read as NumPy arrays"),
+    ("train x.npy", "the labels to x.npy are missing"),
+    ("train x.npy x.npy", "x.npy: y must be 6 numbers or texts, one per row of X, got shape (6, 2)"),
+    ("train only_x.npz", "only_x.npz must hold arrays X and y, y is missing; it holds 'X'"),
+    ("train nan.npz", "nan.npz: X must be finite, got nan in row 1, column 0"),
+    ("train flat.npz", "flat.npz: X must be a table of numbers, one example per row, got shape (6,)"),
+    ("train x.npy y.npy --target b", "--target is for CSV files"),
+    ("predict missing fine.csv", "missing: No such file or directory"),
+    ("predict . fine.csv", ".: Is a directory"),
+    ("predict model.bad fine.csv", "model.bad is not a valid model file"),
+    ("predict good other.csv", "other.csv has no column 'a'; its columns are 'x', 'y', 'z'"),
+    ("predict good wide.npz", "wide.npz has 5 feature columns, good takes 1"),
+    ("evaluate good labels.csv", "row 2 has the target '7', which is none of the model's classes: 0, 1"),
+    ("evaluate good other.csv", "other.csv has no column 'a', 'b'"),
+    ("predict good fine.csv --out no/p.csv", "No such file or directory"),
+]
+
+
+@pytest.fixture
+def bad_files(here):
+    for name, content in BAD_FILES.items():
+        (here / name).write_bytes(content)
+    np.save("x.npy", np.ones((6, 2)))
+    np.save("y.npy", np.ones(6))
+    np.savez("only_x.npz", X=np.ones((6, 2)))
+    np.savez("wide.npz", X=np.ones((6, 5)))
+    np.savez("nan.npz", X=[[1.0], [np.nan]], y=[0, 1])
+    np.savez("flat.npz", X=np.ones(6), y=np.ones(6))
+    np.savez("object.npz", X=np.array([[1], [None]], dtype=object), y=[0, 1])
+    network = nn.Network((1, 1))
+    save("good", network, network.init(), metadata={"features": ["a"], "target": "b", "classes": [0, 1]})
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(("words", "said"), BAD_COMMANDS, ids=[words for words, _ in BAD_COMMANDS])
+    @pytest.mark.usefixtures("bad_files")
+    def test_are_told_in_one_line(self, run, words, said):
+        code, _, err = run(*words.split())
+        assert code == 2
+        assert err.startswith("nnarray: error: ")
+        assert said in err
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        assert not os.path.exists("model.safetensors")
+
+    def test_an_unavailable_backend(self, run, houses_csv):
+        missing = [name for name in nn.backends.BACKENDS if nn.backends.unavailable_reason(name)]
+        if not missing:
+            pytest.skip("every backend works here")
+        for words in (["train", houses_csv], ["predict", "m", houses_csv]):
+            code, _, err = run(*words, "--backend", missing[0])
+            assert code == 2
+            assert err.startswith(f'nnarray: error: the backend "{missing[0]}" cannot run here: ')
+            assert err.count("\n") == 1
+
+    def test_a_wrong_backend_in_the_environment(self, run, houses_csv, monkeypatch):
+        monkeypatch.setenv("NNARRAY_BACKEND", "abacus")
+        code, _, err = run("train", houses_csv)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "abacus" in err
+
+    def test_divergence(self, run, houses_csv, here):
+        options = ["--optimizer", "gradient-descent", "--learning-rate", "1e30", "--schedule", "constant"]
+        code, _, err = run("train", houses_csv, *options)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith("nnarray: error: training diverged in epoch 1")
+        assert not (here / "model.safetensors").exists()
+
+    @pytest.mark.parametrize(
+        ("module", "words"), [("sklearn", "train iris"), ("matplotlib", "train f.csv --plot c.png")]
+    )
+    def test_a_missing_extra_is_named(self, run, monkeypatch, module, words):
+        write_csv("f.csv", ["a", "b"], [(1, 0), (2, 1)] * 20)
+        monkeypatch.setitem(sys.modules, module, None)
+        code, _, err = run(*words.split())
+        extra = {"sklearn": "sklearn", "matplotlib": "plot"}[module]
+        assert (code, err.count("\n")) == (2, 1)
+        assert f'pip install "nnarray[{extra}]"' in err
+
+    def test_a_full_disk(self, run, houses_csv, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        code, _, err = run("train", houses_csv, *QUICK)
+        assert (code, err) == (2, "nnarray: error: [Errno 28] No space left on device\n")
+
+
+class TestInterrupt:
+    def test_ctrl_c_saves_what_was_trained(self, run, houses_csv, monkeypatch):
+        real = training.loop.Run.epoch
+
+        def interrupted(self, number, *rest):
+            if number == 3:
+                raise KeyboardInterrupt
+            return real(self, number, *rest)
+
+        monkeypatch.setattr(training.loop.Run, "epoch", interrupted)
+        code, out, err = run("train", houses_csv)
+        assert (code, err) == (130, "")
+        assert "interrupted after 2 epochs, what was trained so far is kept" in out
+        assert "model written to model.safetensors" in out
+        assert run("evaluate", "model.safetensors", houses_csv)[0] == 0
+
+    def test_ctrl_c_elsewhere(self, run, houses_csv, monkeypatch):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("nnarray.cli.train.prepare", interrupt)
+        assert run("train", houses_csv) == (130, "", "nnarray: interrupted\n")
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+    def test_a_real_signal(self, houses_csv):
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            "nnarray",
+            "train",
+            "houses.csv",
+            "--epochs",
+            "1000000",
+            "--patience",
+            "0",
+        ]
+        with start(command, subprocess.Popen) as process:
+            for line in process.stdout:
+                if line.startswith("training on"):
+                    break
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (130, "")
+        assert "interrupted after" in out
+        assert read_model("model.safetensors").network.output == "identity"
+
+
+class TestProcesses:
+    def test_as_a_module(self):
+        done = start([sys.executable, "-m", "nnarray", "train", "x.csv"])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "nnarray: error: x.csv: No such file or directory\n"
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+    def test_a_closed_pipe_is_quiet(self, here):
+        network = nn.Network((1, 1))
+        save("m", network, network.init())
+        np.save("X.npy", np.ones((100_000, 1)))
+        command = f"{sys.executable} -m nnarray predict m X.npy | head -n 2"
+        done = start(command, shell=True)
+        assert done.stderr == ""
+        assert len(done.stdout.splitlines()) == 2
+
+    def test_starting_loads_nothing_heavy(self):
+        heavy = ("sklearn", "matplotlib", "torch", "jax", "cupy", "pandas", "scipy")
+        code = f"import sys, nnarray.cli; print([m for m in {heavy} if m in sys.modules])"
+        done = start([sys.executable, "-c", code], check=True)
+        assert done.stdout == "[]\n"
+
+
+class TestCheckAndInfo:
+    def test_check_finds_numpy_right(self, run, monkeypatch):
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy",))
+        code, out, err = run("check")
+        assert (code, err) == (0, "")
+        assert re.search(r"^numpy +cpu .* ok$", out, re.MULTILINE)
+
+    def test_check_tells_why_a_backend_is_absent(self, run, monkeypatch):
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy", "cupy"))
+        monkeypatch.setattr(checking, "unavailable_reason", lambda name: "no card" if name == "cupy" else None)
+        code, out, _ = run("check")
+        assert code == 0
+        assert "not checked:\n  cupy: no card\n" in out
+
+    def test_check_fails_for_a_wrong_gradient(self, run, monkeypatch):
+        from nnarray import engine
+
+        real = engine.cost_and_gradients
+
+        def wrong(*args, **kwargs):
+            J, g = real(*args, **kwargs)
+            return J, g * 1.001
+
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy",))
+        monkeypatch.setattr(engine, "cost_and_gradients", wrong)
+        code, out, _ = run("check")
+        assert code == 1
+        assert "FAIL" in out
+
+    def test_check_fails_for_a_backend_that_computes_something_else(self, run, monkeypatch):
+        real = checking._compute
+
+        def wrong(network, *arrays):
+            A, g = real(network, *arrays)
+            return A * (1 + 1e-4 * wrong.calls.pop()), g
+
+        wrong.calls = [1, 0] * 8
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy",))
+        monkeypatch.setattr(checking, "_compute", wrong)
+        code, out, _ = run("check")
+        assert (code, out.count("FAIL")) == (1, 1)
+
+    def test_check_tells_of_a_backend_that_breaks(self, run, monkeypatch):
+        def broken(*_):
+            raise RuntimeError("no kernel image")
+
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy",))
+        monkeypatch.setattr(checking, "_gradient", broken)
+        code, out, _ = run("check")
+        assert code == 1
+        assert "RuntimeError: no kernel image" in out
+
+    def test_info(self, run):
+        code, out, err = run("info")
+        assert (code, err) == (0, "")
+        for name in ("nnarray", "numpy", "array-api-compat", *nn.backends.BACKENDS, "processors", "blas"):
+            assert re.search(rf"^  {name} +\S", out, re.MULTILINE)
+
+
+class TestPreparation:
+    def test_folding_is_exact(self):
+        rng = np.random.default_rng(0)
+        network = nn.Network((4, 6, 2), hidden="tanh", output="identity")
+        x = rng.normal(size=(50, 4)) * [1, 100, 0.01, 1] + [0, 1000, 5, 7]
+        x[:, 3] = 7
+        y = rng.normal(size=(50, 2)) * [1000, 0.1] + [5, -3]
+        inputs, outputs = standardisation(x), standardisation(y)
+        params = network.init(seed=1, dtype="float64")
+        folded = fold(params, inputs, outputs)
+        expected = network.predict(params, inputs(x).T).T * outputs.scale + outputs.mean
+        np.testing.assert_allclose(network.predict(folded, x.T).T, expected, rtol=1e-11, atol=1e-11)
+        single = [(W.astype("float32"), b.astype("float32")) for W, b in folded]
+        off = (network.predict(single, x.T).T - expected) / outputs.scale
+        assert np.abs(off).max() < 1e-4
+
+    def test_a_constant_column_gets_no_weight(self):
+        x = np.column_stack([np.arange(5.0), np.full(5, 0.1)])
+        inputs = standardisation(x)
+        assert inputs.scale.tolist() == [np.std(np.arange(5.0)), 1.0]
+        (W, _), *_ = fold(nn.Network((2, 1)).init(dtype="float64"), inputs, None)
+        assert W[0, 0] != 0
+        assert W[0, 1] == 0
+
+    def test_standardisation(self):
+        x = np.random.default_rng(0).normal(size=(1000, 3)) * [1, 50, 1e-5] + 3
+        z = standardisation(x)(x)
+        np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-9)
+        np.testing.assert_allclose(z.std(axis=0), 1, rtol=1e-9)
+
+    def test_a_nearly_constant_column_stays_within_bounds(self):
+        x = np.zeros((1000, 1))
+        x[0] = 5
+        assert 9.9 < standardisation(x)(x).max() <= 10
+
+    @pytest.mark.parametrize("m", [10, 97, 1000])
+    def test_a_split_deals_every_row_once_and_each_class_in_proportion(self, m):
+        strata = np.random.default_rng(0).integers(3, size=m)
+        parts = split(m, strata, 0.2, 0.2, seed=5)
+        assert sorted(np.concatenate(parts)) == list(range(m))
+        assert abs(parts.test.size - 0.2 * m) <= 1
+        assert abs(parts.validation.size - 0.2 * m) <= 1
+        for k in range(3):
+            assert abs(np.sum(strata[parts.test] == k) - 0.2 * np.sum(strata == k)) <= 1
+
+    def test_a_split_depends_on_the_seed_alone(self):
+        strata = np.zeros(50, dtype=int)
+        assert split(50, strata, 0.2, 0.2, 3).test.tolist() == split(50, strata, 0.2, 0.2, 3).test.tolist()
+        assert split(50, strata, 0.2, 0.2, 3).test.tolist() != split(50, strata, 0.2, 0.2, 4).test.tolist()
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ("y", "output", "classes"),
+        [
+            (["b", "a", "b"] * 5, "sigmoid", ["a", "b"]),
+            (["b", "a", "c"] * 5, "softmax", ["a", "b", "c"]),
+            ([True, False] * 5, "sigmoid", [False, True]),
+            ([0.0, 1.0, 2.0] * 5, "softmax", [0, 1, 2]),
+            ([-1, 7] * 5, "sigmoid", [-1, 7]),
+            ([0.0, 1.5] * 50, "identity", None),
+            (list(range(21)) * 100, "identity", None),
+            (list(range(20)) * 5, "softmax", list(range(20))),
+            (list(range(20)) * 4, "identity", None),
+        ],
+    )
+    def test_the_rule(self, y, output, classes):
+        target = understand(np.array(y))
+        assert (target.output, target.classes) == (output, classes)
+        assert target.Y().shape == (target.units, len(y))
