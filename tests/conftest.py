@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # before JAX is imported, so that its float64 is float64
@@ -116,7 +117,7 @@ def problem(
     network = nn.Network(sizes, hidden, output)
     layers = [
         (generator.normal(size=(n, n_prev)) / np.sqrt(n_prev), 0.3 * generator.normal(size=(n, 1)))
-        for n_prev, n in zip(sizes[:-1], sizes[1:], strict=True)
+        for n_prev, n in pairwise(sizes)
     ]
     X = generator.normal(size=(m, sizes[0])).T
     return network, layers, X, targets(output, sizes[-1], m, generator)

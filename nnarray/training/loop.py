@@ -80,8 +80,8 @@ def train(
     `params` are the first parameters; left out, `network.init(seed, scheme)` in `dtype`. `optimizer` is Adam() if left
     out. `batch_size` None takes all examples in each update, else that many at a time, in an order shuffled anew each
     epoch; the penalty of an update is l2 over the examples in it (as in scikit-learn), so that a smaller batch needs a
-    smaller `l2` for the same effect. `weights`, shape (1, m), scale each example's loss. `dropout` is the share of hidden units dropped in
-    training, one figure or one per hidden layer. `validation` is a pair (X, Y) whose cost and score each epoch records.
+    smaller `l2` for the same effect. `weights`, shape (1, m), scale each example's loss. `dropout` is the share of
+    hidden units dropped in training, one figure or one per hidden layer. `validation` is a pair (X, Y) whose cost and score each epoch records.
 
     `patience` stops after that many epochs in a row without the cost (of the validation examples, if there are any)
     falling by more than `min_delta`, and gives back the parameters of the best epoch. `callback` is called with each
