@@ -43,6 +43,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(msg)
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), "schedules", *_FILES])
+
+
 __all__ = [
     "Adam",
     "Backend",

@@ -7,7 +7,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from nnarray.backends.backend import FLOATS, Backend
+from nnarray.backends.backend import FLOATS, Backend, require_numbers, require_plain, to_numpy
 from nnarray.core.typing import Array
 
 NUMPY = Backend("numpy", np, "cpu")
@@ -55,18 +55,32 @@ def same_backend(**arrays: Any) -> Backend | None:
 def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
     """`x` as an array of `backend` in `dtype`; one that is already so is returned as it is, never copied.
 
-    Integers, booleans and other floats are converted. Raises TypeError for complex numbers, objects, text and sparse
-    matrices, naming `argument`.
+    Integers, booleans and other floats are converted. Raises TypeError for complex numbers, objects, text, masked and
+    sparse arrays, ValueError for ragged lists, naming `argument`.
     """
     if type(x) is np.ndarray and backend.name == "numpy" and x.dtype == NUMPY_FLOATS[dtype]:
         return x
     own = backend_of(x)
-    if own is None:
-        x, own = _array_from(x, argument), NUMPY
-    elif own is NUMPY:
-        x = np.asarray(x)
-    _require_numbers(x, argument, own)
+    if own is None or own is NUMPY:
+        x, own = host_array(x, argument), NUMPY
+    else:
+        require_plain(x, argument)
+    require_numbers(x, argument, own)
     return backend.asarray(x, dtype)
+
+
+def host_array(x: Any, argument: str) -> np.ndarray:
+    """`x`, an array or nested lists, as a NumPy array; raises as `convert` does for what makes no array."""
+    require_plain(x, argument)
+    try:
+        host = to_numpy(x)
+    except ValueError as error:
+        msg = f"{argument} must be a rectangular array of numbers: {error}"
+        raise ValueError(msg) from None
+    if host.dtype == object and host.ndim == 0:
+        msg = f"{argument} must be an array or nested lists of numbers, got {type(x).__name__}"
+        raise TypeError(msg)
+    return host
 
 
 def is_concrete(x: Array) -> bool:
@@ -78,10 +92,15 @@ def is_concrete(x: Array) -> bool:
 def all_finite(x: Array, backend: Backend) -> bool:
     """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
     with np.errstate(over="ignore", invalid="ignore"):
-        total = float(backend.xp.sum(x))
+        total = number(backend.xp.sum(x))
     if math.isfinite(total):
         return True
     return bool(backend.xp.all(backend.xp.isfinite(x)))
+
+
+def number(x: Array) -> float:
+    """The value of a 0-d array; torch's leaves its autograd history behind, or torch would warn."""
+    return float(x.detach() if hasattr(x, "detach") else x)
 
 
 def require_finite(x: Array, argument: str, backend: Backend) -> None:
@@ -92,23 +111,6 @@ def require_finite(x: Array, argument: str, backend: Backend) -> None:
     at = tuple(int(i) for i in np.argwhere(~np.isfinite(host))[0])
     msg = f"{argument} must be finite in {host.dtype.name}, got {host[at]} at {list(at)}"
     raise ValueError(msg)
-
-
-def _array_from(x: Any, argument: str) -> np.ndarray:
-    if "sparse" in type(x).__module__:
-        msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray()"
-        raise TypeError(msg)
-    try:
-        return np.asarray(x)
-    except ValueError as error:
-        msg = f"{argument} must be a rectangular array of numbers: {error}"
-        raise ValueError(msg) from None
-
-
-def _require_numbers(x: Array, argument: str, own: Backend) -> None:
-    if not own.xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        msg = f"{argument} must hold real numbers, got dtype {x.dtype}"
-        raise TypeError(msg)
 
 
 def _agree(one: Backend, other: Backend) -> bool:

@@ -1,5 +1,6 @@
 """A backend: an array namespace, one of its devices, and the way to and from the host."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,19 +52,26 @@ class Backend:
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """`x`, an array of any namespace or a nested list, as an array of this backend on its device.
 
-        `dtype` is "float32" or "float64"; without it, x's own. What is already in place is returned as it is.
+        `dtype` is "float32" or "float64"; without it, x's own. What is already in place is returned as it is. A float64
+        too large for float32 becomes an infinity. Raises TypeError for what is masked or sparse and, where `dtype` is
+        given, for what holds no real numbers.
         """
         wanted = None if dtype is None else self.dtype(dtype)
         if self._holds(x):
-            return x if wanted is None else self.xp.astype(x, wanted, copy=False)
+            if wanted is None or x.dtype == wanted:
+                return x
+            require_numbers(x, "x", self)
+            with np.errstate(over="ignore"):
+                return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)
         if dtype is not None:
-            host = host.astype(dtype, copy=False)
+            require_numbers(host, "x", None)
+            with np.errstate(over="ignore"):
+                host = host.astype(dtype, copy=False)
         if self.name == "numpy":
             return host
-        if self.name == "torch":
-            host = _as_torch_takes_it(host)
-        return self.xp.asarray(host, device=self.device)
+        host = host.astype(host.dtype.newbyteorder("="), copy=False)
+        return self.xp.asarray(_as_torch_takes_it(host) if self.name == "torch" else host, device=self.device)
 
     def to_numpy(self, x: Array) -> npt.NDArray[Any]:
         """`x` as a NumPy array on the host; on the host already, its memory is shared."""
@@ -80,6 +88,11 @@ class Backend:
 
             jax.block_until_ready(jax.device_put(0.0, self.device))
 
+    def untracked(self) -> AbstractContextManager[Any]:
+        """A block in which torch keeps no history for its autograd; the other namespaces never do."""
+        block: AbstractContextManager[Any] = self.xp.no_grad() if self.name == "torch" else nullcontext()
+        return block
+
     def _holds(self, x: Any) -> bool:
         if not array_api_compat.is_array_api_obj(x):
             return False
@@ -92,25 +105,50 @@ class Backend:
 
 
 def to_numpy(x: Any) -> npt.NDArray[Any]:
-    """`x`, an array of any namespace and device or a nested list, as a NumPy array on the host."""
+    """`x`, an array of any namespace and device or a nested list, as a NumPy array on the host.
+
+    NumPy has no bfloat16: torch's becomes float32. Raises TypeError for what is masked or sparse.
+    """
+    require_plain(x, "x")
     if isinstance(x, np.ndarray):
         return np.asarray(x)
     if array_api_compat.is_cupy_array(x):
         return np.asarray(x.get())
     if array_api_compat.is_torch_array(x):
-        return np.asarray(x.detach().cpu().numpy())
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        return np.asarray((x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy())
     if array_api_compat.is_array_api_obj(x) and not array_api_compat.is_jax_array(x) and hasattr(x, "to_device"):
         xp = array_api_compat.array_namespace(x)
         x = x.to_device(xp.__array_namespace_info__().default_device())
     return np.asarray(x)
 
 
+def require_plain(x: Any, argument: str) -> None:
+    """Raise TypeError naming `argument` for a masked or sparse array: NumPy would drop the mask, or wrap the whole."""
+    if isinstance(x, np.ma.MaskedArray):
+        msg = f"{argument} must not be masked, got a {type(x).__name__}; fill it or leave the masked examples out"
+        raise TypeError(msg)
+    if "sparse" in type(x).__module__ or (array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided"):
+        msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray() or .to_dense()"
+        raise TypeError(msg)
+
+
+def require_numbers(x: Array, argument: str, backend: Backend | None) -> None:
+    """Raise TypeError naming `argument` for an array of anything but real numbers and booleans; None means NumPy."""
+    if backend is None or backend.name == "numpy":
+        real = x.dtype.kind in "biuf" or x.dtype.name == "bfloat16"
+    else:
+        real = backend.xp.isdtype(x.dtype, ("bool", "integral", "real floating"))
+    if not real:
+        msg = f"{argument} must hold real numbers, got dtype {x.dtype}"
+        raise TypeError(msg)
+
+
 def _as_torch_takes_it(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`host` as torch can share it: native bytes, no negative strides, writable; a copy only where it isn't so."""
-    native = host.astype(host.dtype.newbyteorder("="), copy=False)
-    if native.flags.writeable and all(stride >= 0 for stride in native.strides):
-        return native
-    return native.copy(order="K") if all(stride >= 0 for stride in native.strides) else np.ascontiguousarray(native)
+    """`host` as torch can share it: writable, strides of whole items, none negative; a copy only where it isn't so."""
+    if host.flags.writeable and all(stride >= 0 and stride % host.itemsize == 0 for stride in host.strides):
+        return host
+    return host.copy(order="K") if all(stride >= 0 for stride in host.strides) else np.ascontiguousarray(host)
 
 
 def _jax_has_float64() -> bool:

@@ -2,8 +2,9 @@
 
 import importlib
 import os
-from collections.abc import Callable
-from contextvars import ContextVar, Token
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -28,18 +29,19 @@ def backend(name: str | Backend | None = None, *, device: Any = None) -> Backend
     """The backend called `name`: "numpy", "cupy", "torch", "jax", or "auto" (cupy where it works, else numpy).
 
     Without a name, the default: what `use_backend` set, else the environment's NNARRAY_BACKEND, else numpy. `device`
-    is a device in the words of the library ("cuda:1" or a number for torch, a number for cupy, a `jax.Device`); left
-    out, the library's own default.
+    is a device in the words of the library ("cuda:1" or a number for torch, a number for cupy, "cpu:0" or a
+    `jax.Device` for JAX); left out, the library's own default.
 
-    Raises BackendUnavailableError where the backend can't run on this machine, ValueError for a name that is none.
+    Raises BackendUnavailableError where the backend or the device can't run on this machine, ValueError for a name that
+    is none.
 
     >>> backend("numpy").name
     'numpy'
     """
-    if isinstance(name, Backend):
-        return name
     if name is None:
-        return _default.get() or backend(os.environ.get(ENVIRONMENT_VARIABLE) or "numpy", device=device)
+        name = _default.get() or _from_environment(device)
+    if isinstance(name, Backend):
+        return name if device is None or device == name.device else backend(name.name, device=device)
     if name == "auto":
         return backend("numpy" if unavailable_reason("cupy") else "cupy", device=device)
     if name not in BACKENDS:
@@ -65,15 +67,17 @@ class use_backend:  # noqa: N801 - called like a function
 
     def __init__(self, name: str | Backend, *, device: Any = None) -> None:
         self.backend = backend(name, device=device)
-        self._token: Token[Backend | None] = _default.set(self.backend)
+        self._before = _default.get()
+        _default.set(self.backend)
 
     def __enter__(self) -> Backend:
+        _default.set(self.backend)
         return self.backend
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _default.reset(self._token)
+        _default.set(self._before)
 
 
 def choose(explicit: str | Backend | None, own: Backend | None) -> Backend:
@@ -86,6 +90,16 @@ def choose(explicit: str | Backend | None, own: Backend | None) -> Backend:
 def unavailable_reason(name: str) -> str | None:
     """Why the backend `name` cannot run on this machine, with the remedy; None where it can."""
     return _CHECKS[name]()
+
+
+def _from_environment(device: Any) -> Backend:
+    try:
+        return backend(os.environ.get(ENVIRONMENT_VARIABLE) or "numpy", device=device)
+    except (BackendUnavailableError, ValueError) as error:
+        if not os.environ.get(ENVIRONMENT_VARIABLE):
+            raise
+        msg = f"{error} (the environment variable {ENVIRONMENT_VARIABLE} named it)"
+        raise type(error)(msg) from None
 
 
 def _load_numpy(device: Any) -> Backend:
@@ -105,27 +119,42 @@ def _load_cupy(device: Any) -> Backend:
 def _load_torch(device: Any) -> Backend:
     import array_api_compat.torch as xp
 
-    chosen = xp.get_default_device() if device is None else xp.device(device)
-    return Backend("torch", xp, xp.empty(0, device=chosen).device)
+    with _on_device("torch", device):
+        chosen = xp.get_default_device() if device is None else xp.device(device)
+        return Backend("torch", xp, xp.empty(0, device=chosen).device)
 
 
 def _load_jax(device: Any) -> Backend:
     import jax
 
-    return Backend("jax", jax.numpy, device if device is not None else jax.numpy.zeros(0).device)
+    with _on_device("jax", device):
+        if isinstance(device, str):
+            platform, _, index = device.partition(":")
+            device = jax.devices(platform)[int(index or 0)]
+        return Backend("jax", jax.numpy, jax.numpy.zeros(0, device=device).device)
+
+
+@contextmanager
+def _on_device(name: str, device: Any) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each library raises others: RuntimeError, AssertionError, IndexError, AttributeError
+        reason = str(error).partition("\n")[0]
+        msg = f'the backend "{name}" cannot run on the device {device!r} here: {reason}'
+        raise BackendUnavailableError(msg) from None
 
 
 @lru_cache(maxsize=1)
 def _why_not_cupy() -> str | None:
     try:
         import cupy
-    except ImportError as error:
+    except Exception as error:
         return _not_installed(
             error, "cupy", 'pip install "nnarray[cuda13]" (or "nnarray[cuda12]" for a CUDA 12 driver)'
         )
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except RuntimeError as error:
+    except Exception as error:
         return f"CuPy is installed, but no GPU or driver answers ({error}); install the NVIDIA driver, see `nvidia-smi`"
     if count == 0:
         return "CuPy is installed, but no GPU is visible; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
@@ -143,12 +172,12 @@ def _why_not_cupy() -> str | None:
 def _why_not(module: str, remedy: str) -> str | None:
     try:
         importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # torch raises OSError, jax RuntimeError where a library of theirs is missing
         return _not_installed(error, module, remedy)
     return None
 
 
-def _not_installed(error: ImportError, module: str, remedy: str) -> str:
+def _not_installed(error: Exception, module: str, remedy: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == module:
         return f"{module} is not installed; {remedy}"
     return f"{module} is installed but does not import ({error}); reinstall it: {remedy}"

@@ -1,11 +1,13 @@
 """The numerical gradient, to check the analytic one against (the lecture's gradient checking)."""
 
+from typing import Any
+
 from nnarray.core.typing import Array, Function, Namespace
 
 
-def coordinate(i: int, theta: Array, *, xp: Namespace) -> Array:
-    """e_i, the direction of theta's i-th coordinate."""
-    here = xp.arange(theta.shape[0], device=theta.device) == i
+def coordinate(i: int, theta: Array, *, xp: Namespace, device: Any = None) -> Array:
+    """e_i, the direction of theta's i-th coordinate, on theta's device if that is not the default."""
+    here = xp.arange(theta.shape[0], device=device) == i
     return xp.astype(here, theta.dtype)
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, require_finite
+from nnarray.backends import Backend, number, require_finite
 from nnarray.core import checking, propagation
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
-from nnarray.network.entry import check_l2, check_number, enter_batch, make_batch
-from nnarray.network.network import Network
+from nnarray.network.entry import check_count, check_l2, check_number, check_seed, enter_batch, make_batch
+from nnarray.network.network import Network, require_network
 
 KINKED = ("relu", "leaky_relu")
 """Activations that have no derivative at 0, where a difference across it says nothing about the gradient."""
@@ -70,19 +70,24 @@ def check_gradients(
     >>> check_gradients(network, network.init(seed=1), X, Y).relative_difference < 1e-7
     True
     """
+    require_network(network)
     eps, l2 = check_number(eps, "eps", at_least=1e-300), check_l2(l2)
+    directions = check_count(directions, "directions", at_least=0)
+    if coordinates is None:
+        coordinates = 0 if directions else 1000
+    coordinates = check_count(coordinates, "coordinates", at_least=0)
+    generator = np.random.default_rng(check_seed(seed))
     place, batch = enter_batch(network, params, X, Y, weights)
     require_finite(batch.X, "X", place.backend)
     backend = place.backend
     batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
     theta = backend.asarray(backend.steps.join(place.layers), "float64")
     differences = Differences(network, batch, theta, backend, l2)
-    generator = np.random.default_rng(seed)
-    if coordinates is None:
-        coordinates = 0 if directions else 1000
     chosen = generator.permutation(network.size)[:coordinates]
     for i in np.sort(chosen).tolist():
-        differences.compare(checking.coordinate(i, theta, xp=backend.xp), eps, name_of(i, network.sizes))
+        differences.compare(
+            checking.coordinate(i, theta, xp=backend.xp, device=backend.device), eps, name_of(i, network.sizes)
+        )
     for k in range(directions):
         d = generator.standard_normal(network.size)
         differences.compare(backend.asarray(d / np.linalg.norm(d), "float64"), eps, f"direction {k}")
@@ -122,8 +127,8 @@ class Differences:
         if not all(bool(xp.all(up == down)) for up, down in zip(*self.patterns, strict=True)):
             self.kinks += 1
             return
-        self.analytic.append(float(xp.sum(self.gradient * direction)))
-        self.numerical.append(float(numerical))
+        self.analytic.append(number(xp.sum(self.gradient * direction)))
+        self.numerical.append(number(numerical))
         self.names.append(name)
 
     def report(self) -> GradientCheck:

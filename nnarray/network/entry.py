@@ -8,11 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, convert, is_concrete, require_finite, same_backend
+from nnarray.backends import Backend, choose, convert, is_concrete, number, require_finite, same_backend
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
+
+NO_NUMBERS = (bool, np.bool_, str, np.complexfloating)
+"""What Python would take for a number, or drop half of, where one is asked for."""
 
 
 class Sized(Protocol):
@@ -41,7 +44,7 @@ def enter_parameters(network: Sized, params: Any, **data: Any) -> Place:
     if isinstance(params, Parameters):
         layers, sizes, own, dtype = params.layers, params.sizes, params.backend, params.dtype
     else:
-        layers, sizes, own = as_layers(params)
+        layers, sizes, own = as_layers(params, same_backend(**data))
         dtype = "float64" if layers[0].W.dtype == own.xp.float64 else "float32"
     if sizes != network.sizes:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {sizes}"
@@ -58,6 +61,8 @@ def enter_X(network: Sized, X: Any, *, backend: Backend, dtype: str, argument: s
         msg = f"{argument} must have shape (n_x, m) = ({n_x}, m), one example per column, got {tuple(X.shape)}"
         if X.ndim == 2 and X.shape[1] == n_x:
             msg += f"; is it {argument}.T?"
+        elif X.ndim == 1 and X.shape[0] == n_x:
+            msg += f"; a single example is {argument}[:, None]"
         raise ValueError(msg)
     if X.shape[1] == 0:
         msg = f"{argument} must hold at least one example (m ≥ 1), got shape {tuple(X.shape)}"
@@ -71,10 +76,10 @@ def enter_Y(network: Sized, Y: Any, *, m: int, backend: Backend, dtype: str, arg
     n_L = network.sizes[-1]
     if tuple(Y.shape) != (n_L, m):
         msg = f"{argument} must have shape (n[L], m) = ({n_L}, {m}), one example per column, got {tuple(Y.shape)}"
-        if Y.ndim == 1 and Y.shape[0] == m:
-            msg += (
-                f"; make it {argument}[None, :]" if n_L == 1 else f"; for class labels, nn.one_hot({argument}, {n_L})"
-            )
+        if n_L == 1 and tuple(Y.shape) == (m,):
+            msg += f"; make it {argument}[None, :]"
+        elif tuple(Y.shape) in {(m,), (1, m)}:
+            msg += f"; for class labels, nn.one_hot({argument}, {n_L})"
         elif tuple(Y.shape) == (m, n_L):
             msg += f"; is it {argument}.T?"
         raise ValueError(msg)
@@ -94,9 +99,12 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
     weights = backend.xp.reshape(weights, (1, m))
     if is_concrete(weights):
         require_finite(weights, "weights", backend)
-        smallest = float(backend.xp.min(weights))
-        if smallest < 0 or float(backend.xp.sum(weights)) == 0:
-            msg = f"weights must be ≥ 0 with a positive sum, got a smallest weight of {smallest}"
+        smallest = number(backend.xp.min(weights))
+        with np.errstate(over="ignore"):
+            total = number(backend.xp.sum(weights))
+        if smallest < 0 or not 0 < total < np.inf:
+            found = f"a smallest weight of {smallest:g} and a sum of {total:g}"
+            msg = f"weights must be ≥ 0 with a positive sum that is finite in {dtype}, got {found}"
             raise ValueError(msg)
     return weights
 
@@ -123,28 +131,42 @@ def check_l2(l2: Any) -> float:
 
 def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below: float = np.inf) -> float:
     """`value` as a finite float within its bounds."""
-    if isinstance(value, bool | str) or not hasattr(type(value), "__float__"):
+    if isinstance(value, NO_NUMBERS) or not hasattr(type(value), "__float__") or _has_axes(value):
         msg = f"{argument} must be a number, got {value!r}"
         raise TypeError(msg)
-    number = float(value)
-    if not (at_least <= number < below and np.isfinite(number)):
+    checked = float(value)
+    if not (at_least <= checked < below and np.isfinite(checked)):
         bounds = f" ≥ {at_least:g}" if at_least > -np.inf else ""
         bounds += f" and < {below:g}" if below < np.inf else ""
         msg = f"{argument} must be a finite number{bounds}, got {value!r}"
         raise ValueError(msg)
-    return number
+    return checked
 
 
-def check_count(value: Any, argument: str) -> int:
-    """`value` as a whole number ≥ 1."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        msg = f"{argument} must be a whole number ≥ 1, got {value!r}"
+def check_count(value: Any, argument: str, *, at_least: int = 1) -> int:
+    """`value` as a whole number ≥ `at_least`."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__") or _has_axes(value):
+        msg = f"{argument} must be a whole number ≥ {at_least}, got {value!r}"
         raise TypeError(msg)
-    number = int(value.__index__())
-    if number < 1:
-        msg = f"{argument} must be a whole number ≥ 1, got {value!r}"
+    count = int(value.__index__())
+    if count < at_least:
+        msg = f"{argument} must be a whole number ≥ {at_least}, got {value!r}"
         raise ValueError(msg)
-    return number
+    return count
+
+
+def check_optional_count(value: Any, argument: str) -> int | None:
+    """`value` as a whole number ≥ 1, or None."""
+    return None if value is None else check_count(value, argument)
+
+
+def check_seed(seed: Any) -> int | None:
+    """`seed` as a whole number ≥ 0, or None for one drawn anew."""
+    return None if seed is None else check_count(seed, "seed", at_least=0)
+
+
+def _has_axes(value: Any) -> bool:
+    return len(getattr(value, "shape", ())) > 0
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
@@ -153,7 +175,7 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
     largest = float(xp.finfo(Y.dtype).max)
     lowest = -largest if output == "identity" else 0.0
     highest = 1.0 if output in {"sigmoid", "softmax"} else largest
-    if not (float(xp.min(Y)) >= lowest and float(xp.max(Y)) <= highest):  # NaN fails both
+    if not (number(xp.min(Y)) >= lowest and number(xp.max(Y)) <= highest):  # NaN fails both
         require_finite(Y, argument, backend)
         host = backend.to_numpy(Y)
         wrong = np.unique(host[(host < lowest) | (host > highest)])
@@ -167,7 +189,7 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
 def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
     xp = backend.xp
     sums = xp.sum(Y, axis=0)
-    if float(xp.max(xp.abs(sums - 1.0))) > 1e-3:
+    if number(xp.max(xp.abs(sums - 1.0))) > 1e-3:
         host = backend.to_numpy(sums)
         wrong = np.unique(host[np.abs(host - 1.0) > 1e-3])
         msg = (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import backend as default_backend
-from nnarray.backends import backend_of, to_numpy
+from nnarray.backends import backend_of, host_array
 from nnarray.core.typing import Array
 
 
@@ -13,20 +13,24 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     """Y of shape (classes, m) with a 1 in each column at its label's row, 0 elsewhere.
 
     `labels` are m integers 0, 1, …, classes - 1, of shape (m,) or (1, m). The result is on the labels' backend.
-    Raises ValueError for labels out of range, no labels and another rank; TypeError for labels that are no integers.
+    `dtype` is "float32" or "float64". Raises ValueError for labels out of range, no labels and another rank; TypeError
+    for labels or classes that are no integers.
 
     >>> one_hot([0, 2], 3).tolist()
     [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        msg = f"classes must be a positive integer, got {classes!r}"
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
+        msg = f"classes must be a whole number ≥ 1, got {classes!r}"
+        raise TypeError(msg)
+    if classes < 1:
+        msg = f"classes must be a whole number ≥ 1, got {classes!r}"
         raise ValueError(msg)
-    host = to_numpy(labels)
+    host = host_array(labels, "labels")
     _check_labels(host, classes)
     flat = host.reshape(-1).astype(np.int64)
-    table = np.zeros((flat.shape[0], classes), dtype=dtype)
+    table = np.zeros((flat.shape[0], classes), dtype=np.float32)
     table[np.arange(flat.shape[0]), flat] = 1
-    return (backend_of(labels) or default_backend()).asarray(table.T)
+    return (backend_of(labels) or default_backend()).asarray(table.T, dtype)
 
 
 def _check_labels(labels: np.ndarray, classes: int) -> None:

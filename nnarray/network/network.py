@@ -1,6 +1,5 @@
 """Network: the architecture, and the questions one asks of it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +7,22 @@ from typing import Any
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, choose, convert, is_concrete, require_finite, same_backend
+from nnarray.backends import Backend, all_finite, choose, convert, is_concrete, require_finite, same_backend
 from nnarray.core import propagation, vector
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import scoring
-from nnarray.network.entry import check_count, check_l2, enter_batch, enter_parameters, enter_X
+from nnarray.network.entry import (
+    check_count,
+    check_l2,
+    check_optional_count,
+    check_seed,
+    enter_batch,
+    enter_parameters,
+    enter_X,
+)
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -66,11 +73,10 @@ class Network:
         `scheme` is "he", "xavier", "small" (0.01) or "zeros"; `dtype` "float32" or "float64"; `seed` None draws anew
         each time. The draw is made on the host in float64.
         """
-        if scheme not in SCHEMES:
-            msg = f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}"
-            raise ValueError(msg)
+        check_scheme(scheme)
         place = choose(backend, None)
-        layers = initial_layers(self.sizes, scheme, np.random.default_rng(seed))
+        place.dtype(dtype)
+        layers = initial_layers(self.sizes, scheme, np.random.default_rng(check_seed(seed)))
         return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
 
     def parameters(self, theta: Any) -> Parameters:
@@ -117,12 +123,12 @@ class Network:
         `workers` bounds the threads that NumPy's matrix products use in this call; None leaves BLAS as it is set.
         """
         place, batch = enter_batch(self, params, X, Y, weights)
-        if workers is not None:
-            workers = check_count(workers, "workers")
+        workers = check_optional_count(workers, "workers")
         backend = place.backend
-        J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
+        with np.errstate(invalid="ignore"):
+            J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
         # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-        if is_concrete(g) and not math.isfinite(float(backend.xp.sum(g))):
+        if is_concrete(g) and not all_finite(g, backend):
             require_finite(batch.X, "X", backend)
         return J, Parameters(g, self.sizes, backend)
 
@@ -142,6 +148,20 @@ class Network:
         return summarize(self.sizes, self.hidden, self.output)
 
 
+def require_network(network: Any) -> None:
+    """Raise TypeError for what is no Network, such as its sizes alone."""
+    if not isinstance(network, Network):
+        msg = f"network must be a Network, got {type(network).__name__}"
+        raise TypeError(msg)
+
+
+def check_scheme(scheme: Any) -> None:
+    """Raise ValueError for what is no scheme of initialisation."""
+    if scheme not in tuple(SCHEMES):
+        msg = f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}"
+        raise ValueError(msg)
+
+
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:
     try:
         checked = tuple(check_count(n, f"sizes[{l}]") for l, n in enumerate(sizes))
@@ -155,12 +175,16 @@ def _checked_sizes(sizes: Any) -> tuple[int, ...]:
 
 
 def _checked_hidden(hidden: str | Sequence[str], layers: int) -> tuple[str, ...]:
-    names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
-    known = ", ".join(map(repr, ACTIVATIONS))
-    for name in (hidden,) if isinstance(hidden, str) else names:
-        if name not in ACTIVATIONS:
-            msg = f"hidden must be of {known}, got {name!r}"
+    try:
+        given = (hidden,) if isinstance(hidden, str) else tuple(hidden)
+    except TypeError:
+        msg = f"hidden must be one name or a sequence of names, got {hidden!r}"
+        raise TypeError(msg) from None
+    for name in given:
+        if name not in tuple(ACTIVATIONS):
+            msg = f"hidden must be of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}"
             raise ValueError(msg)
+    names = given * layers if isinstance(hidden, str) else given
     if len(names) != layers:
         msg = f"hidden must be one name or one per hidden layer ({layers}), got {len(names)}: {names!r}"
         raise ValueError(msg)
@@ -168,7 +192,7 @@ def _checked_hidden(hidden: str | Sequence[str], layers: int) -> tuple[str, ...]
 
 
 def _checked_output(output: str, n_L: int) -> str:
-    if output not in OUTPUTS:
+    if output not in tuple(OUTPUTS):
         msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}"
         raise ValueError(msg)
     if output == "softmax" and n_L < 2:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
+import numpy as np
+
 from nnarray.backends import Backend, convert, same_backend
 from nnarray.backends import backend as default_backend
-from nnarray.backends.backend import FLOATS
 from nnarray.core.typing import Array, Pairs
 
 
@@ -92,8 +93,11 @@ class Parameters(Sequence[Layer]):
         return f"Parameters(sizes={self.sizes}, size={self.vector.shape[0]}, dtype={self.dtype!r}, {self.backend!r})"
 
 
-def as_layers(layers: Any) -> tuple[list[Layer], tuple[int, ...], Backend]:
-    """Any sequence of (W, b) as layers of one backend and dtype, with their sizes (n_x, n[1], …, n[L])."""
+def as_layers(layers: Any, beside: Backend | None = None) -> tuple[list[Layer], tuple[int, ...], Backend]:
+    """Any sequence of (W, b) as layers of one backend and dtype, with their sizes (n_x, n[1], …, n[L]).
+
+    Nested lists live nowhere yet: they go to the backend `beside`, that of the arrays they are used with.
+    """
     try:
         pairs = [(W, b) for W, b in layers]
     except (TypeError, ValueError):
@@ -103,20 +107,19 @@ def as_layers(layers: Any) -> tuple[list[Layer], tuple[int, ...], Backend]:
         msg = "params must have at least one (W, b) pair, got none"
         raise ValueError(msg)
     named = {name: V for l, (W, b) in enumerate(pairs, 1) for name, V in ((f"W[{l}]", W), (f"b[{l}]", b))}
-    backend = same_backend(**named) or default_backend()
-    dtype = "float64" if any(_is_float64(V) for V in named.values()) else "float32"
+    backend = same_backend(**named) or beside or default_backend()
+    dtypes = {dtype_name(V, backend) for V in named.values() if hasattr(V, "dtype")}
+    dtype = "float64" if "float64" in dtypes else "float32"
     converted = {name: convert(V, name, backend=backend, dtype=dtype) for name, V in named.items()}
     result = [Layer(converted[f"W[{l}]"], converted[f"b[{l}]"]) for l in range(1, len(pairs) + 1)]
     return result, _sizes_of(result), backend
 
 
 def dtype_name(x: Array, backend: Backend) -> str:
-    """The name of the float dtype of `x`: "float64", or "float32" for every other."""
-    return next((name for name in FLOATS if x.dtype == getattr(backend.xp, name)), "float32")
-
-
-def _is_float64(V: Any) -> bool:
-    return str(getattr(V, "dtype", "")).endswith("float64")
+    """The dtype that the values of `x` are computed in: "float64" for floats of 64 bits and more, else "float32"."""
+    if isinstance(x.dtype, np.dtype):  # of either byte order
+        return "float64" if x.dtype.kind == "f" and x.dtype.itemsize >= 8 else "float32"
+    return "float64" if x.dtype == backend.xp.float64 else "float32"
 
 
 def _sizes_of(layers: Sequence[Layer]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """How good predictions are, as one figure."""
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, number
 from nnarray.core.typing import Array
 
 
@@ -28,4 +28,4 @@ def r_squared(A: Array, Y: Array, backend: Backend) -> float:
     varies = total > 0
     explained = 1.0 - residual / xp.where(varies, total, 1.0)
     constant = xp.astype(residual == 0, A.dtype)
-    return float(xp.mean(xp.where(varies, explained, constant)))
+    return number(xp.mean(xp.where(varies, explained, constant)))

@@ -24,31 +24,32 @@ class MiniBatches:
         self.whole, self.backend = whole, backend
         self.columns = int(whole.X.shape[1])
         self.size = min(size or self.columns, self.columns)
+        self.weights = None if whole.weights is None else backend.to_numpy(whole.weights)[0]
         self.generator = stream(seed, 1)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether one batch holds all examples."""
+        return self.size == self.columns
+
     def __iter__(self) -> Iterator[Batch]:
-        if self.size == self.columns:
+        if self.is_whole:
             yield self.whole
             return
         order = self.generator.permutation(self.columns)
         for start in range(0, self.columns, self.size):
-            yield self._gather(order[start : start + self.size])
+            columns = order[start : start + self.size]
+            m = columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
+            if m > 0:  # examples that all weigh nothing are as good as absent
+                yield self._gather(columns, m)
 
-    def _gather(self, columns: np.ndarray) -> Batch:
+    def _gather(self, columns: np.ndarray, m: float) -> Batch:
         index = self.backend.asarray(columns)
         X, Y = self._take(self.whole.X, index), self._take(self.whole.Y, index)
-        if self.whole.weights is None:
-            return Batch(X, Y, columns.shape[0])
-        weights = self._take(self.whole.weights, index)
-        return Batch(X, Y, self._sum_or_one(weights), weights)
+        return Batch(X, Y, m, None if self.whole.weights is None else self._take(self.whole.weights, index))
 
     def _take(self, V: Array, index: Array) -> Array:
         return self.backend.xp.take(V.T, index, axis=0).T
-
-    def _sum_or_one(self, weights: Array) -> Array:
-        """Σ weights, or 1 where a mini-batch happens to hold weights of zero alone: its gradient is then 0, not 0/0."""
-        total = self.backend.xp.sum(weights)
-        return self.backend.xp.where(total > 0, total, 1.0)
 
 
 class Dropout:

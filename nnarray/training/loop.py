@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, require_finite
+from nnarray.backends import Backend, all_finite
 from nnarray.engine import Batch
 from nnarray.network import scoring
-from nnarray.network.entry import check_count, check_l2, check_number, choose_place, make_batch
+from nnarray.network.entry import check_count, check_l2, check_number, check_optional_count, check_seed
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
+from nnarray.training.arguments import check_choices, check_rates, enter_training
 from nnarray.training.batches import Dropout, MiniBatches
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Adam, Optimizer, State
@@ -79,9 +80,10 @@ def train(
 
     `params` are the first parameters; left out, `network.init(seed, scheme)` in `dtype`. `optimizer` is Adam() if left
     out. `batch_size` None takes all examples in each update, else that many at a time, in an order shuffled anew each
-    epoch; the penalty of an update is l2 over the examples in it (as in scikit-learn), so that a smaller batch needs a
-    smaller `l2` for the same effect. `weights`, shape (1, m), scale each example's loss. `dropout` is the share of
-    hidden units dropped in training, one figure or one per hidden layer. `validation` is a pair (X, Y) whose cost and score each epoch records.
+    epoch. `weights`, shape (1, m), scale each example's loss. As in scikit-learn, an update divides by its own batch:
+    the loss by the sum of the batch's weights, and the penalty `l2` by the same, so that smaller batches want a smaller
+    `l2`. `dropout` is the share of hidden units dropped in training, one figure or one per hidden layer. `validation`
+    is a pair (X, Y) whose cost and score each epoch records.
 
     `patience` stops after that many epochs in a row without the cost (of the validation examples, if there are any)
     falling by more than `min_delta`, and gives back the parameters of the best epoch. `callback` is called with each
@@ -99,30 +101,25 @@ def train(
     >>> Network((2, 8, 1)).score(result.params, X, Y)
     1.0
     """
-    params = None if params is None else Parameters.from_layers(params)
-    X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
-    data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
-    place = choose_place(backend, params, **data)
-    params = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
-    if params.sizes != network.sizes:
-        msg = f"params must be of a network with sizes {network.sizes}, got sizes {params.sizes}"
-        raise ValueError(msg)
-    examples = _examples(network, X, Y, weights, params)
-    validating = None
-    if validation is not None:
-        validating = _examples(network, X_validation, Y_validation, None, params, "validation ")
+    check_choices(network, optimizer, callback)
+    seed = check_seed(seed)
+    epochs, batch_size = check_count(epochs, "epochs"), check_optional_count(batch_size, "batch_size")
+    waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
+    first, examples, validating = enter_training(
+        network, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
+    )
     run = Run(
         network,
-        params,
+        first,
         optimizer or Adam(),
-        MiniBatches(examples, None if batch_size is None else check_count(batch_size, "batch_size"), seed, place),
-        Dropout(_checked_rates(dropout, network), network.sizes, seed, place),
+        MiniBatches(examples, batch_size, seed, first.backend),
+        Dropout(check_rates(dropout, len(network.hidden)), network.sizes, seed, first.backend),
         validating,
-        Patience(None if patience is None else check_count(patience, "patience"), check_number(min_delta, "min_delta")),
+        waiting,
         check_l2(l2),
-        None if workers is None else check_count(workers, "workers"),
+        check_optional_count(workers, "workers"),
     )
-    return run.through(check_count(epochs, "epochs"), callback, progress)
+    return run.through(epochs, callback, progress)
 
 
 @dataclass(eq=False, repr=False)
@@ -145,6 +142,7 @@ class Run:
         """Start at the first parameters."""
         self.backend, self.dtype, self.theta = self.params.backend, self.params.dtype, self.params.vector
         self.state = self.optimizer.init_vector(self.theta, self.backend)
+        self.finite_theta = self.theta
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
@@ -163,6 +161,7 @@ class Run:
                     break
         except KeyboardInterrupt:
             stopped = "interrupt"
+            self.theta = self.theta if self._is_finite() else self.finite_theta
         finally:
             bar.close()
         best = self.patience.best_theta if self.patience.epochs is not None else None
@@ -171,8 +170,8 @@ class Run:
 
     def epoch(self, number: int, began: float) -> Epoch:
         """One pass over the examples; its record, added to the history."""
-        before = self.theta
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        before = self.finite_theta = self.theta
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), self.backend.untracked():
             cost = self._descend()
             validation_cost, validation_score = self._validate()
         if not (math.isfinite(cost) and math.isfinite(validation_cost or 0.0) and self._is_finite()):
@@ -186,7 +185,10 @@ class Run:
         seconds = time.perf_counter() - began
         record = Epoch(number, cost, alpha, seconds, validation_cost, validation_score)
         self.history.append(record)
-        self.patience.see(number, cost if validation_cost is None else validation_cost, self.theta)
+        if validation_cost is not None:
+            self.patience.see(number, validation_cost, self.theta)
+        else:  # the cost of a whole batch is that of the parameters before its update
+            self.patience.see(number, cost, before if self.batches.is_whole else self.theta)
         return record
 
     def _descend(self) -> float:
@@ -214,31 +216,4 @@ class Run:
         return float(J), scoring.score(A, self.validation.Y, self.network.output, self.backend)
 
     def _is_finite(self) -> bool:
-        return math.isfinite(float(self.backend.xp.sum(self.theta)))
-
-
-def _examples(network: Network, X: Any, Y: Any, weights: Any, params: Parameters, of: str = "") -> Batch:
-    batch = make_batch(network, X, Y, weights, backend=params.backend, dtype=params.dtype, of=of)
-    require_finite(batch.X, f"{of}X", params.backend)
-    return batch
-
-
-def _pair(validation: Any) -> tuple[Any, Any]:
-    try:
-        X, Y = validation
-    except (TypeError, ValueError):
-        msg = f"validation must be a pair (X, Y), got {type(validation).__name__}"
-        raise TypeError(msg) from None
-    return X, Y
-
-
-def _checked_rates(dropout: float | Sequence[float], network: Network) -> tuple[float, ...]:
-    layers = len(network.hidden)
-    rates = tuple(dropout) if isinstance(dropout, Sequence) else (dropout,) * layers
-    if len(rates) != layers:
-        msg = f"dropout must be one rate or one per hidden layer ({layers}), got {len(rates)}"
-        raise ValueError(msg)
-    checked = tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in rates)
-    if not isinstance(dropout, Sequence):
-        check_number(dropout, "dropout", at_least=0.0, below=1.0)
-    return checked
+        return all_finite(self.theta, self.backend)

@@ -1,9 +1,10 @@
 """Optimisers: the update rules of core/updates.py with their hyperparameters and their state."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from nnarray.backends import Backend, same_backend
 from nnarray.core import updates
@@ -30,16 +31,22 @@ class Optimizer(ABC):
     """An update rule with its hyperparameters. Optimisers hold no numbers that change: those are in the state."""
 
     learning_rate: LearningRate
+    remembers: ClassVar[tuple[str, ...]] = ()
+    """the running means in its state"""
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         if not callable(self.learning_rate):
-            check_number(self.learning_rate, "learning_rate", at_least=0.0)
+            self._check("learning_rate")
         for name in ("beta", "beta1", "beta2"):
             if hasattr(self, name):
-                check_number(getattr(self, name), name, at_least=0.0, below=1.0)
+                self._check(name, below=1.0)
         if hasattr(self, "eps"):
-            check_number(self.eps, "eps", at_least=0.0)
+            self._check("eps")
+
+    def _check(self, name: str, below: float = math.inf) -> None:
+        """Make a hyperparameter a Python float: a NumPy scalar would make float64 of float32 arrays."""
+        object.__setattr__(self, name, check_number(getattr(self, name), name, at_least=0.0, below=below))
 
     def init(self, params: Any) -> State:
         """The state before the first update: no updates made, running means zero."""
@@ -56,8 +63,22 @@ class Optimizer(ABC):
         if params.sizes != gradients.sizes:
             msg = f"gradients must be of the sizes of params, {params.sizes}, got {gradients.sizes}"
             raise ValueError(msg)
-        theta, state = self.update_vector(params.vector, gradients.vector, state, params.backend)
+        self._check_state(state, params)
+        g = gradients.to(params.backend, params.dtype).vector
+        theta, state = self.update_vector(params.vector, g, state, params.backend)
         return params.replace(theta), state
+
+    def _check_state(self, state: Any, params: Parameters) -> None:
+        if not isinstance(state, State):
+            msg = f"state must be what init or the last update gave, got {type(state).__name__}"
+            raise TypeError(msg)
+        for name in self.remembers:
+            mean = getattr(state, name)
+            found = None if mean is None else tuple(mean.shape)
+            if found != (params.vector.shape[0],):
+                expected = f"a running mean {name} of shape ({params.vector.shape[0]},)"
+                msg = f"state must be of {type(self).__name__} for these params, with {expected}, got {found}"
+                raise ValueError(msg)
 
     def alpha(self, t: int) -> float:
         """The learning rate after `t` updates."""
@@ -103,6 +124,7 @@ class Momentum(Optimizer):
 
     learning_rate: LearningRate = 0.1
     beta: float = 0.9
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
 
     def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
         return State(0, v=backend.xp.zeros_like(theta))
@@ -128,6 +150,7 @@ class RMSprop(Optimizer):
     learning_rate: LearningRate = 0.001
     beta: float = 0.9
     eps: float = 1e-8
+    remembers: ClassVar[tuple[str, ...]] = ("s",)
 
     def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
         return State(0, s=backend.xp.zeros_like(theta))
@@ -150,6 +173,7 @@ class Adam(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    remembers: ClassVar[tuple[str, ...]] = ("v", "s")
 
     def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
         return State(0, v=backend.xp.zeros_like(theta), s=backend.xp.zeros_like(theta))

@@ -1,0 +1,88 @@
+"""The arguments of `train`: checked, and brought to one place."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends import Backend, choose, require_finite, same_backend
+from nnarray.engine import Batch
+from nnarray.network.entry import check_number, choose_place, make_batch
+from nnarray.network.network import Network, check_scheme, require_network
+from nnarray.network.parameters import Parameters, as_layers
+from nnarray.training.optimizers import Optimizer
+
+
+def enter_training(
+    network: Network,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    validation: Any,
+    params: Any,
+    *,
+    seed: int | None,
+    scheme: str,
+    backend: str | Backend | None,
+    dtype: str,
+) -> tuple[Parameters, Batch, Batch | None]:
+    """The first parameters, the examples, and the validation examples if there are any, all in one place."""
+    check_scheme(scheme)
+    X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
+    data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
+    if params is not None:
+        params = _parameters(params, same_backend(**data) if backend is None else choose(backend, None))
+    place = choose_place(backend, params, **data)
+    place.dtype(dtype)
+    first = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
+    if first.sizes != network.sizes:
+        msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
+        raise ValueError(msg)
+    examples = _examples(network, X, Y, weights, first)
+    if validation is None:
+        return first, examples, None
+    return first, examples, _examples(network, X_validation, Y_validation, None, first, "validation ")
+
+
+def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
+    """Raise TypeError for what is no network, no optimiser or cannot be called."""
+    require_network(network)
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        msg = f"optimizer must be an optimiser such as nn.Adam(), got {optimizer!r}"
+        raise TypeError(msg)
+    if callback is not None and not callable(callback):
+        msg = f"callback must be callable with an Epoch, got {callback!r}"
+        raise TypeError(msg)
+
+
+def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
+    """The rate of each hidden layer, from one for all or one for each; every rate is ≥ 0 and < 1."""
+    if not isinstance(dropout, Sequence | np.ndarray) or isinstance(dropout, str) or np.ndim(dropout) == 0:
+        return (check_number(dropout, "dropout", at_least=0.0, below=1.0),) * layers
+    if len(dropout) != layers:
+        msg = f"dropout must be one rate or one per hidden layer ({layers}), got {len(dropout)}"
+        raise ValueError(msg)
+    return tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in dropout)
+
+
+def _parameters(params: Any, beside: Backend | None) -> Parameters:
+    """`params` as Parameters; nested lists live nowhere yet and go to the backend `beside`."""
+    if isinstance(params, Parameters):
+        return params
+    pairs, sizes, place = as_layers(params, beside)
+    return Parameters(place.steps.join(pairs), sizes, place)
+
+
+def _examples(network: Network, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
+    batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
+    require_finite(batch.X, f"{of}X", first.backend)
+    return batch
+
+
+def _pair(validation: Any) -> tuple[Any, Any]:
+    try:
+        X, Y = validation
+    except (TypeError, ValueError):
+        msg = f"validation must be a pair (X, Y), got {type(validation).__name__}"
+        raise TypeError(msg) from None
+    return X, Y

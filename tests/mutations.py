@@ -1,0 +1,176 @@
+"""Break each equation of core once and see the tests go red: `python tests/mutations.py [part of a name …]`.
+
+Every mutation is applied to a copy of the package, on which the tests of the equations run, on NumPy alone and without
+its accelerated steps. One that no test notices "SURVIVED": the tests have a hole there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("test_core.py", "test_updates.py", "test_oracles.py")
+LEFT_OUT = ("readonly", "strict", "torch", "jax", "cupy", "jit", "scikit", "accelerated")
+"""Words in the names of tests that need another library, or the steps that are switched off."""
+
+
+class Mutation(NamedTuple):
+    """A text of one of core's files and what to put in its place."""
+
+    name: str
+    file: str
+    original: str
+    replaced: str
+
+
+MUTATIONS = (
+    Mutation("sigmoid: overflows for Z < 0", "activations", "xp.exp(-xp.abs(Z))", "xp.exp(-Z)"),
+    Mutation("sigmoid: branches swapped", "activations", "xp.where(Z >= 0, 1.0, E)", "xp.where(Z >= 0, E, 1.0)"),
+    Mutation("sigmoid': wrong sign", "activations", "A * (1.0 - A)", "A * (1.0 + A)"),
+    Mutation("tanh: tan", "activations", "xp.tanh(Z)", "xp.tan(Z)"),
+    Mutation("tanh': no square", "activations", "1.0 - A * A", "1.0 - A"),
+    Mutation("relu: minimum", "activations", "xp.maximum(Z, 0.0)", "xp.minimum(Z, 0.0)"),
+    Mutation("relu': 1 at 0", "activations", "return xp.astype(A > 0, A.dtype)", "return xp.astype(A >= 0, A.dtype)"),
+    Mutation("leaky_relu: slope", "activations", "LEAK = 0.01", "LEAK = 0.1"),
+    Mutation("leaky_relu': 1 at 0", "activations", "xp.maximum(xp.astype(A > 0", "xp.maximum(xp.astype(A >= 0"),
+    Mutation("identity': A", "activations", "xp.ones_like(A)", "A"),
+    Mutation("loss: summed over examples", "outputs", "xp.sum(V, axis=0", "xp.sum(V, axis=1"),
+    Mutation("sigmoid loss: sign of ZY", "outputs", "xp.maximum(Z, 0.0) - Z * Y", "xp.maximum(Z, 0.0) + Z * Y"),
+    Mutation("sigmoid loss: no |Z|", "outputs", "xp.log1p(xp.exp(-xp.abs(Z)))", "xp.log1p(xp.exp(-Z))"),
+    Mutation("sigmoid loss: log of 1 + E", "outputs", "xp.log1p(xp.exp(", "xp.log(1.0 + xp.exp("),
+    Mutation("softmax: overflows", "outputs", "xp.exp(Z - xp.max(Z, axis=0, keepdims=True))", "xp.exp(Z)"),
+    Mutation("softmax: largest of all", "outputs", "(Z - xp.max(Z, axis=0, keepdims=True))", "(Z - xp.max(Z))"),
+    Mutation("softmax: over all examples", "outputs", "E / over_units(E, xp=xp)", "E / xp.sum(E)"),
+    Mutation("softmax loss: overflows", "outputs", "    Z = Z - xp.max(Z, axis=0, keepdims=True)\n", ""),
+    Mutation("softmax loss: sign", "outputs", "- over_units(Z * Y, xp=xp)", "+ over_units(Z * Y, xp=xp)"),
+    Mutation("identity loss: no half", "outputs", "0.5 * (Z - Y) * (Z - Y)", "(Z - Y) * (Z - Y)"),
+    Mutation("exp loss: Y alone", "outputs", "xp.exp(Z) - Z * Y", "xp.exp(Z) - Y"),
+    Mutation("dZ[L]: sign", "outputs", "return A - Y", "return Y - A"),
+    Mutation("Z: no b", "layers", "W @ A_prev + b", "W @ A_prev"),
+    Mutation("dW: no 1/m", "layers", "dZ @ A_prev.T / m", "dZ @ A_prev.T"),
+    Mutation("dW: transposed", "layers", "dZ @ A_prev.T / m", "A_prev @ dZ.T / m"),
+    Mutation("db: no 1/m", "layers", "xp.sum(dZ, axis=1, keepdims=True) / m", "xp.sum(dZ, axis=1, keepdims=True)"),
+    Mutation("db: no sum", "layers", "xp.sum(dZ, axis=1, keepdims=True) / m", "dZ / m"),
+    Mutation("db: no keepdims", "layers", "xp.sum(dZ, axis=1, keepdims=True) / m", "xp.sum(dZ, axis=1) / m"),
+    Mutation("dA_prev: no transpose", "layers", "W.T @ dZ", "W @ dZ"),
+    Mutation("dZ: no g'", "layers", "dA * activation.g_prime(A, xp=xp)", "dA"),
+    Mutation("dZ: g' of dA", "layers", "activation.g_prime(A, xp=xp)", "activation.g_prime(dA, xp=xp)"),
+    Mutation("forward: one g for all layers", "propagation", "hidden[l]](Z)", "hidden[0]](Z)"),
+    Mutation("forward: no dropout", "propagation", "dropout(A_l, masks[l]) if masks else A_l", "A_l"),
+    Mutation("cost: no 1/m", "propagation", "weights * loss) / m", "weights * loss)"),
+    Mutation("cost: no weights", "propagation", "loss if weights is None else weights * loss", "loss"),
+    Mutation("backward: no weights", "propagation", "        dZ = weights * dZ\n", "        pass\n"),
+    Mutation("backward: dW[L] from A[L]", "propagation", "(dZ, A[-2], m=m)", "(dZ, A[-1], m=m)"),
+    Mutation("backward: W[l] for W[l+1]", "propagation", "W, _ = layers[l]", "W, _ = layers[l - 1]"),
+    Mutation("backward: one g' for all layers", "propagation", "[hidden[l - 1]](dA", "[hidden[-1]](dA"),
+    Mutation("backward: no dropout", "propagation", "dA = dropout(dA, masks[l - 1])", "pass"),
+    Mutation("backward: another layer's mask", "propagation", "dropout(dA, masks[l - 1])", "dropout(dA, masks[-1])"),
+    Mutation("backward: g' of A after dropout", "propagation", "passed.cached[l - 1]", "A[l]"),
+    Mutation("backward: dW[l] from A[l]", "propagation", "(dZ, A[l - 1], m=m)", "(dZ, A[l], m=m)"),
+    Mutation("backward: order", "propagation", "gradients[::-1]", "gradients"),
+    Mutation("l2 cost: no half", "regularization", "l2 / (2 * m)", "l2 / m"),
+    Mutation("l2 cost: no square", "regularization", "xp.sum(W * W)", "xp.sum(W)"),
+    Mutation("l2 cost: biases", "regularization", "xp.sum(W * W) for W, _", "xp.sum(W * W) + xp.sum(b * b) for W, b"),
+    Mutation("l2 cost: first layer alone", "regularization", "sum(squares[1:], start=squares[0])", "squares[0]"),
+    Mutation("l2 gradient: no 1/m", "regularization", "l2 / m * W", "l2 * W"),
+    Mutation("dropout: mask twice", "regularization", "return A * D", "return A * D * D"),
+    Mutation("join: b before W", "vector", "for V in (W, b)", "for V in (b, W)"),
+    Mutation("split: W transposed", "vector", "[start:middle], (n, n_prev))", "[start:middle], (n_prev, n)).T"),
+    Mutation("split: layers overlap", "vector", "        start = end\n", "        start = middle\n"),
+    Mutation("size: no biases", "vector", "sum(n * (n_prev + 1)", "sum(n * n_prev"),
+    Mutation("small: 0.1", "initial", "lambda n_prev, n: 0.01", "lambda n_prev, n: 0.1"),
+    Mutation("he: 1/n", "initial", "sqrt(2 / n_prev)", "sqrt(1 / n_prev)"),
+    Mutation("xavier: n[l-1] twice", "initial", "sqrt(2 / (n_prev + n))", "sqrt(2 / (n_prev + n_prev))"),
+    Mutation("initial b: not zero", "initial", "np.zeros((n, 1))", "np.full((n, 1), 0.01)"),
+    Mutation("running mean: no 1-beta", "updates", "beta * mean + (1 - beta) * value", "beta * mean + value"),
+    Mutation("gradient descent: ascent", "updates", "return theta - alpha * g\n", "return theta + alpha * g\n"),
+    Mutation("momentum: g for v", "updates", "theta - alpha * v, v", "theta - alpha * g, v"),
+    Mutation("nesterov: momentum", "updates", "alpha * running_mean(v, g, beta), v", "alpha * v, v"),
+    Mutation("rmsprop: g for g²", "updates", "running_mean(s, g * g, beta)", "running_mean(s, g, beta)"),
+    Mutation("rmsprop: eps in the root", "updates", "(xp.sqrt(s) + eps)", "xp.sqrt(s + eps)"),
+    Mutation("adam: v not corrected", "updates", "v_corrected = v / (1 - beta1**t)", "v_corrected = v"),
+    Mutation("adam: s corrected by beta1", "updates", "s / (1 - beta2**t)", "s / (1 - beta1**t)"),
+    Mutation("adam: eps", "updates", "(xp.sqrt(s_corrected) + eps)", "((xp.sqrt(s) + eps) / (1 - beta2**t)**0.5)"),
+    Mutation("inverse time: steps", "schedules", "(1 + self.decay * t / self.steps)", "(1 + self.decay * t)"),
+    Mutation("exponential: in stairs", "schedules", "(t / self.steps)", "(t // self.steps)"),
+    Mutation("step: smooth", "schedules", "(t // self.steps)", "(t / self.steps)"),
+    Mutation("cosine: rises", "schedules", "(1 + cos(pi * done))", "(1 - cos(pi * done))"),
+    Mutation("cosine: final added", "schedules", "(self.learning_rate - self.final)", "self.learning_rate"),
+    Mutation("cosine: comes back", "schedules", "- self.warmup, 1), 1.0)", "- self.warmup, 1), 9.0)"),
+    Mutation("warm-up: from 0", "schedules", "(t + 1) / (self.warmup + 1)", "t / self.warmup"),
+    Mutation("difference: not halved", "checking", "/ (2 * eps)", "/ eps"),
+    Mutation("difference: one-sided", "checking", "- J(theta - eps * direction)) / (2 * eps)", "- J(theta)) / eps"),
+    Mutation("norm: no root", "checking", "xp.sqrt(xp.sum(g * g))", "xp.sum(g * g)"),
+    Mutation("relative difference: by ‖g‖ alone", "checking", "norm(g, xp=xp) + norm(g_hat, xp=xp)", "norm(g, xp=xp)"),
+    Mutation("relative difference: of sums", "checking", "norm(g - g_hat, xp=xp)", "norm(g + g_hat, xp=xp)"),
+)  # fmt: skip
+
+
+def mutated(mutation: Mutation) -> str:
+    """The file's text with the mutation in it; ValueError unless its original occurs exactly once."""
+    source = (ROOT / "nnarray" / "core" / f"{mutation.file}.py").read_text(encoding="utf-8")
+    if source.count(mutation.original) != 1:
+        raise ValueError(f"{mutation.name}: {mutation.original!r} occurs {source.count(mutation.original)} times")
+    return source.replace(mutation.original, mutation.replaced)
+
+
+RUN_THE_TESTS = """
+import sys, pytest, nnarray
+sys.exit(pytest.main(sys.argv[2:]) if nnarray.__file__.startswith(sys.argv[1]) else 90)
+"""
+
+
+def run_tests(mutation: Mutation | None) -> subprocess.CompletedProcess[str]:
+    """Run the tests on a copy of the package, broken by the mutation or, for comparison, whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder).resolve() / "nnarray"
+        shutil.copytree(ROOT / "nnarray", package, ignore=shutil.ignore_patterns("__pycache__"))
+        if mutation is not None:
+            (package / "core" / f"{mutation.file}.py").write_text(mutated(mutation), encoding="utf-8")
+        settings = {"PYTHONPATH": str(package.parent), "NNARRAY_PLAIN_STEPS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+        options += ["--rootdir", str(ROOT), "-k", " and ".join(f"not {word}" for word in LEFT_OUT)]
+        command = [sys.executable, "-c", RUN_THE_TESTS, str(package.parent), *options]
+        command += [str(ROOT / "tests" / name) for name in TESTS]
+        return subprocess.run(
+            command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False
+        )
+
+
+def outcome(mutation: Mutation) -> str:
+    """What happened to the mutation: "caught", "SURVIVED", or why it could not be tried."""
+    try:
+        done = run_tests(mutation)
+    except ValueError as error:
+        return f"NOT APPLIED: {error}"
+    if done.returncode == 1:
+        return "caught"
+    return "SURVIVED" if done.returncode == 0 else f"NOT RUN (exit {done.returncode}): {done.stdout[-300:]}"
+
+
+def main(parts: Sequence[str]) -> int:
+    """Try all mutations, or those whose names contain one of the parts; 1 if any was not caught."""
+    whole = run_tests(None)
+    if whole.returncode != 0:
+        print(f"the tests fail on the unbroken package already:\n{whole.stdout[-3000:]}{whole.stderr[-2000:]}")
+        return 1
+    chosen = [m for m in MUTATIONS if not parts or any(part in m.name for part in parts)]
+    began, survivors = time.perf_counter(), 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutation, result in zip(chosen, pool.map(outcome, chosen), strict=True):
+            survivors += result != "caught"
+            print(f"{mutation.file:15} {mutation.name:38} {result}", flush=True)
+    seconds = time.perf_counter() - began
+    print(f"\n{len(chosen) - survivors} of {len(chosen)} mutations caught in {seconds:.0f} s")
+    return 1 if survivors or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,192 @@
+"""The floors of the house, what importing costs, and what core may not do."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nnarray as nn
+
+PACKAGE = Path(nn.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+CORE = [path for path in MODULES if path.parent.name == "core"]
+FLOORS = {"core": 1.0, "backends": 2.0, "engine": 3.0, "network": 4.0, "training": 4.5}
+"""Floor 4 has two rooms, of which training may enter the network's; whatever is not named is on floor 5."""
+HEAVY = ("torch", "jax", "cupy", "scipy", "sklearn", "matplotlib", "pandas", "tqdm", "safetensors", "array_api_strict")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def floor(parts: tuple[str, ...]) -> float:
+    return FLOORS.get(parts[0].removesuffix(".py"), 5.0)
+
+
+def own_imports(tree: ast.Module) -> Iterator[tuple[str, ...]]:
+    """The parts below nnarray of every import of it, in functions too; () for the package itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (tuple(module.split(".")[1:]) for module in modules if module.split(".")[0] == "nnarray")
+
+
+def violations(source: str, own_floor: float) -> list[tuple[str, ...]]:
+    """The imports that reach up; only the faces of floor 5 may import the package as a whole."""
+    return [parts for parts in own_imports(ast.parse(source)) if (floor(parts) if parts else 5.0) > own_floor]
+
+
+class TestFloors:
+    @pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=name_of)
+    def test_a_module_imports_from_its_own_floor_or_lower_ones(self, path) -> None:
+        own_floor = floor(path.relative_to(PACKAGE).parts)
+        assert violations(path.read_text(encoding="utf-8"), own_floor) == []
+
+    @pytest.mark.parametrize(
+        ("source", "own_floor", "refused"),
+        [
+            ("from nnarray.backends import backend", 1.0, True),
+            ("from nnarray.core import updates", 1.0, False),
+            ("def f():\n    import nnarray.training.loop", 4.0, True),
+            ("from nnarray.network import Network", 4.5, False),
+            ("from nnarray import engine", 2.0, True),
+            ("from nnarray import engine", 3.0, False),
+            ("import nnarray", 4.5, True),
+            ("import nnarray as nn", 5.0, False),
+            ("from nnarray.files import save", 4.5, True),
+            ("import numpy", 1.0, False),
+        ],
+    )
+    def test_the_reader_of_imports_itself(self, source, own_floor, refused) -> None:
+        assert bool(violations(source, own_floor)) == refused
+
+    def test_every_floor_is_there(self) -> None:
+        assert {path.relative_to(PACKAGE).parts[0] for path in MODULES} >= set(FLOORS)
+
+
+def run(source: str, **variables: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NNARRAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True, env=environment | variables
+    )
+    return done.stdout
+
+
+class TestImport:
+    def test_it_loads_no_array_library_besides_numpy_and_nothing_heavy(self) -> None:
+        loaded = run("import sys, nnarray, nnarray.core.updates; print(*sys.modules)").split()
+        assert "numpy" in loaded
+        assert [name for name in HEAVY if name in loaded] == []
+
+    def test_it_takes_little_longer_than_numpy_s(self, tmp_path) -> None:
+        """The best of five in processor time, since other programs can only make it slower; the first one compiles."""
+        source = "import numpy, time; t = time.process_time(); import nnarray; print(time.process_time() - t)"
+        cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+        seconds = min(float(run(source, **cache)) for _ in range(5))
+        print(f"importing nnarray after numpy takes {1000 * seconds:.1f} ms")
+        assert seconds < 0.060
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+def lines_of_code(function: ast.FunctionDef) -> int:
+    """The lines of the body without the docstring; a signature of one argument per line is no code."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def calls(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = node.func
+            yield (called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")), node.lineno
+
+
+class TestCore:
+    def test_it_has_at_most_600_lines(self) -> None:
+        assert len(CORE) >= 10
+        assert 300 < sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CORE) <= 600
+
+    @pytest.mark.parametrize("path", CORE, ids=name_of)
+    def test_its_functions_are_short(self, path) -> None:
+        assert [f.name for f in functions(path) if lines_of_code(f) > 20] == []
+
+    @pytest.mark.parametrize("path", CORE, ids=name_of)
+    def test_it_never_looks_at_a_value(self, path) -> None:
+        """schedules is left out: it computes with Python's numbers and takes no array."""
+        if path.name == "schedules.py":
+            assert "Array" not in path.read_text(encoding="utf-8")
+            return
+        looking = {"float", "bool", "int", "item", "tolist", "__array__"}
+        assert [call for call in calls(path) if call[0] in looking] == []
+
+    @pytest.mark.parametrize("path", CORE, ids=name_of)
+    def test_it_uses_no_function_outside_the_standard(self, path) -> None:
+        strict = pytest.importorskip("array_api_strict")
+        used = {
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "xp"
+        }
+        assert [name for name in used if name not in strict.__all__] == []
+
+    @pytest.mark.parametrize("path", [p for p in CORE if p.name != "initial.py"], ids=name_of)
+    def test_it_names_no_array_library(self, path) -> None:
+        """initial.py draws on the host, with NumPy's generator."""
+        imported = {
+            alias.name.split(".")[0] if isinstance(node, ast.Import) else str(node.module).split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        assert imported - sys.stdlib_module_names <= {"nnarray"}
+
+    @pytest.mark.parametrize("path", CORE, ids=name_of)
+    def test_every_function_says_what_it_is(self, path) -> None:
+        assert [f.name for f in functions(path) if not ast.get_docstring(f)] == []
+
+
+def module_names() -> list[str]:
+    names = (".".join(("nnarray", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in MODULES)
+    return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
+
+
+class TestDocumentation:
+    @pytest.mark.parametrize("name", nn.__all__)
+    def test_public_names_have_docstrings(self, name) -> None:
+        public = getattr(nn, name)
+        assert (inspect.getdoc(public) or "").strip()
+        if inspect.isclass(public):
+            own = [n for n, v in vars(public).items() if inspect.isfunction(v) and not n.startswith("_")]
+            assert [method for method in own if not inspect.getdoc(getattr(public, method))] == []
+
+    def test_the_list_of_public_names_has_each_once(self) -> None:
+        assert len(set(nn.__all__)) == len(nn.__all__)
+
+    @pytest.mark.parametrize("name", module_names())
+    def test_doctests(self, name) -> None:
+        failed, _ = doctest.testmod(importlib.import_module(name))
+        assert failed == 0
+
+    @pytest.mark.parametrize(
+        "public", [nn.Network, nn.Parameters, nn.History, nn.train, nn.check_gradients, nn.one_hot]
+    )
+    def test_what_a_user_meets_first_has_an_example(self, public) -> None:
+        finder = doctest.DocTestFinder(recurse=False)
+        assert sum(len(found.examples) for found in finder.find(public)) > 0

@@ -1,0 +1,270 @@
+"""The optimisers against plain loops and torch's, and the learning-rate schedules."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Space
+
+import nnarray as nn
+from nnarray import schedules
+from nnarray.network import Parameters
+
+STEPS = 20
+
+
+def gradient(theta: Any) -> Any:
+    """The gradient of a valley that is much narrower in some directions than in others."""
+    return CURVATURE * (theta - 1.0) + 0.1
+
+
+CURVATURE = np.array([0.01, 0.5, 3.0, 10.0, 1.0, 1e-4])
+START = np.array([3.0, -2.0, 0.5, 1.5, 0.0, 40.0])
+
+
+def network_of(theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Six numbers as the pairs of a network (2, 2): W is theta[:4], b is theta[4:]."""
+    return [(theta[:4].reshape(2, 2).copy(), theta[4:].reshape(2, 1).copy())]
+
+
+def path(optimizer: Any, steps: int = STEPS) -> np.ndarray:
+    """theta after each update."""
+    params: Any = Parameters.from_layers(network_of(START))
+    state, thetas = optimizer.init(params), []
+    for _ in range(steps):
+        params, state = optimizer.update(params, params.replace(gradient(params.vector)), state)
+        thetas.append(params.vector)
+    return np.array(thetas)
+
+
+def gradient_descent(theta, g, memory, t, alpha):
+    return theta - alpha * g
+
+
+def momentum(theta, g, memory, t, alpha, beta):
+    memory["v"] = beta * memory["v"] + (1 - beta) * g
+    return theta - alpha * memory["v"]
+
+
+def nesterov(theta, g, memory, t, alpha, beta):
+    memory["v"] = beta * memory["v"] + (1 - beta) * g
+    return theta - alpha * (beta * memory["v"] + (1 - beta) * g)
+
+
+def rmsprop(theta, g, memory, t, alpha, beta, eps):
+    memory["s"] = beta * memory["s"] + (1 - beta) * g**2
+    return theta - alpha * g / (math.sqrt(memory["s"]) + eps)
+
+
+def adam(theta, g, memory, t, alpha, beta1, beta2, eps):
+    memory["v"] = beta1 * memory["v"] + (1 - beta1) * g
+    memory["s"] = beta2 * memory["s"] + (1 - beta2) * g**2
+    v, s = memory["v"] / (1 - beta1**t), memory["s"] / (1 - beta2**t)
+    return theta - alpha * v / (math.sqrt(s) + eps)
+
+
+RULES = [
+    (nn.GradientDescent(0.05), gradient_descent, (0.05,)),
+    (nn.Momentum(0.05, 0.8), momentum, (0.05, 0.8)),
+    (nn.Momentum(0.05, 0.0), gradient_descent, (0.05,)),
+    (nn.Nesterov(0.05, 0.8), nesterov, (0.05, 0.8)),
+    (nn.RMSprop(0.02, 0.7, 1e-3), rmsprop, (0.02, 0.7, 1e-3)),
+    (nn.Adam(0.03, 0.8, 0.95, 1e-3), adam, (0.03, 0.8, 0.95, 1e-3)),
+]
+
+
+def name(optimizer: Any) -> str:
+    return type(optimizer).__name__
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rule", "hyperparameters"), RULES, ids=lambda v: name(v) if hasattr(v, "init") else ""
+)
+def test_each_rule_is_its_equation_coordinate_by_coordinate(optimizer, rule, hyperparameters) -> None:
+    found = path(optimizer)
+    for i in range(START.size):
+        theta, memory = START[i], {"v": 0.0, "s": 0.0}
+        for t in range(1, STEPS + 1):
+            g = CURVATURE[i] * (theta - 1.0) + 0.1
+            theta = rule(theta, g, memory, t, *hyperparameters)
+            assert found[t - 1, i] == pytest.approx(theta, rel=1e-11)
+
+
+def torch_optimizers() -> list[tuple[Any, Any]]:
+    """Each rule with torch's; torch's momentum leaves out (1-beta), so its rate is ours times (1-beta)."""
+    from torch import optim
+
+    return [
+        (nn.GradientDescent(0.05), lambda p: optim.SGD(p, lr=0.05)),
+        (nn.Momentum(0.5, 0.9), lambda p: optim.SGD(p, lr=0.5 * (1 - 0.9), momentum=0.9)),
+        (nn.Nesterov(0.5, 0.9), lambda p: optim.SGD(p, lr=0.5 * (1 - 0.9), momentum=0.9, nesterov=True)),
+        (nn.RMSprop(0.01, 0.9, 1e-6), lambda p: optim.RMSprop(p, lr=0.01, alpha=0.9, eps=1e-6)),
+        (nn.Adam(0.01, 0.9, 0.999, 1e-6), lambda p: optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-6)),
+        (nn.Adam(), optim.Adam),
+    ]
+
+
+@pytest.mark.parametrize("k", range(6))
+def test_each_rule_takes_the_path_of_torch_s(k) -> None:
+    """torch's momentum starts with v = g and not (1-beta) g: with the rate times (1-beta) the paths are the same."""
+    torch = pytest.importorskip("torch")
+    ours, make = torch_optimizers()[k]
+    theta = torch.tensor(START, requires_grad=True)
+    theirs = make([theta])
+    for expected in path(ours):
+        theta.grad = torch.tensor(gradient(theta.detach().numpy()))
+        theirs.step()
+        np.testing.assert_allclose(theta.detach().numpy(), expected, rtol=1e-10)
+
+
+OPTIMIZERS = [nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=name)
+class TestUpdate:
+    def test_plain_pairs_do(self, space: Space, optimizer) -> None:
+        params, gradients = space.pairs(network_of(START)), space.pairs(network_of(gradient(START)))
+        updated, state = optimizer.update(params, gradients, optimizer.init(params))
+        assert state.t == 1
+        space.assert_same_place(updated.vector, "float64")
+        np.testing.assert_allclose(space.to_numpy(updated.vector), path(optimizer, 1)[0], rtol=1e-14)
+
+    def test_the_old_parameters_gradients_and_state_stay_as_they_are(self, optimizer) -> None:
+        params, gradients = (Parameters.from_layers(network_of(V)) for V in (START, gradient(START)))
+        _, state = optimizer.update(params, gradients, optimizer.init(params))
+        for V in (params.vector, gradients.vector, *state[1:]):
+            if V is not None:
+                V.flags.writeable = False
+        before = [None if V is None else V.copy() for V in state[1:]]
+        updated, new = optimizer.update(params, gradients, state)
+        assert (state.t, new.t) == (1, 2)
+        assert not np.shares_memory(updated.vector, params.vector)
+        np.testing.assert_array_equal(params.vector, START)
+        np.testing.assert_array_equal(gradients.vector, gradient(START))
+        for old, kept in zip(state[1:], before, strict=True):
+            assert (old is None) == (kept is None)
+            np.testing.assert_array_equal(old, kept)
+
+    def test_float32_stays_float32(self, optimizer) -> None:
+        params = Parameters.from_layers(network_of(START.astype("float32")))
+        state = optimizer.init(params)
+        for _ in range(3):
+            params, state = optimizer.update(params, params, state)
+        assert params.dtype == "float32"
+        assert {V.dtype.name for V in state[1:] if V is not None} <= {"float32"}
+
+    def test_gradients_of_other_sizes_are_refused(self, optimizer) -> None:
+        params = network_of(START)
+        with pytest.raises(ValueError, match=r"gradients.*\(2, 2\).*\(2, 1\)"):
+            optimizer.update(params, [(np.ones((1, 2)), np.ones((1, 1)))], optimizer.init(params))
+
+    def test_the_learning_rate_may_be_any_callable_of_the_updates_made(self, optimizer) -> None:
+        asked: list[int] = []
+        scheduled = type(optimizer)(lambda t: asked.append(t) or optimizer.learning_rate / (t + 1))
+        params = Parameters.from_layers(network_of(START))
+        state = scheduled.init(params)
+        steps = []
+        for _ in range(4):
+            updated, after = scheduled.update(params, params, state)
+            reference, _ = optimizer.update(params, params, state)
+            steps.append((updated.vector - params.vector) / (reference.vector - params.vector + 1e-300))
+            state = after
+        assert asked == [0, 1, 2, 3]
+        for t, ratio in enumerate(steps):
+            np.testing.assert_allclose(ratio[START != 0], 1 / (t + 1), rtol=1e-9)
+
+    def test_it_is_a_frozen_value(self, optimizer) -> None:
+        again = type(optimizer)(optimizer.learning_rate)
+        assert again == optimizer
+        assert hash(again) == hash(optimizer)
+        assert type(optimizer)(0.7) != optimizer
+        assert repr(optimizer).startswith(f"{name(optimizer)}(learning_rate=0.")
+        with pytest.raises(AttributeError):
+            optimizer.learning_rate = 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.GradientDescent(-0.1), ValueError, "learning_rate"),
+        (lambda: nn.GradientDescent(math.nan), ValueError, "learning_rate"),
+        (lambda: nn.Adam(math.inf), ValueError, "learning_rate"),
+        (lambda: nn.Adam("0.1"), TypeError, "learning_rate"),
+        (lambda: nn.Adam(None), TypeError, "learning_rate"),
+        (lambda: nn.Momentum(beta=1.0), ValueError, "beta"),
+        (lambda: nn.Nesterov(beta=-0.1), ValueError, "beta"),
+        (lambda: nn.RMSprop(beta=1.5), ValueError, "beta"),
+        (lambda: nn.RMSprop(eps=-1e-8), ValueError, "eps"),
+        (lambda: nn.Adam(beta1=1.0), ValueError, "beta1"),
+        (lambda: nn.Adam(beta2=1.0), ValueError, "beta2"),
+        (lambda: nn.Adam(beta2=True), TypeError, "beta2"),
+        (lambda: nn.Adam(eps=math.nan), ValueError, "eps"),
+    ],
+)
+def test_bad_hyperparameters_are_refused_by_name(make, error, message) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "defaults"),
+    [
+        (nn.GradientDescent(), {"learning_rate": 0.1}),
+        (nn.Momentum(), {"learning_rate": 0.1, "beta": 0.9}),
+        (nn.Nesterov(), {"learning_rate": 0.1, "beta": 0.9}),
+        (nn.RMSprop(), {"learning_rate": 0.001, "beta": 0.9, "eps": 1e-8}),
+        (nn.Adam(), {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}),
+    ],
+    ids=lambda v: name(v) if hasattr(v, "init") else "",
+)
+def test_defaults(optimizer, defaults) -> None:
+    assert vars(optimizer) == defaults
+
+
+COSINE = schedules.CosineWithWarmup(0.2, steps=110, warmup=10, final=0.02)
+VALUES = [
+    (schedules.Constant(0.3), {0: 0.3, 1: 0.3, 10**6: 0.3}),
+    (schedules.InverseTimeDecay(0.2, decay=1.0), {0: 0.2, 1: 0.1, 3: 0.05}),
+    (schedules.InverseTimeDecay(0.2, decay=0.5, steps=10), {0: 0.2, 10: 0.2 / 1.5, 40: 0.2 / 3}),
+    (schedules.ExponentialDecay(0.1, decay=0.5), {0: 0.1, 1: 0.05, 3: 0.0125}),
+    (schedules.ExponentialDecay(0.1, decay=0.25, steps=4), {0: 0.1, 2: 0.05, 4: 0.025, 6: 0.0125}),
+    (schedules.StepDecay(0.8, factor=0.5, steps=3), {0: 0.8, 2: 0.8, 3: 0.4, 5: 0.4, 6: 0.2}),
+    (
+        schedules.CosineWithWarmup(0.2, steps=100),
+        {0: 0.2, 25: 0.1 * (1 + math.sqrt(0.5)), 50: 0.1, 100: 0.0, 150: 0.0, 1000: 0.0},
+    ),
+    (COSINE, {10: 0.2, 60: 0.11, 110: 0.02, 160: 0.02, 10**5: 0.02}),
+    (schedules.CosineWithWarmup(0.2, steps=5, warmup=5), {5: 0.2}),
+]
+
+
+@pytest.mark.parametrize(("schedule", "values"), VALUES, ids=lambda v: name(v) if callable(v) else "")
+class TestSchedules:
+    def test_values(self, schedule, values) -> None:
+        for t, expected in values.items():
+            assert schedule(t) == pytest.approx(expected, abs=1e-15)
+            assert type(schedule(t)) is float
+
+    def test_it_is_a_value(self, schedule, values) -> None:
+        again = eval(repr(schedule), vars(schedules))
+        assert again == schedule
+        assert hash(again) == hash(schedule)
+        assert schedule != type(schedule)(**vars(schedule) | {"learning_rate": 7.0})
+
+    def test_an_optimizer_takes_it(self, schedule, values) -> None:
+        optimizer = nn.GradientDescent(schedule)
+        params = [(np.array([[2.0]]), np.array([[0.0]]))]
+        for t in values:
+            updated, state = optimizer.update(params, params, optimizer.init(params)._replace(t=t))
+            assert updated.vector[0] == pytest.approx(2.0 * (1 - schedule(t)), rel=1e-14)
+            assert state.t == t + 1
+
+
+def test_the_warm_up_rises_evenly_to_the_peak_and_the_cosine_falls_from_it() -> None:
+    rates = [COSINE(t) for t in range(111)]
+    rises = np.diff(rates[:11])
+    assert rates[0] == pytest.approx(0.2 / 11)
+    np.testing.assert_allclose(rises, 0.2 / 11, rtol=1e-12)
+    assert max(rates) == rates[10] == 0.2
+    assert np.all(np.diff(rates[10:]) < 0)
