@@ -32,7 +32,7 @@ class Mutation(NamedTuple):
 
 MUTATIONS = (
     Mutation("sigmoid: overflows for Z < 0", "activations", "xp.exp(-xp.abs(Z))", "xp.exp(-Z)"),
-    Mutation("sigmoid: branches swapped", "activations", "xp.where(Z >= 0, 1.0, E)", "xp.where(Z >= 0, E, 1.0)"),
+    Mutation("sigmoid: branches swapped", "activations", "xp.astype(Z >= 0, Z.dtype)", "xp.astype(Z < 0, Z.dtype)"),
     Mutation("sigmoid': wrong sign", "activations", "A * (1.0 - A)", "A * (1.0 + A)"),
     Mutation("tanh: tan", "activations", "xp.tanh(Z)", "xp.tan(Z)"),
     Mutation("tanh': no square", "activations", "1.0 - A * A", "1.0 - A"),

@@ -1,6 +1,8 @@
 """The benchmark harness, on sizes that take no time."""
 
 import json
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +26,21 @@ SETTINGS = Settings(rounds=2, memory=False)
 CASES = [("step", output) for output in ("sigmoid", "softmax", "identity", "exp")]
 CASES += [(kind, output) for kind in ("predict", "epoch") for output in ("sigmoid", "softmax")]
 FIELDS = {"median_ms", "min_ms", "q1_ms", "q3_ms", "rounds", "gflops", "share_of_limit", "ratio", "error", "cost_error"}
+
+
+@pytest.fixture(autouse=True)
+def _precision_as_it_was():
+    """The contestants set their libraries' precision for the whole process; put it back after each test."""
+    jax = sys.modules.get("jax")
+    torch = sys.modules.get("torch")
+    enabled = os.environ.get("JAX_ENABLE_X64") == "1" if jax is None else jax.config.jax_enable_x64
+    products = "highest" if torch is None else torch.get_float32_matmul_precision()
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", enabled)
+        sys.modules["jax"].config.update("jax_default_matmul_precision", None)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_float32_matmul_precision(products)
 
 
 class Wrong(Plain):

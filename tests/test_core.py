@@ -510,11 +510,26 @@ class TestAcceleratedSteps:
         assert_same(numpy_steps.linear_forward(*arrays), layers.linear_forward(*arrays))
 
     @repeatable
-    @given(matrices("nm", "pm"), st.sampled_from([3, 2.5, "float32", "float64"]))
+    @given(matrices("nm", "pm"), st.sampled_from([1, 3, 2.5, "float32", "float64"]))
     def test_linear_backward(self, arrays, m) -> None:
         m = arrays[0].dtype.type(3.25) if isinstance(m, str) else m
         found = numpy_steps.linear_backward(*arrays, m=m)
         assert_same(found, layers.linear_backward(*arrays, m=m, xp=np))
+
+    @repeatable
+    @given(matrices("nm"), st.sampled_from(["relu", "tanh"]))
+    def test_activation_forward(self, arrays, name) -> None:
+        plain, faster = bind(np), numpy_steps.accelerate(bind(np))
+        expected = plain.activation_forward[name](*arrays)
+        assert_same(faster.activation_forward[name](arrays[0].copy(order="K")), expected)
+
+    @repeatable
+    @given(matrices("nm", "nm"), st.sampled_from(["relu", "tanh"]))
+    def test_activation_backward(self, arrays, name) -> None:
+        plain, faster = bind(np), numpy_steps.accelerate(bind(np))
+        dA, A = arrays[0], np.tanh(arrays[1])
+        expected = plain.activation_backward[name](dA, A)
+        assert_same(faster.activation_backward[name](dA.copy(order="K"), A), expected)
 
     @repeatable
     @given(matrices("qp", "q1", "nq", "n1"))
@@ -529,7 +544,11 @@ class TestAcceleratedSteps:
         plain = bind(np)
         faster = numpy_steps.accelerate(plain)
         replaced = {name for name in Steps.__annotations__ if getattr(plain, name) is not getattr(faster, name)}
-        assert replaced == {"linear_forward", "linear_backward", "join", "split"}
+        linear, activation = {"linear_forward", "linear_backward"}, {"activation_forward", "activation_backward"}
+        assert replaced == linear | activation | {"join", "split"}
+        for step in activation:
+            before, after = getattr(plain, step), getattr(faster, step)
+            assert {name for name in before if before[name] is not after[name]} == {"relu", "tanh"}
 
 
 TRAINING = """

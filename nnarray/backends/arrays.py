@@ -92,7 +92,7 @@ def is_concrete(x: Array) -> bool:
 def all_finite(x: Array, backend: Backend) -> bool:
     """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
     with np.errstate(over="ignore", invalid="ignore"):
-        total = number(backend.xp.sum(x))
+        total = float(np.add.reduce(x, axis=None)) if backend.name == "numpy" else number(backend.xp.sum(x))
     if math.isfinite(total):
         return True
     return bool(backend.xp.all(backend.xp.isfinite(x)))
@@ -101,6 +101,13 @@ def all_finite(x: Array, backend: Backend) -> bool:
 def number(x: Array) -> float:
     """The value of a 0-d array; torch's leaves its autograd history behind, or torch would warn."""
     return float(x.detach() if hasattr(x, "detach") else x)
+
+
+def extent(x: Array, backend: Backend) -> tuple[float, float]:
+    """The smallest and the largest value; NaN where there is one."""
+    if backend.name == "numpy":
+        return float(np.minimum.reduce(x, axis=None)), float(np.maximum.reduce(x, axis=None))
+    return number(backend.xp.min(x)), number(backend.xp.max(x))
 
 
 def require_finite(x: Array, argument: str, backend: Backend) -> None:

@@ -21,9 +21,9 @@ class Activation(NamedTuple):
 
 
 def sigmoid(Z: Array, *, xp: Namespace) -> Array:
-    """1 / (1 + e^-Z), as e^-|Z| so that nothing overflows and a small A keeps all its digits."""
+    """1 / (1 + e^-Z), with E = e^-|Z| so that nothing overflows: 1 / (1 + E) where Z ≥ 0, else E / (1 + E)."""
     E = xp.exp(-xp.abs(Z))
-    return xp.where(Z >= 0, 1.0, E) / (1.0 + E)
+    return xp.maximum(xp.astype(Z >= 0, Z.dtype), E) / (1.0 + E)
 
 
 def sigmoid_prime(A: Array, *, xp: Namespace) -> Array:

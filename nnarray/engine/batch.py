@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from nnarray.backends import Backend
 from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
+from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
 
 
@@ -57,17 +58,23 @@ def cost_and_gradients(
     workers: int | None = None,
 ) -> tuple[Array, Array]:
     """J and its gradient, a vector laid out as theta."""
-    steps, m = backend.steps, batch.m
+    steps = backend.steps
     with threads(workers, backend):
-        passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
-        J = propagation.cost(passed.Z, batch.Y, network.output, m=m, steps=steps, weights=batch.weights)
-        gradients = propagation.backward(
-            passed, batch.Y, layers, network.hidden, m=m, steps=steps, weights=batch.weights, masks=batch.masks
-        )
+        J, gradients = sums(batch, layers, network, steps)
     if l2:
-        J = J + l2_cost(layers, l2=l2, m=m, xp=backend.xp)
-        gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
-    return J, steps.join(gradients)
+        J = J + l2_cost(layers, l2=l2, m=1, xp=backend.xp)
+        gradients = [(dW + l2_gradient(W, l2=l2, m=1), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
+    return J / batch.m, steps.join(gradients) / batch.m
+
+
+def sums(batch: Batch, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[tuple[Array, Array]]]:
+    """m J and m dW[l], m db[l]: the sums over the columns, which sums over tiles of columns add up to."""
+    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
+    J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=steps, weights=batch.weights)
+    gradients = propagation.backward(
+        passed, batch.Y, layers, network.hidden, m=1, steps=steps, weights=batch.weights, masks=batch.masks
+    )
+    return J, gradients
 
 
 def threads(workers: int | None, backend: Backend) -> AbstractContextManager[Any]:

@@ -4,11 +4,12 @@ Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), w
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, convert, is_concrete, number, require_finite, same_backend
+from nnarray.backends import Backend, choose, convert, extent, is_concrete, number, require_finite, same_backend
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network.labels import listed
@@ -171,11 +172,10 @@ def _has_axes(value: Any) -> bool:
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
     """Raise ValueError, listing values, for targets that the output cannot model: NaN, infinities, out of range."""
-    xp = backend.xp
-    largest = float(xp.finfo(Y.dtype).max)
-    lowest = -largest if output == "identity" else 0.0
-    highest = 1.0 if output in {"sigmoid", "softmax"} else largest
-    if not (number(xp.min(Y)) >= lowest and number(xp.max(Y)) <= highest):  # NaN fails both
+    lowest = -np.inf if output == "identity" else 0.0
+    highest = 1.0 if output in {"sigmoid", "softmax"} else np.inf
+    smallest, largest = extent(Y, backend)
+    if not (lowest <= smallest and largest <= highest and isfinite(largest - smallest)):
         require_finite(Y, argument, backend)
         host = backend.to_numpy(Y)
         wrong = np.unique(host[(host < lowest) | (host > highest)])

@@ -83,6 +83,8 @@ class Parameters(Sequence[Layer]):
 
     def to(self, backend: Backend, dtype: str | None = None) -> "Parameters":
         """These parameters on another backend or in another dtype; `self` where nothing changes."""
+        if backend is self.backend and dtype in (None, self.dtype):
+            return self
         theta = backend.asarray(self.vector, dtype or self.dtype)
         return self if theta is self.vector else Parameters(theta, self.sizes, backend)
 
