@@ -1,7 +1,7 @@
 """nnarray: a compute core for dense neural networks.
 
 The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
-Array API standard, run on NumPy, on CuPy and on torch and JAX arrays. `core` holds the equations, `backends` says
+Array API standard, for NumPy, CuPy, torch and JAX arrays. `core` holds the equations, `backends` says
 where they run, `engine` how much at once; on top stand `Network`, `train` and the files.
 """
 
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "schedules", *_FILES])
+    return sorted([*__all__, "__version__"])
 
 
 __all__ = [

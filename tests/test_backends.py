@@ -313,7 +313,7 @@ def _refused(name: str, *parts: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("cupy", 'pip install "nnarray[cuda13]"'), ("torch", "pip install torch"), ("jax", "pip install jax")],
+    [("cupy", "pip install cupy-cuda13x"), ("torch", "pip install torch"), ("jax", "pip install jax")],
 )
 def test_not_installed(monkeypatch: pytest.MonkeyPatch, no_cache: None, name: str, remedy: str) -> None:
     monkeypatch.delitem(sys.modules, name, raising=False)

@@ -355,3 +355,23 @@ class TestOneHot:
     def test_bad_labels_are_refused(self, labels, classes, error, message) -> None:
         with pytest.raises(error, match=message):
             nn.one_hot(labels, classes)
+
+
+def test_cost_is_to_the_bit_what_gradients_gives() -> None:
+    for seed in range(20):
+        network, layers, X, Y = problem((3, 4, 1), "tanh", "sigmoid", m=7, seed=seed)
+        params = nn.Parameters.from_layers([(W.astype("f"), b.astype("f")) for W, b in layers])
+        assert network.cost(params, X, Y, l2=0.3) == network.gradients(params, X, Y, l2=0.3)[0]
+
+
+def test_accuracy_is_the_share_of_right_examples() -> None:
+    network = nn.Network((1, 1))
+    params = network.parameters([1.0, 0.0])
+    X = np.array([[-2.0, -1.0, 1.0, 2.0, 3.0, 4.0, 5.0]])
+    assert network.score(params, X, np.array([[0, 1, 1, 1, 1, 1, 1]])) == 6 / 7
+
+
+def test_checking_nothing_is_refused() -> None:
+    network, layers, X, Y = problem((3, 1), "tanh", "sigmoid", m=7)
+    with pytest.raises(ValueError, match="coordinates must be a whole number ≥ 1"):
+        nn.check_gradients(network, layers, X, Y, coordinates=0)

@@ -449,7 +449,7 @@ class TestHistory:
         assert "4 epochs" in repr(history)
         assert list(pickle.loads(pickle.dumps(history))) == list(history)
 
-    @pytest.mark.parametrize(("validated", "axes"), [(True, ["cost J", "score"]), (False, ["cost J"])])
+    @pytest.mark.parametrize(("validated", "axes"), [(True, ["cost J", "score (accuracy or R²)"]), (False, ["cost J"])])
     def test_its_plot(self, result, validated, axes, tmp_path) -> None:
         pytest.importorskip("matplotlib").use("Agg")
         plain = {"validation_cost": None, "validation_score": None}
@@ -459,7 +459,7 @@ class TestHistory:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert [axis.get_ylabel() for axis in figure.axes] == axes
         curves = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
-        assert curves["training"] == [record.cost for record in result.history]
+        assert curves["training (with penalty and dropout)"] == [record.cost for record in result.history]
         assert ("validation" in curves) == validated
 
     def test_a_plot_of_one_epoch_and_without_a_file(self, result) -> None:

@@ -1,6 +1,7 @@
 """The optimisers against plain loops and torch's, and the learning-rate schedules."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,26 @@ def test_the_warm_up_rises_evenly_to_the_peak_and_the_cosine_falls_from_it() -> 
     np.testing.assert_allclose(rises, 0.2 / 11, rtol=1e-12)
     assert max(rates) == rates[10] == 0.2
     assert np.all(np.diff(rates[10:]) < 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.StepDecay(0.1, 0.5, steps=0), "steps of StepDecay must be ≥ 1, got 0"),
+        (lambda: schedules.ExponentialDecay(-0.1, 0.5), "learning_rate of ExponentialDecay must be ≥ 0, got -0.1"),
+        (lambda: schedules.Constant(float("nan")), "learning_rate of Constant must be ≥ 0, got nan"),
+        (
+            lambda: schedules.CosineWithWarmup(0.1, steps=10, warmup=-1),
+            "warmup of CosineWithWarmup must be ≥ 0, got -1",
+        ),
+    ],
+)
+def test_fields_that_make_no_schedule(make, message) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(("rate", "error"), [(-1.0, ValueError), (float("nan"), ValueError), ("0.1", TypeError)])
+def test_a_schedule_that_gives_no_rate(rate, error) -> None:
+    with pytest.raises(error, match=re.escape("learning_rate(3)")):
+        nn.GradientDescent(lambda t: rate).alpha(3)

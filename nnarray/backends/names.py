@@ -150,7 +150,9 @@ def _why_not_cupy() -> str | None:
         import cupy
     except Exception as error:
         return _not_installed(
-            error, "cupy", 'pip install "nnarray[cuda13]" (or "nnarray[cuda12]" for a CUDA 12 driver)'
+            error,
+            "cupy",
+            'pip install cupy-cuda13x (cupy-cuda12x for a CUDA 12 driver), the extra "cuda13" ("cuda12")',
         )
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -1,6 +1,6 @@
 """Faster versions of core's steps for NumPy: in place where core makes a new array, and fewer calls on the way.
 
-Each gives what core's step of its name gives.
+Each gives what core's step of its name gives; those of the activations use up the memory of Z and dA for it.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def linear_forward(A_prev: Array, W: Array, b: Array) -> Array:
 def linear_backward(dZ: Array, A_prev: Array, *, m: Any) -> tuple[Array, Array]:
     """dW = (1/m) dZ A_prevᵀ and db = (1/m) Σ_columns dZ."""
     dW, db = dZ @ A_prev.T, np.add.reduce(dZ, axis=1, keepdims=True)
-    if m != 1:  # the engine divides its sums itself, once
+    if m != 1:
         dW /= m
         db /= m
     return dW, db

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from nnarray.core.typing import Array, Function, Namespace
 
-LEAK = 0.01
-"""The slope of leaky_relu for Z < 0."""
+LEAK = 0.01  # the slope of leaky_relu for Z < 0
 
 
 class Activation(NamedTuple):
@@ -18,6 +17,8 @@ class Activation(NamedTuple):
     name: str
     g: Function
     g_prime: Function
+    has_kink: bool = False
+    """whether g has no derivative at Z = 0"""
 
 
 def sigmoid(Z: Array, *, xp: Namespace) -> Array:
@@ -76,8 +77,8 @@ ACTIVATIONS = {
     for a in (
         Activation("sigmoid", sigmoid, sigmoid_prime),
         Activation("tanh", tanh, tanh_prime),
-        Activation("relu", relu, relu_prime),
-        Activation("leaky_relu", leaky_relu, leaky_relu_prime),
+        Activation("relu", relu, relu_prime, has_kink=True),
+        Activation("leaky_relu", leaky_relu, leaky_relu_prime, has_kink=True),
         Activation("identity", identity, identity_prime),
     )
 }

@@ -17,7 +17,6 @@ def l2_gradient(W: Array, *, l2: float, m: Array) -> Array:
 def dropout(A: Array, D: Array) -> Array:
     """Inverted dropout: A * D, where D is 0 for a dropped unit and 1/keep for a kept one, so that A's mean stays.
 
-    The way back is the same product, dA * D. Srivastava et al., JMLR 15 (2014); the lecture's name for 1/keep is
-    "inverted".
+    The way back is the same product, dA * D. After Srivastava et al., JMLR 15 (2014).
     """
     return A * D

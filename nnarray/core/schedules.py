@@ -1,26 +1,36 @@
 """Learning-rate schedules: alpha as a function of the number of updates made before this one, 0, 1, 2, …
 
-Each is a plain value with an equality and a repr; any callable from a count to a float serves in its place. To count
-in epochs, multiply by the number of batches in one: that is what `ExponentialDecay(0.1, 0.95, steps=batches)` says.
+Any callable from a count to a float serves in their place. To count in epochs, multiply by the number of batches in
+one: that is what `ExponentialDecay(0.1, 0.95, steps=batches)` says.
 """
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
+
+
+class Schedule:
+    """A learning rate that changes: called with t, it gives alpha after t updates."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless every field is finite and ≥ 0, and `steps` at least 1."""
+        for name, value in vars(self).items():
+            if not (isfinite(value) and value >= (1 if name == "steps" else 0)):
+                msg = f"{name} of {type(self).__name__} must be ≥ {1 if name == 'steps' else 0}, got {value!r}"
+                raise ValueError(msg)
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Schedule):
     """alpha_0."""
 
     learning_rate: float
 
     def __call__(self, t: int) -> float:
-        """The learning rate after `t` updates."""
         return self.learning_rate
 
 
 @dataclass(frozen=True)
-class InverseTimeDecay:
+class InverseTimeDecay(Schedule):
     """alpha_0 / (1 + decay t/steps), the lecture's 1/t decay."""
 
     learning_rate: float
@@ -28,12 +38,11 @@ class InverseTimeDecay:
     steps: int = 1
 
     def __call__(self, t: int) -> float:
-        """The learning rate after `t` updates."""
         return self.learning_rate / (1 + self.decay * t / self.steps)
 
 
 @dataclass(frozen=True)
-class ExponentialDecay:
+class ExponentialDecay(Schedule):
     """alpha_0 decay^(t/steps)."""
 
     learning_rate: float
@@ -41,12 +50,11 @@ class ExponentialDecay:
     steps: int = 1
 
     def __call__(self, t: int) -> float:
-        """The learning rate after `t` updates."""
         return self.learning_rate * float(self.decay ** (t / self.steps))
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(Schedule):
     """alpha_0 factor^⌊t/steps⌋: multiplied by `factor` every `steps` updates."""
 
     learning_rate: float
@@ -54,13 +62,12 @@ class StepDecay:
     steps: int
 
     def __call__(self, t: int) -> float:
-        """The learning rate after `t` updates."""
         return self.learning_rate * float(self.factor ** (t // self.steps))
 
 
 @dataclass(frozen=True)
-class CosineWithWarmup:
-    """Linear from 0 up to alpha_0 in `warmup` updates, then half a cosine down to `final` at update `steps`.
+class CosineWithWarmup(Schedule):
+    """Up to alpha_0 in `warmup` equal steps, then half a cosine, which reaches `final` after `steps` updates.
 
     Loshchilov & Hutter, SGDR, ICLR 2017, without restarts.
     """
@@ -71,7 +78,6 @@ class CosineWithWarmup:
     final: float = 0.0
 
     def __call__(self, t: int) -> float:
-        """The learning rate after `t` updates."""
         if t < self.warmup:
             return self.learning_rate * (t + 1) / (self.warmup + 1)
         done = min((t - self.warmup) / max(self.steps - self.warmup, 1), 1.0)

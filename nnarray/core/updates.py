@@ -2,7 +2,7 @@
 
 v is the running mean of g, s that of g², alpha the learning rate and t = 1, 2, … the count of this update. The running
 means follow the lecture: they keep the factor (1-beta), which PyTorch's and scikit-learn's momentum leave out (there,
-use alpha / (1-beta) for the same path), and Adam adds eps to the corrected root (Kingma & Ba, ICLR 2015, algorithm 1).
+use alpha (1-beta) for the same path), and Adam adds eps to the corrected root (Kingma & Ba, ICLR 2015, algorithm 1).
 """
 
 from nnarray.core.typing import Array, Namespace

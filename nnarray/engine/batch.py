@@ -1,9 +1,7 @@
 """A batch computed in one piece, on the backend that its arrays live on."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from nnarray.backends import Backend
 from nnarray.core import propagation
@@ -40,12 +38,16 @@ def predict(X: Array, layers: Pairs, network: Architecture, backend: Backend) ->
     return propagation.forward(X, layers, network.hidden, network.output, steps=backend.steps).A[-1]
 
 
-def cost(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float) -> Array:
-    """J, the mean loss plus the penalty."""
+def cost_and_prediction(
+    batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
+) -> tuple[Array, Array]:
+    """J, the mean loss plus the penalty, and A[L]."""
     steps = backend.steps
-    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
-    J = propagation.cost(passed.Z, batch.Y, network.output, m=batch.m, steps=steps, weights=batch.weights)
-    return J + l2_cost(layers, l2=l2, m=batch.m, xp=backend.xp) if l2 else J
+    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps)
+    J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=steps, weights=batch.weights)
+    if l2:
+        J = J + l2_cost(layers, l2=l2, m=1, xp=backend.xp)
+    return J / batch.m, passed.A[-1]
 
 
 def cost_and_gradients(
@@ -59,7 +61,7 @@ def cost_and_gradients(
 ) -> tuple[Array, Array]:
     """J and its gradient, a vector laid out as theta."""
     steps = backend.steps
-    with threads(workers, backend):
+    with backend.threads(workers):
         J, gradients = sums(batch, layers, network, steps)
     if l2:
         J = J + l2_cost(layers, l2=l2, m=1, xp=backend.xp)
@@ -68,25 +70,10 @@ def cost_and_gradients(
 
 
 def sums(batch: Batch, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[tuple[Array, Array]]]:
-    """m J and m dW[l], m db[l]: the sums over the columns, which sums over tiles of columns add up to."""
+    """m J and m dW[l], m db[l], the sums over the columns: divided by m only once, at the end."""
     passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
     J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=steps, weights=batch.weights)
     gradients = propagation.backward(
         passed, batch.Y, layers, network.hidden, m=1, steps=steps, weights=batch.weights, masks=batch.masks
     )
     return J, gradients
-
-
-def threads(workers: int | None, backend: Backend) -> AbstractContextManager[Any]:
-    """NumPy's BLAS held to `workers` threads inside the block; other libraries keep threads of their own."""
-    if workers is None or backend.name != "numpy":
-        return nullcontext()
-    limit: AbstractContextManager[Any] = _controller().limit(limits=workers, user_api="blas")
-    return limit
-
-
-@lru_cache(maxsize=1)
-def _controller() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()

@@ -9,13 +9,12 @@ import numpy as np
 from nnarray import engine
 from nnarray.backends import Backend, number, require_finite
 from nnarray.core import checking, propagation
+from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
-from nnarray.network.entry import check_count, check_l2, check_number, check_seed, enter_batch, make_batch
+from nnarray.network.checks import check_count, check_l2, check_number, check_seed
+from nnarray.network.entry import enter_batch, make_batch
 from nnarray.network.network import Network, require_network
-
-KINKED = ("relu", "leaky_relu")
-"""Activations that have no derivative at 0, where a difference across it says nothing about the gradient."""
 
 
 class GradientCheck(NamedTuple):
@@ -75,7 +74,7 @@ def check_gradients(
     directions = check_count(directions, "directions", at_least=0)
     if coordinates is None:
         coordinates = 0 if directions else 1000
-    coordinates = check_count(coordinates, "coordinates", at_least=0)
+    coordinates = check_count(coordinates, "coordinates", at_least=0 if directions else 1)
     generator = np.random.default_rng(check_seed(seed))
     place, batch = enter_batch(network, params, X, Y, weights)
     require_finite(batch.X, "X", place.backend)
@@ -114,8 +113,9 @@ class Differences:
         def J(theta: Array) -> Array:
             layers = backend.steps.split(theta, network.sizes)
             passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
-            self.patterns.append([A > 0 for A, g in zip(passed.cached, network.hidden, strict=True) if g in KINKED])
-            return engine.cost(batch, layers, network, backend, l2=l2)
+            kept = zip(passed.cached, network.hidden, strict=True)
+            self.patterns.append([A > 0 for A, name in kept if ACTIVATIONS[name].has_kink])
+            return engine.cost_and_prediction(batch, layers, network, backend, l2=l2)[0]
 
         return J
 

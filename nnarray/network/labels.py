@@ -7,6 +7,7 @@ import numpy as np
 from nnarray.backends import backend as default_backend
 from nnarray.backends import backend_of, host_array
 from nnarray.core.typing import Array
+from nnarray.network.checks import check_count
 
 
 def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
@@ -19,12 +20,7 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     >>> one_hot([0, 2], 3).tolist()
     [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
-        msg = f"classes must be a whole number ≥ 1, got {classes!r}"
-        raise TypeError(msg)
-    if classes < 1:
-        msg = f"classes must be a whole number ≥ 1, got {classes!r}"
-        raise ValueError(msg)
+    classes = check_count(classes, "classes")
     host = host_array(labels, "labels")
     _check_labels(host, classes)
     flat = host.reshape(-1).astype(np.int64)

@@ -14,15 +14,8 @@ from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import scoring
-from nnarray.network.entry import (
-    check_count,
-    check_l2,
-    check_optional_count,
-    check_seed,
-    enter_batch,
-    enter_parameters,
-    enter_X,
-)
+from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
+from nnarray.network.entry import enter_batch, enter_parameters, enter_X
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -113,7 +106,7 @@ class Network:
         """
         place, batch = enter_batch(self, params, X, Y, weights)
         require_finite(batch.X, "X", place.backend)
-        return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2))
+        return engine.cost_and_prediction(batch, place.layers, self, place.backend, l2=check_l2(l2))[0]
 
     def gradients(
         self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None

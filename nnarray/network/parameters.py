@@ -41,7 +41,7 @@ class Parameters(Sequence[Layer]):
         self._layers: tuple[Layer, ...] | None = None
 
     @classmethod
-    def from_layers(cls, layers: Pairs) -> "Parameters":
+    def from_layers(cls, layers: Pairs, *, beside: Backend | None = None) -> "Parameters":
         """Parameters with the values of (W[1], b[1]), …, (W[L], b[L]), copied into one vector.
 
         float64 if any of them is float64, else float32. Raises ValueError for shapes that make no network, TypeError
@@ -49,7 +49,7 @@ class Parameters(Sequence[Layer]):
         """
         if isinstance(layers, Parameters):
             return layers
-        pairs, sizes, backend = as_layers(layers)
+        pairs, sizes, backend = as_layers(layers, beside)
         return cls(backend.steps.join(pairs), sizes, backend)
 
     @property

@@ -7,9 +7,10 @@ import numpy as np
 
 from nnarray.backends import Backend, choose, require_finite, same_backend
 from nnarray.engine import Batch
-from nnarray.network.entry import check_number, choose_place, make_batch
+from nnarray.network.checks import check_number
+from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.network import Network, check_scheme, require_network
-from nnarray.network.parameters import Parameters, as_layers
+from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
 
 
@@ -31,7 +32,8 @@ def enter_training(
     X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
     data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
     if params is not None:
-        params = _parameters(params, same_backend(**data) if backend is None else choose(backend, None))
+        beside = same_backend(**data) if backend is None else choose(backend, None)
+        params = Parameters.from_layers(params, beside=beside)
     place = choose_place(backend, params, **data)
     place.dtype(dtype)
     first = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
@@ -63,14 +65,6 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
         msg = f"dropout must be one rate or one per hidden layer ({layers}), got {len(dropout)}"
         raise ValueError(msg)
     return tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in dropout)
-
-
-def _parameters(params: Any, beside: Backend | None) -> Parameters:
-    """`params` as Parameters; nested lists live nowhere yet and go to the backend `beside`."""
-    if isinstance(params, Parameters):
-        return params
-    pairs, sizes, place = as_layers(params, beside)
-    return Parameters(place.steps.join(pairs), sizes, place)
 
 
 def _examples(network: Network, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:

@@ -59,9 +59,10 @@ class History(Sequence[Epoch]):
         has_score = any(score is not None for score in table["validation_score"])
         figure = Figure(figsize=(9.0 if has_score else 5.0, 3.6), layout="constrained")
         axes = figure.subplots(1, 2 if has_score else 1, squeeze=False)[0]
-        _draw(axes[0], table, {"training": "cost", "validation": "validation_cost"}, "cost J")
+        curves = {"training (with penalty and dropout)": "cost", "validation": "validation_cost"}
+        _draw(axes[0], table, curves, "cost J")
         if has_score:
-            _draw(axes[1], table, {"validation": "validation_score"}, "score")
+            _draw(axes[1], table, {"validation": "validation_score"}, "score (accuracy or R²)")
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure
@@ -88,6 +89,7 @@ def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label:
         points = [(x, y) for x, y in zip(table["epoch"], table[column], strict=True) if y is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 3 else None)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)

@@ -12,7 +12,7 @@ from nnarray import engine
 from nnarray.backends import Backend, all_finite
 from nnarray.engine import Batch
 from nnarray.network import scoring
-from nnarray.network.entry import check_count, check_l2, check_number, check_optional_count, check_seed
+from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, enter_training
@@ -48,9 +48,11 @@ class TrainingResult(NamedTuple):
     stopped: str
     """what ended the training: "epochs", "patience", "callback" or "interrupt" """
     best_epoch: int | None
-    """the epoch with the lowest cost, that of the validation examples where there are any; None if no epoch ended"""
+    """the epoch with the lowest cost, that of the validation examples where there are any; None if no epoch ended.
+    Where a whole batch is taken at once and there are no validation examples, a cost is that of the parameters before
+    the epoch's update, and those are what `patience` gives back"""
     state: State
-    """the optimiser's state after the last update"""
+    """the optimiser's state after the last update, with which `optimizer.update` can go on"""
 
 
 def train(
@@ -211,8 +213,7 @@ class Run:
         if self.validation is None:
             return None, None
         layers = self.params.replace(self.theta).layers
-        J = engine.cost(self.validation, layers, self.network, self.backend, l2=0.0)
-        A = engine.predict(self.validation.X, layers, self.network, self.backend)
+        J, A = engine.cost_and_prediction(self.validation, layers, self.network, self.backend, l2=0.0)
         return float(J), scoring.score(A, self.validation.Y, self.network.output, self.backend)
 
     def _is_finite(self) -> bool:

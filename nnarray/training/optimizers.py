@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from nnarray.backends import Backend, same_backend
 from nnarray.core import updates
 from nnarray.core.typing import Array
-from nnarray.network.entry import check_number
+from nnarray.network.checks import check_number
 from nnarray.network.parameters import Parameters
 
 LearningRate: TypeAlias = float | Callable[[int], float]
@@ -83,7 +83,7 @@ class Optimizer(ABC):
     def alpha(self, t: int) -> float:
         """The learning rate after `t` updates."""
         rate = self.learning_rate
-        return float(rate(t)) if callable(rate) else float(rate)
+        return check_number(rate(t), f"learning_rate({t})", at_least=0.0) if callable(rate) else float(rate)
 
     @abstractmethod
     def init_vector(self, theta: Array, backend: Backend) -> State:
@@ -119,7 +119,7 @@ class GradientDescent(Optimizer):
 class Momentum(Optimizer):
     """v ← beta v + (1-beta) g;  theta ← theta - alpha v.
 
-    PyTorch and scikit-learn leave out the factor (1-beta): their rate times 1/(1-beta) is the rate here.
+    PyTorch and scikit-learn leave out the factor (1-beta): alpha here is their rate divided by (1-beta).
     """
 
     learning_rate: LearningRate = 0.1

@@ -1,0 +1,53 @@
+"""Checks of numbers that callers give: counts, rates, seeds."""
+
+from typing import Any
+
+import numpy as np
+
+NO_NUMBERS = (bool, np.bool_, str, np.complexfloating)
+"""What Python would take for a number, or drop half of, where one is asked for."""
+
+
+def check_l2(l2: Any) -> float:
+    """The penalty's lambda, a finite number ≥ 0."""
+    return check_number(l2, "l2", at_least=0.0)
+
+
+def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below: float = np.inf) -> float:
+    """`value` as a finite float within its bounds."""
+    if isinstance(value, NO_NUMBERS) or not hasattr(type(value), "__float__") or _has_axes(value):
+        msg = f"{argument} must be a number, got {value!r}"
+        raise TypeError(msg)
+    checked = float(value)
+    if not (at_least <= checked < below and np.isfinite(checked)):
+        bounds = f" ≥ {at_least:g}" if at_least > -np.inf else ""
+        bounds += f" and < {below:g}" if below < np.inf else ""
+        msg = f"{argument} must be a finite number{bounds}, got {value!r}"
+        raise ValueError(msg)
+    return checked
+
+
+def check_count(value: Any, argument: str, *, at_least: int = 1) -> int:
+    """`value` as a whole number ≥ `at_least`."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__") or _has_axes(value):
+        msg = f"{argument} must be a whole number ≥ {at_least}, got {value!r}"
+        raise TypeError(msg)
+    count = int(value.__index__())
+    if count < at_least:
+        msg = f"{argument} must be a whole number ≥ {at_least}, got {value!r}"
+        raise ValueError(msg)
+    return count
+
+
+def check_optional_count(value: Any, argument: str) -> int | None:
+    """`value` as a whole number ≥ 1, or None."""
+    return None if value is None else check_count(value, argument)
+
+
+def check_seed(seed: Any) -> int | None:
+    """`seed` as a whole number ≥ 0, or None for one drawn anew."""
+    return None if seed is None else check_count(seed, "seed", at_least=0)
+
+
+def _has_axes(value: Any) -> bool:
+    return len(getattr(value, "shape", ())) > 0
