@@ -1,4 +1,4 @@
-"""The project's tasks: `nox -s tests`, `lint`, `bench`, `gpu`, `docs`."""
+"""The project's tasks: `nox -s tests`, `lint`, `mutations`, `bench`, `gpu`, `docs`."""
 
 import nox
 

@@ -23,7 +23,7 @@ class Settings:
 
     precision: str = "float32"
     device: str = "cpu"
-    seconds: float = 3.0
+    seconds: float = 2.0
     rounds: int | None = None
     memory: bool = True
     seed: int = 0
