@@ -89,8 +89,8 @@ class TestRoundTrips:
     def test_classes_by_name(self, run, flowers_csv, here):
         code, out, err = run("train", flowers_csv, "--drop", "id", "--epochs", 40)
         assert (code, err) == (0, "")
-        assert "120 examples, 2 features; the target 'kind' is 3 classes (blue, pale, grün, red)" in out
-        assert "72 to train on, 24 to choose the epoch by, 24 held out" in out
+        assert "120 examples, 2 features; the target 'kind' has 3 classes ('blue, pale', 'grün', 'red')\n" in out
+        assert "72 to train on, 24 for validation (early stopping), 24 held out" in out
         assert float(re.search(r"accuracy ([\d.]+)", out)[1]) > 0.9
 
         model = read_model("model.safetensors")
@@ -143,7 +143,7 @@ class TestRoundTrips:
         data = ["data.npz"] if kind == "npz" else ["X.npy", "y.npy"]
         code, out, _ = run("train", *data, "--epochs", 60)
         assert code == 0
-        assert "2 classes (False, True)" in out
+        assert "the target has 2 classes (False, True)\n" in out
         assert read_model("model.safetensors").network.output == "sigmoid"
         _, out, _ = run("evaluate", "model.safetensors", *data)
         right = int(re.search(r"\((\d+) of 100 right\)", out)[1])
@@ -212,8 +212,12 @@ class TestOptions:
     def test_others(self, run, houses_csv, options):
         write_csv("counts.csv", ["x", "count"], [(k, k // 10) for k in range(100)])
         data = "counts.csv" if "exp" in options else houses_csv
-        code, _, err = run("train", data, *QUICK, *options)
+        code, out, err = run("train", data, *QUICK, *options)
         assert (code, err) == (0, "")
+        assert ("Poisson loss without its constant log Y!" in out) == ("exp" in options)
+        assert ("(early stopping)" in out) == (options not in (["--validation", "0"], ["--patience", "0"]))
+        assert re.search(r"\(training cost \S+ with penalty and dropout", out)
+        assert (", validation cost " in out) == (options != ["--validation", "0"])
         assert run("evaluate", "model.safetensors", data)[0] == 0
 
     @pytest.mark.parametrize("name", [n for n in nn.backends.BACKENDS if nn.backends.unavailable_reason(n) is None])
@@ -227,6 +231,15 @@ class TestOptions:
         write_csv("two.csv", ["x", "y"], [(k, "ab"[k % 2]) for k in range(50)])
         run("train", "two.csv", *QUICK, "--output", "softmax")
         assert read_model("model.safetensors").network.sizes == (1, 8, 2)
+
+    def test_whole_numbers_taken_for_classes_are_told(self, run, here):
+        write_csv("ratings.csv", ["x", "seen", "stars"], [(k, 1, k % 5) for k in range(50)])
+        _, out, _ = run("train", "ratings.csv", *QUICK)
+        told = "2 features (1 of them constant in the training part, ignored)"
+        stars = "the target 'stars' has 5 classes (0, 1, 2, 3, 4)"
+        assert f"{told}; {stars} (--output identity to treat it as a number)\n" in out
+        assert f"{stars}\n" in run("train", "ratings.csv", *QUICK, "--output", "softmax")[1]
+        assert "'stars' is real numbers from 0 to 4\n" in run("train", "ratings.csv", *QUICK, "--output", "identity")[1]
 
     def test_plot(self, run, houses_csv, here):
         pytest.importorskip("matplotlib")
@@ -247,6 +260,10 @@ class TestOptions:
             code, out, err = run(*words, "--help")
             assert (code, err) == (0, "")
             assert max(map(len, out.splitlines())) <= 100
+            assert ("LABELS" in out) == (words in (["train"], ["evaluate"]))
+
+    def test_no_words_get_the_help(self, run):
+        assert run() == (2, "", run("--help")[1])
 
 
 BAD_FILES = {
@@ -254,6 +271,10 @@ BAD_FILES = {
     "empty.csv": b"",
     "header.csv": b"a,b\n",
     "ragged.csv": b"a,b\n1,2\n1,2,3\n",
+    "semicolons.csv": b"a;b;y\n1;2;0\n",
+    "commas.csv": b"a;b;y\n1,5;2;0\n",
+    "tabs.csv": b"a\tb\ty\n1\t2\t0\n",
+    "mostly.csv": b"a,b\n" + b"".join(b"1,%d\n" % (k // 3) for k in range(300)),
     "twice.csv": b"a,a\n1,2\n",
     "nameless.csv": b"a,,c\n1,2,3\n",
     "headless.csv": b"1,2\n3,4\n",
@@ -282,10 +303,9 @@ BAD_FILES = {
 }
 
 BAD_COMMANDS = [
-    ("", "required: COMMAND"),
     ("fly", "invalid choice: 'fly'"),
-    ("train", "required: DATA"),
-    ("train fine.csv --speed 3", "unrecognized arguments: --speed 3"),
+    ("train", "required: DATA (see nnarray train --help)"),
+    ("train fine.csv --speed 3", "unrecognized arguments: --speed 3 (see nnarray train --help)"),
     ("train fine.csv --epochs 0", "argument --epochs: must be a whole number ≥ 1, got '0'"),
     ("train fine.csv --epochs many", "got 'many'"),
     ("train fine.csv --hidden 3,x", "argument --hidden: must be a whole number ≥ 1, got 'x'"),
@@ -309,6 +329,13 @@ BAD_COMMANDS = [
     ("train empty.csv", "empty.csv needs a first line"),
     ("train header.csv", "header.csv has no rows below its header"),
     ("train ragged.csv", "ragged.csv, line 3: the row has 3 cells, the header has 2"),
+    ("train semicolons.csv", "no column besides the target 'a;b;y': is it separated by ';'?"),
+    ("train commas.csv", "commas.csv, line 2: the row has 2 cells, the header has 1: is it separated by ';'?"),
+    ("train tabs.csv", "is it separated by tabs?"),
+    ("predict good semicolons.csv", "no column 'a'; its columns are 'a;b;y': is it separated by ';'?"),
+    ("train mostly.csv --output softmax", "100 different values in 300 rows: too many to be classes, which need 4"),
+    ("train mostly.csv --output sigmoid", "too many to be classes, which need 4 rows each on average; use identity"),
+    ("train fine.csv y.npy", "fine.csv takes no second file, got y.npy"),
     ("train twice.csv", "two columns called 'a'"),
     ("train nameless.csv", "needs a first line with a name for every column"),
     ("train headless.csv", "needs a first line with the names of its columns, got numbers: '1', '2'"),
@@ -340,6 +367,11 @@ BAD_COMMANDS = [
     ("train flat.npz", "flat.npz: X must be a table of numbers, one example per row, got shape (6,)"),
     ("train x.npy y.npy --target b", "--target is for CSV files"),
     ("predict missing fine.csv", "missing: No such file or directory"),
+    ("predict fine.csv m.safetensors", "the order is MODEL DATA"),
+    ("evaluate fine.csv m.safetensors", "the order is MODEL DATA"),
+    ("predict good fine.csv --drop a", "the model needs the column 'a'"),
+    ("evaluate good fine.csv --drop a", "the model needs the column 'a'"),
+    ("predict good x.npy y.npy", "unrecognized arguments: y.npy"),
     ("predict . fine.csv", ".: Is a directory"),
     ("predict model.bad fine.csv", "model.bad is not a valid model file"),
     ("predict good other.csv", "other.csv has no column 'a'; its columns are 'x', 'y', 'z'"),
@@ -407,9 +439,9 @@ class TestMistakes:
         write_csv("f.csv", ["a", "b"], [(1, 0), (2, 1)] * 20)
         monkeypatch.setitem(sys.modules, module, None)
         code, _, err = run(*words.split())
-        extra = {"sklearn": "sklearn", "matplotlib": "plot"}[module]
+        package = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}[module]
         assert (code, err.count("\n")) == (2, 1)
-        assert f'pip install "nnarray[{extra}]"' in err
+        assert f"pip install {package} " in err
 
     def test_a_full_disk(self, run, houses_csv, monkeypatch):
         def full(*_):

@@ -101,6 +101,24 @@ class TestRoundTrip:
         assert again == classes
         assert [type(name) for name in again] == [type(name) for name in classes]
 
+    @pytest.mark.parametrize(
+        ("key", "names", "plain"),
+        [
+            ("classes", np.array(["a", "b"]), ["a", "b"]),
+            ("classes", np.array([3, 4]), [3, 4]),
+            ("classes", (np.int64(3), np.int64(4)), [3, 4]),
+            ("classes", [np.False_, np.True_], [False, True]),
+            ("classes", range(2), [0, 1]),
+            ("features", ("a", "b", "c"), ["a", "b", "c"]),
+            ("features", np.array(["a", "b", "c"], dtype=object), ["a", "b", "c"]),
+            ("preprocessing", {"mean": np.zeros(3)}, {"mean": [0.0, 0.0, 0.0]}),
+        ],
+        ids=str,
+    )
+    def test_metadata_in_any_sequence(self, tmp_path, key, names, plain):
+        save(tmp_path / "m", NETWORK, pairs_of(NETWORK), metadata={key: names})
+        assert repr(read_model(tmp_path / "m").metadata[key]) == repr(plain)
+
     def test_predictions_are_the_same(self, saved):
         X = np.random.default_rng(1).normal(size=(3, 9)).astype("float32")
         network, params = load(saved)
@@ -147,6 +165,10 @@ class TestSaveRefuses:
             save(tmp_path / "m", NETWORK, pairs)
         assert not list(tmp_path.iterdir())
 
+    def test_arguments_in_another_order(self, tmp_path):
+        with pytest.raises(TypeError, match="network must be a Network, got Parameters"):
+            save(NETWORK, NETWORK.init(), tmp_path / "m")
+
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_parameters_that_are_not_finite(self, tmp_path, value):
         pairs = pairs_of(NETWORK)
@@ -166,6 +188,11 @@ class TestSaveRefuses:
             {"classes": ["a", 1]},
             {"classes": [1.5, 2.5]},
             {"classes": ["\ud800", "b"]},
+            {"classes": "ab"},
+            {"classes": np.array(3)},
+            {"classes": np.array([1.5, 2.5])},
+            {"classes": np.eye(2)},
+            {"features": "abc"},
             {"features": ["a", "b"]},
             {"features": [1, 2, 3]},
             {"target": None},

@@ -17,7 +17,14 @@ FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 if a check failed, 2 for a mistake, 130 after Ctrl-C."""
     try:
-        arguments = make_parser().parse_args(argv)
+        parser = make_parser()
+        words = sys.argv[1:] if argv is None else argv
+        if not words:
+            parser.print_help(sys.stderr)
+            return FAILED
+        arguments, unknown = parser.parse_known_args(words)
+        if unknown:
+            arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except SystemExit as leaving:  # --help and --version

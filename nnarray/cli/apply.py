@@ -18,8 +18,8 @@ from nnarray.files import Model, read_model, write_atomically
 
 def predict(arguments: argparse.Namespace) -> int:
     """Write one line of CSV per example: its class and how probable that is, or its numbers."""
-    model = read_model(arguments.model, arguments.backend)
-    table = _table(arguments, model, None, with_target=False)
+    model = _model(arguments)
+    table = _table(arguments, model)
     rows = _rows(_predictions(model, table, arguments), model)
     if arguments.out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
@@ -33,11 +33,11 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Print the accuracy and a table by class, or R² and RMSE."""
-    model = read_model(arguments.model, arguments.backend)
+    model = _model(arguments)
     if model.network.sizes[-1] > 1 and model.network.output != "softmax":
         msg = f"{arguments.model} has {model.network.sizes[-1]} outputs for each example; evaluate handles one target"
         raise CommandError(msg)
-    table = _table(arguments, model, arguments.target, with_target=True)
+    table = _table(arguments, model, arguments.labels, arguments.target, with_target=True)
     A = _predictions(model, table, arguments)
     m, classes = table.X.shape[0], class_names(model.network, model.metadata)
     if classes is None:
@@ -48,12 +48,30 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _table(arguments: argparse.Namespace, model: Model, target: str | None, *, with_target: bool) -> Table:
+def _model(arguments: argparse.Namespace) -> Model:
+    if arguments.data.lower().endswith(".safetensors"):
+        msg = f"{arguments.data} is a model by its name, and stands where data should: the order is MODEL DATA"
+        raise CommandError(msg)
+    return read_model(arguments.model, arguments.backend)
+
+
+def _table(
+    arguments: argparse.Namespace,
+    model: Model,
+    labels: str | None = None,
+    target: str | None = None,
+    *,
+    with_target: bool = False,
+) -> Table:
     features = model.metadata.get("features")
+    for name in arguments.drop:
+        if name in (features or ()):
+            msg = f"the model needs the column {name!r}: it cannot be left out with --drop"
+            raise CommandError(msg)
     if target is None and arguments.data.lower().endswith(".csv"):
         target = model.metadata.get("target")
     table = read_table(
-        arguments.data, arguments.labels, target=target, features=features, drop=arguments.drop, with_target=with_target
+        arguments.data, labels, target=target, features=features, drop=arguments.drop, with_target=with_target
     )
     n_x = model.network.sizes[0]
     if table.X.shape[1] != n_x:

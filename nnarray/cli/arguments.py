@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import nnarray as nn
 from nnarray.backends import BACKENDS
+from nnarray.backends.names import ENVIRONMENT_VARIABLE
 from nnarray.cli.apply import evaluate, predict
 from nnarray.cli.check import check
 from nnarray.cli.defaults import DROPOUT, EPOCHS, PATIENCE, TEST, VALIDATION
@@ -20,10 +21,9 @@ from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES
 from nnarray.core.outputs import OUTPUTS
 
-DATA_HELP = (
-    f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: .csv with a header, .npz with "
-    "arrays X and y, or .npy with X; rows are examples"
-)
+SOURCES = f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: .csv with a header, "
+DATA_HELP = SOURCES + ".npz with arrays X and y, or .npy with X; rows are examples"
+FEATURES_HELP = SOURCES + ".npz with an array X, or .npy with X; rows are examples, and no target is needed"
 
 TRAIN_NOTES = (
     "The rows are split at random, each class (or tenth of the real numbers) in proportion, into three parts: one to "
@@ -36,17 +36,23 @@ TRAIN_NOTES = (
     "  nnarray train houses.csv --target price --hidden 64,32 --out houses.safetensors --plot curve.png",
 )
 
+PREDICT_NOTES = (
+    "The columns of a .csv are found by the names they had in training, in any order, and others are left alone. A "
+    "model that was saved without names takes all columns but those in --drop, in their order.",
+)
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that tells a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Raise CommandError."""
-        raise CommandError(message)
+        msg = f"{message} (see {self.prog} --help)"
+        raise CommandError(msg)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser; `run` in what it returns is the command's function."""
+    """The parser; in what it returns, `run` is the command's function and `parser` its own parser."""
     parser = Parser(
         prog="nnarray",
         description="Train, use and check dense neural networks on NumPy, CuPy, torch and JAX.",
@@ -74,7 +80,7 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 
@@ -201,9 +207,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(commands, "predict", predict, "predict with a saved model, as CSV")
+    parser = _command(commands, "predict", predict, "predict with a saved model, as CSV", PREDICT_NOTES)
     parser.add_argument("model", metavar="MODEL", help="a model file")
-    _add_data(parser)
+    parser.add_argument("data", metavar="DATA", help=FEATURES_HELP)
     _add_drop(parser)
     _add_backend(parser)
     parser.add_argument("--out", metavar="FILE", help="CSV file to write (default: standard output)")
@@ -233,7 +239,9 @@ def _add_drop(parser: argparse.ArgumentParser) -> None:
 
 def _add_backend(parser: Any) -> None:
     parser.add_argument(
-        "--backend", choices=(*BACKENDS, "auto"), help="(default: the environment's NNARRAY_BACKEND, else numpy)"
+        "--backend",
+        choices=(*BACKENDS, "auto"),
+        help=f"(default: the environment's {ENVIRONMENT_VARIABLE}, else numpy)",
     )
 
 

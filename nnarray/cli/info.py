@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import nnarray as nn
 from nnarray.backends import BACKENDS, unavailable_reason
+from nnarray.backends.names import ENVIRONMENT_VARIABLE
 
 PACKAGES = ("numpy", "array-api-compat", "safetensors", "torch", "jax", "scikit-learn", "matplotlib")
 CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
@@ -42,8 +43,8 @@ def _backends() -> Iterator[tuple[str, str]]:
     for name in BACKENDS:
         reason = unavailable_reason(name)
         yield name, f"unavailable: {reason}" if reason else f"works on {_devices(name)}"
-    default = os.environ.get("NNARRAY_BACKEND")
-    yield "default", f"{default} (from NNARRAY_BACKEND)" if default else "numpy"
+    default = os.environ.get(ENVIRONMENT_VARIABLE)
+    yield "default", f"{default} (from {ENVIRONMENT_VARIABLE})" if default else "numpy"
 
 
 def _devices(name: str) -> str:

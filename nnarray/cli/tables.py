@@ -39,6 +39,9 @@ def read_table(
     `target` names the target's column (left out: the last one), `features` the columns wanted in X, in that order
     (left out: all but the target and those in `drop`).
     """
+    if labels is not None and not source.lower().endswith(".npy"):
+        msg = f"{source} takes no second file, got {labels}: only an .npy file does, for its labels"
+        raise CommandError(msg)
     if source in BUNDLED:
         table = _read_bundled(source)
     elif source.lower().endswith(".csv"):
@@ -58,7 +61,10 @@ def _read_bundled(name: str) -> Table:
     try:
         from sklearn import datasets
     except ImportError:
-        msg = f'the data set {name} comes with scikit-learn, which is not installed: pip install "nnarray[sklearn]"'
+        msg = (
+            f"the data set {name} comes with scikit-learn, which is not installed: pip install scikit-learn "
+            "(nnarray's extra [sklearn])"
+        )
         raise CommandError(msg) from None
     loaded = getattr(datasets, f"load_{name}")()
     y = loaded.target if name == "diabetes" else loaded.target_names[loaded.target]
@@ -80,13 +86,19 @@ def _select(source: str, table: Table, features: Sequence[str] | None, drop: Seq
 def _require_columns(source: str, wanted: Sequence[str], header: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in header]
     if missing:
-        msg = f"{source} has no column {_names(missing)}; its columns are {_names(header)}"
+        msg = f"{source} has no column {_names(missing)}; its columns are {_names(header)}{_separator(header)}"
         raise CommandError(msg)
 
 
 def _names(names: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(map(repr, names[:most]))
     return f"{shown}, … ({len(names)} in all)" if len(names) > most else shown
+
+
+def _separator(header: Sequence[str]) -> str:
+    """The question to add to an error where the header seems to be one cell for want of commas."""
+    marks = [name for mark, name in ((";", "';'"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]]
+    return f": is it separated by {marks[0]}? It must be by commas" if marks else ""
 
 
 def _read_arrays(source: str, labels: str | None, with_target: bool) -> Table:
@@ -156,7 +168,7 @@ def _read_csv(
     wanted = list(features) if features else [name for name in header if name != target and name not in drop]
     _require_columns(path, [*wanted, *([target] if with_target and target is not None else []), *drop], header)
     if not wanted:
-        msg = f"{path} has no column besides the target {target!r}"
+        msg = f"{path} has no column besides the target {target!r}{_separator(header)}"
         raise CommandError(msg)
     X = np.empty((len(rows), len(wanted)))
     for k, name in enumerate(wanted):
@@ -182,7 +194,8 @@ def _cells(path: str) -> tuple[list[str], list[list[str]], list[int]]:
     _check_header(path, header)
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
-            msg = f"{path}, line {line}: the row has {len(row)} cells, the header has {len(header)}"
+            counts = f"the row has {len(row)} cells, the header has {len(header)}"
+            msg = f"{path}, line {line}: {counts}{_separator(header)}"
             raise CommandError(msg)
     if not rows:
         msg = f"{path} has no rows below its header"

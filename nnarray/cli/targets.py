@@ -10,6 +10,8 @@ from nnarray.cli.errors import CommandError
 
 MOST_CLASSES = 20
 LEAST_EXAMPLES = 5
+LEAST_ROWS = 4
+"""Rows to each class, on average, that a target needs even where it was said to be classes."""
 
 RULE = (
     f"Text and booleans are classes; whole numbers are classes if there are at most {MOST_CLASSES} different ones with "
@@ -49,8 +51,7 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         if self.classes is None:
             return f"real numbers from {self.values.min():g} to {self.values.max():g}"
-        shown = [str(name) for name in self.classes]
-        return f"{len(shown)} classes ({', '.join(shown if len(shown) <= 10 else [*shown[:9], '…'])})"
+        return f"{len(self.classes)} classes ({listed(self.classes)})"
 
 
 def understand(y: npt.NDArray[Any], output: str | None = None) -> Target:
@@ -69,7 +70,7 @@ def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
     labels = [str(_name(value)) for value in y.tolist()]
     for row, label in enumerate(labels):
         if label not in known:
-            msg = f"row {row + 1} has the target {label!r}, which is none of the model's classes: {', '.join(known)}"
+            msg = f"row {row + 1} has the target {label!r}, which is none of the model's classes: {listed(classes)}"
             raise CommandError(msg)
     return np.array([known[label] for label in labels])
 
@@ -77,6 +78,14 @@ def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
 def numbers_of(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A target of real numbers. Raises CommandError for text."""
     return _numbers(y, "identity")
+
+
+def listed(classes: list[Any]) -> str:
+    """The names of classes, the first nine of more than ten; in quotes where one holds a comma or a space."""
+    shown = list(map(str, classes))
+    if any(set(", ") & set(name) for name in shown):
+        shown = list(map(repr, classes))
+    return ", ".join(shown if len(shown) <= 10 else [*shown[:9], "…"])
 
 
 def _is_classes(y: npt.NDArray[Any]) -> bool:
@@ -100,12 +109,16 @@ def _numbers(y: npt.NDArray[Any], output: str | None) -> npt.NDArray[Any]:
 def _check_classes(classes: list[Any], codes: npt.NDArray[Any], output: str | None) -> None:
     if len(classes) == 1:
         msg = f"the target is {classes[0]!r} in every row: there is nothing to learn"
-    elif output == "sigmoid" and len(classes) > 2:
-        msg = f"the output 'sigmoid' tells two classes apart, the target has {len(classes)}; use softmax"
     elif not all(isinstance(name, str | int) for name in classes):
         msg = f"the output {output!r} needs a target of classes, this one holds fractions; use identity"
-    elif len(classes) > codes.size / 2:
-        msg = f"the target has {len(classes)} different values in {codes.size} rows: too many to be classes"
+    elif len(classes) > max(2, codes.size / LEAST_ROWS):
+        remedy = "" if isinstance(classes[0], str) else "; use identity"
+        msg = (
+            f"the target has {len(classes)} different values in {codes.size} rows: too many to be classes, which need "
+            f"{LEAST_ROWS} rows each on average{remedy}"
+        )
+    elif output == "sigmoid" and len(classes) > 2:
+        msg = f"the output 'sigmoid' tells two classes apart, the target has {len(classes)}; use softmax"
     else:
         return
     raise CommandError(msg)

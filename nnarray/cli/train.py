@@ -105,7 +105,7 @@ def _check_places(arguments: argparse.Namespace) -> None:
 
 def _check_plot(name: str) -> None:
     if importlib.util.find_spec("matplotlib") is None:
-        msg = '--plot needs matplotlib, which is not installed: pip install "nnarray[plot]"'
+        msg = "--plot needs matplotlib, which is not installed: pip install matplotlib (nnarray's extra [plot])"
         raise CommandError(msg)
     from matplotlib.figure import Figure
 
@@ -176,13 +176,22 @@ def _metadata(prepared: Prepared) -> dict[str, Any]:
 def _description(arguments: argparse.Namespace, prepared: Prepared) -> str:
     (m, n_x), parts = prepared.table.X.shape, prepared.parts
     constant = int(prepared.inputs.constant.sum())
-    noted = f" ({constant} of them constant in the training part, given no weight)" if constant else ""
-    name = f" {prepared.table.target!r}" if prepared.table.target else ""
+    noted = f" ({constant} of them constant in the training part, ignored)" if constant else ""
+    stopping = " (early stopping)" if arguments.patience and parts.validation.size else ""
     return (
-        f"read {arguments.data}: {m} examples, {n_x} features{noted}; the target{name} is {prepared.target}\n"
-        f"split: {parts.training.size} to train on, {parts.validation.size} to choose the epoch by, "
+        f"read {arguments.data}: {m} examples, {n_x} features{noted}; {_target(arguments, prepared)}\n"
+        f"split: {parts.training.size} to train on, {parts.validation.size} for validation{stopping}, "
         f"{parts.test.size} held out for the result\n"
     )
+
+
+def _target(arguments: argparse.Namespace, prepared: Prepared) -> str:
+    name = f"the target {prepared.table.target!r}" if prepared.table.target else "the target"
+    classes = prepared.target.classes
+    if classes is None:
+        return f"{name} is {prepared.target}"
+    guessed = arguments.output is None and type(classes[0]) is int
+    return f"{name} has {prepared.target}{' (--output identity to treat it as a number)' if guessed else ''}"
 
 
 def _ending(result: nn.TrainingResult, arguments: argparse.Namespace) -> str:
@@ -197,8 +206,10 @@ def _ending(result: nn.TrainingResult, arguments: argparse.Namespace) -> str:
     best = result.best_epoch if arguments.patience and arguments.validation else done
     record = result.history[(best or done) - 1]
     seconds = result.history[-1].seconds
-    validation = "" if record.validation_cost is None else f", validation cost {record.validation_cost:.4g}"
-    return f"{why} in {seconds:.1f} s; the model is that of epoch {best} (cost {record.cost:.4g}{validation})"
+    validation = "" if record.validation_cost is None else f", validation cost {record.validation_cost:.4g} without"
+    costs = f"training cost {record.cost:.4g} with penalty and dropout{validation}"
+    loss = "; Poisson loss without its constant log Y!" if arguments.output == "exp" else ""
+    return f"{why} in {seconds:.1f} s; the model is that of epoch {best} ({costs}{loss})"
 
 
 def _result(network: nn.Network, params: nn.Parameters, prepared: Prepared) -> str:

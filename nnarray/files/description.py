@@ -8,7 +8,7 @@ The second line is optional. Everything is checked on the way in and on the way 
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nnarray.network import Network
@@ -23,6 +23,7 @@ def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
     if unknown:
         msg = f"metadata may hold {', '.join(CHECKS)}, got {unknown[0]!r}"
         raise ValueError(msg)
+    metadata = _plain(metadata)
     _check_metadata(metadata, network)
     description = {
         "format": FORMAT,
@@ -73,6 +74,17 @@ def _network(description: dict[str, Any]) -> Network:
     _require(isinstance(hidden, list) and all(type(name) is str for name in hidden), "hidden", "names", hidden)
     _require(isinstance(output, str), "output", "a name", output)
     return Network(tuple(sizes), hidden=tuple(hidden), output=output)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and other sequences as lists, NumPy's scalars as Python's own."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _check_metadata(metadata: Mapping[str, Any], network: Network) -> None:

@@ -17,6 +17,7 @@ from nnarray.core.typing import Pairs
 from nnarray.files.atomic import write_atomically
 from nnarray.files.description import from_json, short, to_json
 from nnarray.network import Network, Parameters
+from nnarray.network.network import require_network
 
 ENTRY = "nnarray"
 """The entry of the file's metadata that holds the description."""
@@ -45,10 +46,11 @@ def save(
     `params` are Parameters or a sequence of (W, b) pairs of any namespace; float64 stays float64, every other dtype
     becomes float32. `metadata` may hold "classes" (the names of the classes: all text, all whole numbers or both
     booleans), "features" (n_x names), "target" (its name) and "preprocessing" ("mean" and "scale", n_x numbers each,
-    "target_mean" and "target_scale", n[L] numbers each: what was folded into W and b, for information).
+    "target_mean" and "target_scale", n[L] numbers each: what was folded into W and b, for information), as lists or any
+    other sequences and arrays.
 
-    Raises ValueError if the parameters do not fit the network or are not finite, or for other metadata; OSError if the
-    file cannot be written, and then what was there before stays.
+    Raises TypeError for a network that is none; ValueError if the parameters do not fit the network or are not finite,
+    or for other metadata; OSError if the file cannot be written, and then what was there before stays.
 
     >>> import tempfile
     >>> network = Network((2, 3, 1))
@@ -58,6 +60,7 @@ def save(
     >>> again == network
     True
     """
+    require_network(network)
     text = to_json(network, metadata or {})
     layers = vector.split(_host_vector(network, params), network.sizes, xp=np)
     tensors = {name: V for l, (W, b) in enumerate(layers, 1) for name, V in ((f"W{l}", W), (f"b{l}", b))}
