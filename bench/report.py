@@ -1,7 +1,8 @@
 """Tables and the chart from a JSON file of results.
 
-    python -m bench.report results.json               the README's Markdown table
-    python -m bench.report results.json --plot PATH   the chart
+    python -m bench.report results.json                    every contestant, as a Markdown table
+    python -m bench.report results.json --into README.md   one line per workload, between the README's marks
+    python -m bench.report results.json --plot PATH        the chart
 
 Neither has a figure that is not in the file.
 """
@@ -12,6 +13,9 @@ import sys
 from pathlib import Path
 
 HEADINGS = ("workload", "contestant", "ms", "quartiles", "GFLOP/s", "of the limit", "memory MB", "against best peer")
+
+OWN = ("nnarray-numpy", "nnarray-cupy")
+SUMMARY = ("workload", "nnarray ms", "fastest peer ms", "peer / nnarray", "of the limit", "memory MB")
 
 
 def cells(found: dict) -> list[str]:
@@ -74,6 +78,28 @@ def markdown(results: dict) -> str:
     return "\n".join([*lines, "", about(results), *_lecture(results), *([""] if notes else []), *notes]) + "\n"
 
 
+def summary(results: dict) -> str:
+    """One line per workload as a Markdown table: nnarray on NumPy or CuPy, and the fastest peer."""
+    lines = [_row(SUMMARY), _row(["---", *["---:"] * (len(SUMMARY) - 1)])]
+    for record in results["workloads"]:
+        timed = sorted_results(record)
+        own = next((found for found in timed if found["contestant"] in OWN), None)
+        peer = next((found for found in timed if found["peer"]), None)
+        if own and peer:
+            fastest = f"{figure(peer['median_ms'])} ({peer['contestant']})"
+            shares = [f"{own['share_of_limit']:.0%}", f"{own.get('memory_mb', float('nan')):.0f}"]
+            lines.append(_row([title(record), figure(own["median_ms"]), fastest, f"{own['ratio']:.2f}×", *shares]))
+    return "\n".join([*lines, "", about(results), *_lecture(results)]) + "\n"
+
+
+def put_into(readme: Path, results: Path, table: str) -> None:
+    """Replace what stands between the README's marks for this file of results."""
+    opening, closing = f"<!-- bench: {results.as_posix()} -->\n", "<!-- end of bench -->"
+    before, rest = readme.read_text().split(opening)
+    after = rest.split(closing, 1)[1]
+    readme.write_text(f"{before}{opening}\n{table}\n{closing}{after}")
+
+
 def about(results: dict) -> str:
     """The machine and the versions in a sentence."""
     machine, versions = results["machine"], results["versions"]
@@ -107,8 +133,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="a JSON file that `python -m bench --json` wrote")
     parser.add_argument("--plot", type=Path, help="draw the chart into this file instead")
+    parser.add_argument("--into", type=Path, help="put the summary into this README instead")
     options = parser.parse_args(arguments)
     results = json.loads(options.results.read_text())
+    if options.into is not None:
+        put_into(options.into, options.results, summary(results))
+        return 0
     if options.plot is None:
         sys.stdout.write(markdown(results))
         return 0

@@ -102,6 +102,20 @@ def test_json_has_the_fields(results):
             assert 0 < entry["min_ms"] <= entry["q1_ms"] <= entry["median_ms"] <= entry["q3_ms"]
 
 
+def test_the_summary_goes_between_the_readme_s_marks(results, tmp_path):
+    readme = tmp_path / "README.md"
+    marks = f"<!-- bench: {results.as_posix()} -->\nold\n<!-- end of bench -->"
+    readme.write_text(f"before\n{marks}\nafter\n")
+    assert report([str(results), "--into", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end of bench -->\nafter\n")
+    assert "old" not in text
+    found = json.loads(results.read_text())["workloads"]
+    assert [line for line in text.splitlines() if line.startswith("| ")][2:] != []
+    assert all(record["name"] in text for record in found)
+
+
 def test_the_report_is_a_markdown_table_of_the_json(results, capsys):
     assert report([str(results)]) == 0
     lines = capsys.readouterr().out.splitlines()
