@@ -87,7 +87,7 @@ class Backend:
         elif self.name == "jax":
             import jax
 
-            jax.block_until_ready(jax.device_put(0.0, self.device))
+            jax.block_until_ready(jax.live_arrays())  # JAX offers no wait for a whole device
 
     def threads(self, workers: int | None) -> AbstractContextManager[Any]:
         """A block in which NumPy's BLAS uses `workers` threads; other libraries keep threads of their own."""

@@ -11,7 +11,11 @@ from nnarray.core.typing import Array, Pairs
 
 
 class Architecture(Protocol):
-    """The names that the equations need to know of a network."""
+    """What the equations need to know of a network."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """(n_x, n[1], …, n[L])."""
 
     @property
     def hidden(self) -> tuple[str, ...]:

@@ -5,27 +5,15 @@ Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), w
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnarray.backends import Backend, choose, convert, extent, is_concrete, number, require_finite, same_backend
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Architecture, Batch
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
-
-
-class Sized(Protocol):
-    """What the checks need to know of a network."""
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """(n_x, n[1], …, n[L])."""
-
-    @property
-    def output(self) -> str:
-        """g[L]."""
 
 
 class Place(NamedTuple):
@@ -36,7 +24,7 @@ class Place(NamedTuple):
     dtype: str
 
 
-def enter_parameters(network: Sized, params: Any, **data: Any) -> Place:
+def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
     """The layers of `params`, which must fit the network and live where the `data` do."""
     layers: Sequence[Layer]
     if isinstance(params, Parameters):
@@ -51,7 +39,7 @@ def enter_parameters(network: Sized, params: Any, **data: Any) -> Place:
     return Place(layers, found or own, dtype)
 
 
-def enter_X(network: Sized, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
+def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
     """X as (n_x, m) in `dtype` on `backend`; not looked into."""
     X = convert(X, argument, backend=backend, dtype=dtype)
     n_x = network.sizes[0]
@@ -68,7 +56,7 @@ def enter_X(network: Sized, X: Any, *, backend: Backend, dtype: str, argument: s
     return X
 
 
-def enter_Y(network: Sized, Y: Any, *, m: int, backend: Backend, dtype: str, argument: str = "Y") -> Array:
+def enter_Y(network: Architecture, Y: Any, *, m: int, backend: Backend, dtype: str, argument: str = "Y") -> Array:
     """Y as (n[L], m) in `dtype` on `backend`, with values that the network's output can model."""
     Y = convert(Y, argument, backend=backend, dtype=dtype)
     n_L = network.sizes[-1]
@@ -107,13 +95,15 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
     return weights
 
 
-def enter_batch(network: Sized, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
+def enter_batch(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
     """The place and the batch of a call that takes a cost."""
     place = enter_parameters(network, params, X=X, Y=Y, weights=weights)
     return place, make_batch(network, X, Y, weights, backend=place.backend, dtype=place.dtype)
 
 
-def make_batch(network: Sized, X: Any, Y: Any, weights: Any, *, backend: Backend, dtype: str, of: str = "") -> Batch:
+def make_batch(
+    network: Architecture, X: Any, Y: Any, weights: Any, *, backend: Backend, dtype: str, of: str = ""
+) -> Batch:
     """X, Y and weights as one batch; `of` says in messages which data they are, as in "validation X"."""
     X = enter_X(network, X, backend=backend, dtype=dtype, argument=f"{of}X")
     m = X.shape[1]
