@@ -46,12 +46,18 @@ def cost_and_prediction(
     batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
 ) -> tuple[Array, Array]:
     """J, the mean loss plus the penalty, and A[L]."""
-    steps = backend.steps
-    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps)
-    J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=steps, weights=batch.weights)
+    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
+    return cost_of(passed, batch, layers, network, backend, l2=l2), passed.A[-1]
+
+
+def cost_of(
+    passed: propagation.Forward, batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
+) -> Array:
+    """J after a forward pass of the batch."""
+    J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=backend.steps, weights=batch.weights)
     if l2:
         J = J + l2_cost(layers, l2=l2, m=1, xp=backend.xp)
-    return J / batch.m, passed.A[-1]
+    return J / batch.m
 
 
 def cost_and_gradients(

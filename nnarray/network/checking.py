@@ -115,7 +115,7 @@ class Differences:
             passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
             kept = zip(passed.cached, network.hidden, strict=True)
             self.patterns.append([A > 0 for A, name in kept if ACTIVATIONS[name].has_kink])
-            return engine.cost_and_prediction(batch, layers, network, backend, l2=l2)[0]
+            return engine.cost_of(passed, batch, layers, network, backend, l2=l2)
 
         return J
 
