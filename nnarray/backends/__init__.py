@@ -12,6 +12,7 @@ from nnarray.backends.arrays import (
     same_backend,
 )
 from nnarray.backends.backend import Backend, to_numpy
+from nnarray.backends.blas import ONE_THREAD, usable_threads
 from nnarray.backends.names import (
     BACKENDS,
     BackendUnavailableError,
@@ -24,6 +25,7 @@ from nnarray.backends.steps import steps_for
 
 __all__ = [
     "BACKENDS",
+    "ONE_THREAD",
     "Backend",
     "BackendUnavailableError",
     "all_finite",
@@ -40,5 +42,6 @@ __all__ = [
     "steps_for",
     "to_numpy",
     "unavailable_reason",
+    "usable_threads",
     "use_backend",
 ]

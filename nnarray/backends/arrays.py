@@ -110,13 +110,18 @@ def extent(x: Array, backend: Backend) -> tuple[float, float]:
     return number(backend.xp.min(x)), number(backend.xp.max(x))
 
 
-def require_finite(x: Array, argument: str, backend: Backend) -> None:
-    """Raise ValueError naming `argument`, and where, if it holds NaN or an infinity; a traced array passes."""
+def require_finite(x: Array, argument: str, backend: Backend, *, first: int = 0) -> None:
+    """Raise ValueError naming `argument`, and where, if it holds NaN or an infinity; a traced array passes.
+
+    `first` is the column of `argument` at which x begins.
+    """
     if not is_concrete(x) or all_finite(x, backend):
         return
     host = backend.to_numpy(x)
-    at = tuple(int(i) for i in np.argwhere(~np.isfinite(host))[0])
-    msg = f"{argument} must be finite in {host.dtype.name}, got {host[at]} at {list(at)}"
+    at = [int(i) for i in np.argwhere(~np.isfinite(host))[0]]
+    value = host[tuple(at)]
+    at[-1] += first
+    msg = f"{argument} must be finite in {host.dtype.name}, got {value} at {at}"
     raise ValueError(msg)
 
 

@@ -2,7 +2,6 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import array_api_compat
@@ -89,13 +88,6 @@ class Backend:
 
             jax.block_until_ready(jax.live_arrays())  # JAX offers no wait for a whole device
 
-    def threads(self, workers: int | None) -> AbstractContextManager[Any]:
-        """A block in which NumPy's BLAS uses `workers` threads; other libraries keep threads of their own."""
-        if workers is None or self.name != "numpy":
-            return nullcontext()
-        block: AbstractContextManager[Any] = _thread_pools().limit(limits=workers, user_api="blas")
-        return block
-
     def untracked(self) -> AbstractContextManager[Any]:
         """A block in which torch keeps no history for its autograd; the other namespaces never do."""
         block: AbstractContextManager[Any] = self.xp.no_grad() if self.name == "torch" else nullcontext()
@@ -163,10 +155,3 @@ def _jax_has_float64() -> bool:
     import jax
 
     return bool(jax.config.jax_enable_x64)
-
-
-@lru_cache(maxsize=1)
-def _thread_pools() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()

@@ -1,5 +1,7 @@
-"""How much at once: today the whole batch in one piece. Cutting it into tiles of columns belongs here."""
+"""How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
-from nnarray.engine.batch import Architecture, Batch, cost_and_gradients, cost_and_prediction, cost_of, predict
+from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
+from nnarray.engine.tiling import tile_width
 
-__all__ = ["Architecture", "Batch", "cost_and_gradients", "cost_and_prediction", "cost_of", "predict"]
+__all__ = ["Architecture", "Batch", "Columns", "cost", "cost_and_gradients", "cost_of", "predict", "tile_width"]

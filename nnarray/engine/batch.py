@@ -1,13 +1,10 @@
-"""A batch computed in one piece, on the backend that its arrays live on."""
+"""What is computed: a network's architecture, and the examples of one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from nnarray.backends import Backend
-from nnarray.core import propagation
-from nnarray.core.regularization import l2_cost, l2_gradient
-from nnarray.core.steps import Steps
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array
 
 
 class Architecture(Protocol):
@@ -27,63 +24,42 @@ class Architecture(Protocol):
 
 
 class Batch(NamedTuple):
-    """Examples that a cost is taken over: X (n_x, m), Y (n[L], m), weights (1, m) or None, and m (or Σ weights)."""
+    """Examples that a cost is taken over: X (n_x, m), Y (n[L], m), weights (1, m) or None, and m (or Σ weights).
+
+    A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile.
+    """
 
     X: Array
     Y: Array
     m: Array
     weights: Array | None = None
-    masks: Sequence[Array] = ()
-    """D[1], …, D[L-1] of inverted dropout, each (n[l], m), or none"""
+    order: Array | None = None
+    """which columns, in which order; None for all as they stand"""
+    draw_masks: Callable[[int, int], Sequence[Array]] | None = None
+    """from a start to a stop column, D[1], …, D[L-1] of inverted dropout, each (n[l], stop - start)"""
+
+    @property
+    def columns(self) -> int:
+        """How many examples."""
+        return int(self.X.shape[1] if self.order is None else self.order.shape[0])
+
+    def tile(self, start: int, stop: int, backend: Backend) -> "Tile":
+        """The columns from start up to stop."""
+
+        def cut(V: Array) -> Array:
+            if self.order is not None:
+                return backend.xp.take(V.T, self.order[start:stop], axis=0).T  # rows of a C-ordered table: contiguous
+            return V if stop - start == self.columns else V[:, start:stop]
+
+        weights = None if self.weights is None else cut(self.weights)
+        masks = () if self.draw_masks is None else self.draw_masks(start, stop)
+        return Tile(cut(self.X), cut(self.Y), weights, masks)
 
 
-def predict(X: Array, layers: Pairs, network: Architecture, backend: Backend) -> Array:
-    """A[L], shape (n[L], m)."""
-    return propagation.forward(X, layers, network.hidden, network.output, steps=backend.steps).A[-1]
+class Tile(NamedTuple):
+    """Columns of a batch that are computed in one go."""
 
-
-def cost_and_prediction(
-    batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
-) -> tuple[Array, Array]:
-    """J, the mean loss plus the penalty, and A[L]."""
-    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
-    return cost_of(passed, batch, layers, network, backend, l2=l2), passed.A[-1]
-
-
-def cost_of(
-    passed: propagation.Forward, batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
-) -> Array:
-    """J after a forward pass of the batch."""
-    J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=backend.steps, weights=batch.weights)
-    if l2:
-        J = J + l2_cost(layers, l2=l2, m=1, xp=backend.xp)
-    return J / batch.m
-
-
-def cost_and_gradients(
-    batch: Batch,
-    layers: Pairs,
-    network: Architecture,
-    backend: Backend,
-    *,
-    l2: float,
-    workers: int | None = None,
-) -> tuple[Array, Array]:
-    """J and its gradient, a vector laid out as theta."""
-    steps = backend.steps
-    with backend.threads(workers):
-        J, gradients = sums(batch, layers, network, steps)
-    if l2:
-        J = J + l2_cost(layers, l2=l2, m=1, xp=backend.xp)
-        gradients = [(dW + l2_gradient(W, l2=l2, m=1), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
-    return J / batch.m, steps.join(gradients) / batch.m
-
-
-def sums(batch: Batch, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[tuple[Array, Array]]]:
-    """m J and m dW[l], m db[l], the sums over the columns: divided by m only once, at the end."""
-    passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps, masks=batch.masks)
-    J = propagation.cost(passed.Z, batch.Y, network.output, m=1, steps=steps, weights=batch.weights)
-    gradients = propagation.backward(
-        passed, batch.Y, layers, network.hidden, m=1, steps=steps, weights=batch.weights, masks=batch.masks
-    )
-    return J, gradients
+    X: Array
+    Y: Array
+    weights: Array | None
+    masks: Sequence[Array]

@@ -96,7 +96,6 @@ class Network:
         """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example."""
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
-        require_finite(X, "X", place.backend)
         return engine.predict(X, place.layers, self, place.backend)
 
     def cost(self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None) -> Array:
@@ -105,8 +104,7 @@ class Network:
         Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum.
         """
         place, batch = enter_batch(self, params, X, Y, weights)
-        require_finite(batch.X, "X", place.backend)
-        return engine.cost_and_prediction(batch, place.layers, self, place.backend, l2=check_l2(l2))[0]
+        return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2))
 
     def gradients(
         self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
@@ -131,7 +129,6 @@ class Network:
         A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
         """
         place, batch = enter_batch(self, params, X, Y)
-        require_finite(batch.X, "X", place.backend)
         return scoring.score(
             engine.predict(batch.X, place.layers, self, place.backend), batch.Y, self.output, place.backend
         )

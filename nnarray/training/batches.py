@@ -9,23 +9,20 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
 
-def stream(seed: int | None, purpose: int) -> "np.random.Generator":
-    """A generator of its own for each purpose, so that drawing more for one leaves the others as they were."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))
+def seed_of(seed: int | None, purpose: int) -> "np.random.SeedSequence":
+    """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
+    return np.random.SeedSequence(seed, spawn_key=(purpose,))
 
 
 class MiniBatches:
-    """The batches of one epoch after the other: the whole batch, or shuffled columns, `size` at a time.
-
-    A mini-batch is gathered as rows of Xᵀ, which are contiguous where X is the transpose of a C-ordered (m, n_x) table.
-    """
+    """The batches of one epoch after the other: the whole batch, or shuffled columns, `size` at a time."""
 
     def __init__(self, whole: Batch, size: int | None, seed: int | None, backend: Backend) -> None:
         self.whole, self.backend = whole, backend
         self.columns = int(whole.X.shape[1])
         self.size = min(size or self.columns, self.columns)
         self.weights = None if whole.weights is None else backend.to_numpy(whole.weights)[0]
-        self.generator = stream(seed, 1)
+        self.generator = np.random.default_rng(seed_of(seed, 1))
 
     @property
     def is_whole(self) -> bool:
@@ -41,32 +38,44 @@ class MiniBatches:
             columns = order[start : start + self.size]
             m = columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
             if m > 0:  # examples that all weigh nothing are as good as absent
-                yield self._gather(columns, m)
-
-    def _gather(self, columns: np.ndarray, m: float) -> Batch:
-        index = self.backend.asarray(columns)
-        X, Y = self._take(self.whole.X, index), self._take(self.whole.Y, index)
-        return Batch(X, Y, m, None if self.whole.weights is None else self._take(self.whole.weights, index))
-
-    def _take(self, V: Array, index: Array) -> Array:
-        return self.backend.xp.take(V.T, index, axis=0).T
+                yield self.whole._replace(m=m, order=self.backend.asarray(columns))
 
 
 class Dropout:
-    """The masks D[1], …, D[L-1] of inverted dropout, drawn anew for each batch."""
+    """The masks D[1], …, D[L-1] of inverted dropout, drawn anew for each batch and tile by tile.
+
+    The masks of a run are one stream of random numbers, of which every tile knows its place: how a batch is cut into
+    tiles changes none of them.
+    """
 
     def __init__(self, rates: Sequence[float], sizes: Sequence[int], seed: int | None, backend: Backend) -> None:
-        self.rates, self.sizes, self.backend = rates, sizes, backend
-        self.generator = stream(seed, 2)
+        self.units = list(zip(sizes[1:-1], rates, strict=True))
+        self.backend = backend
+        self.bits = np.random.PCG64(seed_of(seed, 2))
+        self.position = 0  # in words of 64 bits, of which each gives two float32
 
     def onto(self, batch: Batch, dtype: str) -> Batch:
         """The batch with masks; without any dropout, the batch itself."""
-        if not any(self.rates):
+        if not any(rate for _, rate in self.units):
             return batch
-        m = batch.X.shape[1]
-        units = zip(self.sizes[1:-1], self.rates, strict=True)
-        return batch._replace(masks=tuple(self._mask(n, m, rate, dtype) for n, rate in units))
+        positions = []
+        for n, _ in self.units:
+            positions.append(self.position)
+            self.position += -(-batch.columns * n // 2)
 
-    def _mask(self, n: int, m: int, rate: float, dtype: str) -> Array:
-        kept = self.generator.random((m, n), dtype=np.float32) >= rate
+        def draw(start: int, stop: int) -> tuple[Array, ...]:
+            return tuple(
+                self._mask(position, n, rate, start, stop, dtype)
+                for position, (n, rate) in zip(positions, self.units, strict=True)
+            )
+
+        return batch._replace(draw_masks=draw)
+
+    def _mask(self, position: int, n: int, rate: float, start: int, stop: int, dtype: str) -> Array:
+        bits = np.random.PCG64(0)
+        bits.state = self.bits.state
+        words, odd = divmod(start * n, 2)
+        bits.advance(position + words)
+        drawn = np.random.Generator(bits).random(odd + (stop - start) * n, dtype=np.float32)[odd:]
+        kept = drawn.reshape(stop - start, n) >= rate
         return self.backend.asarray((kept / (1 - rate)).T, dtype)

@@ -213,8 +213,11 @@ class Run:
         if self.validation is None:
             return None, None
         layers = self.params.replace(self.theta).layers
-        J, A = engine.cost_and_prediction(self.validation, layers, self.network, self.backend, l2=0.0)
-        return float(J), scoring.score(A, self.validation.Y, self.network.output, self.backend)
+        A = engine.Columns(self.validation.columns, self.backend)
+        J = engine.cost(
+            self.validation, layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers
+        )
+        return float(J), scoring.score(A.joined(), self.validation.Y, self.network.output, self.backend)
 
     def _is_finite(self) -> bool:
         return all_finite(self.theta, self.backend)
