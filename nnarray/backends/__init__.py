@@ -21,13 +21,16 @@ from nnarray.backends.names import (
     unavailable_reason,
     use_backend,
 )
-from nnarray.backends.steps import steps_for
+from nnarray.backends.recording import Program, Recording
+from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
     "BACKENDS",
     "ONE_THREAD",
     "Backend",
     "BackendUnavailableError",
+    "Program",
+    "Recording",
     "all_finite",
     "backend",
     "backend_of",
@@ -37,6 +40,8 @@ __all__ = [
     "host_array",
     "is_concrete",
     "number",
+    "plain_steps",
+    "recorded_steps",
     "require_finite",
     "same_backend",
     "steps_for",

@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from nnarray.backends import numpy_steps
+from nnarray.backends.recording import Recording
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Namespace
 
@@ -18,11 +19,19 @@ PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
 """Set to 1 in the environment, every backend computes with core's own functions alone."""
 
 
+def plain_steps() -> bool:
+    """Whether the environment asks for core's own functions alone."""
+    return os.environ.get(PLAIN_VARIABLE) == "1"
+
+
 @lru_cache(maxsize=32)
 def steps_for(xp: Namespace) -> Steps:
     """The steps of `xp`: core's own functions, and faster ones where its backend has them."""
     steps = bind(xp)
     accelerate = ACCELERATED.get(xp)
-    if accelerate is None or os.environ.get(PLAIN_VARIABLE) == "1":
-        return steps
-    return accelerate(steps)
+    return steps if accelerate is None or plain_steps() else accelerate(steps)
+
+
+def recorded_steps(recording: Recording) -> Steps:
+    """The steps that a recording of NumPy's calls notes down: those that NumPy itself computes with."""
+    return numpy_steps.accelerate(bind(recording))

@@ -7,20 +7,113 @@ all that may be used) and `width` is the columns of a tile (None: `tiling.tile_w
 
 from collections.abc import Callable
 from operator import add, iadd, itruediv
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from nnarray.backends import ONE_THREAD, Backend, require_finite, usable_threads
 from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.typing import Array, Pairs
+from nnarray.core.vector import vector_size
+from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Batch, Tile
+from nnarray.engine.replay import inputs_of, program_for
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
 
-Sums: TypeAlias = tuple[Array, list[tuple[Array, Array]]]
-"""m J and m dW[l], m db[l]: divided by m only once, at the end"""
+
+def predict(
+    X: Array,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    workers: int | None = None,
+    width: int | None = None,
+) -> Array:
+    """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
+    batch, found = Batch(X, X, X.shape[1]), Columns(X.shape[1], backend)
+
+    def put(tile: Tile, start: int, *, alone: bool) -> int:
+        require_finite(tile.X, "X", backend, first=start)
+        found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
+        return 0
+
+    _over_tiles(put, add, batch, layers, network, backend, workers, width)
+    return found.joined()
+
+
+def cost(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    keep: "Columns | None" = None,
+    workers: int | None = None,
+    width: int | None = None,
+) -> Array:
+    """J, the mean loss plus the penalty; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
+    wanted = equations.cost if keep is None else equations.cost_and_prediction
+
+    def tile_cost(tile: Tile, start: int, *, alone: bool) -> Array:
+        require_finite(tile.X, "X", backend, first=start)
+        J, A = _forward(wanted, tile, layers, network, backend, alone=alone)
+        if keep is not None:
+            keep.put(start, A)
+        return J
+
+    J = _over_tiles(tile_cost, iadd, batch, layers, network, backend, workers, width)
+    return _with_penalty(J, layers, backend, l2=l2) / batch.m
+
+
+def cost_and_gradients(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    workers: int | None = None,
+    width: int | None = None,
+) -> tuple[Array, Array]:
+    """J and its gradient, a vector laid out as theta."""
+    spare: list[Array] = []
+    """vectors whose numbers were added to another's"""
+
+    def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
+        program = program_for(
+            equations.cost_and_gradients, tile, layers, network, backend, returns_often=not alone
+        )
+        if program is None:
+            J, V = equations.cost_and_gradients(tile, layers, network, backend.steps)
+            return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
+        g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype)
+        gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
+        return program(*inputs_of(tile, layers), *gradients), g
+
+    def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+        total = iadd(one[0], other[0]), iadd(one[1], other[1])
+        spare.append(other[1])
+        return total
+
+    J, g = _over_tiles(sums, add_sums, batch, layers, network, backend, workers, width)
+    if l2:
+        penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
+        g = iadd(g, backend.steps.join(penalty))
+    return _with_penalty(J, layers, backend, l2=l2) / batch.m, itruediv(g, batch.m)
+
+
+def cost_of(
+    passed: propagation.Forward, batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
+) -> Array:
+    """J after a forward pass of the whole batch."""
+    J = equations.loss(passed, batch, network, backend.steps)
+    return _with_penalty(J, layers, backend, l2=l2) / batch.m
 
 
 class Columns:
@@ -40,117 +133,35 @@ class Columns:
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=1)
 
 
-def predict(
-    X: Array,
-    layers: Pairs,
-    network: Architecture,
-    backend: Backend,
-    *,
-    workers: int | None = None,
-    width: int | None = None,
-) -> Array:
-    """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
-    found = Columns(X.shape[1], backend)
-
-    def put(tile: Tile, start: int) -> int:
-        require_finite(tile.X, "X", backend, first=start)
-        found.put(start, forward(tile, layers, network, backend).A[-1])
-        return tile.X.shape[1]
-
-    over_tiles(put, add, Batch(X, X, X.shape[1]), layers, network, backend, workers, width)
-    return found.joined()
-
-
-def cost(
-    batch: Batch,
-    layers: Pairs,
-    network: Architecture,
-    backend: Backend,
-    *,
-    l2: float,
-    keep: "Columns | None" = None,
-    workers: int | None = None,
-    width: int | None = None,
-) -> Array:
-    """J, the mean loss plus the penalty; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
-
-    def tile_cost(tile: Tile, start: int) -> Array:
-        require_finite(tile.X, "X", backend, first=start)
-        passed = forward(tile, layers, network, backend)
-        if keep is not None:
-            keep.put(start, passed.A[-1])
-        return loss(passed, tile, network, backend)
-
-    J = over_tiles(tile_cost, iadd, batch, layers, network, backend, workers, width)
-    return with_penalty(J, layers, backend, l2=l2) / batch.m
-
-
-def cost_and_gradients(
-    batch: Batch,
-    layers: Pairs,
-    network: Architecture,
-    backend: Backend,
-    *,
-    l2: float,
-    workers: int | None = None,
-    width: int | None = None,
+def _forward(
+    wanted: equations.Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, alone: bool
 ) -> tuple[Array, Array]:
-    """J and its gradient, a vector laid out as theta."""
-
-    def sums(tile: Tile, _: int) -> Sums:
-        passed = forward(tile, layers, network, backend)
-        J = loss(passed, tile, network, backend)
-        return J, propagation.backward(
-            passed,
-            tile.Y,
-            layers,
-            network.hidden,
-            m=1,
-            steps=backend.steps,
-            weights=tile.weights,
-            masks=tile.masks,
-        )
-
-    J, gradients = over_tiles(sums, add_sums, batch, layers, network, backend, workers, width)
-    if l2:
-        gradients = [
-            (iadd(dW, l2_gradient(W, l2=l2, m=1)), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)
-        ]
-    return with_penalty(J, layers, backend, l2=l2) / batch.m, itruediv(backend.steps.join(gradients), batch.m)
+    """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
+    program = program_for(wanted, tile, layers, network, backend, returns_often=not alone)
+    if program is None:
+        J, made = wanted(tile, layers, network, backend.steps)
+        return J, made[0] if made else None
+    if wanted is equations.cost:
+        return program(*inputs_of(tile, layers)), None
+    A = np.empty((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)
+    return program(*inputs_of(tile, layers), A), A
 
 
-def cost_of(
-    passed: propagation.Forward, batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
-) -> Array:
-    """J after a forward pass of the whole batch."""
-    return with_penalty(loss(passed, batch, network, backend), layers, backend, l2=l2) / batch.m
-
-
-def forward(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) -> propagation.Forward:
-    """One tile forward through the layers."""
-    return propagation.forward(
-        tile.X, layers, network.hidden, network.output, steps=backend.steps, masks=tile.masks
-    )
-
-
-def loss(passed: propagation.Forward, tile: Tile | Batch, network: Architecture, backend: Backend) -> Array:
-    """The sum of a tile's losses."""
-    return propagation.cost(passed.Z, tile.Y, network.output, m=1, steps=backend.steps, weights=tile.weights)
-
-
-def with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
+def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
     """m J with m times the L2 penalty."""
     return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if l2 else J
 
 
-def add_sums(one: Sums, other: Sums) -> Sums:
-    """The sum of two tiles' sums, in the memory of the first where it can be written."""
-    pairs = zip(one[1], other[1], strict=True)
-    return iadd(one[0], other[0]), [(iadd(dW, dW_2), iadd(db, db_2)) for (dW, db), (dW_2, db_2) in pairs]
+def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
+    """A spare vector, or a new one."""
+    try:
+        return spare.pop()
+    except IndexError:
+        return np.empty(size, dtype)
 
 
-def over_tiles(
-    compute: Callable[[Tile, int], T],
+def _over_tiles(
+    compute: Callable[..., T],
     add: Callable[[T, T], T],
     batch: Batch,
     layers: Pairs,
@@ -164,11 +175,11 @@ def over_tiles(
     if width is None:
         width = tile_width(network, columns, layers[0][0].itemsize) if backend.name == "numpy" else columns
     if width >= columns:
-        return compute(batch.tile(0, columns, backend), 0)
+        return compute(batch.tile(0, columns, backend), 0, alone=True)
 
     def of_tile(i: int) -> T:
         start = i * width
-        return compute(batch.tile(start, min(start + width, columns), backend), start)
+        return compute(batch.tile(start, min(start + width, columns), backend), start, alone=False)
 
     count = -(-columns // width)
     if backend.name != "numpy":  # others keep threads of their own

@@ -1,0 +1,50 @@
+"""What is computed of a tile, in the steps of core: on arrays, or on what stands for them while NumPy's calls are noted.
+
+Each returns a sum over the tile's columns, or None, and the arrays that it makes. Sums are not yet divided by m.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from nnarray.core import propagation
+from nnarray.core.steps import Steps
+from nnarray.core.typing import Array, Pairs
+from nnarray.engine.batch import Architecture, Batch, Tile
+
+Equations: TypeAlias = Callable[[Tile, Pairs, Architecture, Steps], tuple[Array | None, list[Array]]]
+
+
+def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
+    """A[L]."""
+    return None, [forward(tile, layers, network, steps).A[-1]]
+
+
+def cost(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[Array]]:
+    """m J."""
+    return loss(forward(tile, layers, network, steps), tile, network, steps), []
+
+
+def cost_and_prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[Array]]:
+    """m J, and A[L]."""
+    passed = forward(tile, layers, network, steps)
+    return loss(passed, tile, network, steps), [passed.A[-1]]
+
+
+def cost_and_gradients(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[Array]]:
+    """m J, and m dW[1], m db[1], m dW[2], …"""
+    passed = forward(tile, layers, network, steps)
+    J = loss(passed, tile, network, steps)
+    gradients = propagation.backward(
+        passed, tile.Y, layers, network.hidden, m=1, steps=steps, weights=tile.weights, masks=tile.masks
+    )
+    return J, [V for pair in gradients for V in pair]
+
+
+def forward(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> propagation.Forward:
+    """The layers one after the other."""
+    return propagation.forward(tile.X, layers, network.hidden, network.output, steps=steps, masks=tile.masks)
+
+
+def loss(passed: propagation.Forward, tile: Tile | Batch, network: Architecture, steps: Steps) -> Array:
+    """The sum of the losses."""
+    return propagation.cost(passed.Z, tile.Y, network.output, m=1, steps=steps, weights=tile.weights)

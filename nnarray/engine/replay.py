@@ -1,0 +1,69 @@
+"""The equations of a tile on NumPy: noted down once for each shape of tile, then replayed.
+
+A shape that comes only once is not worth noting down: a batch of one tile is computed as core stands the first time.
+"""
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from nnarray.backends import Backend, Program, Recording, plain_steps, recorded_steps
+from nnarray.core.typing import Array, Pairs
+from nnarray.engine.batch import Architecture, Tile
+from nnarray.engine.equations import Equations
+
+SHAPES_KEPT = 64
+"""How many shapes of tiles keep their buffers; a tile's are a few megabytes at most."""
+
+
+class Shape:
+    """A shape of tiles: how often it was met, and its program once there is one."""
+
+    def __init__(self) -> None:
+        self.visits = 0
+        self.program: Program | None = None
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def _shape(*_: Any) -> Shape:
+    return Shape()
+
+
+def program_for(
+    equations: Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, returns_often: bool
+) -> Program | None:
+    """The program for tiles of this shape; None on backends that don't replay, and where it isn't worth it yet.
+
+    `returns_often` says that tiles of this shape will come again.
+    """
+    if backend.name != "numpy" or plain_steps():
+        return None
+    weighted, masked = tile.weights is not None, bool(tile.masks)
+    columns, dtype = tile.X.shape[1], layers[0][0].dtype
+    shape = _shape(equations, network.sizes, network.hidden, network.output, columns, dtype, weighted, masked)
+    if shape.program is None:
+        shape.visits += 1
+        if shape.visits > 1 or returns_often:
+            shape.program = _record(equations, network, columns, dtype, weighted=weighted, masked=masked)
+    return shape.program
+
+
+def inputs_of(tile: Tile, layers: Pairs) -> list[Array]:
+    """What a program is called with, before its outputs."""
+    weights = [] if tile.weights is None else [tile.weights]
+    return [tile.X, tile.Y, *weights, *tile.masks, *(V for pair in layers for V in pair)]
+
+
+def _record(
+    equations: Equations, network: Architecture, columns: int, dtype: Any, *, weighted: bool, masked: bool
+) -> Program:
+    recording, sizes = Recording(dtype), network.sizes
+    X, Y = recording.input("X", (sizes[0], columns)), recording.input("Y", (sizes[-1], columns))
+    weights = recording.input("weights", (1, columns)) if weighted else None
+    masks = [recording.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if masked else ()
+    layers = [
+        (recording.input(f"W{l}", (n, n_prev)), recording.input(f"b{l}", (n, 1)))
+        for l, (n_prev, n) in enumerate(pairwise(sizes), 1)
+    ]
+    result, outputs = equations(Tile(X, Y, weights, masks), layers, network, recorded_steps(recording))
+    return recording.program(returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})
