@@ -14,8 +14,9 @@ SAMPLE_SECONDS = 0.02
 MOST_REPEATS = 2000
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
 LONG_SECONDS = 0.5
-PAUSE_SECONDS = 0.05
-"""A rest before each sample, so that the last contestant's threads have stopped looking for work."""
+PAUSE_SECONDS = 0.15
+"""A rest before each sample, so that the last contestant's threads have stopped looking for work: OpenBLAS's do so for
+0.11 s, as the processor time that a sleeping process uses shows."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def seen(monkeypatch) -> list[engine.Batch]:
     real = engine.cost_and_gradients
 
     def spy(batch: engine.Batch, *args: Any, **options: Any) -> Any:
-        X, Y, weights, _ = batch.tile(0, batch.columns, args[2])
+        X, Y, weights, _ = batch.tile(0, batch.columns, batch.Y.dtype, args[2])
         batches.append(batch._replace(X=X, Y=Y, weights=weights, order=None))
         return real(batch, *args, **options)
 

@@ -5,14 +5,16 @@ from nnarray.backends.arrays import (
     backend_of,
     convert,
     extent,
+    for_products,
     host_array,
     is_concrete,
     number,
     require_finite,
     same_backend,
 )
-from nnarray.backends.backend import Backend, to_numpy
+from nnarray.backends.backend import Backend, require_numbers, to_numpy
 from nnarray.backends.blas import ONE_THREAD, usable_threads
+from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.names import (
     BACKENDS,
     BackendUnavailableError,
@@ -37,12 +39,16 @@ __all__ = [
     "choose",
     "convert",
     "extent",
+    "for_products",
     "host_array",
     "is_concrete",
+    "mapped_file",
     "number",
     "plain_steps",
+    "read_ahead",
     "recorded_steps",
     "require_finite",
+    "require_numbers",
     "same_backend",
     "steps_for",
     "to_numpy",

@@ -69,6 +69,21 @@ def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
     return backend.asarray(x, dtype)
 
 
+def for_products(x: Array, dtype: Any, backend: Backend) -> Array:
+    """`x`, a matrix, as BLAS takes it where it lies: in `dtype`, rows or columns contiguous; else a copy that is so."""
+    if backend.name != "numpy" or (x.dtype == dtype and x.flags.aligned and _is_blas_matrix(x)):
+        return x
+    with np.errstate(over="ignore"):
+        return x.astype(dtype, order="K")
+
+
+def _is_blas_matrix(x: np.ndarray) -> bool:
+    (rows, columns), (down, across), size = x.shape, x.strides, x.itemsize
+    return (across == size and down >= columns * size and down % size == 0) or (
+        down == size and across >= rows * size and across % size == 0
+    )
+
+
 def host_array(x: Any, argument: str) -> np.ndarray:
     """`x`, an array or nested lists, as a NumPy array; raises as `convert` does for what makes no array."""
     require_plain(x, argument)

@@ -17,7 +17,7 @@ def replay(Z, A):
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 Shape = tuple[int, ...]
 Operand = Any
-"""a Value, or a Python number"""
+"""a Value, a Scalar or a Python number"""
 
 ELEMENTWISE = frozenset(
     "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()
@@ -94,6 +94,22 @@ class Value:
         return self.recording.call("matmul", (self, other), (self.shape[0], other.shape[1]), self.dtype)
 
 
+class Scalar:
+    """A Python number to be, given at each replay or computed from such: an expression of the source."""
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+
+    def __rpow__(self, base: float) -> "Scalar":
+        return Scalar(f"{base!r} ** {self.expression}")
+
+    def __rsub__(self, other: float) -> "Scalar":
+        return Scalar(f"({other!r} - {self.expression})")
+
+    def __mul__(self, V: Value) -> Value:
+        return V.recording.elementwise("multiply", self, V)
+
+
 class Call:
     """One line of the source: a NumPy function, its operands and the value that it makes."""
 
@@ -112,7 +128,7 @@ class Call:
 
     def line(self) -> str:
         """The call as source."""
-        given = [o.expression if isinstance(o, Value) else repr(o) for o in self.operands]
+        given = [o.expression if isinstance(o, Value | Scalar) else repr(o) for o in self.operands]
         out = self.value.name
         if self.function == "copyto":
             return f"copyto({out}, {given[0]})"
@@ -129,15 +145,21 @@ class Recording:
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
-        self.inputs: list[Value] = []
+        self.inputs: list[Value | Scalar] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
         self.calls: list[Call] = []
         self._known: dict[Any, Value] = {}
 
     def input(self, name: str, shape: Shape) -> Value:
         """An array that is given at each replay."""
-        self.inputs.append(Value(self, shape, self.dtype, name))
-        return self.inputs[-1]
+        value = Value(self, shape, self.dtype, name)
+        self.inputs.append(value)
+        return value
+
+    def scalar(self, name: str) -> Scalar:
+        """A Python number that is given at each replay."""
+        self.inputs.append(Scalar(name))
+        return Scalar(name)
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> Value:
         """An array that is the same at each replay; one name always stands for the same array."""
@@ -198,9 +220,19 @@ class Recording:
             raise AttributeError(name)
         return lambda V: self.elementwise(name, V)
 
-    def program(self, *, returns: Value | None = None, outputs: Mapping[str, Value] = {}) -> "Program":
-        """What was recorded, ready to be replayed: it writes the `outputs`, given by name, and returns a number."""
-        return Program(self, returns, outputs)
+    def program(
+        self,
+        *,
+        returns: Value | None = None,
+        outputs: Mapping[str, Value] = MappingProxyType({}),
+        over: Mapping[str, Value] = MappingProxyType({}),
+    ) -> "Program":
+        """What was recorded, ready to be replayed: it writes the `outputs`, given by name, and returns a number.
+
+        `over` says of an output which input's memory it may be given. Raises ValueError where that input is still read
+        after the output is written.
+        """
+        return Program(self, returns, outputs, over)
 
     def _reduce(self, function: str, V: Value, axis: int | None, keepdims: bool) -> Value:
         if axis is not None and V.shape[axis] == 1 and keepdims:
@@ -222,7 +254,9 @@ class Program:
     `returns` stands for. Any number of threads may call it: each replay has buffers to itself.
     """
 
-    def __init__(self, recording: Recording, returns: Value | None, outputs: Mapping[str, Value]) -> None:
+    def __init__(
+        self, recording: Recording, returns: Value | None, outputs: Mapping[str, Value], over: Mapping[str, Value]
+    ) -> None:
         calls = _needed(recording.calls, {value.base for value in (returns, *outputs.values()) if value is not None})
         self.constants, self._blocks, self._views = recording.constants, list[int](), dict[str, View]()
         made = {call.value for call in calls}
@@ -232,9 +266,11 @@ class Program:
                 calls.append(Call("copyto", (value,), copy))
                 value = copy
             value.name = name
+        _check_order(calls, over)
         self._name_buffers(calls, returns)
         lines = [_returning(call) if call.value is returns else call.line() for call in calls]
-        parameters = [value.name for value in recording.inputs] + list(outputs)
+        parameters = [given.name if isinstance(given, Value) else given.expression for given in recording.inputs]
+        parameters += list(outputs)
         body = [*lines, "return result"] if returns is not None else lines
         self.source = "\n    ".join([f"def replay({', '.join(parameters)}):", *body])
         self._code = _compiled(self.source)
@@ -296,6 +332,15 @@ class View(NamedTuple):
     dtype: np.dtype[Any]
 
 
+def _check_order(calls: Sequence[Call], over: Mapping[str, Value]) -> None:
+    """Raise ValueError if an output would be written over an input that is still to be read."""
+    for name, overwritten in over.items():
+        written = next(i for i, call in enumerate(calls) if call.value.name == name)
+        if any(overwritten in call.bases for call in calls[written + 1 :]):
+            msg = f"{name} cannot be written over {overwritten.name}, which is read after it"
+            raise ValueError(msg)
+
+
 def _needed(calls: Sequence[Call], wanted: set[Value]) -> list[Call]:
     """The calls without those whose value nobody reads."""
     kept: list[Call] = []
@@ -322,4 +367,6 @@ def _compiled(source: str) -> CodeType:
 
 
 def _key(operand: Operand) -> Any:
-    return operand if isinstance(operand, Value) else (type(operand), operand)
+    if isinstance(operand, Value):
+        return operand
+    return type(operand), operand.expression if isinstance(operand, Scalar) else operand

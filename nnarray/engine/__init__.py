@@ -3,5 +3,6 @@
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
 from nnarray.engine.tiling import tile_width
+from nnarray.engine.updates import update
 
-__all__ = ["Architecture", "Batch", "Columns", "cost", "cost_and_gradients", "cost_of", "predict", "tile_width"]
+__all__ = ["Architecture", "Batch", "Columns", "cost", "cost_and_gradients", "cost_of", "predict", "tile_width", "update"]

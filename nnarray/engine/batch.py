@@ -1,9 +1,9 @@
 """What is computed: a network's architecture, and the examples of one call."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, for_products
 from nnarray.core.typing import Array
 
 
@@ -26,11 +26,12 @@ class Architecture(Protocol):
 class Batch(NamedTuple):
     """Examples that a cost is taken over: X (n_x, m), Y (n[L], m), weights (1, m) or None, and m (or Σ weights).
 
-    A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile.
+    A prediction has no Y. A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile. On NumPy, X may be
+    of any real dtype and layout: each tile of it is brought into shape on its own.
     """
 
     X: Array
-    Y: Array
+    Y: Array | None
     m: Array
     weights: Array | None = None
     order: Array | None = None
@@ -43,23 +44,24 @@ class Batch(NamedTuple):
         """How many examples."""
         return int(self.X.shape[1] if self.order is None else self.order.shape[0])
 
-    def tile(self, start: int, stop: int, backend: Backend) -> "Tile":
-        """The columns from start up to stop."""
+    def tile(self, start: int, stop: int, dtype: Any, backend: Backend) -> "Tile":
+        """The columns from start up to stop, to compute with in `dtype`."""
 
-        def cut(V: Array) -> Array:
+        def cut(V: Array | None) -> Array | None:
+            if V is None:
+                return None
             if self.order is not None:
                 return backend.xp.take(V.T, self.order[start:stop], axis=0).T  # rows of a C-ordered table: contiguous
             return V if stop - start == self.columns else V[:, start:stop]
 
-        weights = None if self.weights is None else cut(self.weights)
         masks = () if self.draw_masks is None else self.draw_masks(start, stop)
-        return Tile(cut(self.X), cut(self.Y), weights, masks)
+        return Tile(for_products(cut(self.X), dtype, backend), cut(self.Y), cut(self.weights), masks)
 
 
 class Tile(NamedTuple):
     """Columns of a batch that are computed in one go."""
 
     X: Array
-    Y: Array
+    Y: Array | None
     weights: Array | None
     masks: Sequence[Array]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nnarray.backends import ONE_THREAD, Backend, require_finite, usable_threads
+from nnarray.backends import ONE_THREAD, Backend, mapped_file, read_ahead, require_finite, usable_threads
 from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.typing import Array, Pairs
@@ -35,7 +35,8 @@ def predict(
     width: int | None = None,
 ) -> Array:
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
-    batch, found = Batch(X, X, X.shape[1]), Columns(X.shape[1], backend)
+    found = Columns(X.shape[1], backend)
+    batch = Batch(X, None, X.shape[1])
 
     def put(tile: Tile, start: int, *, alone: bool) -> int:
         require_finite(tile.X, "X", backend, first=start)
@@ -78,12 +79,16 @@ def cost_and_gradients(
     backend: Backend,
     *,
     l2: float,
+    spare: list[Array] | None = None,
     workers: int | None = None,
     width: int | None = None,
 ) -> tuple[Array, Array]:
-    """J and its gradient, a vector laid out as theta."""
-    spare: list[Array] = []
-    """vectors whose numbers were added to another's"""
+    """J and its gradient, a vector laid out as theta.
+
+    `spare` are vectors like theta that nobody needs any more: NumPy writes into them before it makes new ones, and
+    leaves there those that it needs no more.
+    """
+    spare = [] if spare is None else spare
 
     def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
         program = program_for(
@@ -153,7 +158,7 @@ def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Ar
 
 
 def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
-    """A spare vector, or a new one."""
+    """A spare vector, or a new one; other threads take and leave vectors at the same time."""
     try:
         return spare.pop()
     except IndexError:
@@ -171,17 +176,20 @@ def _over_tiles(
     width: int | None,
 ) -> T:
     """What `compute` makes of each tile and its first column, added up."""
-    columns = batch.columns
+    columns, dtype = batch.columns, layers[0][0].dtype
     if width is None:
         width = tile_width(network, columns, layers[0][0].itemsize) if backend.name == "numpy" else columns
     if width >= columns:
-        return compute(batch.tile(0, columns, backend), 0, alone=True)
+        return compute(batch.tile(0, columns, dtype, backend), 0, alone=True)
+
+    count, file = -(-columns // width), None if batch.order is not None else mapped_file(batch.X)
 
     def of_tile(i: int) -> T:
-        start = i * width
-        return compute(batch.tile(start, min(start + width, columns), backend), start, alone=False)
+        start, stop = i * width, min((i + 1) * width, columns)
+        if file is not None and stop < columns:
+            read_ahead(batch.X[:, stop : min(stop + width, columns)], file)
+        return compute(batch.tile(start, stop, dtype, backend), start, alone=False)
 
-    count = -(-columns // width)
     if backend.name != "numpy":  # others keep threads of their own
         return add_up(count, of_tile, add, workers=1)
     with ONE_THREAD:

@@ -38,27 +38,29 @@ def program_for(
     """
     if backend.name != "numpy" or plain_steps():
         return None
-    weighted, masked = tile.weights is not None, bool(tile.masks)
+    given = tile.Y is not None, tile.weights is not None, bool(tile.masks)
     columns, dtype = tile.X.shape[1], layers[0][0].dtype
-    shape = _shape(equations, network.sizes, network.hidden, network.output, columns, dtype, weighted, masked)
+    shape = _shape(equations, network.sizes, network.hidden, network.output, columns, dtype, given)
     if shape.program is None:
         shape.visits += 1
         if shape.visits > 1 or returns_often:
-            shape.program = _record(equations, network, columns, dtype, weighted=weighted, masked=masked)
+            shape.program = _record(equations, network, columns, dtype, given)
     return shape.program
 
 
 def inputs_of(tile: Tile, layers: Pairs) -> list[Array]:
     """What a program is called with, before its outputs."""
-    weights = [] if tile.weights is None else [tile.weights]
-    return [tile.X, tile.Y, *weights, *tile.masks, *(V for pair in layers for V in pair)]
+    given = [V for V in (tile.X, tile.Y, tile.weights) if V is not None]
+    return [*given, *tile.masks, *(V for pair in layers for V in pair)]
 
 
 def _record(
-    equations: Equations, network: Architecture, columns: int, dtype: Any, *, weighted: bool, masked: bool
+    equations: Equations, network: Architecture, columns: int, dtype: Any, given: tuple[bool, bool, bool]
 ) -> Program:
     recording, sizes = Recording(dtype), network.sizes
-    X, Y = recording.input("X", (sizes[0], columns)), recording.input("Y", (sizes[-1], columns))
+    labelled, weighted, masked = given
+    X = recording.input("X", (sizes[0], columns))
+    Y = recording.input("Y", (sizes[-1], columns)) if labelled else None
     weights = recording.input("weights", (1, columns)) if weighted else None
     masks = [recording.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if masked else ()
     layers = [

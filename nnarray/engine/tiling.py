@@ -9,15 +9,30 @@ from math import ceil
 from nnarray.core.vector import vector_size
 from nnarray.engine.batch import Architecture
 
-TILE_BYTES = 8 * 2**20
-"""X and every A of one tile; two or more tiles at work fit a CPU's last-level cache."""
+TILE_BYTES = 20 * 2**20
+"""X and every A of one tile: of the order of a CPU's last-level cache."""
 
 NARROWEST, WIDEST = 512, 4096
-"""Columns. Narrower tiles spend their time in adding dW up, where W is large, and in calls, where it is small."""
+"""Columns. Narrower tiles spend their time in calls, and NumPy lets no other thread run during a product of 500 entries
+or fewer. Wider ones leave the cache."""
+
+LARGE_THETA, NARROWEST_LARGE = 8 * 2**20, 2048
+"""Bytes of theta from which on no cache holds it, and the columns that pay for reading W and adding dW up."""
+
+SHARES = 8
+"""A batch of many tiles is cut into a multiple of this, so that workers get equal shares."""
+
+MULTIPLE = 16
+"""Columns that a width is rounded up to."""
 
 
 def tile_width(network: Architecture, columns: int, itemsize: int) -> int:
     """The columns of a tile of a batch of `columns`, computed in floats of `itemsize` bytes."""
-    column = sum(network.sizes) * itemsize
-    wide = min(max(TILE_BYTES // column, NARROWEST), WIDEST)
-    return ceil(columns / ceil(columns / wide))
+    narrowest = NARROWEST if vector_size(network.sizes) * itemsize <= LARGE_THETA else NARROWEST_LARGE
+    wide = min(max(TILE_BYTES // (sum(network.sizes) * itemsize), narrowest), WIDEST)
+    tiles = ceil(columns / wide)
+    if tiles > 1:
+        shares = min(SHARES, 1 << (tiles - 1).bit_length())
+        tiles = ceil(tiles / shares) * shares
+    width = max(ceil(columns / tiles), NARROWEST)
+    return width + -width % MULTIPLE

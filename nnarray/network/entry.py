@@ -9,7 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, convert, extent, is_concrete, number, require_finite, same_backend
+from nnarray.backends import (
+    Backend,
+    choose,
+    convert,
+    extent,
+    is_concrete,
+    mapped_file,
+    number,
+    require_finite,
+    require_numbers,
+    same_backend,
+)
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network.labels import listed
@@ -40,8 +51,12 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
 
 
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
-    """X as (n_x, m) in `dtype` on `backend`; not looked into."""
-    X = convert(X, argument, backend=backend, dtype=dtype)
+    """X as (n_x, m) in `dtype` on `backend`; not looked into. In a mapped file on NumPy, it stays there as it is."""
+    if backend.name == "numpy" and mapped_file(X) is not None:
+        X = np.asarray(X)
+        require_numbers(X, argument, backend)
+    else:
+        X = convert(X, argument, backend=backend, dtype=dtype)
     n_x = network.sizes[0]
     if X.ndim != 2 or X.shape[0] != n_x:
         msg = f"{argument} must have shape (n_x, m) = ({n_x}, m), one example per column, got {tuple(X.shape)}"

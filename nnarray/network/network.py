@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, all_finite, choose, convert, is_concrete, require_finite, same_backend
+from nnarray.backends import (
+    Backend,
+    all_finite,
+    choose,
+    convert,
+    for_products,
+    is_concrete,
+    require_finite,
+    same_backend,
+)
 from nnarray.core import propagation, vector
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES, initial_layers
@@ -89,29 +98,41 @@ class Network:
         """[A[0], …, A[L]] for X of shape (n_x, m): what every layer makes of the examples; A[0] is X."""
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
+        X = for_products(X, place.layers[0].W.dtype, place.backend)
         require_finite(X, "X", place.backend)
         return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
 
-    def predict(self, params: Any, X: Any) -> Array:
-        """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example."""
+    def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
+        """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example.
+
+        `workers` as in `gradients`.
+        """
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
-        return engine.predict(X, place.layers, self, place.backend)
+        workers = check_optional_count(workers, "workers")
+        return engine.predict(X, place.layers, self, place.backend, workers=workers)
 
-    def cost(self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None) -> Array:
+    def cost(
+        self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
+    ) -> Array:
         """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖²; a 0-d array.
 
-        Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum.
+        Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum. `workers` as
+        in `gradients`.
         """
         place, batch = enter_batch(self, params, X, Y, weights)
-        return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2))
+        workers = check_optional_count(workers, "workers")
+        return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2), workers=workers)
 
     def gradients(
         self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
     ) -> tuple[Array, Parameters]:
         """J as `cost` gives it, and dW[l], db[l] for l = 1…L as Parameters.
 
-        `workers` bounds the threads that NumPy's matrix products use in this call; None leaves BLAS as it is set.
+        On NumPy the examples are taken tile by tile, of a few thousand columns each, by `workers` threads at once; None
+        means as many as this process may use (see NNARRAY_NUM_THREADS in the README). The result has the same bits for
+        any number. A batch of one tile is computed with BLAS's own threads instead. Memory for a pass does not grow
+        with m, and an X that lies in a file (`np.memmap`) is read as it is used.
         """
         place, batch = enter_batch(self, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
@@ -123,15 +144,16 @@ class Network:
             require_finite(batch.X, "X", backend)
         return J, Parameters(g, self.sizes, backend)
 
-    def score(self, params: Any, X: Any, Y: Any) -> float:
+    def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
         """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
 
         A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
+        `workers` as in `gradients`.
         """
         place, batch = enter_batch(self, params, X, Y)
-        return scoring.score(
-            engine.predict(batch.X, place.layers, self, place.backend), batch.Y, self.output, place.backend
-        )
+        workers = check_optional_count(workers, "workers")
+        A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)
+        return scoring.score(A, batch.Y, self.output, place.backend)
 
     def summary(self) -> str:
         """A table of the layers, their shapes and how many parameters each has."""

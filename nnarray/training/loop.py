@@ -10,6 +10,7 @@ import numpy as np
 
 from nnarray import engine
 from nnarray.backends import Backend, all_finite
+from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
@@ -18,6 +19,7 @@ from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, enter_training
 from nnarray.training.batches import Dropout, MiniBatches
 from nnarray.training.history import Epoch, History
+from nnarray.training.interrupts import Uninterrupted
 from nnarray.training.optimizers import Adam, Optimizer, State
 from nnarray.training.progress import progress_bar
 from nnarray.training.stopping import Patience
@@ -142,9 +144,12 @@ class Run:
 
     def __post_init__(self) -> None:
         """Start at the first parameters."""
-        self.backend, self.dtype, self.theta = self.params.backend, self.params.dtype, self.params.vector
+        self.backend, self.dtype = self.params.backend, self.params.dtype
+        self.theta = self._copy(self.params.vector)
+        self.layers = self.params.replace(self.theta).layers
         self.state = self.optimizer.init_vector(self.theta, self.backend)
-        self.finite_theta = self.theta
+        self.finite_theta = self._copy(self.theta)
+        self.spare: list[Array] = []  # gradients whose update was made
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
@@ -155,7 +160,7 @@ class Run:
             for epoch in range(1, epochs + 1):
                 record = self.epoch(epoch, began)
                 bar.show(record)
-                if callback is not None and callback(record._replace(params=self.params.replace(self.theta))):
+                if callback is not None and callback(record._replace(params=self.params.replace(self._copy(self.theta)))):
                     stopped = "callback"
                 elif self.patience.is_over:
                     stopped = "patience"
@@ -172,7 +177,7 @@ class Run:
 
     def epoch(self, number: int, began: float) -> Epoch:
         """One pass over the examples; its record, added to the history."""
-        before = self.finite_theta = self.theta
+        before = self.finite_theta = self._copy(self.theta)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"), self.backend.untracked():
             cost = self._descend()
             validation_cost, validation_score = self._validate()
@@ -188,9 +193,9 @@ class Run:
         record = Epoch(number, cost, alpha, seconds, validation_cost, validation_score)
         self.history.append(record)
         if validation_cost is not None:
-            self.patience.see(number, validation_cost, self.theta)
+            self.patience.see(number, validation_cost, self._copy(self.theta))
         else:  # the cost of a whole batch is that of the parameters before its update
-            self.patience.see(number, cost, before if self.batches.is_whole else self.theta)
+            self.patience.see(number, cost, before if self.batches.is_whole else self._copy(self.theta))
         return record
 
     def _descend(self) -> float:
@@ -199,23 +204,36 @@ class Run:
         for batch in self.batches:
             J, g = engine.cost_and_gradients(
                 self.dropout.onto(batch, self.dtype),
-                self.params.replace(self.theta).layers,
+                self.layers,
                 self.network,
                 self.backend,
                 l2=self.l2,
+                spare=self.spare,
                 workers=self.workers,
             )
-            self.theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend)
+            with Uninterrupted():
+                self._update(g)
+            self.spare.append(g)
             total, count = total + J * batch.m, count + batch.m
         return float(total / count)
+
+    def _update(self, g: Array) -> None:
+        theta, self.state = self.optimizer.update_vector(
+            self.theta, g, self.state, self.backend, in_place=True
+        )
+        if theta is not self.theta:
+            self.theta, self.layers = theta, self.params.replace(theta).layers
+
+    def _copy(self, theta: Array) -> Array:
+        """Theta as it is now: NumPy's is written over by the updates."""
+        return theta.copy() if self.backend.name == "numpy" else theta
 
     def _validate(self) -> tuple[float | None, float | None]:
         if self.validation is None:
             return None, None
-        layers = self.params.replace(self.theta).layers
         A = engine.Columns(self.validation.columns, self.backend)
         J = engine.cost(
-            self.validation, layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers
+            self.validation, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers
         )
         return float(J), scoring.score(A.joined(), self.validation.Y, self.network.output, self.backend)
 

@@ -2,13 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
+from nnarray import engine
 from nnarray.backends import Backend, same_backend
 from nnarray.core import updates
-from nnarray.core.typing import Array
+from nnarray.core.typing import Array, Namespace
 from nnarray.network.checks import check_number
 from nnarray.network.parameters import Parameters
 
@@ -85,13 +86,29 @@ class Optimizer(ABC):
         rate = self.learning_rate
         return check_number(rate(t), f"learning_rate({t})", at_least=0.0) if callable(rate) else float(rate)
 
-    @abstractmethod
     def init_vector(self, theta: Array, backend: Backend) -> State:
         """`init` on the bare vector theta."""
+        return State(0, **{name: backend.xp.zeros_like(theta) for name in self.remembers})
+
+    def update_vector(
+        self,
+        theta: Array,
+        g: Array,
+        state: State,
+        backend: Backend,
+        *,
+        in_place: bool = False,
+    ) -> tuple[Array, State]:
+        """`update` on the bare vectors theta and g; `in_place` it may write over theta and the running means."""
+        means = [getattr(state, name) for name in self.remembers]
+        theta, *means = engine.update(
+            self.step, [theta, *means], g, backend, t=state.t + 1, alpha=self.alpha(state.t), in_place=in_place
+        )
+        return theta, State(state.t + 1, **dict(zip(self.remembers, means, strict=True)))
 
     @abstractmethod
-    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:
-        """`update` on the bare vectors theta and g."""
+    def step(self, theta: Array, *means: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """The equations of update number t at rate alpha: theta and the running means, from those before."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +125,8 @@ class GradientDescent(Optimizer):
 
     learning_rate: LearningRate = 0.1
 
-    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
-        return State(0)
-
-    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
-        return updates.gradient_descent(theta, g, alpha=self.alpha(state.t)), State(state.t + 1)
+    def step(self, theta: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        return [updates.gradient_descent(theta, g, alpha=alpha)]
 
 
 @dataclass(frozen=True)
@@ -126,21 +140,16 @@ class Momentum(Optimizer):
     beta: float = 0.9
     remembers: ClassVar[tuple[str, ...]] = ("v",)
 
-    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
-        return State(0, v=backend.xp.zeros_like(theta))
-
-    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
-        theta, v = updates.momentum(theta, g, state.v, alpha=self.alpha(state.t), beta=self.beta)
-        return theta, State(state.t + 1, v=v)
+    def step(self, theta: Array, v: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        return updates.momentum(theta, g, v, alpha=alpha, beta=self.beta)
 
 
 @dataclass(frozen=True)
 class Nesterov(Momentum):
     """v as in Momentum;  theta ← theta - alpha (beta v + (1-beta) g)."""
 
-    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
-        theta, v = updates.nesterov(theta, g, state.v, alpha=self.alpha(state.t), beta=self.beta)
-        return theta, State(state.t + 1, v=v)
+    def step(self, theta: Array, v: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        return updates.nesterov(theta, g, v, alpha=alpha, beta=self.beta)
 
 
 @dataclass(frozen=True)
@@ -152,14 +161,8 @@ class RMSprop(Optimizer):
     eps: float = 1e-8
     remembers: ClassVar[tuple[str, ...]] = ("s",)
 
-    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
-        return State(0, s=backend.xp.zeros_like(theta))
-
-    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
-        theta, s = updates.rmsprop(
-            theta, g, state.s, alpha=self.alpha(state.t), beta=self.beta, eps=self.eps, xp=backend.xp
-        )
-        return theta, State(state.t + 1, s=s)
+    def step(self, theta: Array, s: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        return updates.rmsprop(theta, g, s, alpha=alpha, beta=self.beta, eps=self.eps, xp=xp)
 
 
 @dataclass(frozen=True)
@@ -175,20 +178,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
     remembers: ClassVar[tuple[str, ...]] = ("v", "s")
 
-    def init_vector(self, theta: Array, backend: Backend) -> State:  # noqa: D102
-        return State(0, v=backend.xp.zeros_like(theta), s=backend.xp.zeros_like(theta))
-
-    def update_vector(self, theta: Array, g: Array, state: State, backend: Backend) -> tuple[Array, State]:  # noqa: D102
-        theta, v, s = updates.adam(
-            theta,
-            g,
-            state.v,
-            state.s,
-            t=state.t + 1,
-            alpha=self.alpha(state.t),
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            xp=backend.xp,
+    def step(self, theta: Array, v: Array, s: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        return updates.adam(
+            theta, g, v, s, t=t, alpha=alpha, beta1=self.beta1, beta2=self.beta2, eps=self.eps, xp=xp
         )
-        return theta, State(state.t + 1, v=v, s=s)

@@ -1,0 +1,57 @@
+"""An update rule over theta and the optimiser's running means, on NumPy piece by piece: a piece of each fits the cache.
+
+The pieces are taken by one thread. Two are no faster: the calls are so short that the threads wait for each other.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from nnarray.backends import Backend, Program, Recording, plain_steps
+from nnarray.core.typing import Array, Namespace
+
+PIECE = 2**16
+"""Entries of a piece."""
+
+
+class Rule(Protocol):
+    """An update's equations."""
+
+    def __call__(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """Theta and the running means after update t at rate alpha, from those before and the gradient g."""
+
+
+def update(
+    rule: Rule,
+    vectors: Sequence[Array],
+    g: Array,
+    backend: Backend,
+    *,
+    t: int,
+    alpha: float,
+    in_place: bool = False,
+) -> Sequence[Array]:
+    """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
+    if backend.name != "numpy" or plain_steps():
+        return rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
+    made = vectors if in_place else [np.empty_like(vector) for vector in vectors]
+    for start in range(0, g.shape[0], PIECE):
+        part = slice(start, start + PIECE)
+        pieces = [vector[part] for vector in vectors]
+        program = _program(rule, len(vectors), pieces[0].shape[0], g.dtype)
+        program(*pieces, g[part], t, alpha, *(vector[part] for vector in made))
+    return made
+
+
+@lru_cache(maxsize=16)
+def _program(rule: Rule, count: int, size: int, dtype: Any) -> Program:
+    recording = Recording(dtype)
+    vectors = [recording.input(f"vector{i}", (size,)) for i in range(count)]
+    g, t, alpha = recording.input("g", (size,)), recording.scalar("t"), recording.scalar("alpha")
+    made = rule(*vectors, g=g, t=t, alpha=alpha, xp=recording)
+    names = [f"out{i}" for i in range(count)]
+    return recording.program(
+        outputs=dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True))
+    )

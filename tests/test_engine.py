@@ -1,0 +1,477 @@
+"""Tiles: the same sums however a batch is cut and whoever computes it, in memory that does not grow with the batch."""
+
+import os
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Space, problem, targets
+
+import nnarray as nn
+from nnarray import engine
+from nnarray.backends import ONE_THREAD, blas, mapped_file, usable_threads
+from nnarray.engine import tiling, workers
+from nnarray.training.batches import Dropout
+
+NUMPY = nn.backend("numpy")
+HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) or 1))
+
+
+def large(m: int, sizes: tuple[int, ...] = (30, 20, 4), dtype: str = "float32") -> tuple[Any, ...]:
+    """A network, its layers and a batch of m examples."""
+    network, layers, X, Y = problem(sizes, "tanh", "softmax", m=m)
+    pairs = [(W.astype(dtype), b.astype(dtype)) for W, b in layers]
+    return network, pairs, engine.Batch(X.astype(dtype), Y.astype(dtype), m)
+
+
+class TestSumsOverTiles:
+    @pytest.mark.parametrize("seed", range(25))
+    def test_they_are_those_of_the_whole_batch(self, seed) -> None:
+        """Each seed draws 100 networks, batches, layouts, dtypes, splits and numbers of workers."""
+        generator = np.random.default_rng(seed)
+        for _ in range(100):
+            depth = int(generator.integers(1, 5))
+            output = str(generator.choice(OUTPUTS))
+            sizes = tuple(int(n) for n in generator.integers(1, 9, depth)) + (int(generator.integers(2, 6)),)
+            m = int(generator.integers(1, 60))
+            dtype = str(generator.choice(("float32", "float64")))
+            hidden = tuple(str(name) for name in generator.choice(HIDDEN, depth - 1)) or "relu"
+            network = nn.Network(sizes, hidden, output)
+            layers = [(W.astype(dtype), b.astype(dtype)) for W, b in network.init(seed, "xavier", dtype="float64")]
+            X = generator.normal(size=(m, sizes[0])).astype(dtype).T
+            X = (X, np.ascontiguousarray(X), X[::-1])[int(generator.integers(3))]
+            Y = targets(output, sizes[-1], m, generator).astype(dtype)
+            weights = generator.uniform(0.1, 2, (1, m)).astype(dtype) if generator.random() < 0.5 else None
+            batch = engine.Batch(X, Y, m if weights is None else weights.sum(), weights)
+            if generator.random() < 0.3:
+                batch = batch._replace(order=generator.integers(0, m, m))
+            options = {"l2": float(generator.choice((0.0, 0.3)))}
+            J, g = engine.cost_and_gradients(batch, layers, network, NUMPY, width=m, **options)
+            width, count = int(generator.integers(1, m + 1)), int(generator.integers(1, 4))
+            J_tiled, g_tiled = engine.cost_and_gradients(
+                batch, layers, network, NUMPY, width=width, workers=count, **options
+            )
+            assert relative(g_tiled, g) < TOLERANCE[dtype], (sizes, output, m, width, dtype)
+            assert abs(J_tiled - J) <= TOLERANCE[dtype] * max(abs(J), 1)
+            assert g_tiled.dtype == dtype
+            assert engine.cost(batch, layers, network, NUMPY, width=width, workers=count, **options) == pytest.approx(
+                J, rel=TOLERANCE[dtype], abs=TOLERANCE[dtype]
+            )
+            np.testing.assert_allclose(
+                engine.predict(X, layers, network, NUMPY, width=width, workers=count),
+                engine.predict(X, layers, network, NUMPY, width=m),
+                rtol=10 * TOLERANCE[dtype],
+                atol=TOLERANCE[dtype],
+            )
+
+    @pytest.mark.parametrize("width", [None, 64, 700])
+    @pytest.mark.parametrize("order", [False, True])
+    def test_any_number_of_workers_gives_the_same_bits(self, width, order) -> None:
+        network, layers, batch = large(40_000, (100, 64, 10))
+        if order:
+            batch = batch._replace(order=np.random.default_rng(0).permutation(40_000))
+        results = [
+            engine.cost_and_gradients(batch, layers, network, NUMPY, l2=0.1, workers=count, width=width)
+            for count in (1, 2, 3, 8)
+            for _ in range(2)
+        ]
+        predictions = [engine.predict(batch.X, layers, network, NUMPY, workers=n, width=width) for n in (1, 2, 3, 8)]
+        for J, g in results[1:]:
+            assert J == results[0][0]
+            np.testing.assert_array_equal(g, results[0][1])
+        for A in predictions[1:]:
+            np.testing.assert_array_equal(A, predictions[0])
+
+    def test_public_calls_give_the_same_bits_too(self) -> None:
+        network, layers, batch = large(30_000)
+        weights = np.linspace(0.5, 2, 30_000, dtype="float32")[None, :]
+        for call in (
+            lambda n: network.gradients(layers, batch.X, batch.Y, l2=0.1, weights=weights, workers=n)[1].vector,
+            lambda n: network.cost(layers, batch.X, batch.Y, workers=n),
+            lambda n: network.predict(layers, batch.X, workers=n),
+            lambda n: np.float64(network.score(layers, batch.X, batch.Y, workers=n)),
+            lambda n: nn.train(
+                network, batch.X, batch.Y, params=layers, epochs=2, batch_size=9000, dropout=0.3, workers=n
+            ).params.vector,
+        ):
+            first = call(1)
+            for count in (2, 3, 8, None):
+                np.testing.assert_array_equal(call(count), first)
+
+    def test_every_namespace_adds_tiles_up(self, space: Space) -> None:
+        network, layers, X, Y = problem((3, 4, 2), "tanh", "softmax", m=11)
+        pairs, batch = space.pairs(layers), engine.Batch(space.asarray(X), space.asarray(Y), 11)
+        _, g = engine.cost_and_gradients(batch, pairs, network, space.backend, l2=0.2)
+        for width in (1, 4, 10):
+            J, tiled = engine.cost_and_gradients(batch, pairs, network, space.backend, l2=0.2, width=width)
+            np.testing.assert_allclose(space.to_numpy(tiled), space.to_numpy(g), rtol=1e-11, atol=1e-13)
+            A = engine.predict(batch.X, pairs, network, space.backend, width=width)
+            np.testing.assert_allclose(
+                space.to_numpy(A), space.to_numpy(network.predict(pairs, batch.X)), rtol=1e-12, atol=1e-14
+            )
+            assert float(J) == pytest.approx(float(network.cost(pairs, batch.X, batch.Y, l2=0.2)), rel=1e-12)
+
+    @pytest.mark.parametrize("call", ["predict", "cost", "gradients"])
+    def test_a_number_that_is_not_finite_is_named_with_its_column(self, call) -> None:
+        network, layers, batch = large(20_000)
+        X = batch.X.copy()
+        X[7, 15_003] = np.nan
+        arguments = (X,) if call == "predict" else (X, batch.Y)
+        with pytest.raises(ValueError, match=r"X must be finite in float32, got nan at \[7, 15003\]"):
+            getattr(network, call)(layers, *arguments)
+
+
+class TestWidth:
+    @pytest.mark.parametrize("sizes", [(1200, 1), (12_288, 1), (784, 512, 512, 10), (2, 3, 1), (100, 64, 64, 64, 1)])
+    @pytest.mark.parametrize("itemsize", [4, 8])
+    def test_a_tile_is_bounded_in_bytes_and_columns(self, sizes, itemsize) -> None:
+        network = nn.Network(sizes)
+        for m in (1, 511, 512, 513, 5000, 100_000, 10**7):
+            width = engine.tile_width(network, m, itemsize)
+            assert tiling.NARROWEST <= width <= tiling.WIDEST
+            assert width == tiling.NARROWEST or width * sum(sizes) * itemsize <= 1.01 * tiling.TILE_BYTES
+
+    def test_many_tiles_make_equal_shares(self) -> None:
+        for m in (10_000, 99_999, 200_000, 1_000_003):
+            count = -(-m // engine.tile_width(nn.Network((1200, 1)), m, 4))
+            fewest = -(-m // tiling.WIDEST)
+            assert fewest <= count < fewest + tiling.SHARES
+            assert count in (2, 4) or count % tiling.SHARES == 0
+
+    def test_large_layers_get_wide_tiles(self) -> None:
+        assert engine.tile_width(nn.Network((2048, 2048, 2048, 10)), 8000, 4) == 2000
+
+
+class TestWorkers:
+    def test_each_turn_is_taken_once(self) -> None:
+        taken: list[int] = []
+        workers.for_each(500, taken.append, 4)
+        assert sorted(taken) == list(range(500))
+
+    @pytest.mark.parametrize("count", [*range(1, 18), 100])
+    def test_neighbours_are_added_first_whoever_computes_them(self, count) -> None:
+        def tree(values: list[str]) -> str:
+            while len(values) > 1:
+                values = ["(" + "+".join(values[i : i + 2]) + ")" if i + 1 < len(values) else values[i]
+                          for i in range(0, len(values), 2)]
+            return values[0]
+
+        expected = tree([str(i) for i in range(count)])
+        for workers_count in (1, 2, 8):
+            found = workers.add_up(count, str, lambda a, b: f"({a}+{b})", workers_count)
+            assert found == expected
+
+    def test_few_values_live_at_once(self) -> None:
+        living, most, lock = 0, 0, threading.Lock()
+
+        class Counted:
+            def __init__(self) -> None:
+                nonlocal living, most
+                with lock:
+                    living += 1
+                    most = max(most, living)
+
+            def __del__(self) -> None:
+                nonlocal living
+                with lock:
+                    living -= 1
+
+        workers.add_up(1024, lambda _: Counted(), lambda one, other: one, 2)
+        assert most <= 10 + 2 + 2
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    @pytest.mark.parametrize("count", [1, 2, 4])
+    def test_what_a_worker_raises_is_raised_and_the_others_stop(self, error, count) -> None:
+        done: list[int] = []
+
+        def work(i: int) -> None:
+            if i == 5:
+                raise error("in a worker")
+            done.append(i)
+            threading.Event().wait(0.002)
+
+        with pytest.raises(error, match="in a worker"):
+            workers.for_each(1000, work, count)
+        assert len(done) < 100
+
+    def test_calls_may_nest(self) -> None:
+        def outer(i: int) -> int:
+            return workers.add_up(20, lambda j: i * j, lambda a, b: a + b, 3)
+
+        assert workers.add_up(50, outer, lambda a, b: a + b, 3) == sum(range(50)) * sum(range(20))
+
+    def test_the_caller_s_error_state_holds_for_helpers(self) -> None:
+        states: list[dict[str, str]] = []
+        with np.errstate(over="raise", invalid="call"):
+            workers.for_each(50, lambda _: states.append(np.geterr()), 4)
+        assert all((state["over"], state["invalid"]) == ("raise", "call") for state in states)
+
+    def test_many_user_threads_at_once(self) -> None:
+        network, layers, batch = large(30_000)
+        expected = network.gradients(layers, batch.X, batch.Y)[1].vector
+        before = blas._settings()
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda _: network.gradients(layers, batch.X, batch.Y)[1].vector, range(18)))
+        for g in found:
+            np.testing.assert_array_equal(g, expected)
+        assert blas._settings() == before
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_forked_child_computes_too(self) -> None:
+        network, layers, batch = large(30_000)
+        expected = network.gradients(layers, batch.X, batch.Y, workers=2)[1].vector
+        before = blas._settings()
+        with ONE_THREAD:  # as if another thread were in the middle of a call
+            child = os.fork()
+            if child == 0:
+                right = blas._settings() == before
+                found = network.gradients(layers, batch.X, batch.Y, workers=2)[1].vector
+                os._exit(0 if right and np.array_equal(found, expected) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class TestThreads:
+    def test_blas_has_one_thread_in_the_block_and_its_own_after_it(self) -> None:
+        before = blas._settings()
+        with pytest.raises(ZeroDivisionError), ONE_THREAD:
+            with ONE_THREAD:
+                assert set(blas._settings()) == {1}
+            assert set(blas._settings()) == {1}
+            assert usable_threads() >= min(max(before), len(os.sched_getaffinity(0)))
+            raise ZeroDivisionError
+        assert blas._settings() == before
+
+    def test_a_failing_call_leaves_blas_as_it_was(self) -> None:
+        network, layers, batch = large(30_000)
+        before = blas._settings()
+        X = batch.X.copy()
+        X[0, 29_000] = np.inf
+        with pytest.raises(ValueError, match="X must be finite"):
+            network.predict(layers, X)
+        assert blas._settings() == before
+
+    @staticmethod
+    def threads(environment: dict[str, str], prelude: str = "") -> str:
+        code = f"import os\n{prelude}\nfrom nnarray.backends import usable_threads\nprint(usable_threads())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    def test_limits_are_kept(self) -> None:
+        cpus = len(os.sched_getaffinity(0))
+        assert int(self.threads({})) <= cpus
+        assert self.threads({"NNARRAY_NUM_THREADS": "7"}) == "7"
+        assert self.threads({"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}) == "1"
+        assert self.threads({}, "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])") == "1"
+
+    @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+    def test_a_senseless_limit_is_refused_by_name(self, value) -> None:
+        message = self.threads({"NNARRAY_NUM_THREADS": value})
+        assert message == (
+            f"ValueError: the environment variable NNARRAY_NUM_THREADS must be a whole number ≥ 1, got {value!r}"
+        )
+
+    @pytest.mark.parametrize(
+        ("files", "share"),
+        [
+            ({"cpu.max": "max 100000\n"}, float("inf")),
+            ({"cpu.max": "250000 100000\n"}, 2),
+            ({"cpu.max": "50000 100000\n"}, 1),
+            ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+            ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, float("inf")),
+            ({}, float("inf")),
+        ],
+    )
+    def test_a_container_s_quota_is_read(self, files, share, tmp_path, monkeypatch) -> None:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(blas, "CGROUP", tmp_path)
+        assert blas._cgroup_share.__wrapped__() == share
+
+
+@pytest.fixture
+def peak() -> Iterator[Callable[[Callable[[], Any]], int]]:
+    """The most bytes that a call has at once above what there was, after one call to warm up."""
+
+    def of(call: Callable[[], Any]) -> int:
+        call()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            kept = call()
+            most = tracemalloc.get_traced_memory()[1] - before
+            del kept
+        finally:
+            tracemalloc.stop()
+        return most
+
+    return of
+
+
+class TestMemory:
+    SIZES = (200, 100, 50, 1)
+
+    def calls(self, m: int) -> dict[str, Callable[[], Any]]:
+        generator = np.random.default_rng(0)
+        network = nn.Network(self.SIZES)
+        params = network.init(0)
+        X = generator.standard_normal((m, 200), dtype="float32").T
+        Y = (X[:1] > 0).astype("float32")
+        return {
+            "gradients": lambda: network.gradients(params, X, Y, l2=0.1),
+            "cost": lambda: network.cost(params, X, Y, l2=0.1),
+            "predict": lambda: network.predict(params, X),
+            "train": lambda: nn.train(network, X, Y, params=params, epochs=2, validation=(X, Y)),
+            "dropout": lambda: nn.train(network, X, Y, params=params, epochs=2, dropout=0.5),
+        }
+
+    @pytest.mark.parametrize("name", ["gradients", "cost", "predict", "train", "dropout"])
+    def test_it_does_not_grow_with_m(self, name, peak) -> None:
+        small, great = peak(self.calls(20_000)[name]), peak(self.calls(200_000)[name])
+        outputs = {"predict": 2, "train": 3}.get(name, 0) * 4 * (200_000 - 20_000)
+        assert great - small < 2**21 + outputs
+        assert great < 64 * 2**20
+
+    def test_a_step_of_a_large_network_stays_within_six_times_its_parameters(self, peak) -> None:
+        network = nn.Network((1024, 1024, 1024, 10), output="softmax")
+        params = network.init(0)
+        X = np.random.default_rng(0).standard_normal((6000, 1024), dtype="float32").T
+        Y = nn.one_hot(np.arange(6000) % 10, 10).astype("float32")
+        assert peak(lambda: network.gradients(params, X, Y)) < 64 * 2**20 + 6 * params.vector.nbytes
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import nnarray as nn
+path, limited = sys.argv[1], sys.argv[2] == "limited"
+table = np.load(path, mmap_mode="r")
+Y = (np.arange(table.shape[0]) % 3 == 0).astype("float32")[None, :]
+network = nn.Network((table.shape[1], 8, 1))
+warm = nn.train(network, np.ones((table.shape[1], 9000), "float32"), np.ones((1, 9000)), epochs=1, workers=2)
+if limited:
+    used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
+    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + table.nbytes // 3,) * 2)
+    try:
+        np.array(table)
+    except MemoryError:
+        print("too large to be loaded", file=sys.stderr)
+X = table.T if limited else np.array(table).T
+for options in ({}, {"batch_size": 5000}):
+    result = nn.train(network, X, Y, epochs=2, optimizer=nn.Adam(0.01), workers=2, **options)
+    print(result.params.vector.tobytes().hex(), result.history[-1].cost)
+"""
+
+
+class TestFiles:
+    def test_a_mapped_file_is_known_however_it_is_seen(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "table.npy", np.ones((30, 4), "float32"))
+        table = np.load(tmp_path / "table.npy", mmap_mode="r")
+        assert mapped_file(table) is not None
+        assert mapped_file(np.asarray(table).T[1:, ::2]) is mapped_file(table)
+        assert mapped_file(np.array(table)) is None
+        assert mapped_file([1.0]) is None
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", ">f4"])
+    def test_a_file_of_any_dtype_is_used_where_it_lies(self, dtype, tmp_path: Path, peak) -> None:
+        generator = np.random.default_rng(0)
+        table = generator.integers(0, 200, (60_000, 50)).astype(dtype)
+        np.save(tmp_path / "table.npy", table)
+        mapped = np.load(tmp_path / "table.npy", mmap_mode="r").T
+        network = nn.Network((50, 6, 1), "tanh")
+        params, Y = network.init(0, "small"), (table[:, :1] > 100).T.astype("float32")
+        in_memory = table.astype("float32").T
+        for call in (
+            lambda X: network.gradients(params, X, Y)[1].vector,
+            lambda X: network.predict(params, X),
+            lambda X: network.cost(params, X, Y),
+            lambda X: network.forward(params, X[:, :10])[-1],
+            lambda X: nn.train(network, X, Y, params=params, epochs=1, batch_size=7000).params.vector,
+        ):
+            np.testing.assert_array_equal(call(mapped), call(in_memory))
+        assert peak(lambda: network.gradients(params, mapped, Y)) < 0.6 * in_memory.nbytes
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is Linux's")
+    def test_a_file_of_three_times_the_memory_trains_to_the_same_parameters(self, tmp_path: Path) -> None:
+        table = np.random.default_rng(0).standard_normal((90_000, 500), dtype="float32")
+        np.save(tmp_path / "table.npy", table)
+        done = [
+            subprocess.run(
+                [sys.executable, "-c", LIMITED, str(tmp_path / "table.npy"), how],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            for how in ("limited", "free")
+        ]
+        assert done[0].stderr == "too large to be loaded\n"
+        assert done[0].stdout == done[1].stdout
+
+
+class TestUpdates:
+    OPTIMIZERS = (nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01))
+
+    @pytest.mark.parametrize("size", [1, 5, engine.updates.PIECE, engine.updates.PIECE + 1, 150_000])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_piece_by_piece_and_in_place_is_the_rule_on_the_whole(self, optimizer, dtype, size) -> None:
+        generator = np.random.default_rng(size)
+        theta = generator.standard_normal(size).astype(dtype)
+        expected, state = theta, optimizer.init_vector(theta, NUMPY)
+        own, own_state = theta.copy(), optimizer.init_vector(theta, NUMPY)
+        pure, pure_state = theta, optimizer.init_vector(theta, NUMPY)
+        for t in range(1, 4):
+            g = generator.standard_normal(size).astype(dtype)
+            means = [getattr(state, name) for name in optimizer.remembers]
+            expected, *means = optimizer.step(expected, *means, g=g, t=t, alpha=optimizer.alpha(t - 1), xp=np)
+            state = state._replace(t=t, **dict(zip(optimizer.remembers, means, strict=True)))
+            given, own_state = optimizer.update_vector(own, g, own_state, NUMPY, in_place=True)
+            assert given is own
+            before = pure.copy()
+            after, pure_state = optimizer.update_vector(pure, g, pure_state, NUMPY)
+            np.testing.assert_array_equal(pure, before)
+            pure = after
+            for found in (own, pure):
+                np.testing.assert_array_equal(found, expected)
+            for found_state in (own_state, pure_state):
+                for name in optimizer.remembers:
+                    np.testing.assert_array_equal(getattr(found_state, name), getattr(state, name))
+
+    def test_training_makes_no_vector_of_theta_s_size_in_a_step(self, peak) -> None:
+        network, (X, Y) = nn.Network((500, 400, 1)), (np.ones((500, 64), "float32"), np.ones((1, 64), "float32"))
+        params = network.init(0)
+
+        def train(epochs: int) -> int:
+            return peak(lambda: nn.train(network, X, Y, params=params, epochs=epochs, batch_size=8, progress=False))
+
+        assert train(30) - train(2) < params.vector.nbytes / 2
+
+
+class TestDropoutMasks:
+    @pytest.mark.parametrize("m", [7, 40])
+    def test_they_do_not_depend_on_the_tiles(self, m) -> None:
+        drop = Dropout((0.5, 0.2), (3, 5, 4, 1), 0, NUMPY)
+        batch = engine.Batch(np.zeros((3, m)), np.zeros((1, m)), m)
+        for _ in range(3):
+            draw = drop.onto(batch, "float32").draw_masks
+            whole = draw(0, m)
+            for width in (1, 2, 3, m):
+                tiles = [draw(start, min(start + width, m)) for start in range(0, m, width)]
+                for l in range(2):
+                    np.testing.assert_array_equal(np.concatenate([tile[l] for tile in tiles], axis=1), whole[l])

@@ -1,0 +1,156 @@
+"""Programs: NumPy's calls, noted down once and replayed, give the bits that core's functions give."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import problem
+
+from nnarray import Network, backend, engine
+from nnarray.backends import Recording, recorded_steps
+from nnarray.backends.steps import steps_for
+from nnarray.engine import equations
+from nnarray.engine.batch import Tile
+from nnarray.engine.replay import _record, inputs_of
+
+HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)
+
+
+def tile_of(sizes: tuple[int, ...], hidden: str, output: str, m: int, dtype: str, *, full: bool) -> tuple[Any, ...]:
+    """A network, its layers, and a tile; `full` with weights and masks."""
+    network, layers, X, Y = problem(sizes, hidden, output, m=m)
+    generator = np.random.default_rng(1)
+    weights = generator.uniform(0.5, 2, (1, m)).astype(dtype) if full else None
+    masks = [(generator.random((n, m)) < 0.7).astype(dtype) / 0.7 for n in sizes[1:-1]] if full else ()
+    masks = [mask.astype(dtype) for mask in masks]
+    pairs = [(W.astype(dtype), b.astype(dtype)) for W, b in layers]
+    return network, pairs, Tile(X.astype(dtype), Y.astype(dtype), weights, masks)
+
+
+def replayed(wanted: Any, tile: Tile, layers: Any, network: Network) -> tuple[Any, list[np.ndarray], Any]:
+    given = tile.Y is not None, tile.weights is not None, bool(tile.masks)
+    program = _record(wanted, network, tile.X.shape[1], layers[0][0].dtype, given)
+    _, made = wanted(tile, layers, network, steps_for(np))
+    out = [np.full_like(V, np.nan) for V in made]
+    return program(*inputs_of(tile, layers), *out), out, program
+
+
+@pytest.mark.parametrize("wanted", EQUATIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_every_network_has_the_same_bits(hidden, output, dtype, full, wanted) -> None:
+    for sizes, m in (((3, 4, 5, 2), 9), ((2, 3, 2), 1), ((6, 2), 5), ((1, 1, 3), 4)):
+        network, layers, tile = tile_of(sizes, hidden, output, m, dtype, full=full)
+        J, expected = wanted(tile, layers, network, steps_for(np))
+        for _ in range(2):  # the second time in used buffers
+            found, out, _ = replayed(wanted, tile, layers, network)
+            assert found == J or J is None
+            for one, other in zip(out, expected, strict=True):
+                assert one.dtype == dtype
+                np.testing.assert_array_equal(one, other)
+
+
+def test_inputs_are_read_and_never_written() -> None:
+    network, layers, tile = tile_of((3, 4, 5, 2), "relu", "sigmoid", 9, "float32", full=True)
+    arrays = inputs_of(tile, layers)
+    for V in arrays:
+        V.flags.writeable = False
+    replayed(equations.cost_and_gradients, tile, layers, network)
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda V: V[::-1, ::-1]])
+def test_inputs_may_lie_anyhow(layout) -> None:
+    network, layers, tile = tile_of((3, 4, 2), "relu", "sigmoid", 9, "float64", full=False)
+    laid = Tile(layout(tile.X), layout(tile.Y), None, ())
+    pairs = [(layout(W), layout(b)) for W, b in layers]
+    _, expected = equations.cost_and_gradients(laid, pairs, network, steps_for(np))
+    for one, other in zip(replayed(equations.cost_and_gradients, laid, pairs, network)[1], expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-14, atol=1e-15)
+
+
+def test_buffers_are_used_again() -> None:
+    """However deep the network, the way back needs two activations besides those that the forward pass keeps."""
+    network, layers, tile = tile_of((50,) * 12 + (1,), "relu", "sigmoid", 64, "float32", full=False)
+    _, _, program = replayed(equations.cost_and_gradients, tile, layers, network)
+    whole = [size for size in program._blocks if size == 50 * 64 * 4]
+    assert len(whole) <= 11 + 2
+    network, layers, tile = tile_of((50,) * 12 + (1,), "relu", "sigmoid", 64, "float32", full=False)
+    _, _, forward = replayed(equations.prediction, tile, layers, network)
+    assert sum(forward._blocks) <= 3 * 50 * 64 * 4
+
+
+def test_the_same_call_is_made_once_and_what_nobody_reads_not_at_all() -> None:
+    recording = Recording("float32")
+    X = recording.input("X", (3, 4))
+    recording.exp(X)
+    program = recording.program(outputs={"A": recording.abs(X) + recording.abs(X)})
+    assert program.source.count("abs(") == 1
+    assert "exp(" not in program.source
+
+
+def test_an_output_that_is_an_input_is_copied() -> None:
+    recording = Recording("float32")
+    X = recording.input("X", (2, 3))
+    program = recording.program(outputs={"A": X, "B": X.T, "C": recording.sum(X, axis=1, keepdims=True)})
+    X_now, A, B, C = np.arange(6, dtype="float32").reshape(2, 3), *(np.empty(s, "float32") for s in ((2, 3), (3, 2), (2, 1)))
+    program(X_now, A, B, C)
+    np.testing.assert_array_equal(A, X_now)
+    np.testing.assert_array_equal(B, X_now.T)
+    np.testing.assert_array_equal(C, [[3], [12]])
+
+
+def test_an_output_over_an_input_that_is_still_read_is_refused() -> None:
+    recording = Recording("float32")
+    theta, g = recording.input("theta", (3,)), recording.input("g", (3,))
+    new = theta - g
+    with pytest.raises(ValueError, match="new cannot be written over theta, which is read after it"):
+        recording.program(outputs={"new": new, "other": theta * new}, over={"new": theta})
+    recording.program(outputs={"new": new}, over={"new": theta})
+
+
+def test_numbers_are_given_at_each_replay() -> None:
+    recording = Recording("float64")
+    V, t = recording.input("V", (3,)), recording.scalar("t")
+    program = recording.program(outputs={"A": t * V / (1 - 0.5**t)})
+    A = np.empty(3)
+    for t_now in (1, 2, 5):
+        program(np.ones(3), t_now, A)
+        np.testing.assert_array_equal(A, t_now * np.ones(3) / (1 - 0.5**t_now))
+
+
+def test_what_core_does_not_use_is_not_known() -> None:
+    with pytest.raises(AttributeError):
+        Recording("float32").arctan  # noqa: B018
+
+
+def test_threads_replay_side_by_side() -> None:
+    network, layers, tile = tile_of((20, 30, 1), "tanh", "sigmoid", 500, "float32", full=False)
+    steps = recorded_steps(Recording("float32"))
+    assert steps.xp is not np
+    given = True, False, False
+    program = _record(equations.cost_and_gradients, network, 500, np.dtype("float32"), given)
+    expected = replayed(equations.cost_and_gradients, tile, layers, network)[1]
+
+    def run(_: int) -> bool:
+        out = [np.empty_like(V) for V in expected]
+        program(*inputs_of(tile, layers), *out)
+        return all(np.array_equal(one, other) for one, other in zip(out, expected, strict=True))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(400)))
+
+
+def test_a_batch_of_one_tile_is_noted_down_when_it_comes_again() -> None:
+    network, layers, X, Y = problem((4, 7, 3), "tanh", "softmax", m=13)
+    batch = engine.Batch(X, Y, 13)
+    results = [engine.cost_and_gradients(batch, layers, network, backend("numpy"), l2=0.1) for _ in range(4)]
+    for J, g in results[1:]:
+        assert J == results[0][0]
+        np.testing.assert_array_equal(g, results[0][1])
+    assert len(list(pairwise(results))) == 3
