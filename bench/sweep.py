@@ -55,9 +55,7 @@ def sweep(workload: Workload, precision: str, rounds: int) -> dict:
     }
     repeats = {key: warm_up(prepared, compiles=False)[1] for key, prepared in tried.items()}
     timings = time_in_turn(tried, repeats, seconds=0, rounds=rounds)
-    times = [
-        {"width": label, "workers": workers} | timings[label, workers].summary() for label, workers in timings
-    ]
+    times = [{"width": label, "workers": workers} | timings[label, workers].summary() for label, workers in timings]
     most = max(found["workers"] for found in times)
     of_all = {found["width"]: found["median_ms"] for found in times if found["workers"] == most}
     return {

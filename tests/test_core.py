@@ -498,7 +498,8 @@ def matrices(draw: st.DrawFn, *shapes: tuple[str, str]) -> list[np.ndarray]:
 def assert_same(found: Any, expected: Any) -> None:
     for one, other in zip(leaves(found), leaves(expected), strict=True):
         assert one.dtype == other.dtype
-        np.testing.assert_allclose(one, other, rtol=1e-14 if one.dtype == "float64" else 1e-6)
+        tolerance = 1e-14 if one.dtype == "float64" else 1e-6
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=10 * tolerance)
 
 
 class TestAcceleratedSteps:

@@ -98,7 +98,10 @@ def test_an_output_that_is_an_input_is_copied() -> None:
     recording = Recording("float32")
     X = recording.input("X", (2, 3))
     program = recording.program(outputs={"A": X, "B": X.T, "C": recording.sum(X, axis=1, keepdims=True)})
-    X_now, A, B, C = np.arange(6, dtype="float32").reshape(2, 3), *(np.empty(s, "float32") for s in ((2, 3), (3, 2), (2, 1)))
+    X_now, A, B, C = (
+        np.arange(6, dtype="float32").reshape(2, 3),
+        *(np.empty(s, "float32") for s in ((2, 3), (3, 2), (2, 1))),
+    )
     program(X_now, A, B, C)
     np.testing.assert_array_equal(A, X_now)
     np.testing.assert_array_equal(B, X_now.T)
@@ -151,6 +154,6 @@ def test_a_batch_of_one_tile_is_noted_down_when_it_comes_again() -> None:
     batch = engine.Batch(X, Y, 13)
     results = [engine.cost_and_gradients(batch, layers, network, backend("numpy"), l2=0.1) for _ in range(4)]
     for J, g in results[1:]:
-        assert J == results[0][0]
+        assert results[0][0] == J
         np.testing.assert_array_equal(g, results[0][1])
     assert len(list(pairwise(results))) == 3

@@ -288,7 +288,7 @@ class Dictated(nn.GradientDescent):
         super().__init__(0.1)
         object.__setattr__(self, "ws", ws)
 
-    def update_vector(self, theta: Any, g: Any, state: Any, backend: Any) -> Any:
+    def update_vector(self, theta: Any, g: Any, state: Any, backend: Any, *, in_place: bool = False) -> Any:
         return np.array([self.ws[state.t], 0.0]), state._replace(t=state.t + 1)
 
 

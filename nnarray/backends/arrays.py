@@ -20,6 +20,8 @@ KNOWN_NAMESPACES = {"array_api_compat.cupy": "cupy", "array_api_compat.torch": "
 
 def backend_of(x: Any) -> Backend | None:
     """The backend that the array `x` lives on; None for what is no array, such as a list."""
+    if type(x) is np.ndarray:
+        return NUMPY
     if isinstance(x, np.ndarray | np.generic):
         return NUMPY
     if not array_api_compat.is_array_api_obj(x):
@@ -36,6 +38,8 @@ def same_backend(**arrays: Any) -> Backend | None:
     """
     found: tuple[str, Backend] | None = None
     for argument, x in arrays.items():
+        if x is None:
+            continue
         own = x if isinstance(x, Backend) else backend_of(x)
         if own is None:
             continue

@@ -1,8 +1,8 @@
 """Faster versions of core's steps for NumPy, each giving what core's step of its name gives."""
 
 from collections.abc import Sequence
-from functools import partial
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,14 @@ def join(layers: Pairs) -> Array:
 
 def split(theta: Array, sizes: Sequence[int]) -> list[tuple[Array, Array]]:
     """Every W and b as views of theta."""
-    layers = []
-    start = 0
-    for n_prev, n in pairwise(sizes):
-        middle, end = start + n * n_prev, start + n * (n_prev + 1)
-        layers.append((theta[start:middle].reshape(n, n_prev), theta[middle:end].reshape(n, 1)))
-        start = end
-    return layers
+    return [(theta[i:j].reshape(shape), theta[j:k].reshape(-1, 1)) for i, j, k, shape in _places(tuple(sizes))]
+
+
+@lru_cache(maxsize=64)
+def _places(sizes: tuple[int, ...]) -> list[tuple[int, int, int, tuple[int, int]]]:
+    """For each layer, where W begins, where it ends and b begins, where b ends, and W's shape."""
+    ends = list(accumulate((n * (n_prev + 1) for n_prev, n in pairwise(sizes)), initial=0))
+    shapes = [(n, n_prev) for n_prev, n in pairwise(sizes)]
+    return [
+        (start, end - n, end, (n, n_prev)) for (start, end), (n, n_prev) in zip(pairwise(ends), shapes, strict=True)
+    ]

@@ -28,7 +28,7 @@ Operand = Any
 """a Value, a Scalar or a Python number"""
 
 ELEMENTWISE = frozenset(
-    "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()
+    "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()  # noqa: SIM905
 )
 COMPARISONS = frozenset({"greater", "greater_equal"})
 
@@ -56,7 +56,7 @@ class Value:
         return self.name if self.base is self else f"{self.base.name}.T"
 
     @property
-    def T(self) -> "Value":  # noqa: N802 - as the standard names it
+    def T(self) -> "Value":
         """The transpose, in the same memory."""
         return self.recording.transpose(self)
 
@@ -261,11 +261,10 @@ class Program:
         self.constants, self._blocks, self._views = recording.constants, list[int](), dict[str, View]()
         made = {call.value for call in calls}
         for name, value in outputs.items():
-            if value not in made or value.name or value is returns:  # it has a place already: copy it from there
-                copy = Value(recording, value.shape, value.dtype)
-                calls.append(Call("copyto", (value,), copy))
-                value = copy
-            value.name = name
+            if value in made and not value.name and value is not returns:
+                value.name = name
+            else:  # it has a place already: copy it from there
+                calls.append(Call("copyto", (value,), Value(recording, value.shape, value.dtype, name)))
         _check_order(calls, over)
         self._name_buffers(calls, returns)
         lines = [_returning(call) if call.value is returns else call.line() for call in calls]
@@ -276,13 +275,13 @@ class Program:
         self._code = _compiled(self.source)
         self._idle: list[FunctionType] = []
 
-    def __call__(self, *arrays: npt.NDArray[Any]) -> Any:
-        """Replay on these arrays."""
+    def __call__(self, *given: Any) -> Any:
+        """Replay on these arrays and numbers."""
         try:
             replay = self._idle.pop()
         except IndexError:
             replay = self._with_buffers()
-        result = replay(*arrays)
+        result = replay(*given)
         self._idle.append(replay)
         return result
 
@@ -318,7 +317,9 @@ class Program:
         blocks = [np.empty(size + ALIGNMENT, np.uint8) for size in self._blocks]
         aligned = [block[-block.ctypes.data % ALIGNMENT :] for block in blocks]
         buffers = {
-            name: aligned[view.block][: int(np.prod(view.shape)) * view.dtype.itemsize].view(view.dtype).reshape(view.shape)
+            name: aligned[view.block][: int(np.prod(view.shape)) * view.dtype.itemsize]
+            .view(view.dtype)
+            .reshape(view.shape)
             for name, view in self._views.items()
         }
         return FunctionType(self._code, NUMPY_FUNCTIONS | self.constants | buffers)

@@ -16,9 +16,10 @@ ACCELERATED: dict[ModuleType, Callable[[Steps], Steps]] = {np: numpy_steps.accel
 """By namespace, what puts faster steps in the place of core's."""
 
 PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
-"""Set to 1 in the environment, every backend computes with core's own functions alone."""
+"""Set to 1 in the environment, every backend computes with core's own functions alone. Read once."""
 
 
+@lru_cache(maxsize=1)
 def plain_steps() -> bool:
     """Whether the environment asks for core's own functions alone."""
     return os.environ.get(PLAIN_VARIABLE) == "1"

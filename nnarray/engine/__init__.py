@@ -5,4 +5,14 @@ from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, p
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
 
-__all__ = ["Architecture", "Batch", "Columns", "cost", "cost_and_gradients", "cost_of", "predict", "tile_width", "update"]
+__all__ = [
+    "Architecture",
+    "Batch",
+    "Columns",
+    "cost",
+    "cost_and_gradients",
+    "cost_of",
+    "predict",
+    "tile_width",
+    "update",
+]

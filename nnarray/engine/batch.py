@@ -24,10 +24,10 @@ class Architecture(Protocol):
 
 
 class Batch(NamedTuple):
-    """Examples that a cost is taken over: X (n_x, m), Y (n[L], m), weights (1, m) or None, and m (or Σ weights).
+    """Examples: X (n_x, m), Y (n[L], m) or None, weights (1, m) or None, and what a cost divides by, m or Σ weights.
 
-    A prediction has no Y. A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile. On NumPy, X may be
-    of any real dtype and layout: each tile of it is brought into shape on its own.
+    A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile. On NumPy, X may
+    be of any real dtype and layout: each tile of it is brought into shape on its own.
     """
 
     X: Array

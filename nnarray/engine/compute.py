@@ -6,7 +6,8 @@ all that may be used) and `width` is the columns of a tile (None: `tiling.tile_w
 """
 
 from collections.abc import Callable
-from operator import add, iadd, itruediv
+from contextlib import suppress
+from operator import add
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,7 +69,7 @@ def cost(
             keep.put(start, A)
         return J
 
-    J = _over_tiles(tile_cost, iadd, batch, layers, network, backend, workers, width)
+    J = _over_tiles(tile_cost, _added, batch, layers, network, backend, workers, width)
     return _with_penalty(J, layers, backend, l2=l2) / batch.m
 
 
@@ -91,9 +92,7 @@ def cost_and_gradients(
     spare = [] if spare is None else spare
 
     def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
-        program = program_for(
-            equations.cost_and_gradients, tile, layers, network, backend, returns_often=not alone
-        )
+        program = program_for(equations.cost_and_gradients, tile, layers, network, backend, returns_often=not alone)
         if program is None:
             J, V = equations.cost_and_gradients(tile, layers, network, backend.steps)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
@@ -102,15 +101,16 @@ def cost_and_gradients(
         return program(*inputs_of(tile, layers), *gradients), g
 
     def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-        total = iadd(one[0], other[0]), iadd(one[1], other[1])
+        total = _added(one[0], other[0]), _added(one[1], other[1])
         spare.append(other[1])
         return total
 
     J, g = _over_tiles(sums, add_sums, batch, layers, network, backend, workers, width)
     if l2:
         penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
-        g = iadd(g, backend.steps.join(penalty))
-    return _with_penalty(J, layers, backend, l2=l2) / batch.m, itruediv(g, batch.m)
+        g = _added(g, backend.steps.join(penalty))
+    g /= batch.m
+    return _with_penalty(J, layers, backend, l2=l2) / batch.m, g
 
 
 def cost_of(
@@ -152,6 +152,12 @@ def _forward(
     return program(*inputs_of(tile, layers), A), A
 
 
+def _added(one: Array, other: Array) -> Array:
+    """The sum, in the memory of the first where it can be written."""
+    one += other
+    return one
+
+
 def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
     """m J with m times the L2 penalty."""
     return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if l2 else J
@@ -159,10 +165,10 @@ def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Ar
 
 def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
     """A spare vector, or a new one; other threads take and leave vectors at the same time."""
-    try:
-        return spare.pop()
-    except IndexError:
-        return np.empty(size, dtype)
+    if spare:
+        with suppress(IndexError):
+            return spare.pop()
+    return np.empty(size, dtype)
 
 
 def _over_tiles(

@@ -1,4 +1,4 @@
-"""What is computed of a tile, in the steps of core: on arrays, or on what stands for them while NumPy's calls are noted.
+"""What is computed of a tile, in the steps of core: on arrays, or on what stands for them while calls are noted down.
 
 Each returns a sum over the tile's columns, or None, and the arrays that it makes. Sums are not yet divided by m.
 """

@@ -3,24 +3,22 @@
 The pieces are taken by one thread. Two are no faster: the calls are so short that the threads wait for each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from nnarray.backends import Backend, Program, Recording, plain_steps
-from nnarray.core.typing import Array, Namespace
+from nnarray.core.typing import Array
 
 PIECE = 2**16
 """Entries of a piece."""
 
 
-class Rule(Protocol):
-    """An update's equations."""
-
-    def __call__(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
-        """Theta and the running means after update t at rate alpha, from those before and the gradient g."""
+Rule: TypeAlias = Callable[..., Sequence[Array]]
+"""An update's equations: `rule(theta, *means, g=g, t=t, alpha=alpha, xp=xp)` is theta and the running means after
+update t at rate alpha, from those before it and the gradient g."""
 
 
 def update(
@@ -37,11 +35,14 @@ def update(
     if backend.name != "numpy" or plain_steps():
         return rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
     made = vectors if in_place else [np.empty_like(vector) for vector in vectors]
-    for start in range(0, g.shape[0], PIECE):
+    size = g.shape[0]
+    if size <= PIECE:
+        _program(rule, len(vectors), size, g.dtype)(*vectors, g, t, alpha, *made)
+        return made
+    for start in range(0, size, PIECE):
         part = slice(start, start + PIECE)
-        pieces = [vector[part] for vector in vectors]
-        program = _program(rule, len(vectors), pieces[0].shape[0], g.dtype)
-        program(*pieces, g[part], t, alpha, *(vector[part] for vector in made))
+        program = _program(rule, len(vectors), min(PIECE, size - start), g.dtype)
+        program(*(vector[part] for vector in vectors), g[part], t, alpha, *(vector[part] for vector in made))
     return made
 
 
@@ -52,6 +53,4 @@ def _program(rule: Rule, count: int, size: int, dtype: Any) -> Program:
     g, t, alpha = recording.input("g", (size,)), recording.scalar("t"), recording.scalar("alpha")
     made = rule(*vectors, g=g, t=t, alpha=alpha, xp=recording)
     names = [f"out{i}" for i in range(count)]
-    return recording.program(
-        outputs=dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True))
-    )
+    return recording.program(outputs=dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))

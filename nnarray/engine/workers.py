@@ -8,6 +8,8 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, TypeVar
 
+from nnarray.backends import ONE_THREAD
+
 T = TypeVar("T")
 
 MOST_HELPERS = 256
@@ -16,10 +18,11 @@ MOST_HELPERS = 256
 
 @lru_cache(maxsize=1)
 def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="nnarray")
+    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="nnarray", initializer=ONE_THREAD.keep)
 
 
-os.register_at_fork(after_in_child=_helpers.cache_clear)  # a fork takes no threads along
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a fork takes no threads along
 
 
 class Turns:

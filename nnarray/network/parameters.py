@@ -56,7 +56,7 @@ class Parameters(Sequence[Layer]):
     def layers(self) -> tuple[Layer, ...]:
         """The layers, 1…L."""
         if self._layers is None:
-            self._layers = tuple(Layer(W, b) for W, b in self.backend.steps.split(self.vector, self.sizes))
+            self._layers = tuple(map(Layer._make, self.backend.steps.split(self.vector, self.sizes)))
         return self._layers
 
     @property

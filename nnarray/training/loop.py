@@ -160,7 +160,9 @@ class Run:
             for epoch in range(1, epochs + 1):
                 record = self.epoch(epoch, began)
                 bar.show(record)
-                if callback is not None and callback(record._replace(params=self.params.replace(self._copy(self.theta)))):
+                if callback is not None and callback(
+                    record._replace(params=self.params.replace(self._copy(self.theta)))
+                ):
                     stopped = "callback"
                 elif self.patience.is_over:
                     stopped = "patience"
@@ -218,9 +220,7 @@ class Run:
         return float(total / count)
 
     def _update(self, g: Array) -> None:
-        theta, self.state = self.optimizer.update_vector(
-            self.theta, g, self.state, self.backend, in_place=True
-        )
+        theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)
         if theta is not self.theta:
             self.theta, self.layers = theta, self.params.replace(theta).layers
 
@@ -232,9 +232,7 @@ class Run:
         if self.validation is None:
             return None, None
         A = engine.Columns(self.validation.columns, self.backend)
-        J = engine.cost(
-            self.validation, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers
-        )
+        J = engine.cost(self.validation, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
         return float(J), scoring.score(A.joined(), self.validation.Y, self.network.output, self.backend)
 
     def _is_finite(self) -> bool:

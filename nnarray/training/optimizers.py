@@ -107,8 +107,8 @@ class Optimizer(ABC):
         return theta, State(state.t + 1, **dict(zip(self.remembers, means, strict=True)))
 
     @abstractmethod
-    def step(self, theta: Array, *means: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
-        """The equations of update number t at rate alpha: theta and the running means, from those before."""
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """The equations of update number t at rate alpha: theta and the running means, from those before it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class GradientDescent(Optimizer):
 
     learning_rate: LearningRate = 0.1
 
-    def step(self, theta: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        (theta,) = vectors
         return [updates.gradient_descent(theta, g, alpha=alpha)]
 
 
@@ -140,7 +141,8 @@ class Momentum(Optimizer):
     beta: float = 0.9
     remembers: ClassVar[tuple[str, ...]] = ("v",)
 
-    def step(self, theta: Array, v: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        theta, v = vectors
         return updates.momentum(theta, g, v, alpha=alpha, beta=self.beta)
 
 
@@ -148,7 +150,8 @@ class Momentum(Optimizer):
 class Nesterov(Momentum):
     """v as in Momentum;  theta ← theta - alpha (beta v + (1-beta) g)."""
 
-    def step(self, theta: Array, v: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        theta, v = vectors
         return updates.nesterov(theta, g, v, alpha=alpha, beta=self.beta)
 
 
@@ -161,7 +164,8 @@ class RMSprop(Optimizer):
     eps: float = 1e-8
     remembers: ClassVar[tuple[str, ...]] = ("s",)
 
-    def step(self, theta: Array, s: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        theta, s = vectors
         return updates.rmsprop(theta, g, s, alpha=alpha, beta=self.beta, eps=self.eps, xp=xp)
 
 
@@ -178,7 +182,6 @@ class Adam(Optimizer):
     eps: float = 1e-8
     remembers: ClassVar[tuple[str, ...]] = ("v", "s")
 
-    def step(self, theta: Array, v: Array, s: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
-        return updates.adam(
-            theta, g, v, s, t=t, alpha=alpha, beta1=self.beta1, beta2=self.beta2, eps=self.eps, xp=xp
-        )
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
+        theta, v, s = vectors
+        return updates.adam(theta, g, v, s, t=t, alpha=alpha, beta1=self.beta1, beta2=self.beta2, eps=self.eps, xp=xp)
