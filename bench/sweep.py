@@ -19,7 +19,7 @@ from bench.workloads import CPU, Workload, by_name
 from nnarray import Network, Parameters, backend, engine
 from nnarray.backends import usable_threads
 
-WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 AUTOMATIC = "automatic"
 MOST_TILES = 1000
 
