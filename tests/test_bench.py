@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import lecture_loop
+from bench import lecture_loop, sweep
 from bench.agreement import Result, disagreement, epoch_disagreements, errors, reference
 from bench.cli import main
 from bench.contestants import CONTESTANTS, choose
@@ -234,3 +234,15 @@ def test_data_is_the_same_for_a_seed_whatever_the_threads():
     assert np.array_equal(one.Y, other.Y)
     assert one.table.flags.c_contiguous
     assert not np.array_equal(one.X, make_problem(TINY, seed=4).X)
+
+
+def test_the_sweep_times_every_width_and_compares_the_automatic_one(capsys, tmp_path) -> None:
+    record = sweep.sweep(Workload("tiny", (5, 4, 1), 3000), "float32", 1)
+    assert {found["width"] for found in record["times"]} == {"automatic", 256, 512, 1024, 2048, "one piece"}
+    assert record["chosen"] == 3008
+    assert record["slower_than_best"] >= 0
+    assert "3008 columns chosen" in sweep.table(record)
+    path = tmp_path / "sweep.json"
+    assert sweep.main(["--workloads", "lecture", "--rounds", "1", "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["sweeps"][0]["workload"] == "lecture"
+    assert "lecture: 512 columns chosen" in capsys.readouterr().out

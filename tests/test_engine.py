@@ -17,7 +17,7 @@ from conftest import Space, problem, targets
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends import ONE_THREAD, blas, mapped_file, usable_threads
-from nnarray.engine import tiling, workers
+from nnarray.engine import replay, tiling, workers
 from nnarray.training.batches import Dropout
 
 NUMPY = nn.backend("numpy")
@@ -239,6 +239,15 @@ class TestWorkers:
             np.testing.assert_array_equal(g, expected)
         assert settings() == before
 
+    def test_joblib_s_processes(self) -> None:
+        joblib = pytest.importorskip("joblib")
+        network, layers, batch = large(30_000)
+        params = nn.Parameters.from_layers(layers)
+        expected = network.gradients(params, batch.X, batch.Y)[1].vector
+        calls = [joblib.delayed(network.gradients)(params, batch.X, batch.Y) for _ in range(3)]
+        for _, gradients in joblib.Parallel(n_jobs=2)(calls):
+            np.testing.assert_array_equal(gradients.vector, expected)
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_a_forked_child_computes_too(self) -> None:
         done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False, timeout=120)
@@ -309,6 +318,34 @@ class TestThreads:
         assert self.threads({"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}) == "1"
         assert self.threads({}, "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])") == "1"
 
+    def test_one_thread_in_the_environment_holds_for_a_single_tile_too(self) -> None:
+        code = (
+            "import numpy as np, nnarray as nn\n"
+            "from nnarray import engine\n"
+            "from nnarray.backends import blas\n"
+            "batch = engine.Batch(np.ones((3, 5)), np.ones((1, 5)), 5)\n"
+            "seen = lambda: blas._settings(blas._libraries().shared)\n"
+            "seen_within = []\n"
+            "engine.compute.program_for = lambda *_, **__: seen_within.extend(seen())\n"
+            "network = nn.Network((3, 1))\n"
+            "layers = network.init(0, dtype='float64').layers\n"
+            "engine.cost_and_gradients(batch, layers, network, nn.backend('numpy'), l2=0.0)\n"
+            "print(seen_within == [1] * len(seen()), seen())"
+        )
+        found = [
+            subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=os.environ | {"NNARRAY_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "2"},
+            ).stdout
+            for threads in ("1", "2")
+        ]
+        assert found[0].startswith("True")
+        assert found[1].startswith("False") or len(os.sched_getaffinity(0)) == 1
+        assert found[0].split(" ", 1)[1] == found[1].split(" ", 1)[1]
+
     @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
     def test_a_senseless_limit_is_refused_by_name(self, value) -> None:
         message = self.threads({"NNARRAY_NUM_THREADS": value})
@@ -377,6 +414,14 @@ class TestMemory:
         outputs = {"predict": 2, "train": 3}.get(name, 0) * 4 * (300_000 - 30_000)
         assert great - small < 2**21 + outputs
         assert great < 64 * 2**20
+
+    def test_networks_of_the_past_leave_no_buffers_behind(self) -> None:
+        X, Y = np.ones((50, 8000), "float32"), np.ones((1, 8000), "float32")
+        for n in range(400, 440):
+            network = nn.Network((50, n, 1))
+            network.gradients(network.init(0), X, Y)
+        kept = sum(program.idle_bytes for program in replay._programs)
+        assert 0 < kept < replay.BYTES_KEPT + 2**26
 
     def test_a_step_of_a_large_network_stays_within_six_times_its_parameters(self, peak) -> None:
         network = nn.Network((1024, 1024, 1024, 10), output="softmax")

@@ -1,9 +1,12 @@
 """nn.train: its loop, its batches, what stops it, and what it leaves behind."""
 
 import io
+import os
 import pickle
+import signal
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -292,11 +295,44 @@ class Dictated(nn.GradientDescent):
         return np.array([self.ws[state.t], 0.0]), state._replace(t=state.t + 1)
 
 
+class Interrupted(nn.Momentum):
+    """Ctrl-C comes in the middle of the fourth update."""
+
+    def update_vector(self, theta: Any, g: Any, state: Any, backend: Any, *, in_place: bool = False) -> Any:
+        if state.t == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(1000))  # where Python would let it through
+        return super().update_vector(theta, g, state, backend, in_place=in_place)
+
+
 class TestStopping:
     NETWORK, LAYERS, X, Y = problem((3, 4, 1), "tanh", "sigmoid", m=20)
 
     def train(self, **options: Any) -> nn.TrainingResult:
         return nn.train(self.NETWORK, self.X, self.Y, **{"params": self.LAYERS, "epochs": 6} | options)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+    def test_an_interrupt_within_an_update_waits_for_its_end(self) -> None:
+        handler = signal.getsignal(signal.SIGINT)
+        result = self.train(optimizer=Interrupted(0.1), epochs=50, batch_size=5)
+        assert (result.stopped, result.state.t) == ("interrupt", 4)
+        whole = self.train(optimizer=nn.Momentum(0.1), epochs=1, batch_size=5)
+        np.testing.assert_array_equal(result.params.vector, whole.params.vector)
+        np.testing.assert_array_equal(result.state.v, whole.state.v)
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_training_in_another_thread_leaves_signals_alone(self) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(self.train, optimizer=nn.Momentum(0.1)).result()
+        np.testing.assert_array_equal(
+            result.params.vector, self.train(optimizer=nn.Momentum(0.1)).params.vector
+        )
+
+    def test_what_a_callback_keeps_does_not_change_afterwards(self) -> None:
+        kept: list[nn.Parameters] = []
+        self.train(callback=lambda record: kept.append(record.params), batch_size=5)
+        for epochs, params in enumerate(kept, 1):
+            np.testing.assert_array_equal(params.vector, self.train(epochs=epochs, batch_size=5).params.vector)
 
     def test_a_callback_sees_each_epoch_and_its_parameters_and_stops_the_run(self) -> None:
         records: list[nn.Epoch] = []

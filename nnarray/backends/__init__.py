@@ -13,7 +13,7 @@ from nnarray.backends.arrays import (
     same_backend,
 )
 from nnarray.backends.backend import Backend, require_numbers, to_numpy
-from nnarray.backends.blas import ONE_THREAD, usable_threads
+from nnarray.backends.blas import ONE_THREAD, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.names import (
     BACKENDS,
@@ -34,6 +34,7 @@ __all__ = [
     "Program",
     "Recording",
     "all_finite",
+    "allowed_one_thread",
     "backend",
     "backend_of",
     "choose",

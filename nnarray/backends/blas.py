@@ -21,6 +21,12 @@ def usable_threads() -> int:
     return _asked_for() or min(_affinity(), _cgroup_share() or _affinity(), ONE_THREAD.threads_outside())
 
 
+@lru_cache(maxsize=1)
+def allowed_one_thread() -> bool:
+    """Whether NNARRAY_NUM_THREADS or the cgroup allows one thread only, whatever BLAS's own setting."""
+    return (_asked_for() or _cgroup_share()) == 1
+
+
 class OneThread:
     """A block in which BLAS computes each product in one thread; restored when the last such block ends.
 

@@ -206,8 +206,8 @@ class Recording:
 
     def astype(self, V: Value, dtype: Any) -> Value:
         """V in another dtype, which a comparison can give at once."""
-        maker = next(call for call in self.calls if call.value is V)
-        if maker.function in COMPARISONS:
+        maker = next((call for call in self.calls if call.value is V), None)
+        if maker is not None and maker.function in COMPARISONS:
             return self.call(maker.function, maker.operands, V.shape, dtype)
         return self.call("copyto", (V,), V.shape, dtype)
 
@@ -285,6 +285,15 @@ class Program:
         self._idle.append(replay)
         return result
 
+    @property
+    def idle_bytes(self) -> int:
+        """The memory of buffers that wait for the next replay."""
+        return len(self._idle) * sum(self._blocks)
+
+    def forget_buffers(self) -> None:
+        """Let the waiting buffers go; the next replay makes new ones."""
+        self._idle.clear()
+
     def _name_buffers(self, calls: Sequence[Call], returns: Value | None) -> None:
         """Give each call's value a buffer: that of an operand it may write over, a free one, or a new one."""
         last_read = {base: i for i, call in enumerate(calls) for base in call.bases}
@@ -292,14 +301,13 @@ class Program:
         block_of: dict[Value, int] = {}
         for i, call in enumerate(calls):
             value = call.value
-            dying = {base for base in call.bases if base in block_of and last_read[base] == i}
+            dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
             if value.name == "" and value is not returns:
                 heir = next((d for d in dying if call.works_in_place and _alike(d, value)), None)
-                block = block_of.pop(heir) if heir else self._take(free, value)
-                dying.discard(heir)
-                block_of[value], value.name = block, f"v{len(self._views)}" if heir is None else heir.name
-                self._views.setdefault(value.name, View(block, value.shape, value.dtype))
-            free += [block_of.pop(base) for base in dying]
+                block_of[value] = block_of.pop(heir) if heir else self._take(free, value)
+                value.name = heir.name if heir else f"v{len(self._views)}"
+                self._views.setdefault(value.name, View(block_of[value], value.shape, value.dtype))
+            free += [block_of.pop(base) for base in dying if base in block_of]
 
     def _take(self, free: list[int], value: Value) -> int:
         """A free block, the smallest that is large enough, else the largest, which grows; a new one if none is free."""

@@ -6,13 +6,21 @@ all that may be used) and `width` is the columns of a tile (None: `tiling.tile_w
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from operator import add
 from typing import Any, TypeVar
 
 import numpy as np
 
-from nnarray.backends import ONE_THREAD, Backend, mapped_file, read_ahead, require_finite, usable_threads
+from nnarray.backends import (
+    ONE_THREAD,
+    Backend,
+    allowed_one_thread,
+    mapped_file,
+    read_ahead,
+    require_finite,
+    usable_threads,
+)
 from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.typing import Array, Pairs
@@ -87,7 +95,7 @@ def cost_and_gradients(
     """J and its gradient, a vector laid out as theta.
 
     `spare` are vectors like theta that nobody needs any more: NumPy writes into them before it makes new ones, and
-    leaves there those that it needs no more.
+    leaves one there if it can.
     """
     spare = [] if spare is None else spare
 
@@ -106,6 +114,7 @@ def cost_and_gradients(
         return total
 
     J, g = _over_tiles(sums, add_sums, batch, layers, network, backend, workers, width)
+    del spare[1:]
     if l2:
         penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
         g = _added(g, backend.steps.join(penalty))
@@ -186,7 +195,8 @@ def _over_tiles(
     if width is None:
         width = tile_width(network, columns, layers[0][0].itemsize) if backend.name == "numpy" else columns
     if width >= columns:
-        return compute(batch.tile(0, columns, dtype, backend), 0, alone=True)
+        with ONE_THREAD if backend.name == "numpy" and allowed_one_thread() else nullcontext():
+            return compute(batch.tile(0, columns, dtype, backend), 0, alone=True)
 
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(batch.X)
 

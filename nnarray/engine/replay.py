@@ -6,6 +6,7 @@ A shape that comes only once is not worth noting down: a batch of one tile is co
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
+from weakref import WeakSet
 
 from nnarray.backends import Backend, Program, Recording, plain_steps, recorded_steps
 from nnarray.core.typing import Array, Pairs
@@ -13,7 +14,12 @@ from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
 
 SHAPES_KEPT = 64
-"""How many shapes of tiles keep their buffers; a tile's are a few megabytes at most."""
+"""How many shapes of tiles keep their program."""
+
+BYTES_KEPT = 64 * 2**20
+"""How much memory the programs' buffers may take together before a further program is noted down."""
+
+_programs: WeakSet[Program] = WeakSet()
 
 
 class Shape:
@@ -44,8 +50,18 @@ def program_for(
     if shape.program is None:
         shape.visits += 1
         if shape.visits > 1 or returns_often:
+            _make_room()
             shape.program = _record(equations, network, columns, dtype, given)
+            _programs.add(shape.program)
     return shape.program
+
+
+def _make_room() -> None:
+    """Where the buffers have grown large, let all of them go: those still in use are soon made again."""
+    programs = list(_programs)
+    if sum(program.idle_bytes for program in programs) > BYTES_KEPT:
+        for program in programs:
+            program.forget_buffers()
 
 
 def inputs_of(tile: Tile, layers: Pairs) -> list[Array]:
