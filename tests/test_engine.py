@@ -326,7 +326,7 @@ class TestThreads:
             "batch = engine.Batch(np.ones((3, 5)), np.ones((1, 5)), 5)\n"
             "seen = lambda: blas._settings(blas._libraries().shared)\n"
             "seen_within = []\n"
-            "engine.compute.program_for = lambda *_, **__: seen_within.extend(seen())\n"
+            "engine.replay.program_for = lambda *_, **__: seen_within.extend(seen())\n"
             "network = nn.Network((3, 1))\n"
             "layers = network.init(0, dtype='float64').layers\n"
             "engine.cost_and_gradients(batch, layers, network, nn.backend('numpy'), l2=0.0)\n"

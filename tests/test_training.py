@@ -324,9 +324,7 @@ class TestStopping:
     def test_training_in_another_thread_leaves_signals_alone(self) -> None:
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(self.train, optimizer=nn.Momentum(0.1)).result()
-        np.testing.assert_array_equal(
-            result.params.vector, self.train(optimizer=nn.Momentum(0.1)).params.vector
-        )
+        np.testing.assert_array_equal(result.params.vector, self.train(optimizer=nn.Momentum(0.1)).params.vector)
 
     def test_what_a_callback_keeps_does_not_change_afterwards(self) -> None:
         kept: list[nn.Parameters] = []

@@ -25,9 +25,8 @@ from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
-from nnarray.engine import equations
+from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.replay import inputs_of, program_for
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.workers import add_up
 
@@ -100,13 +99,15 @@ def cost_and_gradients(
     spare = [] if spare is None else spare
 
     def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
-        program = program_for(equations.cost_and_gradients, tile, layers, network, backend, returns_often=not alone)
+        program = replay.program_for(
+            equations.cost_and_gradients, tile, layers, network, backend, returns_often=not alone
+        )
         if program is None:
-            J, V = equations.cost_and_gradients(tile, layers, network, backend.steps)
+            J, V = replay.compute(equations.cost_and_gradients, tile, layers, network, backend)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
         g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype)
         gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
-        return program(*inputs_of(tile, layers), *gradients), g
+        return program(*replay.inputs_of(tile, layers), *gradients), g
 
     def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
         total = _added(one[0], other[0]), _added(one[1], other[1])
@@ -151,14 +152,14 @@ def _forward(
     wanted: equations.Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, alone: bool
 ) -> tuple[Array, Array]:
     """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
-    program = program_for(wanted, tile, layers, network, backend, returns_often=not alone)
+    program = replay.program_for(wanted, tile, layers, network, backend, returns_often=not alone)
     if program is None:
-        J, made = wanted(tile, layers, network, backend.steps)
+        J, made = replay.compute(wanted, tile, layers, network, backend)
         return J, made[0] if made else None
     if wanted is equations.cost:
-        return program(*inputs_of(tile, layers)), None
+        return program(*replay.inputs_of(tile, layers)), None
     A = np.empty((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)
-    return program(*inputs_of(tile, layers), A), A
+    return program(*replay.inputs_of(tile, layers), A), A
 
 
 def _added(one: Array, other: Array) -> Array:

@@ -1,11 +1,12 @@
-"""The equations of a tile on NumPy: noted down once for each shape of tile, then replayed.
+"""The equations of a tile, compiled where the library can: noted down and replayed on NumPy, jitted on JAX.
 
 A shape that comes only once is not worth noting down: a batch of one tile is computed as core stands the first time.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from nnarray.backends import Backend, Program, Recording, plain_steps, recorded_steps
@@ -54,6 +55,34 @@ def program_for(
             shape.program = _record(equations, network, columns, dtype, given)
             _programs.add(shape.program)
     return shape.program
+
+
+def compute(
+    equations: Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend
+) -> tuple[Array | None, list[Array]]:
+    """The equations without a program: as core stands, on JAX jitted for each network and shape."""
+    if backend.name != "jax" or plain_steps():
+        return equations(tile, layers, network, backend.steps)
+    result: tuple[Array | None, list[Array]] = _jitted(
+        equations, Names(network.sizes, network.hidden, network.output), backend
+    )(tile, [*layers])
+    return result
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def _jitted(equations: Equations, network: "Names", backend: Backend) -> Callable[..., Any]:
+    import jax
+
+    jitted: Callable[..., Any] = jax.jit(lambda tile, layers: equations(tile, layers, network, backend.steps))
+    return jitted
+
+
+class Names(NamedTuple):
+    """An architecture that can be looked up: equal ones are the same."""
+
+    sizes: tuple[int, ...]
+    hidden: tuple[str, ...]
+    output: str
 
 
 def _make_room() -> None:
