@@ -200,7 +200,7 @@ class TestWorkers:
                     living -= 1
 
         workers.add_up(1024, lambda _: Counted(), lambda one, other: one, 2)
-        assert most <= 10 + 2 + 2
+        assert most <= 2 * (10 + 2)
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
     @pytest.mark.parametrize("count", [1, 2, 4])
@@ -412,7 +412,7 @@ class TestMemory:
     def test_it_does_not_grow_with_m(self, name, peak) -> None:
         small, great = peak(self.calls(30_000)[name]), peak(self.calls(300_000)[name])
         outputs = {"predict": 2, "train": 3}.get(name, 0) * 4 * (300_000 - 30_000)
-        assert great - small < 2**21 + outputs
+        assert great - small < 2**23 + outputs  # two floats for each hidden unit of each example would be 320 MB
         assert great < 64 * 2**20
 
     def test_networks_of_the_past_leave_no_buffers_behind(self) -> None:
@@ -466,7 +466,7 @@ class TestFiles:
     @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", ">f4"])
     def test_a_file_of_any_dtype_is_used_where_it_lies(self, dtype, tmp_path: Path, peak) -> None:
         generator = np.random.default_rng(0)
-        table = generator.integers(0, 200, (60_000, 50)).astype(dtype)
+        table = generator.integers(0, 200, (150_000, 50)).astype(dtype)
         np.save(tmp_path / "table.npy", table)
         mapped = np.load(tmp_path / "table.npy", mmap_mode="r").T
         network = nn.Network((50, 6, 1), "tanh")

@@ -9,7 +9,8 @@ import pytest
 from conftest import problem
 
 from nnarray import Network, backend, engine
-from nnarray.backends import Recording, recorded_steps
+from nnarray.backends import recorded_steps
+from nnarray.backends.recording import Recording
 from nnarray.backends.steps import steps_for
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile

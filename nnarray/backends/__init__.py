@@ -23,7 +23,6 @@ from nnarray.backends.names import (
     unavailable_reason,
     use_backend,
 )
-from nnarray.backends.recording import Program, Recording
 from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
@@ -31,8 +30,6 @@ __all__ = [
     "ONE_THREAD",
     "Backend",
     "BackendUnavailableError",
-    "Program",
-    "Recording",
     "all_finite",
     "allowed_one_thread",
     "backend",

@@ -2,14 +2,13 @@
 
 import os
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock, local
 from typing import Any, NamedTuple
 
 THREADS_VARIABLE = "NNARRAY_NUM_THREADS"
 """In the environment, the number of threads to compute with; it wins over what the machine offers. Read once."""
 
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP = "/sys/fs/cgroup"
 
 
 def usable_threads() -> int:
@@ -145,12 +144,17 @@ def _affinity() -> int:
 def _cgroup_share() -> int | None:
     """The CPUs that a container's quota pays for, at least 1; None without one."""
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
+        quota, period = _read("cpu.max").split()
     except (OSError, ValueError):
         try:
-            quota, period = ((CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (_read(f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
         except OSError:
             return None
     if not quota.strip().isdecimal():  # "max" in version 2, -1 in version 1
         return None
     return max(1, int(quota) // int(period))
+
+
+def _read(name: str) -> str:
+    with open(f"{CGROUP}/{name}", encoding="ascii") as file:
+        return file.read()

@@ -6,13 +6,16 @@ A shape that comes only once is not worth noting down: a batch of one tile is co
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
-from nnarray.backends import Backend, Program, Recording, plain_steps, recorded_steps
+from nnarray.backends import Backend, plain_steps, recorded_steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
+
+if TYPE_CHECKING:
+    from nnarray.backends.recording import Program
 
 SHAPES_KEPT = 64
 """How many shapes of tiles keep their program."""
@@ -20,7 +23,7 @@ SHAPES_KEPT = 64
 BYTES_KEPT = 64 * 2**20
 """How much memory the programs' buffers may take together before a further program is noted down."""
 
-_programs: WeakSet[Program] = WeakSet()
+_programs: "WeakSet[Program]" = WeakSet()
 
 
 class Shape:
@@ -38,7 +41,7 @@ def _shape(*_: Any) -> Shape:
 
 def program_for(
     equations: Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, returns_often: bool
-) -> Program | None:
+) -> "Program | None":
     """The program for tiles of this shape; None on backends that don't replay, and where it isn't worth it yet.
 
     `returns_often` says that tiles of this shape will come again.
@@ -101,7 +104,9 @@ def inputs_of(tile: Tile, layers: Pairs) -> list[Array]:
 
 def _record(
     equations: Equations, network: Architecture, columns: int, dtype: Any, given: tuple[bool, bool, bool]
-) -> Program:
+) -> "Program":
+    from nnarray.backends.recording import Recording
+
     recording, sizes = Recording(dtype), network.sizes
     labelled, weighted, masked = given
     X = recording.input("X", (sizes[0], columns))

@@ -5,12 +5,15 @@ The pieces are taken by one thread. Two are no faster: the calls are so short th
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from nnarray.backends import Backend, Program, Recording, plain_steps
+from nnarray.backends import Backend, plain_steps
 from nnarray.core.typing import Array
+
+if TYPE_CHECKING:
+    from nnarray.backends.recording import Program
 
 PIECE = 2**16
 """Entries of a piece."""
@@ -47,7 +50,9 @@ def update(
 
 
 @lru_cache(maxsize=16)
-def _program(rule: Rule, count: int, size: int, dtype: Any) -> Program:
+def _program(rule: Rule, count: int, size: int, dtype: Any) -> "Program":
+    from nnarray.backends.recording import Recording
+
     recording = Recording(dtype)
     vectors = [recording.input(f"vector{i}", (size,)) for i in range(count)]
     g, t, alpha = recording.input("g", (size,)), recording.scalar("t"), recording.scalar("alpha")

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import lru_cache
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nnarray.backends import ONE_THREAD
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -17,7 +19,9 @@ MOST_HELPERS = 256
 
 
 @lru_cache(maxsize=1)
-def _helpers() -> ThreadPoolExecutor:
+def _helpers() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="nnarray", initializer=ONE_THREAD.keep)
 
 
@@ -60,6 +64,10 @@ def for_each(count: int, do: Callable[[int], Any], workers: int) -> None:
             turns.stop()
             raise
 
+    if min(workers, count) == 1:
+        return work()
+    from concurrent.futures import wait
+
     helpers: list[Future[None]] = [
         _helpers().submit(copy_context().run, work) for _ in range(min(workers, count, MOST_HELPERS) - 1)
     ]
@@ -76,7 +84,7 @@ def add_up(count: int, compute: Callable[[int], T], add: Callable[[T, T], T], wo
     """compute(0) + … + compute(count - 1), neighbours first, then neighbouring sums, and so on.
 
     Which two values are added depends on `count` alone, so floats have the same bits whoever computes them. Values are
-    dropped as soon as they are added: no more than log2(count) + workers live at once.
+    dropped as soon as they are added: some log2(count) + workers live at once, twice as many if a worker is held up.
     """
     waiting: dict[tuple[int, int], T] = {}
     lock = Lock()
