@@ -158,3 +158,19 @@ def test_a_batch_of_one_tile_is_noted_down_when_it_comes_again() -> None:
         assert results[0][0] == J
         np.testing.assert_array_equal(g, results[0][1])
     assert len(list(pairwise(results))) == 3
+
+
+def test_many_threads_note_down_at_once() -> None:
+    X, Y = np.ones((3, 40)), np.ones((1, 40))
+
+    def run(n: int) -> bool:
+        network = Network((3, n, 1))
+        batch, layers = engine.Batch(X, Y, 40), network.init(0, dtype="float64").layers
+        first, again = (
+            engine.cost_and_gradients(batch, layers, network, backend("numpy"), l2=0.0, width=width)[1]
+            for width in (8, 8)
+        )
+        return np.array_equal(first, again)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, range(1, 120)))

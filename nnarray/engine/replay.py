@@ -6,6 +6,7 @@ A shape that comes only once is not worth noting down: a batch of one tile is co
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -24,6 +25,7 @@ BYTES_KEPT = 64 * 2**20
 """How much memory the programs' buffers may take together before a further program is noted down."""
 
 _programs: "WeakSet[Program]" = WeakSet()
+_lock = Lock()
 
 
 class Shape:
@@ -55,8 +57,9 @@ def program_for(
         shape.visits += 1
         if shape.visits > 1 or returns_often:
             _make_room()
-            shape.program = _record(equations, network, columns, dtype, given)
-            _programs.add(shape.program)
+            shape.program = program = _record(equations, network, columns, dtype, given)
+            with _lock:
+                _programs.add(program)
     return shape.program
 
 
@@ -90,7 +93,8 @@ class Names(NamedTuple):
 
 def _make_room() -> None:
     """Where the buffers have grown large, let all of them go: those still in use are soon made again."""
-    programs = list(_programs)
+    with _lock:
+        programs = list(_programs)
     if sum(program.idle_bytes for program in programs) > BYTES_KEPT:
         for program in programs:
             program.forget_buffers()
