@@ -73,8 +73,19 @@ def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
     return backend.asarray(x, dtype)
 
 
+def is_sparse(x: Any) -> bool:
+    """Whether `x` is one of SciPy's sparse arrays or matrices."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and bool(sparse.issparse(x))
+
+
 def for_products(x: Array, dtype: Any, backend: Backend) -> Array:
-    """`x`, a matrix, as BLAS takes it where it lies: in `dtype`, rows or columns contiguous; else a copy that is so."""
+    """`x`, a matrix, as BLAS takes it where it lies: in `dtype`, rows or columns contiguous; else a copy that is so.
+
+    A sparse one, whose products are SciPy's, is brought into `dtype`.
+    """
+    if is_sparse(x):
+        return x.astype(dtype, copy=False)
     if backend.name != "numpy" or (x.dtype == dtype and x.flags.aligned and _is_blas_matrix(x)):
         return x
     with np.errstate(over="ignore"):
@@ -110,6 +121,8 @@ def is_concrete(x: Array) -> bool:
 
 def all_finite(x: Array, backend: Backend) -> bool:
     """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
+    if is_sparse(x):
+        x = x.data
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.add.reduce(x, axis=None)) if backend.name == "numpy" else number(backend.xp.sum(x))
     if math.isfinite(total):
@@ -136,7 +149,7 @@ def require_finite(x: Array, argument: str, backend: Backend, *, first: int = 0)
     """
     if not is_concrete(x) or all_finite(x, backend):
         return
-    host = backend.to_numpy(x)
+    host = x.toarray() if is_sparse(x) else backend.to_numpy(x)
     at = [int(i) for i in np.argwhere(~np.isfinite(host))[0]]
     value = host[tuple(at)]
     at[-1] += first

@@ -32,7 +32,7 @@ ELEMENTWISE = frozenset(
 )
 COMPARISONS = frozenset({"greater", "greater_equal"})
 
-NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul")}
+NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul", "vecdot")}
 
 ALIGNMENT = 64
 """Bytes; a cache line."""
@@ -106,6 +106,20 @@ class Scalar:
     def __rsub__(self, other: float) -> "Scalar":
         return Scalar(f"({other!r} - {self.expression})")
 
+    def __rmul__(self, other: float) -> "Scalar":
+        return Scalar(f"({other!r} * {self.expression})")
+
+    def __pow__(self, power: float) -> "Scalar":
+        return Scalar(f"({self.expression}) ** {power!r}")
+
+    def __truediv__(self, other: "float | Scalar") -> "Scalar":
+        if isinstance(other, Scalar):
+            return Scalar(f"({self.expression} / {other.expression})")
+        return self if isinstance(other, int) and other == 1 else Scalar(f"({self.expression} / {other!r})")
+
+    def __rtruediv__(self, other: float) -> "Scalar":
+        return Scalar(f"({other!r} / {self.expression})")
+
     def __mul__(self, V: Value) -> Value:
         return V.recording.elementwise("multiply", self, V)
 
@@ -120,6 +134,11 @@ class Call:
     def bases(self) -> list[Value]:
         """The values that it reads."""
         return [operand.base for operand in self.operands if isinstance(operand, Value)]
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it adds all of an array up."""
+        return self.function == "add.reduce" and self.value.shape == ()
 
     @property
     def works_in_place(self) -> bool:
@@ -200,6 +219,10 @@ class Recording:
         """The sum over an axis, or over all."""
         return self._reduce("add", V, axis, keepdims)
 
+    def vecdot(self, V: Value, other: Value) -> Value:
+        """Σ over the last axis of the products."""
+        return self.call("vecdot", (V, other), V.shape[:-1], V.dtype)
+
     def max(self, V: Value, axis: int | None = None, keepdims: bool = False) -> Value:
         """The largest along an axis, or of all."""
         return self._reduce("maximum", V, axis, keepdims)
@@ -266,12 +289,14 @@ class Program:
             else:  # it has a place already: copy it from there
                 calls.append(Call("copyto", (value,), Value(recording, value.shape, value.dtype, name)))
         _check_order(calls, over)
-        self._name_buffers(calls, returns)
-        lines = [_returning(call) if call.value is returns else call.line() for call in calls]
+        sums_last = bool(calls) and any(call.value is returns and call.is_sum for call in calls)
+        self._name_buffers(calls, returns if sums_last else None)
+        lines = [_returning(call) if call.value is returns and sums_last else call.line() for call in calls]
         parameters = [given.name if isinstance(given, Value) else given.expression for given in recording.inputs]
         parameters += list(outputs)
-        body = [*lines, "return result"] if returns is not None else lines
-        self.source = "\n    ".join([f"def replay({', '.join(parameters)}):", *body])
+        if returns is not None:
+            lines.append("return result" if sums_last else f"return {returns.name}[()]")
+        self.source = "\n    ".join([f"def replay({', '.join(parameters)}):", *lines])
         self._code = _compiled(self.source)
         self._idle: list[FunctionType] = []
 

@@ -4,6 +4,7 @@ from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
+from nnarray.engine.workers import many_steps
 
 __all__ = [
     "Architecture",
@@ -12,6 +13,7 @@ __all__ = [
     "cost",
     "cost_and_gradients",
     "cost_of",
+    "many_steps",
     "predict",
     "tile_width",
     "update",

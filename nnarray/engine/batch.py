@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from nnarray.backends import Backend, for_products
-from nnarray.core.typing import Array
+from nnarray.backends import Backend, for_products, is_sparse
+from nnarray.core.typing import Array, Function
 
 
 class Architecture(Protocol):
-    """What the equations need to know of a network."""
+    """What the equations need to know of a network. Those that are equal share what is compiled for them."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -22,12 +22,22 @@ class Architecture(Protocol):
     def output(self) -> str:
         """g[L]."""
 
+    @property
+    def reported_loss(self) -> Function | None:
+        """A loss, (Z[L], Y, xp=xp) to (1, m), that costs are taken of in the place of the output's own; else None.
+
+        Gradients stay those of the output's.
+        """
+
+    def __hash__(self) -> int:
+        """Equal networks have equal hashes."""
+
 
 class Batch(NamedTuple):
     """Examples: X (n_x, m), Y (n[L], m) or None, weights (1, m) or None, and what a cost divides by, m or Σ weights.
 
     A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile. On NumPy, X may
-    be of any real dtype and layout: each tile of it is brought into shape on its own.
+    be of any real dtype and layout, or one of SciPy's sparse arrays: each tile of it is brought into shape on its own.
     """
 
     X: Array
@@ -51,7 +61,8 @@ class Batch(NamedTuple):
             if V is None:
                 return None
             if self.order is not None:
-                return backend.xp.take(V.T, self.order[start:stop], axis=0).T  # rows of a C-ordered table: contiguous
+                rows = self.order[start:stop]  # of a C-ordered table: contiguous
+                return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
             return V if stop - start == self.columns else V[:, start:stop]
 
         masks = () if self.draw_masks is None else self.draw_masks(start, stop)

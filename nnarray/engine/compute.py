@@ -17,17 +17,19 @@ from nnarray.backends import (
     Backend,
     allowed_one_thread,
     mapped_file,
+    plain_steps,
     read_ahead,
     require_finite,
     usable_threads,
 )
 from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.tiling import tile_width
+from nnarray.engine.updates import update
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
@@ -97,17 +99,17 @@ def cost_and_gradients(
     leaves one there if it can.
     """
     spare = [] if spare is None else spare
+    whole = {"m": batch.m, "l2": l2} if l2 else {"m": batch.m}
 
     def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
-        program = replay.program_for(
-            equations.cost_and_gradients, tile, layers, network, backend, returns_often=not alone
-        )
+        what, numbers = equations.cost_and_gradients, whole if alone else replay.NO_NUMBERS
+        program = replay.program_for(what, tile, layers, network, backend, numbers, returns_often=not alone)
         if program is None:
-            J, V = replay.compute(equations.cost_and_gradients, tile, layers, network, backend)
+            J, V = replay.compute(what, tile, layers, network, backend, numbers)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
         g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype)
         gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
-        return program(*replay.inputs_of(tile, layers), *gradients), g
+        return program(*replay.inputs_of(tile, layers, numbers), *gradients), g
 
     def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
         total = _added(one[0], other[0]), _added(one[1], other[1])
@@ -116,9 +118,10 @@ def cost_and_gradients(
 
     J, g = _over_tiles(sums, add_sums, batch, layers, network, backend, workers, width)
     del spare[1:]
+    if _in_one_tile(batch, layers, network, backend, width):
+        return J, g
     if l2:
-        penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
-        g = _added(g, backend.steps.join(penalty))
+        g = _penalised(g, layers, network, backend, l2=l2)
     g /= batch.m
     return _with_penalty(J, layers, backend, l2=l2) / batch.m, g
 
@@ -173,12 +176,35 @@ def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Ar
     return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if l2 else J
 
 
+def _penalised(g: Array, layers: Pairs, network: Architecture, backend: Backend, *, l2: float) -> Array:
+    """m times the gradient with m times the L2 penalty's, in g's memory on NumPy."""
+    made = []
+    for (W, _), (dW, db) in zip(layers, backend.steps.split(g, network.sizes), strict=True):
+        flat_dW, flat_W = (backend.xp.reshape(V, (-1,)) for V in (dW, W))
+        made.append((update(_penalty, [flat_dW], flat_W, backend, t=0, alpha=l2, in_place=True)[0], db))
+    return g if backend.name == "numpy" and not plain_steps() else backend.steps.join(made)
+
+
+def _penalty(dW: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> list[Array]:
+    """A rule for `update`, in which the gradient's place is W's: what the penalty makes of m dW."""
+    return [dW + l2_gradient(g, l2=alpha, m=1)]
+
+
 def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
     """A spare vector, or a new one; other threads take and leave vectors at the same time."""
     if spare:
         with suppress(IndexError):
             return spare.pop()
     return np.empty(size, dtype)
+
+
+def _in_one_tile(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, width: int | None) -> bool:
+    """Whether the batch is computed in one go, as all are but NumPy's large ones."""
+    if width is None:
+        if backend.name != "numpy":
+            return True
+        width = tile_width(network, batch.columns, layers[0][0].itemsize)
+    return width >= batch.columns
 
 
 def _over_tiles(
@@ -193,12 +219,11 @@ def _over_tiles(
 ) -> T:
     """What `compute` makes of each tile and its first column, added up."""
     columns, dtype = batch.columns, layers[0][0].dtype
-    if width is None:
-        width = tile_width(network, columns, layers[0][0].itemsize) if backend.name == "numpy" else columns
-    if width >= columns:
+    if _in_one_tile(batch, layers, network, backend, width):
         with ONE_THREAD if backend.name == "numpy" and allowed_one_thread() else nullcontext():
             return compute(batch.tile(0, columns, dtype, backend), 0, alone=True)
 
+    width = width or tile_width(network, columns, layers[0][0].itemsize)
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(batch.X)
 
     def of_tile(i: int) -> T:

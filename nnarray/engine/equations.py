@@ -1,17 +1,20 @@
 """What is computed of a tile, in the steps of core: on arrays, or on what stands for them while calls are noted down.
 
-Each returns a sum over the tile's columns, or None, and the arrays that it makes. Sums are not yet divided by m.
+Each returns a sum over the tile's columns, or None, and the arrays that it makes. Sums are not divided by m, unless
+there is one tile only and m is given.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from nnarray.core import propagation
+from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Batch, Tile
 
-Equations: TypeAlias = Callable[[Tile, Pairs, Architecture, Steps], tuple[Array | None, list[Array]]]
+Equations: TypeAlias = Callable[..., tuple[Array | None, list[Array]]]
 
 
 def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
@@ -30,13 +33,19 @@ def cost_and_prediction(tile: Tile, layers: Pairs, network: Architecture, steps:
     return loss(passed, tile, network, steps), [passed.A[-1]]
 
 
-def cost_and_gradients(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[Array]]:
-    """m J, and m dW[1], m db[1], m dW[2], …"""
+def cost_and_gradients(
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
+) -> tuple[Array, list[Array]]:
+    """m J, and m dW[1], m db[1], m dW[2], …; given m, all divided by it, and given l2, with the penalty."""
     passed = forward(tile, layers, network, steps)
-    J = loss(passed, tile, network, steps)
+    J = loss(passed, tile, network, steps, m=m)
     gradients = propagation.backward(
-        passed, tile.Y, layers, network.hidden, m=1, steps=steps, weights=tile.weights, masks=tile.masks
+        passed, tile.Y, layers, network.hidden, m=m, steps=steps, weights=tile.weights, masks=tile.masks
     )
+    if l2 is not None:
+        J = J + l2_cost(layers, l2=l2, m=m, xp=steps.xp)
+        of_layers = zip(gradients, layers, strict=True)
+        gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in of_layers]
     return J, [V for pair in gradients for V in pair]
 
 
@@ -45,6 +54,10 @@ def forward(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> p
     return propagation.forward(tile.X, layers, network.hidden, network.output, steps=steps, masks=tile.masks)
 
 
-def loss(passed: propagation.Forward, tile: Tile | Batch, network: Architecture, steps: Steps) -> Array:
-    """The sum of the losses."""
-    return propagation.cost(passed.Z, tile.Y, network.output, m=1, steps=steps, weights=tile.weights)
+def loss(
+    passed: propagation.Forward, tile: Tile | Batch, network: Architecture, steps: Steps, *, m: Array = 1
+) -> Array:
+    """The sum of the losses, divided by m."""
+    if network.reported_loss is not None:
+        steps = steps._replace(loss={network.output: partial(network.reported_loss, xp=steps.xp)})
+    return propagation.cost(passed.Z, tile.Y, network.output, m=m, steps=steps, weights=tile.weights)

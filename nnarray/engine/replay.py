@@ -3,14 +3,15 @@
 A shape that comes only once is not worth noting down: a batch of one tile is computed as core stands the first time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from nnarray.backends import Backend, plain_steps, recorded_steps
+from nnarray.backends import Backend, is_sparse, plain_steps, recorded_steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
@@ -23,6 +24,8 @@ SHAPES_KEPT = 64
 
 BYTES_KEPT = 64 * 2**20
 """How much memory the programs' buffers may take together before a further program is noted down."""
+
+NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
 
 _programs: "WeakSet[Program]" = WeakSet()
 _lock = Lock()
@@ -42,53 +45,59 @@ def _shape(*_: Any) -> Shape:
 
 
 def program_for(
-    equations: Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, returns_often: bool
+    equations: Equations,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    numbers: Mapping[str, Any] = NO_NUMBERS,
+    *,
+    returns_often: bool,
 ) -> "Program | None":
-    """The program for tiles of this shape; None on backends that don't replay, and where it isn't worth it yet.
+    """The program for tiles of this shape; None where it can't be replayed or isn't worth it yet.
 
-    `returns_often` says that tiles of this shape will come again.
+    Other backends and a sparse X are not replayed. `numbers` are further arguments of the equations. `returns_often`
+    says that tiles of this shape will come again.
     """
-    if backend.name != "numpy" or plain_steps():
+    if backend.name != "numpy" or plain_steps() or is_sparse(tile.X):
         return None
     given = tile.Y is not None, tile.weights is not None, bool(tile.masks)
     columns, dtype = tile.X.shape[1], layers[0][0].dtype
-    shape = _shape(equations, network.sizes, network.hidden, network.output, columns, dtype, given)
+    shape = _shape(equations, network, columns, dtype, given, tuple(numbers))
     if shape.program is None:
         shape.visits += 1
         if shape.visits > 1 or returns_often:
             _make_room()
-            shape.program = program = _record(equations, network, columns, dtype, given)
+            shape.program = program = _record(equations, network, columns, dtype, given, tuple(numbers))
             with _lock:
                 _programs.add(program)
     return shape.program
 
 
 def compute(
-    equations: Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend
+    equations: Equations,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
     """The equations without a program: as core stands, on JAX jitted for each network and shape."""
     if backend.name != "jax" or plain_steps():
-        return equations(tile, layers, network, backend.steps)
-    result: tuple[Array | None, list[Array]] = _jitted(
-        equations, Names(network.sizes, network.hidden, network.output), backend
-    )(tile, [*layers])
+        return equations(tile, layers, network, backend.steps, **numbers)
+    result: tuple[Array | None, list[Array]] = _jitted(equations, network, backend)(tile, [*layers], dict(numbers))
     return result
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def _jitted(equations: Equations, network: "Names", backend: Backend) -> Callable[..., Any]:
+def _jitted(equations: Equations, network: Architecture, backend: Backend) -> Callable[..., Any]:
     import jax
 
-    jitted: Callable[..., Any] = jax.jit(lambda tile, layers: equations(tile, layers, network, backend.steps))
+    def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
+        return equations(tile, layers, network, backend.steps, **numbers)
+
+    jitted: Callable[..., Any] = jax.jit(compute)
     return jitted
-
-
-class Names(NamedTuple):
-    """An architecture that can be looked up: equal ones are the same."""
-
-    sizes: tuple[int, ...]
-    hidden: tuple[str, ...]
-    output: str
 
 
 def _make_room() -> None:
@@ -100,14 +109,19 @@ def _make_room() -> None:
             program.forget_buffers()
 
 
-def inputs_of(tile: Tile, layers: Pairs) -> list[Array]:
+def inputs_of(tile: Tile, layers: Pairs, numbers: Mapping[str, Any] = NO_NUMBERS) -> list[Any]:
     """What a program is called with, before its outputs."""
     given = [V for V in (tile.X, tile.Y, tile.weights) if V is not None]
-    return [*given, *tile.masks, *(V for pair in layers for V in pair)]
+    return [*given, *tile.masks, *(V for pair in layers for V in pair), *numbers.values()]
 
 
 def _record(
-    equations: Equations, network: Architecture, columns: int, dtype: Any, given: tuple[bool, bool, bool]
+    equations: Equations,
+    network: Architecture,
+    columns: int,
+    dtype: Any,
+    given: tuple[bool, bool, bool],
+    numbers: tuple[str, ...],
 ) -> "Program":
     from nnarray.backends.recording import Recording
 
@@ -121,5 +135,7 @@ def _record(
         (recording.input(f"W{l}", (n, n_prev)), recording.input(f"b{l}", (n, 1)))
         for l, (n_prev, n) in enumerate(pairwise(sizes), 1)
     ]
-    result, outputs = equations(Tile(X, Y, weights, masks), layers, network, recorded_steps(recording))
+    scalars = {name: recording.scalar(name) for name in numbers}
+    tile = Tile(X, Y, weights, masks)
+    result, outputs = equations(tile, layers, network, recorded_steps(recording), **scalars)
     return recording.program(returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})

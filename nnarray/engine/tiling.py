@@ -4,6 +4,7 @@ The width depends on the problem alone, never on the machine or on how many work
 are taken first, and with them the last bits of a result.
 """
 
+from functools import lru_cache
 from math import ceil
 
 from nnarray.core.vector import vector_size
@@ -28,8 +29,13 @@ MULTIPLE = 16
 
 def tile_width(network: Architecture, columns: int, itemsize: int) -> int:
     """The columns of a tile of a batch of `columns`, computed in floats of `itemsize` bytes."""
-    narrowest = NARROWEST if vector_size(network.sizes) * itemsize <= LARGE_THETA else NARROWEST_LARGE
-    wide = min(max(TILE_BYTES // (sum(network.sizes) * itemsize), narrowest), WIDEST)
+    return _width(network.sizes, columns, itemsize)
+
+
+@lru_cache(maxsize=256)
+def _width(sizes: tuple[int, ...], columns: int, itemsize: int) -> int:
+    narrowest = NARROWEST if vector_size(sizes) * itemsize <= LARGE_THETA else NARROWEST_LARGE
+    wide = min(max(TILE_BYTES // (sum(sizes) * itemsize), narrowest), WIDEST)
     tiles = ceil(columns / wide)
     if tiles > 1:
         shares = min(SHARES, 1 << (tiles - 1).bit_length())

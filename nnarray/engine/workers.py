@@ -2,17 +2,24 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nnarray.backends import ONE_THREAD
+from nnarray.backends import ONE_THREAD, Backend
+from nnarray.core.vector import vector_size
+from nnarray.engine.batch import Architecture
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
+
+SMALL_STEP = 32e6
+"""Operations of a step's matrix products below which a second thread of BLAS costs more than it brings: it waits
+spinning, in the way of all that comes between the products."""
 
 MOST_HELPERS = 256
 """In one process, whatever the workers asked for; a thread is started only when there is work for it."""
@@ -27,6 +34,12 @@ def _helpers() -> "ThreadPoolExecutor":
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # a fork takes no threads along
+
+
+def many_steps(network: Architecture, columns: int, backend: Backend) -> AbstractContextManager[Any]:
+    """The block for a run of steps on batches of `columns`: on NumPy, small ones have one thread."""
+    operations = 6 * columns * vector_size(network.sizes)
+    return ONE_THREAD if backend.name == "numpy" and operations <= SMALL_STEP else nullcontext()
 
 
 class Turns:

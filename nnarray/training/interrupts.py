@@ -2,32 +2,53 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
+from typing import Any
 
 
-class Uninterrupted:
-    """A block that Ctrl-C doesn't break into: what would have interrupted it does so at its end.
+class Interrupts:
+    """A block in which Ctrl-C can be put off: what comes within `with interrupts.put_off:` breaks in at its end.
 
-    Only the main thread is ever interrupted; in others, the block changes nothing.
+    The signal's handler is changed once for the whole block, so that putting off costs a step next to nothing. Only the
+    main thread is ever interrupted; in others, the block changes nothing.
     """
 
-    def __enter__(self) -> None:
-        self._came: FrameType | None = None
-        self._handler = None
+    def __init__(self) -> None:
+        self.put_off = PutOff()
+
+    def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
-                self._handler = handler
-                signal.signal(signal.SIGINT, self._note)
+                self.put_off.handler = handler
+                signal.signal(signal.SIGINT, self.put_off.note)
+        return self
 
-    def _note(self, _: int, frame: FrameType | None) -> None:
-        self._came = frame
+    def __exit__(self, *_: object) -> None:
+        if self.put_off.handler is not None:
+            signal.signal(signal.SIGINT, self.put_off.handler)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._handler is None:
-            return
-        signal.signal(signal.SIGINT, self._handler)
+
+class PutOff:
+    """Within it, an interrupt is only noted."""
+
+    def __init__(self) -> None:
+        self.handler: Any = None
+        self._within = False
+        self._came: tuple[int, FrameType | None] | None = None
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """What SIGINT calls."""
+        if self._within:
+            self._came = number, frame
+        else:
+            self.handler(number, frame)
+
+    def __enter__(self) -> None:
+        self._within = True
+
+    def __exit__(self, *_: object) -> None:
+        self._within = False
         if self._came is not None:
-            self._handler(signal.SIGINT, self._came)
+            came, self._came = self._came, None
+            self.handler(*came)

@@ -19,7 +19,7 @@ from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, enter_training
 from nnarray.training.batches import Dropout, MiniBatches
 from nnarray.training.history import Epoch, History
-from nnarray.training.interrupts import Uninterrupted
+from nnarray.training.interrupts import Interrupts
 from nnarray.training.optimizers import Adam, Optimizer, State
 from nnarray.training.progress import progress_bar
 from nnarray.training.stopping import Patience
@@ -150,6 +150,7 @@ class Run:
         self.state = self.optimizer.init_vector(self.theta, self.backend)
         self.finite_theta = self._copy(self.theta)
         self.spare: list[Array] = []  # gradients whose update was made
+        self.interrupts = Interrupts()
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
@@ -157,17 +158,18 @@ class Run:
         stopped = "epochs"
         bar = progress_bar(epochs, progress)
         try:
-            for epoch in range(1, epochs + 1):
-                record = self.epoch(epoch, began)
-                bar.show(record)
-                if callback is not None and callback(
-                    record._replace(params=self.params.replace(self._copy(self.theta)))
-                ):
-                    stopped = "callback"
-                elif self.patience.is_over:
-                    stopped = "patience"
-                if stopped != "epochs":
-                    break
+            with self.interrupts, engine.many_steps(self.network, self.batches.size, self.backend):
+                for epoch in range(1, epochs + 1):
+                    record = self.epoch(epoch, began)
+                    bar.show(record)
+                    if callback is not None and callback(
+                        record._replace(params=self.params.replace(self._copy(self.theta)))
+                    ):
+                        stopped = "callback"
+                    elif self.patience.is_over:
+                        stopped = "patience"
+                    if stopped != "epochs":
+                        break
         except KeyboardInterrupt:
             stopped = "interrupt"
             self.theta = self.theta if self._is_finite() else self.finite_theta
@@ -213,7 +215,7 @@ class Run:
                 spare=self.spare,
                 workers=self.workers,
             )
-            with Uninterrupted():
+            with self.interrupts.put_off:
                 self._update(g)
             self.spare.append(g)
             total, count = total + J * batch.m, count + batch.m

@@ -1,0 +1,184 @@
+"""The classifier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils._array_api import get_namespace, move_to
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from nnarray.backends import to_numpy
+from nnarray.core.typing import Array
+from nnarray.sklearn.estimator import MLP, has_partial_fit
+
+
+@dataclass(eq=False, repr=False)
+class MLPClassifier(ClassifierMixin, MLP):
+    """Multi-layer perceptron for classes: scikit-learn's MLPClassifier, faster, on CPU and GPU, and with more to it.
+
+    One class of two, one of several, or several yes-or-no labels at once (y of zeros and ones, one column each). The
+    loss is the log-loss. With the same `random_state`, in float64, its numbers are those of scikit-learn 1.9.
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    class_weight : dict, list of dict, 'balanced' or None, default=None
+        *nnarray's.* Weights of the classes, which multiply `sample_weight`: by class; for several labels one dict for
+        each; 'balanced' weighs every class alike, n_samples / (n_classes count). `partial_fit` takes no 'balanced'.
+
+    Attributes
+    ----------
+    classes_ : ndarray or list of ndarray of shape (n_classes,)
+        The class labels.
+
+    coefs_, intercepts_ : list of arrays
+        The weights of layer l = 0, 1, …, of shape (n units in, n units out), and its biases, in the namespace and on
+        the device of X.
+
+    loss_, best_loss_ : float
+        The last and the lowest loss, with the penalty; `best_loss_` is None with `early_stopping`, absent for 'lbfgs'.
+
+    loss_curve_ : list of float
+        The loss of each iteration. (For 'lbfgs' too; that is nnarray's.)
+
+    validation_scores_, validation_loss_curve_ : list of float or None
+        The score (accuracy, R²) and the loss without penalty of the validation examples after each iteration, where
+        there are any. *The losses are nnarray's.*
+
+    best_validation_score_ : float or None
+        The score whose parameters `early_stopping` gave back.
+
+    n_iter_, t_ : int
+        The iterations of the last `fit`, and the examples seen by 'sgd' and 'adam'.
+
+    n_layers_, n_outputs_, n_features_in_ : int
+        The layers with that of the inputs, the units of the last one, and the features.
+
+    feature_names_in_ : ndarray of str
+        The names of the features, if X had such.
+
+    out_activation_ : str
+        'logistic' for two classes and for several labels, 'softmax' for several classes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), MLPClassifier(max_iter=500, random_state=0)).fit(X, y)
+    >>> model.score(X, y) > 0.95
+    True
+    """
+
+    hidden_layer_sizes: Any = (100,)
+    activation: str | Sequence[str] = "relu"
+    class_weight: Any = field(default=None, kw_only=True)
+
+    loss: ClassVar[str] = "log_loss"
+    _has_numeric_y: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **MLP._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    }
+
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+        """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`.
+
+        `classes`, (n_classes,), are all classes that will ever come; the first call needs them.
+        """
+        if self.class_weight == "balanced":
+            msg = "class_weight='balanced' needs all examples; give partial_fit's class_weight as a dict"
+            raise ValueError(msg)
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer()
+            self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
+        self._fit(X, y, sample_weight, (None, None, None), incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """The class of each example, (n_samples,), or its labels, (n_samples, n_outputs)."""
+        return self._labels(self._predictions(X, "predict"))
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probability of each class, (n_samples, n_classes), in the order of `classes_`; of each label being 1."""
+        return self._probabilities(X, "predict_proba")
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithm of `predict_proba`."""
+        A = self._probabilities(X, "predict_log_proba")
+        xp, _ = get_namespace(A)
+        return xp.log(A)
+
+    def _probabilities(self, X: Any, method: str) -> Array:
+        A = self._predictions(X, method)
+        if self.n_outputs_ > 1:
+            return A
+        xp, _ = get_namespace(A)
+        return xp.concat([1 - A, A], axis=1)
+
+    def _validate_y(self, y: Any) -> Any:
+        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _targets(self, y: Any, *, incremental: bool | None) -> Array:
+        if incremental is not None and (not hasattr(self, "classes_") or (not self.warm_start and not incremental)):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(y, incremental=incremental)
+        if y.ndim == 1 and self._label_binarizer.y_type_ in ("binary", "multiclass"):
+            Y = y[:, None] == self.classes_[None, :]  # as the binarizer does, without all its checks
+            return Y if self._label_binarizer.y_type_ == "multiclass" else Y[:, 1:] if Y.shape[1] > 1 else ~Y
+        Y = self._label_binarizer.transform(y)
+        xp, _ = get_namespace(Y)
+        return xp.astype(Y, xp.bool)
+
+    def _check_classes(self, y: Any, *, incremental: bool | None) -> None:
+        """Raise ValueError for classes that this model doesn't have; a warm start wants all of them."""
+        classes = np.unique(to_numpy(y)) if y.ndim == 1 else to_numpy(unique_labels(y))
+        own = to_numpy(self.classes_)
+        if incremental is not None and self.warm_start:
+            if set(classes.tolist()) != set(own.tolist()):
+                msg = (
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {own}, `y` has {classes}"
+                )
+                raise ValueError(msg)
+        elif len(np.setdiff1d(classes, own, assume_unique=True)):
+            what = "`y`" if incremental is not None else "`y_val`"
+            msg = f"{what} has classes not in `self.classes_`. `self.classes_` has {own}. 'y' has {classes}."
+            raise ValueError(msg)
+
+    def _class_weighted(self, weights: Array | None, y: Any) -> Array | None:
+        if self.class_weight is None:
+            return weights
+        of_classes = compute_sample_weight(self.class_weight, to_numpy(y))
+        return of_classes if weights is None else to_numpy(weights) * of_classes
+
+    def _output(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _labels(self, A: Array) -> Array:
+        """The classes that the predictions A, (m, n_outputs), say."""
+        xp, is_array_api = get_namespace(self.classes_)
+        if is_array_api and get_namespace(A)[0] is not xp:
+            A = move_to(A, xp=xp, device="cpu")  # the classes are text, which only NumPy has
+        return self._label_binarizer.inverse_transform(A[:, 0] if self.n_outputs_ == 1 else A)
+
+    def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
+        return float(accuracy_score(self._labels(Y), self._labels(A), sample_weight=weights))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

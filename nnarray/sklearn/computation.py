@@ -1,0 +1,100 @@
+"""A network with its parameters in the place where it computes, and the two ways to train it: batches and L-BFGS."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray import engine
+from nnarray.backends import Backend
+from nnarray.core.typing import Array, Function
+from nnarray.engine import Batch
+from nnarray.sklearn.losses import REPORTED_LOSSES
+from nnarray.sklearn.optimizers import Optimizer
+from nnarray.training.batches import Dropout
+from nnarray.training.interrupts import Interrupts
+
+
+class Names(NamedTuple):
+    """An architecture whose cost is the one that scikit-learn reports."""
+
+    sizes: tuple[int, ...]
+    hidden: tuple[str, ...]
+    output: str
+
+    @property
+    def reported_loss(self) -> Function:
+        """The loss of the output, as scikit-learn has it."""
+        return REPORTED_LOSSES[self.output]
+
+
+class Computation:
+    """A network at theta on a backend, for data that are at `home`.
+
+    `l2` is the penalty's lambda, `workers` bounds the threads that take tiles.
+    """
+
+    def __init__(
+        self, network: Names, theta: Array, backend: Backend, *, home: Backend, l2: float, workers: int | None
+    ) -> None:
+        self.network, self.backend, self.home, self.l2, self.workers = network, backend, home, l2, workers
+        self.dtype = "float32" if "32" in str(theta.dtype) else "float64"
+        self.spare: list[Array] = []  # gradients whose update was made
+        self.move_to(theta)
+
+    def move_to(self, theta: Array) -> None:
+        """Go on from another theta."""
+        self.theta, self.layers = theta, self.backend.steps.split(theta, self.network.sizes)
+
+    def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
+        """J and its gradient, a vector like theta."""
+        return engine.cost_and_gradients(
+            batch, self.layers, self.network, self.backend, l2=self.l2, spare=spare, workers=self.workers
+        )
+
+    def cost_and_prediction(self, batch: Batch) -> tuple[float, Array]:
+        """The mean loss without the penalty, and A[L]."""
+        A = engine.Columns(batch.columns, self.backend)
+        J = engine.cost(batch, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
+        return float(J), A.joined()
+
+    def descend(self, batches: Iterable[Batch], optimizer: Optimizer, dropout: Dropout) -> float:
+        """One update per batch; the mean of their costs, each counted with the number of its examples."""
+        total, count = 0.0, 0
+        with Interrupts() as interrupts:
+            for batch in batches:
+                J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
+                with interrupts.put_off:
+                    theta = optimizer.update(self.theta, g, self.backend)
+                    if theta is not self.theta:
+                        self.move_to(theta)
+                self.spare.append(g)
+                total, count = total + J * batch.columns, count + batch.columns
+        return float(total / count)
+
+    def minimize(
+        self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float
+    ) -> Any:
+        """SciPy's L-BFGS-B from theta on; `callback` sees J after each iteration."""
+        from scipy.optimize import minimize
+
+        J = 0.0
+
+        def cost_and_gradient(x: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+            nonlocal J
+            self.move_to(self.backend.asarray(x, self.dtype))
+            cost, g = self.cost_and_gradient(batch)
+            J = float(cost)
+            return J, self.backend.to_numpy(g).astype(np.float64, copy=False)
+
+        found = minimize(
+            cost_and_gradient,
+            self.backend.to_numpy(self.theta).astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            callback=lambda _: callback(J),
+            options={"maxfun": calls, "maxiter": iterations, "gtol": tolerance},
+        )
+        self.move_to(self.backend.asarray(found.x, self.dtype))
+        return found

@@ -1,0 +1,67 @@
+"""The curve of a training run, as a Display in scikit-learn's manner."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+
+class LossCurveDisplay:
+    """The loss over the iterations, and that of the validation examples where there are any.
+
+    Use `from_estimator`. `figure_`, `ax_` and `lines_` are matplotlib's objects after `plot`.
+
+    >>> from sklearn.datasets import load_iris
+    >>> from nnarray.sklearn import MLPClassifier
+    >>> model = MLPClassifier(early_stopping=True, random_state=0, tol=0.01).fit(*load_iris(return_X_y=True))
+    >>> LossCurveDisplay.from_estimator(model).figure_.savefig("/dev/null", format="png")
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_curve: Sequence[float],
+        validation_loss_curve: Sequence[float] | None = None,
+        estimator_name: str | None = None,
+    ) -> None:
+        self.loss_curve, self.validation_loss_curve = loss_curve, validation_loss_curve
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, ax: Any = None, name: str | None = None, **line: Any
+    ) -> "LossCurveDisplay":
+        """The curve of a fitted `MLPClassifier` or `MLPRegressor`, drawn into the axes `ax` or a new figure.
+
+        `name` is that of the legend; `line` goes to matplotlib's `plot`. Raises NotFittedError for what is not fitted,
+        ImportError without matplotlib.
+        """
+        check_is_fitted(estimator, "loss_curve_")
+        display = cls(
+            loss_curve=estimator.loss_curve_,
+            validation_loss_curve=getattr(estimator, "validation_loss_curve_", None),
+            estimator_name=name or type(estimator).__name__,
+        )
+        return display.plot(ax, **line)
+
+    def plot(self, ax: Any = None, *, name: str | None = None, **line: Any) -> "LossCurveDisplay":
+        """Draw the curves into the axes `ax` or a new figure; arguments as for `from_estimator`."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots()
+        name = name or self.estimator_name
+        curves = {"training (with penalty)": self.loss_curve, "validation": self.validation_loss_curve}
+        self.lines_ = [
+            drawn
+            for what, curve in curves.items()
+            if curve
+            for drawn in ax.plot(
+                range(1, len(curve) + 1), curve, **{"label": f"{name}, {what}" if name else what} | line
+            )
+        ]
+        ax.set(xlabel="iteration", ylabel="loss")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend()
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,0 +1,318 @@
+"""What the classifier and the regressor share: the way from a table into the engine and back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._array_api import (
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+    supported_float_dtypes,
+)
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from nnarray import engine
+from nnarray.backends import Backend, all_finite, backend, backend_of, choose, is_sparse, to_numpy
+from nnarray.core.typing import Array
+from nnarray.engine import Batch
+from nnarray.sklearn import solvers
+from nnarray.sklearn.computation import Computation, Names
+from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, Settings
+
+OUTPUTS = {"logistic": "sigmoid", "softmax": "softmax", "identity": "identity", "exp": "exp"}
+"""scikit-learn's names of the outputs, and nnarray's."""
+
+
+def has_partial_fit(model: "MLP") -> bool:
+    """Whether the solver takes batches; raises AttributeError where it doesn't."""
+    if model.solver not in STOCHASTIC_SOLVERS:
+        msg = f"partial_fit is only available for stochastic optimizers. {model.solver} is not stochastic."
+        raise AttributeError(msg)
+    return True
+
+
+class Examples(NamedTuple):
+    """A table where its owner has it: X (m, n_features), Y (m, n_outputs), weights (m,) or None."""
+
+    X: Any
+    Y: Array
+    weights: Array | None
+
+
+class Kept(NamedTuple):
+    """The vector theta that `coefs_` and `intercepts_` are views of, as long as they are these arrays."""
+
+    theta: Array
+    backend: Backend
+    views: Sequence[Array]
+
+
+class MLP(Settings, ABC):
+    """A multi-layer perceptron in scikit-learn's manner. `MLPClassifier` and `MLPRegressor` are to be used."""
+
+    hidden_layer_sizes: Any
+    activation: str | Sequence[str]
+    _has_numeric_y: ClassVar[bool]
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> "MLP":
+        """Train on X, shape (n_samples, n_features), dense or sparse, and y, (n_samples,) or (n_samples, n_outputs).
+
+        `sample_weight`, (n_samples,), scales each example's loss. `X_val`, `y_val` and `sample_weight_val` are
+        validation examples: their loss and score after each epoch are recorded, and with `early_stopping` they decide
+        in the place of a share of X. (They are nnarray's, under the names that scikit-learn's gradient boosting has
+        for them.)
+
+        Raises ValueError for data that don't fit, and where training ends in parameters that are not finite.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
+
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLP":
+        """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`."""
+        return self._fit(X, y, sample_weight, (None, None, None), incremental=True)
+
+    @abstractmethod
+    def _validate_y(self, y: Any) -> Any:
+        """`y` as `_targets` takes it."""
+
+    @abstractmethod
+    def _targets(self, y: Any, *, incremental: bool | None) -> Array:
+        """Y of shape (m, n_outputs); `incremental` None means that y are validation examples."""
+
+    @abstractmethod
+    def _output(self) -> str:
+        """scikit-learn's name of the output."""
+
+    @abstractmethod
+    def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
+        """How well the predictions A fit the targets Y, both (m, n_outputs)."""
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> "MLP":
+        units = _checked_units(self.hidden_layer_sizes)
+        begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        examples = self._enter(X, y, sample_weight, incremental=incremental, reset=begins)
+        self.n_outputs_ = int(examples.Y.shape[1])
+        self._random_state = check_random_state(self.random_state)
+        own = _place_of(examples.X)
+        place = choose(self.backend, own)
+        if begins:
+            self._initialize((examples.X.shape[1], *units, self.n_outputs_), _float_name(self.dtype, examples.X), own)
+        network = self._network()
+        if network.sizes[-1] != self.n_outputs_:
+            msg = f"y has {self.n_outputs_} outputs, but the model was fitted with {network.sizes[-1]}"
+            raise ValueError(msg)
+        work = Computation(network, self._theta(place), place, home=own, l2=float(self.alpha), workers=self.workers)
+        batch = _batch(examples, place, work.dtype)
+        given = None if validation[0] is None else self._enter(*validation, incremental=None, reset=False)
+        validating = None if given is None else _batch(given, place, work.dtype)
+        fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"), place.untracked():
+                fit(self, work, batch, validating, incremental=incremental)
+        finally:
+            self._publish(work)
+        if not all_finite(work.theta, place):
+            msg = (
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            )
+            raise ValueError(msg)
+        return self
+
+    def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
+        """The examples, checked, and all where X is."""
+        if y is None and incremental is None:
+            msg = "y_val is needed beside X_val"
+            raise ValueError(msg)
+        xp, _, device = get_namespace_and_device(X)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=self._has_numeric_y,
+            dtype=_dtypes(self.dtype, xp, device),
+        )
+        if get_namespace(X)[1]:
+            y = _moved(y, xp, device)
+        y = self._validate_y(y)
+        Y = self._targets(y, incremental=incremental)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = self._class_weighted(weights, y)
+        if get_namespace(X)[1]:
+            Y, weights = move_to(Y, weights, xp=xp, device=device)
+        return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
+
+    def _class_weighted(self, weights: Array | None, y: Any) -> Array | None:
+        """The examples' weights with those of their classes; a regressor has none."""
+        return weights
+
+    def _initialize(self, sizes: tuple[int, ...], dtype: str, own: Backend) -> None:
+        """The first parameters: W and b uniform in ±sqrt(6 / (n[l-1] + n[l])), for the logistic function ±sqrt(2 / …).
+
+        Glorot & Bengio, AISTATS 2010, drawn as scikit-learn draws them.
+        """
+        self.n_iter_, self.t_ = 0, 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._output()
+        names = _hidden_names(self.activation, len(sizes) - 2)
+        layers = []
+        for l, (n_prev, n) in enumerate(pairwise(sizes)):
+            name = names[min(l, len(names) - 1)] if names else self.activation
+            bound = np.sqrt((2.0 if name in ("sigmoid", "logistic") else 6.0) / (n_prev + n))
+            W = self._random_state.uniform(-bound, bound, (n_prev, n)).T
+            layers.append((W, self._random_state.uniform(-bound, bound, n)[:, None]))
+        theta = own.asarray(backend("numpy").steps.join(layers), dtype)
+        self._show(theta, sizes, own)
+        solvers.begin(self)
+
+    def _network(self) -> Names:
+        """The architecture of the fitted parameters."""
+        sizes = (int(self.coefs_[0].shape[0]), *(int(C.shape[1]) for C in self.coefs_))
+        return Names(sizes, _hidden_names(self.activation, len(sizes) - 2), OUTPUTS[self.out_activation_])
+
+    def _theta(self, place: Backend) -> Array:
+        """The parameters as one vector: the one that they are views of, or a new one."""
+        kept, views = self.__dict__.get("_kept"), [*self.coefs_, *self.intercepts_]
+        if kept and kept.backend == place and all(a is b for a, b in zip(kept.views, views, strict=False)):
+            return kept.theta
+        dtype = _float_name(None, self.coefs_[0])
+        return place.steps.join([(W, b) for W, b in self._layers(place, dtype)])
+
+    def _layers(self, place: Backend, dtype: str) -> list[tuple[Array, Array]]:
+        """(W, b) of each layer, from `coefs_` and `intercepts_`."""
+        return [
+            (place.asarray(C, dtype).T, place.xp.reshape(place.asarray(b, dtype), (-1, 1)))
+            for C, b in zip(self.coefs_, self.intercepts_, strict=True)
+        ]
+
+    def _publish(self, work: Computation) -> None:
+        """Make what was found the fitted parameters, where X is."""
+        kept = self.__dict__.get("_kept")
+        if kept is None or kept.theta is not work.theta:
+            self._show(work.home.asarray(work.theta), work.network.sizes, work.home)
+
+    def _show(self, theta: Array, sizes: tuple[int, ...], own: Backend) -> None:
+        """`coefs_` and `intercepts_` as views of theta."""
+        layers = own.steps.split(theta, sizes)
+        self.coefs_ = [W.T for W, _ in layers]
+        self.intercepts_ = [own.xp.reshape(b, (-1,)) for _, b in layers]
+        self._kept = Kept(theta, own, [*self.coefs_, *self.intercepts_])
+
+    @property
+    def _first_coefs(self) -> Array:
+        return self.coefs_[0]
+
+    def _predictions(self, X: Any, method: str) -> Array:
+        """A[L] of each example, shape (m, n_outputs), where X is."""
+        check_is_fitted(self)
+        check_same_namespace(X, self, attribute="_first_coefs", method=method)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        own = _place_of(X)
+        place = choose(self.backend, own)
+        dtype = _float_name(None, self.coefs_[0])
+        if self.dtype is None and X.dtype == own.xp.float64:
+            dtype = "float64"
+        X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype)
+        with np.errstate(over="ignore"), place.untracked():
+            A = engine.predict(X_T, self._layers(place, dtype), self._network(), place, workers=self.workers)
+        A = own.asarray(A.T)
+        return np.ascontiguousarray(A) if own.name == "numpy" else A
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_kept", None)  # coefs_ and intercepts_ hold the same numbers
+        return state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+
+def _checked_units(hidden_layer_sizes: Any) -> list[int]:
+    """The units of each hidden layer."""
+    units = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
+    if np.any(np.array(units) <= 0):
+        msg = f"hidden_layer_sizes must be > 0, got {units}."
+        raise ValueError(msg)
+    return [int(n) for n in units]
+
+
+def _hidden_names(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
+    """nnarray's name of each hidden layer's activation."""
+    if isinstance(activation, str):
+        return (ACTIVATIONS[activation],) * layers
+    names = list(activation)
+    if len(names) != layers or not set(names) <= set(ACTIVATIONS):
+        msg = f"activation must be one of {set(ACTIVATIONS)} or a list of one per hidden layer ({layers}), got {names}"
+        raise ValueError(msg)
+    return tuple(ACTIVATIONS[name] for name in names)
+
+
+def _place_of(X: Any) -> Backend:
+    """Where a checked X is."""
+    return backend_of(X) or backend("numpy")
+
+
+def _moved(y: Any, xp: Any, device: Any) -> Any:
+    """`y` where X is; class labels that are text stay in NumPy."""
+    is_text = isinstance(y, np.ndarray) and y.dtype.kind not in "biuf"
+    return y if is_text or is_sparse(y) else move_to(y, xp=xp, device=device)
+
+
+def _dtypes(wanted: str | None, xp: Any, device: Any) -> list[Any]:
+    """The dtypes that X may keep; the first is what others become."""
+    if wanted is not None:
+        return [getattr(xp, wanted)]
+    supported = supported_float_dtypes(xp, device=device)
+    return [getattr(xp, name) for name in ("float64", "float32") if getattr(xp, name, None) in supported]
+
+
+def _float_name(wanted: str | None, x: Array) -> str:
+    """`wanted`, else x's own dtype by name."""
+    return wanted or ("float32" if "float32" in str(x.dtype) else "float64")
+
+
+def _transposed(X: Any, place: Backend, dtype: str) -> Array:
+    """X of shape (n_x, m) where it is computed; on NumPy it is brought into the dtype tile by tile."""
+    if is_sparse(X) and place.name != "numpy":
+        msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'
+        raise TypeError(msg)
+    if place.name == "numpy" and (is_sparse(X) or isinstance(X, np.ndarray)):
+        return X.T
+    return place.asarray(X, dtype).T
+
+
+def _batch(examples: Examples, place: Backend, dtype: str) -> Batch:
+    """The examples as the engine takes them."""
+    X, Y, weights = examples
+    m = X.shape[0]
+    if weights is not None:
+        m = float(to_numpy(weights).sum())
+        if m == 0:
+            msg = "the sum of sample_weight must not be 0"
+            raise ValueError(msg)
+        weights = place.asarray(weights, dtype)[None, :]
+    return Batch(_transposed(X, place, dtype), place.asarray(Y, dtype).T, m, weights)

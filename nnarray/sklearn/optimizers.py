@@ -1,0 +1,107 @@
+"""The update rules with scikit-learn's conventions, and its learning rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, ClassVar
+
+from nnarray import engine
+from nnarray.backends import Backend
+from nnarray.core import updates
+from nnarray.core.typing import Array, Namespace
+
+SMALLEST_RATE, RATE_DIVISOR = 1e-6, 5.0
+"""Of the "adaptive" learning rate."""
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """v ← beta v + alpha g;  theta ← theta - v, or theta - (beta v + alpha g) for Nesterov.
+
+    `core.updates` has the factor (1-beta) before g, and alpha outside of v. Here beta may be 1, and an alpha that
+    changes leaves the v that was gathered as it is.
+    """
+
+    beta: float
+    nesterov: bool
+    means: ClassVar[int] = 1
+
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """Theta and v after the update."""
+        theta, v = vectors
+        v = self.beta * v + alpha * g
+        return theta - (self.beta * v + alpha * g if self.nesterov else v), v
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam with eps added to the uncorrected root: core's, with an eps that is corrected as the root is."""
+
+    beta1: float
+    beta2: float
+    eps: float
+    means: ClassVar[int] = 2
+
+    def step(self, *vectors: Array, g: Array, t: Any, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """Theta and the running means v and s after update t."""
+        theta, v, s = vectors
+        eps = self.eps / (1 - self.beta2**t) ** 0.5
+        return updates.adam(theta, g, v, s, t=t, alpha=alpha, beta1=self.beta1, beta2=self.beta2, eps=eps, xp=xp)
+
+
+class Optimizer:
+    """A rule with its state: the learning rate, the number of updates and the vectors that it remembers.
+
+    These are made at the first update.
+    """
+
+    def __init__(self, rule: Momentum | Adam, alpha: float) -> None:
+        self.rule, self.alpha = rule, alpha
+        self.t = 0
+        self.vectors: Sequence[Array] = ()
+
+    def update(self, theta: Array, g: Array, backend: Backend) -> Array:
+        """Theta after the next update, in its own memory on NumPy."""
+        self.t += 1
+        vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.rule.means)]
+        theta, *self.vectors = engine.update(
+            self.rule.step, [theta, *vectors], g, backend, t=self.t, alpha=self.alpha, in_place=True
+        )
+        return theta
+
+    @property
+    def learning_rate(self) -> float:
+        """The current learning rate; Adam's with the corrections for its start."""
+        if isinstance(self.rule, Adam) and self.t:
+            return self.alpha * sqrt(1 - self.rule.beta2**self.t) / (1 - self.rule.beta1**self.t)
+        return self.alpha
+
+    def iteration_ends(self, seen: int) -> None:
+        """After an epoch, with the number of examples seen so far."""
+
+    def stops(self) -> tuple[bool, str]:
+        """Whether training ends where it no longer gets better, and what to say of it."""
+        return True, "Stopping."
+
+
+class InverseScaling(Optimizer):
+    """The rate alpha / (1 + examples seen)^power."""
+
+    def __init__(self, rule: Momentum, alpha: float, power: float) -> None:
+        super().__init__(rule, alpha)
+        self.first_alpha, self.power = alpha, power
+
+    def iteration_ends(self, seen: int) -> None:
+        """After an epoch, with the number of examples seen so far."""
+        self.alpha = self.first_alpha / (seen + 1) ** self.power
+
+
+class Adaptive(Optimizer):
+    """The rate is divided by 5 where training no longer gets better, until it is very small."""
+
+    def stops(self) -> tuple[bool, str]:
+        """Whether training ends where it no longer gets better, and what to say of it."""
+        if self.alpha <= SMALLEST_RATE:
+            return True, "Learning rate too small. Stopping."
+        self.alpha /= RATE_DIVISOR
+        return False, f"Setting learning rate to {self.alpha:f}"

@@ -1,0 +1,52 @@
+"""What is written down and shown while an estimator is trained."""
+
+from typing import TYPE_CHECKING
+
+from nnarray.core.typing import Array
+from nnarray.engine import Batch
+from nnarray.sklearn.computation import Computation
+from nnarray.training.history import Epoch
+from nnarray.training.progress import Silent, progress_bar
+
+if TYPE_CHECKING:
+    from nnarray.sklearn.estimator import MLP
+
+
+class Report:
+    """What is written down and shown of each iteration."""
+
+    def __init__(self, model: "MLP", work: Computation, validation: Batch | None) -> None:
+        self.model, self.work, self.validation = model, work, validation
+        self.iterations = 0
+        self.bar: Silent = progress_bar(model.max_iter, model.verbose == "progress")
+        self.prints = bool(model.verbose) and model.verbose != "progress"
+        if validation is not None:
+            model.validation_scores_ = getattr(model, "validation_scores_", None) or []
+            model.validation_loss_curve_ = getattr(model, "validation_loss_curve_", None) or []
+
+    def iteration(self, loss: float) -> None:
+        """The loss of an iteration."""
+        model = self.model
+        model.n_iter_ = self.iterations = self.iterations + 1
+        model.loss_ = loss
+        model.loss_curve_.append(loss)
+        if self.prints:
+            print(f"Iteration {model.n_iter_}, loss = {loss:.8f}")
+
+    def validate(self) -> None:
+        """The loss and the score of the validation examples, if there are any."""
+        model, score = self.model, None
+        if self.validation is not None:
+            J, A = self.work.cost_and_prediction(self.validation)
+            model.validation_loss_curve_.append(J)
+            home, weights = self.work.home, self.validation.weights
+            Y: Array = self.validation.Y
+            score = model._score(
+                home.asarray(Y.T),
+                home.asarray(A.T),
+                None if weights is None else home.asarray(weights[0, :]),
+            )
+            model.validation_scores_.append(score)
+            if self.prints:
+                print(f"Validation score: {score:f}")
+        self.bar.show(Epoch(self.iterations, model.loss_, 0.0, 0.0, None, score))

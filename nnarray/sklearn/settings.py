@@ -1,0 +1,175 @@
+"""The parameters that both estimators have, with what may be given for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from nnarray.backends import Backend
+
+ACTIVATIONS = {
+    "identity": "identity",
+    "logistic": "sigmoid",
+    "tanh": "tanh",
+    "relu": "relu",
+    "leaky_relu": "leaky_relu",
+}
+"""scikit-learn's names of the activations, and nnarray's."""
+
+STOCHASTIC_SOLVERS = ("sgd", "adam")
+
+SHARED_PARAMETERS = """\
+hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+        The units of each hidden layer.
+
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu'} or a list of these, default='relu'
+        The activation of the hidden layers, one for all or one for each. *A list and 'leaky_relu' are nnarray's.*
+
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        'adam' (Kingma & Ba, 2015) and 'sgd' take batches; 'lbfgs' is SciPy's L-BFGS-B over all examples, good on small
+        tables.
+
+    alpha : float, default=0.0001
+        The L2 penalty's strength: the loss gains alpha / 2m Σ‖W‖², m the examples of the batch or their weights' sum.
+
+    batch_size : int or 'auto', default='auto'
+        Examples per update of 'sgd' and 'adam'; 'auto' is min(200, n_samples).
+
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        For 'sgd': `learning_rate_init` throughout; that divided by (1 + examples seen)^`power_t`, from the second epoch
+        on; or divided by 5 whenever `n_iter_no_change` epochs brought no gain of `tol`, down to 1e-6.
+
+    learning_rate_init : float, default=0.001
+        The first learning rate of 'sgd' and 'adam'.
+
+    power_t : float, default=0.5
+        The exponent of 'invscaling'.
+
+    max_iter : int, default=200
+        The most epochs of 'sgd' and 'adam', iterations of 'lbfgs'.
+
+    shuffle : bool, default=True
+        Whether 'sgd' and 'adam' shuffle the examples before each epoch.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws the first parameters, the split of `early_stopping`, the order of the examples and the dropped units.
+
+    tol : float, default=1e-4
+        The gain in loss, or in validation score, that counts as one; for 'lbfgs' the largest entry of a gradient that
+        counts as none.
+
+    verbose : bool, int or 'progress', default=False
+        Whether to print the loss after each iteration. *'progress' shows a progress bar on standard error instead; it
+        is nnarray's.*
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the parameters that the last `fit` found.
+
+    momentum : float, default=0.9
+        The momentum of 'sgd', in [0, 1].
+
+    nesterovs_momentum : bool, default=True
+        Whether that is Nesterov's momentum.
+
+    early_stopping : bool, default=False
+        Whether 'sgd' and 'adam' set a share of the examples aside, stop when their score no longer gains `tol` in
+        `n_iter_no_change` epochs, and give back the parameters of the best score.
+
+    validation_fraction : float, default=0.1
+        The share set aside, unless `fit` is given validation examples.
+
+    beta_1, beta_2 : float, default=0.9, 0.999
+        The decay of Adam's running means, in [0, 1).
+
+    epsilon : float, default=1e-8
+        What Adam adds to the root.
+
+    n_iter_no_change : int, default=10
+        The epochs without a gain of `tol` after which training ends.
+
+    max_fun : int, default=15000
+        The most evaluations of 'lbfgs'.
+
+    dropout : float or list of float, default=0.0
+        *nnarray's.* The share of hidden units dropped in each update of 'sgd' and 'adam', one for all layers or one for
+        each, in [0, 1) (inverted dropout; Srivastava et al., 2014).
+
+    backend : {'numpy', 'cupy', 'torch', 'jax', 'auto'} or None, default=None
+        *nnarray's.* Where to compute. None is where X lies: on the CPU, or with scikit-learn's `array_api_dispatch` on
+        the device of X. Named, X is moved there once, and results come back to where X lies.
+
+    dtype : {'float32', 'float64'} or None, default=None
+        *nnarray's.* The dtype of the parameters; None is that of X, float64 if X holds no floats.
+
+    workers : int or None, default=None
+        *nnarray's.* The most threads on NumPy; None is as many as the process may use."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Settings(BaseEstimator):
+    """The parameters of both estimators but for those that scikit-learn takes by position."""
+
+    solver: str = "adam"
+    alpha: float = 0.0001
+    batch_size: int | str = "auto"
+    learning_rate: str = "constant"
+    learning_rate_init: float = 0.001
+    power_t: float = 0.5
+    max_iter: int = 200
+    shuffle: bool = True
+    random_state: Any = None
+    tol: float = 1e-4
+    verbose: bool | int | str = False
+    warm_start: bool = False
+    momentum: float = 0.9
+    nesterovs_momentum: bool = True
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    n_iter_no_change: float = 10
+    max_fun: int = 15000
+    dropout: float | Sequence[float] = 0.0
+    backend: str | Backend | None = None
+    dtype: str | None = None
+    workers: int | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), "array-like"],
+        "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose", StrOptions({"progress"})],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "backend": [str, Backend, None],
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "workers": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__doc__ is not None:
+            cls.__doc__ = cls.__doc__.replace("<shared parameters>", SHARED_PARAMETERS)

@@ -1,0 +1,167 @@
+"""The two ways to train: epochs over batches ("sgd" and "adam"), and L-BFGS over all examples."""
+
+import warnings
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils.optimize import _check_optimize_result
+
+from nnarray.core.typing import Array
+from nnarray.engine import Batch, many_steps
+from nnarray.sklearn.batches import Batches
+from nnarray.sklearn.computation import Computation
+from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
+from nnarray.sklearn.report import Report
+from nnarray.training.arguments import check_rates
+from nnarray.training.batches import Dropout
+
+if TYPE_CHECKING:
+    from nnarray.sklearn.estimator import MLP
+
+
+def begin(model: "MLP") -> None:
+    """The records of a model that was not trained yet."""
+    model.loss_curve_ = []
+    model.validation_scores_ = model.validation_loss_curve_ = None
+    if model.solver == "lbfgs":
+        return
+    model._no_improvement_count = 0
+    model.best_loss_ = None if model.early_stopping else np.inf
+    model.best_validation_score_ = -np.inf if model.early_stopping else None
+    model._best_theta = None
+
+
+def fit_lbfgs(model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool) -> None:
+    """Train by L-BFGS; what stops it before it converged is a ConvergenceWarning."""
+    if np.any(np.asarray(model.dropout) > 0):
+        msg = 'dropout needs solver="sgd" or "adam": L-BFGS needs the same cost for the same parameters'
+        raise ValueError(msg)
+    report = Report(model, work, validation)
+
+    def iteration_ends(J: float) -> None:
+        report.iteration(J)
+        report.validate()
+
+    with closing(report.bar):
+        found = work.minimize(
+            examples, iteration_ends, iterations=model.max_iter, calls=model.max_fun, tolerance=model.tol
+        )
+    model.n_iter_ = _check_optimize_result("lbfgs", found, model.max_iter)
+    model.loss_ = float(found.fun)
+
+
+def fit_stochastic(
+    model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool
+) -> None:
+    """Train epoch by epoch; partial_fit is one of them."""
+    if model.early_stopping and incremental:
+        msg = "partial_fit does not support early_stopping=True"
+        raise ValueError(msg)
+    if not incremental or not hasattr(model, "_optimizer"):
+        model._optimizer = make_optimizer(model)
+    if not hasattr(model, "_no_improvement_count"):  # so far it was trained by L-BFGS
+        begin(model)
+    rows, validation = _split(model, work, examples, validation)
+    batches = Batches(model, work.backend, examples, rows)
+    rates = check_rates(model.dropout, len(work.network.hidden))
+    seed = model._random_state.randint(2**31) if any(rates) else 0
+    dropout = Dropout(rates, work.network.sizes, seed, work.backend)
+    model.n_iter_ = 0
+    report = Report(model, work, validation)
+    try:
+        with closing(report.bar), many_steps(work.network, batches.size, work.backend):
+            for _ in range(1 if incremental else model.max_iter):
+                report.iteration(work.descend(batches.epoch(), model._optimizer, dropout))
+                model.t_ += batches.count
+                if _epoch_ends(model, report):
+                    break
+                if model.n_iter_ == model.max_iter and not incremental:
+                    msg = (
+                        f"Stochastic Optimizer: Maximum iterations ({model.max_iter}) reached and the optimization "
+                        "hasn't converged yet."
+                    )
+                    warnings.warn(msg, ConvergenceWarning, stacklevel=2)
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    if model.early_stopping and model._best_theta is not None:
+        work.move_to(work.backend.asarray(model._best_theta, work.dtype))
+        model._best_theta = _copy(work.theta)
+
+
+def make_optimizer(model: "MLP") -> Optimizer:
+    """The update rule and learning rate that the parameters name."""
+    alpha = float(model.learning_rate_init)
+    if model.solver == "adam":
+        return Optimizer(Adam(float(model.beta_1), float(model.beta_2), float(model.epsilon)), alpha)
+    rule = Momentum(float(model.momentum), bool(model.nesterovs_momentum))
+    if model.learning_rate == "invscaling":
+        return InverseScaling(rule, alpha, float(model.power_t))
+    return (Adaptive if model.learning_rate == "adaptive" else Optimizer)(rule, alpha)
+
+
+def _split(
+    model: "MLP", work: Computation, examples: Batch, validation: Batch | None
+) -> tuple[Array | None, Batch | None]:
+    """The rows to train on (None: all), and the validation examples; where early stopping needs some, a share of all.
+
+    A classifier of one output splits each class alike.
+    """
+    if not model.early_stopping or validation is not None:
+        return None, validation
+    backend, stratify = work.backend, None
+    if is_classifier(model) and model.n_outputs_ == 1:
+        stratify = backend.to_numpy(examples.Y).T.astype(bool)
+    training, aside = train_test_split(
+        np.arange(examples.columns),
+        random_state=model._random_state,
+        test_size=model.validation_fraction,
+        stratify=stratify,
+    )
+    if len(aside) < 2:
+        msg = "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+        raise ValueError(msg)
+    chosen = examples._replace(order=backend.asarray(aside)).tile(0, len(aside), work.theta.dtype, backend)
+    weights = chosen.weights
+    m = len(aside) if weights is None else float(backend.to_numpy(weights).sum(dtype="float64"))
+    return training, Batch(chosen.X, chosen.Y, m, weights)
+
+
+def _epoch_ends(model: "MLP", report: Report) -> bool:
+    """Validate and count epochs that brought nothing; whether training is over."""
+    report.validate()
+    _count(model, report.work)
+    model._optimizer.iteration_ends(model.t_)
+    if model._no_improvement_count <= model.n_iter_no_change:
+        return False
+    what = "Validation score" if model.early_stopping else "Training loss"
+    optimizer: Optimizer = model._optimizer
+    stops, consequence = optimizer.stops()
+    if report.prints:
+        print(
+            f"{what} did not improve more than tol={model.tol:f} for {model.n_iter_no_change} consecutive epochs. "
+            f"{consequence}"
+        )
+    if not stops:
+        model._no_improvement_count = 0
+    return stops
+
+
+def _count(model: "MLP", work: Computation) -> None:
+    if not model.early_stopping:
+        loss = model.loss_curve_[-1]
+        model._no_improvement_count = model._no_improvement_count + 1 if loss > model.best_loss_ - model.tol else 0
+        model.best_loss_ = min(model.best_loss_, loss)
+        return
+    score, best = model.validation_scores_[-1], model.best_validation_score_
+    model._no_improvement_count = model._no_improvement_count + 1 if score < best + model.tol else 0
+    if score > best:
+        model.best_validation_score_, model._best_theta = score, _copy(work.theta)
+
+
+def _copy(theta: Array) -> Array:
+    """Theta as it is now: NumPy's is written over by the updates."""
+    return theta.copy() if isinstance(theta, np.ndarray) else theta
