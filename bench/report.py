@@ -10,6 +10,7 @@ Neither has a figure that is not in the file.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HEADINGS = ("workload", "contestant", "ms", "quartiles", "GFLOP/s", "of the limit", "memory MB", "against best peer")
@@ -90,6 +91,12 @@ def summary(results: dict) -> str:
             shares = [f"{own['share_of_limit']:.0%}", f"{own.get('memory_mb', float('nan')):.0f}"]
             lines.append(_row([title(record), figure(own["median_ms"]), fastest, f"{own['ratio']:.2f}×", *shares]))
     return "\n".join([*lines, "", about(results), *_lecture(results)]) + "\n"
+
+
+def table_of(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Headings and rows as a Markdown table; the first column is text."""
+    lines = [_row(list(headings)), _row(["---", *["---:"] * (len(headings) - 1)])]
+    return "\n".join([*lines, *(_row(list(row)) for row in rows)])
 
 
 def put_into(readme: Path, results: Path, table: str) -> None:

@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # before JAX is imported, so that its float64 is float64
+if "NNARRAY_KEEP_SCIPY" not in os.environ:
+    os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, for scikit-learn's array_api_dispatch
 os.environ.pop("NNARRAY_BACKEND", None)
 
 import numpy as np

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import lecture_loop, sweep
+from bench import estimators, lecture_loop, sweep
 from bench.agreement import Result, disagreement, epoch_disagreements, errors, reference
 from bench.cli import main
 from bench.contestants import CONTESTANTS, choose
@@ -246,3 +246,26 @@ def test_the_sweep_times_every_width_and_compares_the_automatic_one(capsys, tmp_
     assert sweep.main(["--workloads", "lecture", "--rounds", "1", "--json", str(path)]) == 0
     assert json.loads(path.read_text())["sweeps"][0]["workload"] == "lecture"
     assert "lecture: 512 columns chosen" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_estimators_are_timed_and_tabled(capsys, tmp_path) -> None:
+    readme, path = tmp_path / "README.md", tmp_path / "sklearn.json"
+    readme.write_text(f"before\n<!-- bench: {path.as_posix()} -->\nold\n<!-- end of bench -->\nafter\n")
+    options = ["--m", "210", "--rounds", "1", "--only", "d", "--json", str(path), "--into", str(readme)]
+    assert estimators.main(options) == 0
+    records = json.loads(path.read_text())["estimators"]
+    assert len(records) == 2 * len(estimators.ALL)
+    for record in records:
+        times = record["times"]
+        assert record["ratio"] == times["scikit-learn"]["median_ms"] / times["nnarray"]["median_ms"]
+        assert f"{record['ratio']:.2f}×" in readme.read_text()
+    assert readme.read_text().startswith("before\n<!-- bench")
+    assert readme.read_text().endswith("after\n")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_estimators_that_disagree_are_not_timed(monkeypatch) -> None:
+    monkeypatch.setitem(estimators.AGREE, "float64", -1.0)
+    with pytest.raises(ArithmeticError, match="disagree"):
+        estimators.measure(replace(estimators.ALL[0], m=50), "float64", 1)

@@ -29,7 +29,7 @@ class Batches:
         if size > self.count and model.batch_size != "auto":
             msg = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             warnings.warn(msg, stacklevel=2)
-        self.size = min(size, self.count)
+        self.size = max(1, min(size, self.count))
 
     def epoch(self) -> Iterator[Batch]:
         """The batches, in an order drawn anew; those whose examples weigh nothing are left out."""

@@ -9,14 +9,14 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
-from sklearn.utils._array_api import get_namespace, move_to
+from sklearn.utils._array_api import get_namespace, get_namespace_and_device, move_to
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from nnarray.backends import to_numpy
+from nnarray.backends import is_sparse, to_numpy
 from nnarray.core.typing import Array
-from nnarray.sklearn.estimator import MLP, has_partial_fit
+from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
 
 
 @dataclass(eq=False, repr=False)
@@ -100,6 +100,9 @@ class MLPClassifier(ClassifierMixin, MLP):
         if self.class_weight == "balanced":
             msg = "class_weight='balanced' needs all examples; give partial_fit's class_weight as a dict"
             raise ValueError(msg)
+        xp, is_array_api, device = get_namespace_and_device(X)
+        if is_array_api and classes is not None:
+            classes = moved(np.asarray(classes) if isinstance(classes, list | tuple | range) else classes, xp, device)
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
@@ -145,6 +148,9 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _check_classes(self, y: Any, *, incremental: bool | None) -> None:
         """Raise ValueError for classes that this model doesn't have; a warm start wants all of them."""
+        if incremental is None and y.ndim == 1 and self._label_binarizer.y_type_.startswith("multilabel"):
+            msg = "y_val must have a column for each label, as y has"
+            raise ValueError(msg)
         classes = np.unique(to_numpy(y)) if y.ndim == 1 else to_numpy(unique_labels(y))
         own = to_numpy(self.classes_)
         if incremental is not None and self.warm_start:
@@ -162,7 +168,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     def _class_weighted(self, weights: Array | None, y: Any) -> Array | None:
         if self.class_weight is None:
             return weights
-        of_classes = compute_sample_weight(self.class_weight, to_numpy(y))
+        of_classes = compute_sample_weight(self.class_weight, y if is_sparse(y) else to_numpy(y))
         return of_classes if weights is None else to_numpy(weights) * of_classes
 
     def _output(self) -> str:
@@ -176,7 +182,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._label_binarizer.inverse_transform(A[:, 0] if self.n_outputs_ == 1 else A)
 
     def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
-        return float(accuracy_score(self._labels(Y), self._labels(A), sample_weight=weights))
+        said = (V.argmax(axis=1) if self.out_activation_ == "softmax" else V > 0.5 for V in (Y, A))
+        return float(accuracy_score(*said, sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import index
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -103,26 +104,34 @@ class MLP(Settings, ABC):
 
     @abstractmethod
     def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
-        """How well the predictions A fit the targets Y, both (m, n_outputs)."""
+        """How well the predictions A fit the targets Y, both (m, n_outputs) and on the host."""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> "MLP":
         units = _checked_units(self.hidden_layer_sizes)
         begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if not begins:
+            check_same_namespace(X, self, attribute="_first_coefs", method="partial_fit" if incremental else "fit")
         examples = self._enter(X, y, sample_weight, incremental=incremental, reset=begins)
-        self.n_outputs_ = int(examples.Y.shape[1])
-        self._random_state = check_random_state(self.random_state)
+        sizes = (int(examples.X.shape[1]), *units, int(examples.Y.shape[1]))
+        _hidden_names(self.activation, len(units))
+        solvers.check(self, len(units), incremental=incremental)
         own = _place_of(examples.X)
         place = choose(self.backend, own)
+        dtype = _float_name(self.dtype, examples.X) if begins else _float_name(None, self.coefs_[0])
+        batch, validating = _batch(examples, place, dtype), None
+        if self._has_validation(validation):
+            validating = _batch(self._enter_validation(*validation, outputs=sizes[-1]), place, dtype)
+        self.n_outputs_ = sizes[-1]
+        self._random_state = check_random_state(self.random_state)
         if begins:
-            self._initialize((examples.X.shape[1], *units, self.n_outputs_), _float_name(self.dtype, examples.X), own)
+            self._initialize(sizes, dtype, own)
         network = self._network()
-        if network.sizes[-1] != self.n_outputs_:
-            msg = f"y has {self.n_outputs_} outputs, but the model was fitted with {network.sizes[-1]}"
+        if network.sizes != sizes:
+            msg = (
+                f"the model was fitted as a network of sizes {network.sizes}; hidden_layer_sizes and y now say {sizes}"
+            )
             raise ValueError(msg)
         work = Computation(network, self._theta(place), place, home=own, l2=float(self.alpha), workers=self.workers)
-        batch = _batch(examples, place, work.dtype)
-        given = None if validation[0] is None else self._enter(*validation, incremental=None, reset=False)
-        validating = None if given is None else _batch(given, place, work.dtype)
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"), place.untracked():
@@ -139,9 +148,6 @@ class MLP(Settings, ABC):
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The examples, checked, and all where X is."""
-        if y is None and incremental is None:
-            msg = "y_val is needed beside X_val"
-            raise ValueError(msg)
         xp, _, device = get_namespace_and_device(X)
         X, y = validate_data(
             self,
@@ -154,14 +160,35 @@ class MLP(Settings, ABC):
             dtype=_dtypes(self.dtype, xp, device),
         )
         if get_namespace(X)[1]:
-            y = _moved(y, xp, device)
+            y = moved(y, xp, device)
         y = self._validate_y(y)
         Y = self._targets(y, incremental=incremental)
+        if isinstance(sample_weight, list | tuple):
+            sample_weight = np.asarray(sample_weight)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         weights = self._class_weighted(weights, y)
         if get_namespace(X)[1]:
             Y, weights = move_to(Y, weights, xp=xp, device=device)
         return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
+
+    def _has_validation(self, validation: tuple[Any, Any, Any]) -> bool:
+        """Whether there are validation examples; raises ValueError where there is a part of them."""
+        X_val, y_val, weights = validation
+        if X_val is None and (y_val is not None or weights is not None):
+            msg = f"{'y_val' if y_val is not None else 'sample_weight_val'} is provided, but X_val was not provided."
+            raise ValueError(msg)
+        if X_val is not None and y_val is None:
+            msg = "X_val is provided, but y_val was not provided."
+            raise ValueError(msg)
+        return X_val is not None
+
+    def _enter_validation(self, X_val: Any, y_val: Any, weights: Any, *, outputs: int) -> Examples:
+        """The validation examples, checked."""
+        examples = self._enter(X_val, y_val, weights, incremental=None, reset=False)
+        if examples.Y.shape[1] != outputs:
+            msg = f"y_val has {examples.Y.shape[1]} outputs, but y has {outputs}"
+            raise ValueError(msg)
+        return examples
 
     def _class_weighted(self, weights: Array | None, y: Any) -> Array | None:
         """The examples' weights with those of their classes; a regressor has none."""
@@ -184,7 +211,7 @@ class MLP(Settings, ABC):
             layers.append((W, self._random_state.uniform(-bound, bound, n)[:, None]))
         theta = own.asarray(backend("numpy").steps.join(layers), dtype)
         self._show(theta, sizes, own)
-        solvers.begin(self)
+        solvers.begin(self, theta)
 
     def _network(self) -> Names:
         """The architecture of the fitted parameters."""
@@ -231,7 +258,7 @@ class MLP(Settings, ABC):
         own = _place_of(X)
         place = choose(self.backend, own)
         dtype = _float_name(None, self.coefs_[0])
-        if self.dtype is None and X.dtype == own.xp.float64:
+        if self.dtype is None and _is_wider_than_float32(X.dtype, own):
             dtype = "float64"
         X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype)
         with np.errstate(over="ignore"), place.untracked():
@@ -257,7 +284,10 @@ def _checked_units(hidden_layer_sizes: Any) -> list[int]:
     if np.any(np.array(units) <= 0):
         msg = f"hidden_layer_sizes must be > 0, got {units}."
         raise ValueError(msg)
-    return [int(n) for n in units]
+    if any(isinstance(n, bool) for n in units):
+        msg = f"hidden_layer_sizes must be whole numbers, got {units}"
+        raise TypeError(msg)
+    return [index(n) for n in units]
 
 
 def _hidden_names(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
@@ -276,7 +306,7 @@ def _place_of(X: Any) -> Backend:
     return backend_of(X) or backend("numpy")
 
 
-def _moved(y: Any, xp: Any, device: Any) -> Any:
+def moved(y: Any, xp: Any, device: Any) -> Any:
     """`y` where X is; class labels that are text stay in NumPy."""
     is_text = isinstance(y, np.ndarray) and y.dtype.kind not in "biuf"
     return y if is_text or is_sparse(y) else move_to(y, xp=xp, device=device)
@@ -293,6 +323,13 @@ def _dtypes(wanted: str | None, xp: Any, device: Any) -> list[Any]:
 def _float_name(wanted: str | None, x: Array) -> str:
     """`wanted`, else x's own dtype by name."""
     return wanted or ("float32" if "float32" in str(x.dtype) else "float64")
+
+
+def _is_wider_than_float32(dtype: Any, own: Backend) -> bool:
+    """Whether products of this dtype with float32 are float64, as NumPy has it."""
+    if own.name == "numpy":
+        return bool(np.result_type(dtype, np.float32) != np.float32)
+    return bool(dtype == own.xp.float64)
 
 
 def _transposed(X: Any, place: Backend, dtype: str) -> Array:

@@ -6,7 +6,7 @@ from math import sqrt
 from typing import Any, ClassVar
 
 from nnarray import engine
-from nnarray.backends import Backend
+from nnarray.backends import Backend, to_numpy
 from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
 
@@ -59,6 +59,13 @@ class Optimizer:
         self.rule, self.alpha = rule, alpha
         self.t = 0
         self.vectors: Sequence[Array] = ()
+
+    def move_to(self, backend: Backend, dtype: str) -> None:
+        """Go on elsewhere."""
+        self.vectors = [backend.asarray(vector, dtype) for vector in self.vectors]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"vectors": [to_numpy(vector) for vector in self.vectors]}
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in its own memory on NumPy."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
@@ -69,7 +70,4 @@ class MLPRegressor(RegressorMixin, MLP):
         return "exp" if self.loss == "poisson" else "identity"
 
     def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
-        xp, _ = get_namespace(A)
-        if not xp.all(xp.isfinite(A)):
-            return float("nan")
-        return float(r2_score(Y, A, sample_weight=weights))
+        return float(r2_score(Y, A, sample_weight=weights)) if np.isfinite(A).all() else float("nan")

@@ -39,13 +39,9 @@ class Report:
         if self.validation is not None:
             J, A = self.work.cost_and_prediction(self.validation)
             model.validation_loss_curve_.append(J)
-            home, weights = self.work.home, self.validation.weights
+            weights, to_numpy = self.validation.weights, self.work.backend.to_numpy
             Y: Array = self.validation.Y
-            score = model._score(
-                home.asarray(Y.T),
-                home.asarray(A.T),
-                None if weights is None else home.asarray(weights[0, :]),
-            )
+            score = model._score(to_numpy(Y).T, to_numpy(A).T, None if weights is None else to_numpy(weights)[0])
             model.validation_scores_.append(score)
             if self.prints:
                 print(f"Validation score: {score:f}")

@@ -23,23 +23,28 @@ if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP
 
 
-def begin(model: "MLP") -> None:
-    """The records of a model that was not trained yet."""
+def begin(model: "MLP", theta: Array) -> None:
+    """The records of a model that was not trained yet, at theta."""
     model.loss_curve_ = []
-    model.validation_scores_ = model.validation_loss_curve_ = None
+    splits = model.early_stopping and model.solver != "lbfgs"
+    model.validation_scores_, model.validation_loss_curve_ = ([], []) if splits else (None, None)
     if model.solver == "lbfgs":
         return
     model._no_improvement_count = 0
     model.best_loss_ = None if model.early_stopping else np.inf
     model.best_validation_score_ = -np.inf if model.early_stopping else None
-    model._best_theta = None
+    model._best_theta = _copy(theta) if model.early_stopping else None
+
+
+def check(model: "MLP", layers: int, *, incremental: bool) -> None:
+    """Raise ValueError for parameters that don't go together, with `layers` hidden layers."""
+    if any(check_rates(model.dropout, layers)) and model.solver == "lbfgs":
+        msg = 'dropout needs solver="sgd" or "adam": L-BFGS needs the same cost for the same parameters'
+        raise ValueError(msg)
 
 
 def fit_lbfgs(model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool) -> None:
     """Train by L-BFGS; what stops it before it converged is a ConvergenceWarning."""
-    if np.any(np.asarray(model.dropout) > 0):
-        msg = 'dropout needs solver="sgd" or "adam": L-BFGS needs the same cost for the same parameters'
-        raise ValueError(msg)
     report = Report(model, work, validation)
 
     def iteration_ends(J: float) -> None:
@@ -63,8 +68,13 @@ def fit_stochastic(
         raise ValueError(msg)
     if not incremental or not hasattr(model, "_optimizer"):
         model._optimizer = make_optimizer(model)
+    model._optimizer.move_to(work.backend, work.dtype)
     if not hasattr(model, "_no_improvement_count"):  # so far it was trained by L-BFGS
-        begin(model)
+        begin(model, work.theta)
+    if model.early_stopping and model.best_validation_score_ is None:
+        model.best_validation_score_ = -np.inf
+    if not model.early_stopping and model.best_loss_ is None:
+        model.best_loss_ = np.inf
     rows, validation = _split(model, work, examples, validation)
     batches = Batches(model, work.backend, examples, rows)
     rates = check_rates(model.dropout, len(work.network.hidden))
@@ -81,7 +91,7 @@ def fit_stochastic(
                     break
                 if model.n_iter_ == model.max_iter and not incremental:
                     msg = (
-                        f"Stochastic Optimizer: Maximum iterations ({model.max_iter}) reached and the optimization "
+                        f"Stochastic Optimizer: Maximum iterations ({model.max_iter:d}) reached and the optimization "
                         "hasn't converged yet."
                     )
                     warnings.warn(msg, ConvergenceWarning, stacklevel=2)
@@ -89,7 +99,7 @@ def fit_stochastic(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if model.early_stopping and model._best_theta is not None:
         work.move_to(work.backend.asarray(model._best_theta, work.dtype))
-        model._best_theta = _copy(work.theta)
+        model._best_theta = None  # a warm start has none until it finds a better one, as in scikit-learn
 
 
 def make_optimizer(model: "MLP") -> Optimizer:
