@@ -100,8 +100,21 @@ class Backend:
             return type(x) is np.ndarray
         return bool(array_api_compat.array_namespace(x) is self.xp and array_api_compat.device(x) == self.device)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        device = {"numpy": None, "cupy": getattr(self.device, "id", None)}.get(self.name, str(self.device))
+        if self.name == "jax":
+            device = f"{self.device.platform}:{self.device.id}"
+        return _opened, (self.name, device)
+
     def __repr__(self) -> str:
         return f"Backend({self.name!r}, device={str(self.device)!r})"
+
+
+def _opened(name: str, device: Any) -> Backend:
+    """The backend by its name: what a pickled one becomes."""
+    from nnarray.backends.names import backend
+
+    return backend(name, device=device)
 
 
 def to_numpy(x: Any) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils._array_api import get_namespace, get_namespace_and_device, move_to
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -100,14 +100,24 @@ class MLPClassifier(ClassifierMixin, MLP):
         if self.class_weight == "balanced":
             msg = "class_weight='balanced' needs all examples; give partial_fit's class_weight as a dict"
             raise ValueError(msg)
-        xp, is_array_api, device = get_namespace_and_device(X)
-        if is_array_api and classes is not None:
-            classes = moved(np.asarray(classes) if isinstance(classes, list | tuple | range) else classes, xp, device)
+        if classes is not None:
+            classes = self._classes_of_all_calls(classes, X)
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         self._fit(X, y, sample_weight, (None, None, None), incremental=True)
         return self
+
+    def _classes_of_all_calls(self, classes: Any, X: Any) -> Any:
+        """The argument where X is; None where it only says again what is known."""
+        if hasattr(self, "classes_") and np.array_equal(to_numpy(self.classes_), np.unique(to_numpy(classes))):
+            return None
+        xp, is_array_api, device = get_namespace_and_device(X)
+        return (
+            moved(classes if hasattr(classes, "dtype") else np.asarray(classes), xp, device)
+            if is_array_api
+            else classes
+        )
 
     def predict(self, X: Any) -> Array:
         """The class of each example, (n_samples,), or its labels, (n_samples, n_outputs)."""
@@ -148,8 +158,9 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _check_classes(self, y: Any, *, incremental: bool | None) -> None:
         """Raise ValueError for classes that this model doesn't have; a warm start wants all of them."""
-        if incremental is None and y.ndim == 1 and self._label_binarizer.y_type_.startswith("multilabel"):
-            msg = "y_val must have a column for each label, as y has"
+        labels = self.classes_.shape[0] if self._label_binarizer.y_type_.startswith("multilabel") else None
+        if incremental is None and labels is not None and (y.ndim == 1 or y.shape[1] != labels):
+            msg = f"y_val must have a column for each of the {labels} labels, got shape {tuple(y.shape)}"
             raise ValueError(msg)
         classes = np.unique(to_numpy(y)) if y.ndim == 1 else to_numpy(unique_labels(y))
         own = to_numpy(self.classes_)
@@ -165,11 +176,36 @@ class MLPClassifier(ClassifierMixin, MLP):
             msg = f"{what} has classes not in `self.classes_`. `self.classes_` has {own}. 'y' has {classes}."
             raise ValueError(msg)
 
-    def _class_weighted(self, weights: Array | None, y: Any) -> Array | None:
+    def _class_weighted(self, weights: Array | None, y: Any, *, incremental: bool | None) -> Array | None:
         if self.class_weight is None:
             return weights
-        of_classes = compute_sample_weight(self.class_weight, y if is_sparse(y) else to_numpy(y))
+        columns = y.toarray() if is_sparse(y) else to_numpy(y)
+        columns = columns[:, None] if columns.ndim == 1 else columns
+        if incremental is not None:
+            self._class_weights = self._weights_of_classes(columns)
+        of_classes = np.ones(columns.shape[0])
+        for column, table in zip(columns.T, self._class_weights, strict=True):
+            for label, weight in table:
+                of_classes[column == label] *= weight
         return of_classes if weights is None else to_numpy(weights) * of_classes
+
+    def _weights_of_classes(self, columns: np.ndarray) -> list[list[tuple[Any, float]]]:
+        """For each column of y, its labels and what each of them weighs."""
+        labels, wanted = columns.shape[1], self.class_weight
+        if wanted == "balanced":
+            each = [np.unique(column) for column in columns.T]
+            wanted = [wanted] * labels
+        elif labels == 1 and isinstance(wanted, dict):
+            each, wanted = [to_numpy(self.classes_)], [wanted]
+        elif labels > 1 and isinstance(wanted, list) and len(wanted) == labels:
+            each = [np.array([0, 1])] * labels
+        else:
+            msg = f"class_weight must be 'balanced' or a dict, for {labels} labels a list of dicts; got {wanted!r}"
+            raise ValueError(msg)
+        return [
+            list(zip(of, compute_class_weight(weights, classes=of, y=column), strict=True))
+            for of, weights, column in zip(each, wanted, columns.T, strict=True)
+        ]
 
     def _output(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"

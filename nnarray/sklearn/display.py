@@ -61,7 +61,8 @@ class LossCurveDisplay:
             )
         ]
         ax.set(xlabel="iteration", ylabel="loss")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        if ax.get_xscale() == "linear":
+            ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -166,7 +166,7 @@ class MLP(Settings, ABC):
         if isinstance(sample_weight, list | tuple):
             sample_weight = np.asarray(sample_weight)
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
-        weights = self._class_weighted(weights, y)
+        weights = self._class_weighted(weights, y, incremental=incremental)
         if get_namespace(X)[1]:
             Y, weights = move_to(Y, weights, xp=xp, device=device)
         return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
@@ -190,7 +190,7 @@ class MLP(Settings, ABC):
             raise ValueError(msg)
         return examples
 
-    def _class_weighted(self, weights: Array | None, y: Any) -> Array | None:
+    def _class_weighted(self, weights: Array | None, y: Any, *, incremental: bool | None) -> Array | None:
         """The examples' weights with those of their classes; a regressor has none."""
         return weights
 
