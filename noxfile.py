@@ -10,7 +10,7 @@ nox.options.default_venv_backend = "venv"
 def tests(session: nox.Session) -> None:
     """The tests and the doctests; torch and JAX serve as oracles where they can be installed."""
     session.install(".[test]", "torch", "jax")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
     session.run("pytest", "--doctest-modules", "nnarray")
 
 

@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 
 import nnarray as nn
-from nnarray import engine
+from nnarray import backends, engine
 from nnarray.engine.workers import add_up
 from nnarray.sklearn import LossCurveDisplay, MLPClassifier, MLPRegressor
 
@@ -54,6 +53,13 @@ G: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda Z: np.where(Z > 0, Z, 0.0),
     "leaky_relu": lambda Z: np.where(Z > 0, Z, 0.01 * Z),
 }
+
+
+def open_library(library: str) -> None:
+    """Skip with the reason where it cannot run."""
+    reason = backends.unavailable_reason(library)
+    if reason is not None:
+        pytest.skip(f"{library}: {reason}")
 
 
 def blobs(classes: int = 3, m: int = 60, n_x: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -498,9 +504,9 @@ class TestBackend:
         ],
         ids=str,
     )
-    @pytest.mark.parametrize("library", ["torch", "jax"])
+    @pytest.mark.parametrize("library", ["torch", "jax", "cupy"])
     def test_it_computes_the_same_numbers_and_gives_numpy_back(self, library: str, options: dict[str, Any]) -> None:
-        pytest.importorskip(library)
+        open_library(library)
         X, y = blobs()
         expected, found = (
             MLPClassifier(**FEW, **options, backend=name).fit(X, y, some_weights(), X_val=X_val, y_val=y_val)
@@ -517,9 +523,9 @@ class TestBackend:
             assert type(V) is np.ndarray
         assert {type(loss) for loss in (found.loss_, *found.loss_curve_, *found.validation_loss_curve_)} == {float}
 
-    @pytest.mark.parametrize("library", ["torch", "jax"])
+    @pytest.mark.parametrize("library", ["torch", "jax", "cupy"])
     def test_partial_fit_and_a_backend_that_changes_go_on_from_the_same_parameters(self, library: str) -> None:
-        pytest.importorskip(library)
+        open_library(library)
         X, y = line()
         expected, found = MLPRegressor(**FEW), MLPRegressor(**FEW, backend=library)
         for _ in range(2):
@@ -530,9 +536,9 @@ class TestBackend:
         assert type(at_library) is np.ndarray
         np.testing.assert_allclose(found.set_params(backend="numpy").predict(X), at_library, rtol=1e-10)
 
-    @pytest.mark.parametrize("library", ["torch", "jax"])
+    @pytest.mark.parametrize("library", ["torch", "jax", "cupy"])
     def test_a_model_fitted_elsewhere_is_pickled_and_goes_on(self, library: str) -> None:
-        pytest.importorskip(library)
+        open_library(library)
         X, y = line()
         model = MLPRegressor(**FEW, backend=library).fit(X, y)
         copied = pickle.loads(pickle.dumps(model))
@@ -1068,12 +1074,8 @@ class TestInterrupt:
         assert capsys.readouterr().out == ""
 
 
-DISPATCHES = os.environ.get("SCIPY_ARRAY_API") == "1"
-
-
-@pytest.mark.skipif(not DISPATCHES, reason="scikit-learn dispatches only under SCIPY_ARRAY_API=1")
 class TestDispatch:
-    @pytest.fixture(params=["torch", "strict-device"])
+    @pytest.fixture(params=["torch", "strict-device", "cupy"])
     def place(self, request: pytest.FixtureRequest, open_space: Callable[[str], Space]) -> Iterator[Space]:
         """A namespace that scikit-learn dispatches to."""
         opened = open_space(request.param)
@@ -1261,18 +1263,3 @@ class TestDispatch:
         with sklearn.config_context(array_api_dispatch=True):
             model = MLPRegressor(**FEW).fit(X, y)
             assert not any(V.requires_grad for V in (*model.coefs_, *model.intercepts_, model.predict(X)))
-
-
-@pytest.mark.skipif(DISPATCHES, reason="SCIPY_ARRAY_API=1 is set, so the tests of dispatch run here")
-def test_arrays_stay_where_they_are_in_a_process_that_allows_it() -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("array_api_strict")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "Dispatch", __file__]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], env=os.environ | {"SCIPY_ARRAY_API": "1"}, capture_output=True,
-        text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = done.stdout.splitlines()[-1]
-    assert re.search(r"\d\d passed", summary)
-    assert "skipped" not in summary

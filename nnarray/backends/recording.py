@@ -32,7 +32,7 @@ ELEMENTWISE = frozenset(
 )
 COMPARISONS = frozenset({"greater", "greater_equal"})
 
-NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul", "vecdot")}
+NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul")}
 
 ALIGNMENT = 64
 """Bytes; a cache line."""
@@ -218,10 +218,6 @@ class Recording:
     def sum(self, V: Value, axis: int | None = None, keepdims: bool = False) -> Value:
         """The sum over an axis, or over all."""
         return self._reduce("add", V, axis, keepdims)
-
-    def vecdot(self, V: Value, other: Value) -> Value:
-        """Σ over the last axis of the products."""
-        return self.call("vecdot", (V, other), V.shape[:-1], V.dtype)
 
     def max(self, V: Value, axis: int | None = None, keepdims: bool = False) -> Value:
         """The largest along an axis, or of all."""

@@ -5,7 +5,7 @@ from nnarray.core.typing import Array, Namespace, Pairs
 
 def l2_cost(layers: Pairs, *, l2: float, m: Array, xp: Namespace) -> Array:
     """(lambda/2m) Σ_l ‖W[l]‖²; biases are not penalised."""
-    squares = [xp.sum(xp.vecdot(W, W)) for W, _ in layers]
+    squares = [xp.sum(W * W) for W, _ in layers]
     return l2 / (2 * m) * sum(squares[1:], start=squares[0])
 
 
