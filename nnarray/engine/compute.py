@@ -5,7 +5,7 @@ the threads that its library has of its own. In every function, `workers` bounds
 all that may be used) and `width` is the columns of a tile (None: `tiling.tile_width`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from operator import add
 from typing import Any, TypeVar
@@ -70,15 +70,18 @@ def cost(
 ) -> Array:
     """J, the mean loss plus the penalty; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
     wanted = equations.cost if keep is None else equations.cost_and_prediction
+    whole = _numbers(batch, l2)
 
     def tile_cost(tile: Tile, start: int, *, alone: bool) -> Array:
         require_finite(tile.X, "X", backend, first=start)
-        J, A = _forward(wanted, tile, layers, network, backend, alone=alone)
+        J, A = _forward(wanted, tile, layers, network, backend, whole if alone else replay.NO_NUMBERS, alone=alone)
         if keep is not None:
             keep.put(start, A)
         return J
 
     J = _over_tiles(tile_cost, _added, batch, layers, network, backend, workers, width)
+    if _in_one_tile(batch, layers, network, backend, width):
+        return J
     return _with_penalty(J, layers, backend, l2=l2) / batch.m
 
 
@@ -99,7 +102,7 @@ def cost_and_gradients(
     leaves one there if it can.
     """
     spare = [] if spare is None else spare
-    whole = {"m": batch.m, "l2": l2} if l2 else {"m": batch.m}
+    whole = _numbers(batch, l2)
 
     def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
         what, numbers = equations.cost_and_gradients, whole if alone else replay.NO_NUMBERS
@@ -151,18 +154,31 @@ class Columns:
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=1)
 
 
+def _numbers(batch: Batch, l2: float) -> dict[str, Any]:
+    """What the equations of a batch in one tile are given besides: what it divides by, and the penalty's lambda."""
+    return {"m": batch.m, "l2": l2} if l2 else {"m": batch.m}
+
+
 def _forward(
-    wanted: equations.Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, alone: bool
+    wanted: equations.Equations,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    numbers: Mapping[str, Any] = replay.NO_NUMBERS,
+    *,
+    alone: bool,
 ) -> tuple[Array, Array]:
     """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
-    program = replay.program_for(wanted, tile, layers, network, backend, returns_often=not alone)
+    program = replay.program_for(wanted, tile, layers, network, backend, numbers, returns_often=not alone)
     if program is None:
-        J, made = replay.compute(wanted, tile, layers, network, backend)
+        J, made = replay.compute(wanted, tile, layers, network, backend, numbers)
         return J, made[0] if made else None
+    inputs = replay.inputs_of(tile, layers, numbers)
     if wanted is equations.cost:
-        return program(*replay.inputs_of(tile, layers)), None
+        return program(*inputs), None
     A = np.empty((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)
-    return program(*replay.inputs_of(tile, layers), A), A
+    return program(*inputs, A), A
 
 
 def _added(one: Array, other: Array) -> Array:

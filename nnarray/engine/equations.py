@@ -22,28 +22,32 @@ def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -
     return None, [forward(tile, layers, network, steps).A[-1]]
 
 
-def cost(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[Array]]:
-    """m J."""
-    return loss(forward(tile, layers, network, steps), tile, network, steps), []
-
-
-def cost_and_prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[Array, list[Array]]:
-    """m J, and A[L]."""
+def cost(
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
+) -> tuple[Array, list[Array]]:
+    """m J; given m, J, and given l2, with the penalty."""
     passed = forward(tile, layers, network, steps)
-    return loss(passed, tile, network, steps), [passed.A[-1]]
+    return loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2), []
+
+
+def cost_and_prediction(
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
+) -> tuple[Array, list[Array]]:
+    """J as in `cost`, and A[L]."""
+    passed = forward(tile, layers, network, steps)
+    return loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2), [passed.A[-1]]
 
 
 def cost_and_gradients(
     tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
 ) -> tuple[Array, list[Array]]:
-    """m J, and m dW[1], m db[1], m dW[2], …; given m, all divided by it, and given l2, with the penalty."""
+    """J as in `cost`, and m dW[1], m db[1], m dW[2], …; given m, they too are divided by it and have their penalty."""
     passed = forward(tile, layers, network, steps)
-    J = loss(passed, tile, network, steps, m=m)
+    J = loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2)
     gradients = propagation.backward(
         passed, tile.Y, layers, network.hidden, m=m, steps=steps, weights=tile.weights, masks=tile.masks
     )
     if l2 is not None:
-        J = J + l2_cost(layers, l2=l2, m=m, xp=steps.xp)
         of_layers = zip(gradients, layers, strict=True)
         gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in of_layers]
     return J, [V for pair in gradients for V in pair]
@@ -61,3 +65,18 @@ def loss(
     if network.reported_loss is not None:
         steps = steps._replace(loss={network.output: partial(network.reported_loss, xp=steps.xp)})
     return propagation.cost(passed.Z, tile.Y, network.output, m=m, steps=steps, weights=tile.weights)
+
+
+def loss_and_penalty(
+    passed: propagation.Forward,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    steps: Steps,
+    *,
+    m: Array,
+    l2: float | None,
+) -> Array:
+    """The sum of the losses, divided by m, and given l2, the penalty."""
+    J = loss(passed, tile, network, steps, m=m)
+    return J if l2 is None else J + l2_cost(layers, l2=l2, m=m, xp=steps.xp)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils._array_api import get_namespace, get_namespace_and_device, move_to
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -139,9 +139,6 @@ class MLPClassifier(ClassifierMixin, MLP):
             return A
         xp, _ = get_namespace(A)
         return xp.concat([1 - A, A], axis=1)
-
-    def _validate_y(self, y: Any) -> Any:
-        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _targets(self, y: Any, *, incremental: bool | None) -> Array:
         if incremental is not None and (not hasattr(self, "classes_") or (not self.warm_start and not incremental)):

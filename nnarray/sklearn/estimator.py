@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._array_api import (
     check_same_namespace,
     get_namespace,
@@ -91,10 +91,6 @@ class MLP(Settings, ABC):
         return self._fit(X, y, sample_weight, (None, None, None), incremental=True)
 
     @abstractmethod
-    def _validate_y(self, y: Any) -> Any:
-        """`y` as `_targets` takes it."""
-
-    @abstractmethod
     def _targets(self, y: Any, *, incremental: bool | None) -> Array:
         """Y of shape (m, n_outputs); `incremental` None means that y are validation examples."""
 
@@ -161,7 +157,7 @@ class MLP(Settings, ABC):
         )
         if get_namespace(X)[1]:
             y = moved(y, xp, device)
-        y = self._validate_y(y)
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         Y = self._targets(y, incremental=incremental)
         if isinstance(sample_weight, list | tuple):
             sample_weight = np.asarray(sample_weight)

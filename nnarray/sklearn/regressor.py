@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import StrOptions
 
@@ -55,9 +54,6 @@ class MLPRegressor(RegressorMixin, MLP):
         """The number of each example, (n_samples,), or its numbers, (n_samples, n_outputs)."""
         A = self._predictions(X, "predict")
         return A[:, 0] if A.shape[1] == 1 else A
-
-    def _validate_y(self, y: Any) -> Any:
-        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _targets(self, y: Any, *, incremental: bool | None) -> Array:
         xp, _ = get_namespace(y)

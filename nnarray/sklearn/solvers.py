@@ -41,6 +41,9 @@ def check(model: "MLP", layers: int, *, incremental: bool) -> None:
     if any(check_rates(model.dropout, layers)) and model.solver == "lbfgs":
         msg = 'dropout needs solver="sgd" or "adam": L-BFGS needs the same cost for the same parameters'
         raise ValueError(msg)
+    if model.early_stopping and incremental:
+        msg = "partial_fit does not support early_stopping=True"
+        raise ValueError(msg)
 
 
 def fit_lbfgs(model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool) -> None:
@@ -63,9 +66,6 @@ def fit_stochastic(
     model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool
 ) -> None:
     """Train epoch by epoch; partial_fit is one of them."""
-    if model.early_stopping and incremental:
-        msg = "partial_fit does not support early_stopping=True"
-        raise ValueError(msg)
     if not incremental or not hasattr(model, "_optimizer"):
         model._optimizer = make_optimizer(model)
     model._optimizer.move_to(work.backend, work.dtype)
