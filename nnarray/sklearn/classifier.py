@@ -21,7 +21,7 @@ from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
 
 @dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
-    """Multi-layer perceptron for classes: scikit-learn's MLPClassifier, faster, on CPU and GPU, and with more to it.
+    """Multi-layer perceptron for classes: scikit-learn's MLPClassifier on nnarray's engine, with more to it.
 
     One class of two, one of several, or several yes-or-no labels at once (y of zeros and ones, one column each). The
     loss is the log-loss. With the same `random_state`, in float64, its numbers are those of scikit-learn 1.9.

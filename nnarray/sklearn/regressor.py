@@ -16,7 +16,7 @@ from nnarray.sklearn.estimator import MLP
 
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):
-    """Multi-layer perceptron for numbers: scikit-learn's MLPRegressor, faster, on CPU and GPU, and with more to it.
+    """Multi-layer perceptron for numbers: scikit-learn's MLPRegressor on nnarray's engine, with more to it.
 
     y holds one number per example or several. With the same `random_state`, in float64, its numbers are those of
     scikit-learn 1.9.
