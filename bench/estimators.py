@@ -2,6 +2,7 @@
 
     python -m bench.estimators --json results.json         measure, and write the figures
     python -m bench.estimators --json results.json --into README.md    and put their table between the README's marks
+    python -m bench.estimators --json results.json --into README.md --measured    only that, from the file
 
 Both fit the same table with the same settings, random state and number of iterations, in turn, after their losses
 were found equal. Where there is one, the limit is the matrix products alone.
@@ -144,29 +145,36 @@ def rows(results: dict) -> Iterator[list[str]]:
         yield [record["work"], record["dtype"], *own]
 
 
+def measure_all(only: str, m: int | None, rounds: int | None) -> dict:
+    """The times of all work whose name has `only` in it, on at most `m` examples; each is printed when it is done."""
+    warnings.filterwarnings("ignore", category=UserWarning)  # nothing converges in so few iterations
+    results = {"created": datetime.now(UTC).isoformat(), "machine": machine(), "versions": versions(), "estimators": []}
+    for work in ALL:
+        if only not in work.name:
+            continue
+        for dtype in AGREE:
+            results["estimators"].append(measure(replace(work, m=min(work.m, m or work.m)), dtype, rounds))
+            print(*list(rows(results))[-1], sep=" | ", flush=True)
+    return results
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench.estimators", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--into", type=Path, help="put the table into this README")
-    parser.add_argument("--only", help="a part of the names of the work to do")
+    parser.add_argument("--into", type=Path, help="put the table of this file of figures into this README")
+    parser.add_argument("--measured", action="store_true", help="measure nothing: the file is there")
+    parser.add_argument("--only", default="", help="a part of the names of the work to do")
     parser.add_argument("--rounds", type=int, help="default: as many as fit into 6 s for each, 3 to 25")
     parser.add_argument("--m", type=int, help="fewer examples, to see that all works")
     options = parser.parse_args(arguments)
-    warnings.filterwarnings("ignore", category=UserWarning)  # nothing converges in so few iterations
-    results = {"created": datetime.now(UTC).isoformat(), "machine": machine(), "versions": versions(), "estimators": []}
-    for work in ALL:
-        if options.only and options.only not in work.name:
-            continue
-        if options.m:
-            work = replace(work, m=min(work.m, options.m))  # noqa: PLW2901
-        for dtype in AGREE:
-            results["estimators"].append(measure(work, dtype, options.rounds))
-            print(*list(rows(results))[-1], sep=" | ", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if not options.measured:
+        results = measure_all(options.only, options.m, options.rounds)
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.into:
-        put_into(options.into, options.json, table_of(HEADINGS, list(rows(results))) + "\n" + about(results) + "\n")
+        results = json.loads(options.json.read_text())
+        put_into(options.into, options.json, f"{table_of(HEADINGS, list(rows(results)))}\n\n{about(results)}\n")
     return 0
 
 
