@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Space, problem, targets
+from threadpoolctl import threadpool_info
 
 import nnarray as nn
 from nnarray import engine
@@ -550,3 +551,31 @@ class TestDropoutMasks:
                 tiles = [draw(start, min(start + width, m)) for start in range(0, m, width)]
                 for l in range(2):
                     np.testing.assert_array_equal(np.concatenate([tile[l] for tile in tiles], axis=1), whole[l])
+
+
+def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() -> None:
+    outside = ONE_THREAD.threads_outside()
+    small, large = nn.Network((64, 100, 10), output="softmax"), nn.Network((784, 512, 512, 10), output="softmax")
+    with engine.many_steps(small, 200, nn.backend("numpy")):
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+        assert ONE_THREAD.threads_outside() == outside
+    for block in (
+        engine.many_steps(large, 200, nn.backend("numpy")),
+        engine.many_steps(small, 20_000, nn.backend("numpy")),
+    ):
+        with block:
+            assert max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") == outside
+
+
+def test_training_on_small_batches_is_such_a_run(monkeypatch) -> None:
+    seen: list[int] = []
+    real = engine.cost_and_gradients
+
+    def looking(*given: Any, **options: Any) -> Any:
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return real(*given, **options)
+
+    monkeypatch.setattr(engine, "cost_and_gradients", looking)
+    network, layers, X, Y = problem((4, 7, 3), "tanh", "softmax", m=40)
+    nn.train(network, X, Y, params=layers, epochs=1, batch_size=8)
+    assert set(seen) == {1}

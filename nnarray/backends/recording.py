@@ -112,10 +112,8 @@ class Scalar:
     def __pow__(self, power: float) -> "Scalar":
         return Scalar(f"({self.expression}) ** {power!r}")
 
-    def __truediv__(self, other: "float | Scalar") -> "Scalar":
-        if isinstance(other, Scalar):
-            return Scalar(f"({self.expression} / {other.expression})")
-        return self if isinstance(other, int) and other == 1 else Scalar(f"({self.expression} / {other!r})")
+    def __truediv__(self, other: "Scalar") -> "Scalar":
+        return Scalar(f"({self.expression} / {other.expression})")
 
     def __rtruediv__(self, other: float) -> "Scalar":
         return Scalar(f"({other!r} / {self.expression})")
@@ -285,7 +283,7 @@ class Program:
             else:  # it has a place already: copy it from there
                 calls.append(Call("copyto", (value,), Value(recording, value.shape, value.dtype, name)))
         _check_order(calls, over)
-        sums_last = bool(calls) and any(call.value is returns and call.is_sum for call in calls)
+        sums_last = any(call.value is returns and call.is_sum for call in calls)
         self._name_buffers(calls, returns if sums_last else None)
         lines = [_returning(call) if call.value is returns and sums_last else call.line() for call in calls]
         parameters = [given.name if isinstance(given, Value) else given.expression for given in recording.inputs]

@@ -17,19 +17,17 @@ from nnarray.backends import (
     Backend,
     allowed_one_thread,
     mapped_file,
-    plain_steps,
     read_ahead,
     require_finite,
     usable_threads,
 )
 from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, l2_gradient
-from nnarray.core.typing import Array, Namespace, Pairs
+from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.tiling import tile_width
-from nnarray.engine.updates import update
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
@@ -47,13 +45,15 @@ def predict(
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
     found = Columns(X.shape[1], backend)
     batch = Batch(X, None, X.shape[1])
+    width = _width(batch, layers, network, backend, width)
+    alone = width >= batch.columns
 
-    def put(tile: Tile, start: int, *, alone: bool) -> int:
+    def put(tile: Tile, start: int) -> int:
         require_finite(tile.X, "X", backend, first=start)
         found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
         return 0
 
-    _over_tiles(put, add, batch, layers, network, backend, workers, width)
+    _over_tiles(put, add, batch, layers[0][0].dtype, backend, workers, width)
     return found.joined()
 
 
@@ -70,19 +70,19 @@ def cost(
 ) -> Array:
     """J, the mean loss plus the penalty; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
     wanted = equations.cost if keep is None else equations.cost_and_prediction
-    whole = _numbers(batch, l2)
+    width = _width(batch, layers, network, backend, width)
+    alone = width >= batch.columns
+    numbers = _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
-    def tile_cost(tile: Tile, start: int, *, alone: bool) -> Array:
+    def tile_cost(tile: Tile, start: int) -> Array:
         require_finite(tile.X, "X", backend, first=start)
-        J, A = _forward(wanted, tile, layers, network, backend, whole if alone else replay.NO_NUMBERS, alone=alone)
+        J, A = _forward(wanted, tile, layers, network, backend, numbers, alone=alone)
         if keep is not None:
             keep.put(start, A)
         return J
 
-    J = _over_tiles(tile_cost, _added, batch, layers, network, backend, workers, width)
-    if _in_one_tile(batch, layers, network, backend, width):
-        return J
-    return _with_penalty(J, layers, backend, l2=l2) / batch.m
+    J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, backend, workers, width)
+    return J if alone else _with_penalty(J, layers, backend, l2=l2) / batch.m
 
 
 def cost_and_gradients(
@@ -102,10 +102,11 @@ def cost_and_gradients(
     leaves one there if it can.
     """
     spare = [] if spare is None else spare
-    whole = _numbers(batch, l2)
+    width = _width(batch, layers, network, backend, width)
+    alone = width >= batch.columns
+    what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
-    def sums(tile: Tile, _: int, *, alone: bool) -> tuple[Array, Array]:
-        what, numbers = equations.cost_and_gradients, whole if alone else replay.NO_NUMBERS
+    def sums(tile: Tile, _: int) -> tuple[Array, Array]:
         program = replay.program_for(what, tile, layers, network, backend, numbers, returns_often=not alone)
         if program is None:
             J, V = replay.compute(what, tile, layers, network, backend, numbers)
@@ -119,12 +120,13 @@ def cost_and_gradients(
         spare.append(other[1])
         return total
 
-    J, g = _over_tiles(sums, add_sums, batch, layers, network, backend, workers, width)
+    J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, backend, workers, width)
     del spare[1:]
-    if _in_one_tile(batch, layers, network, backend, width):
+    if alone:
         return J, g
     if l2:
-        g = _penalised(g, layers, network, backend, l2=l2)
+        penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
+        g = _added(g, backend.steps.join(penalty))
     g /= batch.m
     return _with_penalty(J, layers, backend, l2=l2) / batch.m, g
 
@@ -192,20 +194,6 @@ def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Ar
     return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if l2 else J
 
 
-def _penalised(g: Array, layers: Pairs, network: Architecture, backend: Backend, *, l2: float) -> Array:
-    """m times the gradient with m times the L2 penalty's, in g's memory on NumPy."""
-    made = []
-    for (W, _), (dW, db) in zip(layers, backend.steps.split(g, network.sizes), strict=True):
-        flat_dW, flat_W = (backend.xp.reshape(V, (-1,)) for V in (dW, W))
-        made.append((update(_penalty, [flat_dW], flat_W, backend, t=0, alpha=l2, in_place=True)[0], db))
-    return g if backend.name == "numpy" and not plain_steps() else backend.steps.join(made)
-
-
-def _penalty(dW: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> list[Array]:
-    """A rule for `update`, in which the gradient's place is W's: what the penalty makes of m dW."""
-    return [dW + l2_gradient(g, l2=alpha, m=1)]
-
-
 def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
     """A spare vector, or a new one; other threads take and leave vectors at the same time."""
     if spare:
@@ -214,39 +202,35 @@ def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
     return np.empty(size, dtype)
 
 
-def _in_one_tile(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, width: int | None) -> bool:
-    """Whether the batch is computed in one go, as all are but NumPy's large ones."""
-    if width is None:
-        if backend.name != "numpy":
-            return True
-        width = tile_width(network, batch.columns, layers[0][0].itemsize)
-    return width >= batch.columns
+def _width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, width: int | None) -> int:
+    """The columns of a tile: those asked for, else of the whole batch on all backends but NumPy."""
+    if width is None and backend.name == "numpy":
+        return tile_width(network, batch.columns, layers[0][0].itemsize)
+    return width or batch.columns
 
 
 def _over_tiles(
     compute: Callable[..., T],
     add: Callable[[T, T], T],
     batch: Batch,
-    layers: Pairs,
-    network: Architecture,
+    dtype: Any,
     backend: Backend,
     workers: int | None,
-    width: int | None,
+    width: int,
 ) -> T:
     """What `compute` makes of each tile and its first column, added up."""
-    columns, dtype = batch.columns, layers[0][0].dtype
-    if _in_one_tile(batch, layers, network, backend, width):
+    columns = batch.columns
+    if width >= columns:
         with ONE_THREAD if backend.name == "numpy" and allowed_one_thread() else nullcontext():
-            return compute(batch.tile(0, columns, dtype, backend), 0, alone=True)
+            return compute(batch.tile(0, columns, dtype, backend), 0)
 
-    width = width or tile_width(network, columns, layers[0][0].itemsize)
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(batch.X)
 
     def of_tile(i: int) -> T:
         start, stop = i * width, min((i + 1) * width, columns)
         if file is not None and stop < columns:
             read_ahead(batch.X[:, stop : min(stop + width, columns)], file)
-        return compute(batch.tile(start, stop, dtype, backend), start, alone=False)
+        return compute(batch.tile(start, stop, dtype, backend), start)
 
     if backend.name != "numpy":  # others keep threads of their own
         return add_up(count, of_tile, add, workers=1)

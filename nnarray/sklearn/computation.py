@@ -10,6 +10,7 @@ from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
+from nnarray.network.parameters import dtype_name
 from nnarray.sklearn.losses import REPORTED_LOSSES
 from nnarray.sklearn.optimizers import Optimizer
 from nnarray.training.batches import Dropout
@@ -39,7 +40,7 @@ class Computation:
         self, network: Names, theta: Array, backend: Backend, *, home: Backend, l2: float, workers: int | None
     ) -> None:
         self.network, self.backend, self.home, self.l2, self.workers = network, backend, home, l2, workers
-        self.dtype = "float32" if "32" in str(theta.dtype) else "float64"
+        self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []  # gradients whose update was made
         self.move_to(theta)
 
