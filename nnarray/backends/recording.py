@@ -1,24 +1,12 @@
-"""Equations written down once for given shapes, then replayed on NumPy without making an array.
+"""Equations written down once for given shapes: core's functions run on values that stand for arrays.
 
-Core's functions run on `Value`s, which stand for arrays and note what is asked of them, so recording has no formula of
-its own. What comes out is the source of a Python function: NumPy calls one after the other, each into a buffer made
-beforehand. The same call on the same values is made once, a buffer whose value nobody needs any more is used again, and
-an elementwise call works in place where it can. The numbers are those of the calls as core makes them, bit for bit.
-
-`Program.source` is the function's text:
-
->>> recording = Recording("float32")
->>> Z = recording.input("Z", (3, 8))
->>> print(recording.program(outputs={"A": recording.maximum(Z, 0.0) * 2.0 + 1.0}).source)
-def replay(Z, A):
-    maximum(Z, zeros_8, out=v0)
-    multiply(v0, 2.0, v0)
-    add(v0, 1.0, A)
+A `Value` notes what is asked of it, so recording has no formula of its own. The same call on the same values is noted
+once. What is made of the calls is the programs' business: `numpy_programs` replays them on NumPy, `cuda` makes kernels
+of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from types import CodeType, FunctionType, MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +19,6 @@ ELEMENTWISE = frozenset(
     "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()  # noqa: SIM905
 )
 COMPARISONS = frozenset({"greater", "greater_equal"})
-
-NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul")}
-
-ALIGNMENT = 64
-"""Bytes; a cache line."""
 
 
 class Value:
@@ -81,6 +64,9 @@ class Value:
     def __truediv__(self, other: Operand) -> "Value":
         return self if isinstance(other, int) and other == 1 else self.recording.elementwise("divide", self, other)
 
+    def __rtruediv__(self, other: Operand) -> "Value":
+        return self.recording.elementwise("divide", other, self)
+
     def __neg__(self) -> "Value":
         return self.recording.elementwise("negative", self)
 
@@ -113,6 +99,8 @@ class Scalar:
         return Scalar(f"({self.expression}) ** {power!r}")
 
     def __truediv__(self, other: "Scalar") -> "Scalar":
+        if isinstance(other, Value):
+            return NotImplemented
         return Scalar(f"({self.expression} / {other.expression})")
 
     def __rtruediv__(self, other: float) -> "Scalar":
@@ -123,7 +111,7 @@ class Scalar:
 
 
 class Call:
-    """One line of the source: a NumPy function, its operands and the value that it makes."""
+    """A function of NumPy's, its operands and the value that it makes."""
 
     def __init__(self, function: str, operands: Sequence[Operand], value: Value) -> None:
         self.function, self.operands, self.value = function, operands, value
@@ -139,22 +127,9 @@ class Call:
         return self.function == "add.reduce" and self.value.shape == ()
 
     @property
-    def works_in_place(self) -> bool:
-        """Whether it may write over what it reads."""
+    def is_elementwise(self) -> bool:
+        """Whether each entry depends on those at its own place alone."""
         return self.function in ELEMENTWISE
-
-    def line(self) -> str:
-        """The call as source."""
-        given = [o.expression if isinstance(o, Value | Scalar) else repr(o) for o in self.operands]
-        out = self.value.name
-        if self.function == "copyto":
-            return f"copyto({out}, {given[0]})"
-        if self.function.endswith(".reduce"):
-            V, axis, keepdims = given
-            return f"{self.function}({V}, {axis}, None, {out}, {keepdims})"
-        if self.function == "maximum":  # whose third positional argument NumPy will give another meaning
-            return f"maximum({', '.join(given)}, out={out})"
-        return f"{self.function}({', '.join([*given, out])})"
 
 
 class Recording:
@@ -207,12 +182,6 @@ class Recording:
         dtype = np.bool_ if function in COMPARISONS else np.result_type(*(value.dtype for value in values))
         return self.call(function, operands, shape, dtype)
 
-    def maximum(self, V: Value, other: Operand) -> Value:
-        """The larger of each pair; against a row of zeros NumPy is faster than against the number 0."""
-        if isinstance(other, float) and other == 0.0 and V.shape[1:]:
-            other = self.constant(f"zeros_{V.shape[-1]}", np.zeros(V.shape[-1], V.dtype))
-        return self.elementwise("maximum", V, other)
-
     def sum(self, V: Value, axis: int | None = None, keepdims: bool = False) -> Value:
         """The sum over an axis, or over all."""
         return self._reduce("add", V, axis, keepdims)
@@ -232,24 +201,10 @@ class Recording:
         """V's memory, seen the other way."""
         return self._once(("T", V), lambda: Value(self, V.shape[::-1], V.dtype, base=V.base))
 
-    def __getattr__(self, name: str) -> Callable[[Operand], Value]:
+    def __getattr__(self, name: str) -> Callable[..., Value]:
         if name not in ELEMENTWISE:
             raise AttributeError(name)
-        return lambda V: self.elementwise(name, V)
-
-    def program(
-        self,
-        *,
-        returns: Value | None = None,
-        outputs: Mapping[str, Value] = MappingProxyType({}),
-        over: Mapping[str, Value] = MappingProxyType({}),
-    ) -> "Program":
-        """What was recorded, ready to be replayed: it writes the `outputs`, given by name, and returns a number.
-
-        `over` says of an output which input's memory it may be given. Raises ValueError where that input is still read
-        after the output is written.
-        """
-        return Program(self, returns, outputs, over)
+        return lambda *operands: self.elementwise(name, *operands)
 
     def _reduce(self, function: str, V: Value, axis: int | None, keepdims: bool) -> Value:
         if axis is not None and V.shape[axis] == 1 and keepdims:
@@ -264,112 +219,7 @@ class Recording:
         return self._known[key]
 
 
-class Program:
-    """Recorded calls with a name for every array in them.
-
-    Called with the inputs and the outputs, in the order in which they were named, it fills the outputs and returns what
-    `returns` stands for. Any number of threads may call it: each replay has buffers to itself.
-    """
-
-    def __init__(
-        self, recording: Recording, returns: Value | None, outputs: Mapping[str, Value], over: Mapping[str, Value]
-    ) -> None:
-        calls = _needed(recording.calls, {value.base for value in (returns, *outputs.values()) if value is not None})
-        self.constants, self._blocks, self._views = recording.constants, list[int](), dict[str, View]()
-        made = {call.value for call in calls}
-        for name, value in outputs.items():
-            if value in made and not value.name and value is not returns:
-                value.name = name
-            else:  # it has a place already: copy it from there
-                calls.append(Call("copyto", (value,), Value(recording, value.shape, value.dtype, name)))
-        _check_order(calls, over)
-        sums_last = any(call.value is returns and call.is_sum for call in calls)
-        self._name_buffers(calls, returns if sums_last else None)
-        lines = [_returning(call) if call.value is returns and sums_last else call.line() for call in calls]
-        parameters = [given.name if isinstance(given, Value) else given.expression for given in recording.inputs]
-        parameters += list(outputs)
-        if returns is not None:
-            lines.append("return result" if sums_last else f"return {returns.name}[()]")
-        self.source = "\n    ".join([f"def replay({', '.join(parameters)}):", *lines])
-        self._code = _compiled(self.source)
-        self._idle: list[FunctionType] = []
-
-    def __call__(self, *given: Any) -> Any:
-        """Replay on these arrays and numbers."""
-        try:
-            replay = self._idle.pop()
-        except IndexError:
-            replay = self._with_buffers()
-        result = replay(*given)
-        self._idle.append(replay)
-        return result
-
-    @property
-    def idle_bytes(self) -> int:
-        """The memory of buffers that wait for the next replay."""
-        return len(self._idle) * sum(self._blocks)
-
-    def forget_buffers(self) -> None:
-        """Let the waiting buffers go; the next replay makes new ones."""
-        self._idle.clear()
-
-    def _name_buffers(self, calls: Sequence[Call], returns: Value | None) -> None:
-        """Give each call's value a buffer: that of an operand it may write over, a free one, or a new one."""
-        last_read = {base: i for i, call in enumerate(calls) for base in call.bases}
-        free: list[int] = []
-        block_of: dict[Value, int] = {}
-        for i, call in enumerate(calls):
-            value = call.value
-            dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
-            if value.name == "" and value is not returns:
-                heir = next((d for d in dying if call.works_in_place and _alike(d, value)), None)
-                block_of[value] = block_of.pop(heir) if heir else self._take(free, value)
-                value.name = heir.name if heir else f"v{len(self._views)}"
-                self._views.setdefault(value.name, View(block_of[value], value.shape, value.dtype))
-            free += [block_of.pop(base) for base in dying if base in block_of]
-
-    def _take(self, free: list[int], value: Value) -> int:
-        """A free block, the smallest that is large enough, else the largest, which grows; a new one if none is free."""
-        size = int(np.prod(value.shape)) * value.dtype.itemsize
-        if not free:
-            self._blocks.append(size)
-            return len(self._blocks) - 1
-        block = min(free, key=lambda b: (self._blocks[b] < size, abs(self._blocks[b] - size)))
-        free.remove(block)
-        self._blocks[block] = max(self._blocks[block], size)
-        return block
-
-    def _with_buffers(self) -> FunctionType:
-        """The function with new buffers."""
-        blocks = [np.empty(size + ALIGNMENT, np.uint8) for size in self._blocks]
-        aligned = [block[-block.ctypes.data % ALIGNMENT :] for block in blocks]
-        buffers = {
-            name: aligned[view.block][: int(np.prod(view.shape)) * view.dtype.itemsize]
-            .view(view.dtype)
-            .reshape(view.shape)
-            for name, view in self._views.items()
-        }
-        return FunctionType(self._code, NUMPY_FUNCTIONS | self.constants | buffers)
-
-
-class View(NamedTuple):
-    """A buffer's place: its block of memory, seen in a shape and a dtype."""
-
-    block: int
-    shape: Shape
-    dtype: np.dtype[Any]
-
-
-def _check_order(calls: Sequence[Call], over: Mapping[str, Value]) -> None:
-    """Raise ValueError if an output would be written over an input that is still to be read."""
-    for name, overwritten in over.items():
-        written = next(i for i, call in enumerate(calls) if call.value.name == name)
-        if any(overwritten in call.bases for call in calls[written + 1 :]):
-            msg = f"{name} cannot be written over {overwritten.name}, which is read after it"
-            raise ValueError(msg)
-
-
-def _needed(calls: Sequence[Call], wanted: set[Value]) -> list[Call]:
+def needed(calls: Sequence[Call], wanted: set[Value]) -> list[Call]:
     """The calls without those whose value nobody reads."""
     kept: list[Call] = []
     for call in reversed(calls):
@@ -377,21 +227,6 @@ def _needed(calls: Sequence[Call], wanted: set[Value]) -> list[Call]:
             kept.append(call)
             wanted.update(call.bases)
     return kept[::-1]
-
-
-def _alike(one: Value, other: Value) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype
-
-
-def _returning(call: Call) -> str:
-    """The call as source, where its result is what the program returns: a sum over all."""
-    V, axis, _ = call.operands
-    return f"result = {call.function}({V.expression}, {axis})"
-
-
-def _compiled(source: str) -> CodeType:
-    module = compile(source, "<recording>", "exec")
-    return next(constant for constant in module.co_consts if isinstance(constant, CodeType))
 
 
 def _key(operand: Operand) -> Any:

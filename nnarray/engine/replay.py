@@ -17,7 +17,7 @@ from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
 
 if TYPE_CHECKING:
-    from nnarray.backends.recording import Program
+    from nnarray.backends.numpy_programs import Program
 
 SHAPES_KEPT = 64
 """How many shapes of tiles keep their program."""
@@ -123,6 +123,7 @@ def _record(
     given: tuple[bool, bool, bool],
     numbers: tuple[str, ...],
 ) -> "Program":
+    from nnarray.backends.numpy_programs import Program
     from nnarray.backends.recording import Recording
 
     recording, sizes = Recording(dtype), network.sizes
@@ -138,4 +139,4 @@ def _record(
     scalars = {name: recording.scalar(name) for name in numbers}
     tile = Tile(X, Y, weights, masks)
     result, outputs = equations(tile, layers, network, recorded_steps(recording), **scalars)
-    return recording.program(returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})
+    return Program(recording, returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})

@@ -13,7 +13,7 @@ from nnarray.backends import Backend, plain_steps
 from nnarray.core.typing import Array
 
 if TYPE_CHECKING:
-    from nnarray.backends.recording import Program
+    from nnarray.backends.numpy_programs import Program
 
 PIECE = 2**16
 """Entries of a piece."""
@@ -51,6 +51,7 @@ def update(
 
 @lru_cache(maxsize=16)
 def _program(rule: Rule, count: int, size: int, dtype: Any) -> "Program":
+    from nnarray.backends.numpy_programs import Program
     from nnarray.backends.recording import Recording
 
     recording = Recording(dtype)
@@ -58,4 +59,4 @@ def _program(rule: Rule, count: int, size: int, dtype: Any) -> "Program":
     g, t, alpha = recording.input("g", (size,)), recording.scalar("t"), recording.scalar("alpha")
     made = rule(*vectors, g=g, t=t, alpha=alpha, xp=recording)
     names = [f"out{i}" for i in range(count)]
-    return recording.program(outputs=dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))
+    return Program(recording, outputs=dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))
