@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Space, problem, targets
-from threadpoolctl import threadpool_info
 
 import nnarray as nn
 from nnarray import engine
@@ -557,14 +556,14 @@ def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() ->
     outside = ONE_THREAD.threads_outside()
     small, large = nn.Network((64, 100, 10), output="softmax"), nn.Network((784, 512, 512, 10), output="softmax")
     with engine.many_steps(small, 200, nn.backend("numpy")):
-        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+        assert set(settings()) == {1}
         assert ONE_THREAD.threads_outside() == outside
     for block in (
         engine.many_steps(large, 200, nn.backend("numpy")),
         engine.many_steps(small, 20_000, nn.backend("numpy")),
     ):
         with block:
-            assert max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") == outside
+            assert max(settings()) == outside
 
 
 def test_training_on_small_batches_is_such_a_run(monkeypatch) -> None:
@@ -572,7 +571,7 @@ def test_training_on_small_batches_is_such_a_run(monkeypatch) -> None:
     real = engine.cost_and_gradients
 
     def looking(*given: Any, **options: Any) -> Any:
-        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        seen.extend(settings())
         return real(*given, **options)
 
     monkeypatch.setattr(engine, "cost_and_gradients", looking)

@@ -14,8 +14,9 @@ from nnarray.backends.recording import Recording
 from nnarray.backends.steps import steps_for
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Tile
-from nnarray.engine.replay import _record, inputs_of
+from nnarray.engine.replay import Given, _kinds, _record, inputs_of
 
+NUMPY = backend("numpy")
 HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)
@@ -35,8 +36,8 @@ def tile_of(sizes: tuple[int, ...], hidden: str, output: str, m: int, dtype: str
 def replayed(
     wanted: Any, tile: Tile, layers: Any, network: Network, **numbers: float
 ) -> tuple[Any, list[np.ndarray], Any]:
-    given = tile.Y is not None, tile.weights is not None, bool(tile.masks)
-    program = _record(wanted, network, tile.X.shape[1], layers[0][0].dtype, given, tuple(numbers))
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
+    program = _record(wanted, network, tile.X.shape[1], layers[0][0].dtype, given, NUMPY)
     _, made = wanted(tile, layers, network, steps_for(np), **numbers)
     out = [np.full_like(V, np.nan) for V in made]
     return program(*inputs_of(tile, layers, numbers), *out), out, program
@@ -95,11 +96,11 @@ def test_buffers_are_used_again() -> None:
     """However deep the network, the way back needs two activations besides those that the forward pass keeps."""
     network, layers, tile = tile_of((50,) * 12 + (1,), "relu", "sigmoid", 64, "float32", full=False)
     _, _, program = replayed(equations.cost_and_gradients, tile, layers, network)
-    whole = [size for size in program._blocks if size == 50 * 64 * 4]
+    whole = [size for size in program._blocks.sizes if size == 50 * 64 * 4]
     assert len(whole) <= 11 + 2
     network, layers, tile = tile_of((50,) * 12 + (1,), "relu", "sigmoid", 64, "float32", full=False)
     _, _, forward = replayed(equations.prediction, tile, layers, network)
-    assert sum(forward._blocks) <= 3 * 50 * 64 * 4
+    assert sum(forward._blocks.sizes) <= 3 * 50 * 64 * 4
 
 
 def test_the_same_call_is_made_once_and_what_nobody_reads_not_at_all() -> None:
@@ -153,8 +154,8 @@ def test_threads_replay_side_by_side() -> None:
     network, layers, tile = tile_of((20, 30, 1), "tanh", "sigmoid", 500, "float32", full=False)
     steps = recorded_steps(Recording("float32"))
     assert steps.xp is not np
-    given = True, False, False
-    program = _record(equations.cost_and_gradients, network, 500, np.dtype("float32"), given, ())
+    given = Given(labels=True, weights=False, masks=False, numbers=())
+    program = _record(equations.cost_and_gradients, network, 500, np.dtype("float32"), given, NUMPY)
     expected = replayed(equations.cost_and_gradients, tile, layers, network)[1]
 
     def run(_: int) -> bool:

@@ -9,6 +9,7 @@ from nnarray.backends.arrays import (
     host_array,
     is_concrete,
     is_sparse,
+    new_matrix,
     number,
     require_finite,
     same_backend,
@@ -24,6 +25,7 @@ from nnarray.backends.names import (
     unavailable_reason,
     use_backend,
 )
+from nnarray.backends.programs import Program, has_programs, new_program
 from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "ONE_THREAD",
     "Backend",
     "BackendUnavailableError",
+    "Program",
     "all_finite",
     "allowed_one_thread",
     "backend",
@@ -39,10 +42,13 @@ __all__ = [
     "convert",
     "extent",
     "for_products",
+    "has_programs",
     "host_array",
     "is_concrete",
     "is_sparse",
     "mapped_file",
+    "new_matrix",
+    "new_program",
     "number",
     "plain_steps",
     "read_ahead",

@@ -79,6 +79,13 @@ def is_sparse(x: Any) -> bool:
     return sparse is not None and bool(sparse.issparse(x))
 
 
+def new_matrix(shape: tuple[int, int], dtype: Any, backend: Backend) -> Array:
+    """A matrix with a column for each example, not filled; on a GPU each column is contiguous."""
+    if backend.name == "numpy":
+        return np.empty(shape, dtype)
+    return backend.xp.empty(shape[::-1], dtype=dtype, device=backend.device).T
+
+
 def for_products(x: Array, dtype: Any, backend: Backend) -> Array:
     """`x`, a matrix, as BLAS takes it where it lies: in `dtype`, rows or columns contiguous; else a copy that is so.
 
@@ -86,15 +93,17 @@ def for_products(x: Array, dtype: Any, backend: Backend) -> Array:
     """
     if is_sparse(x):
         return x.astype(dtype, copy=False)
-    if backend.name != "numpy" or (x.dtype == dtype and x.flags.aligned and _is_blas_matrix(x)):
+    if backend.name not in {"numpy", "cupy"}:
+        return x
+    if x.dtype == dtype and _is_blas_matrix(x) and (backend.name == "cupy" or x.flags.aligned):
         return x
     with np.errstate(over="ignore"):
-        return x.astype(dtype, order="K")
+        return x.astype(dtype, order="K" if backend.name == "numpy" else "F")
 
 
-def _is_blas_matrix(x: np.ndarray) -> bool:
+def _is_blas_matrix(x: Array) -> bool:
     (rows, columns), (down, across), size = x.shape, x.strides, x.itemsize
-    return (across == size and down >= columns * size and down % size == 0) or (
+    return bool(across == size and down >= columns * size and down % size == 0) or (
         down == size and across >= rows * size and across % size == 0
     )
 

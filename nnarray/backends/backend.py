@@ -15,18 +15,23 @@ from nnarray.core.typing import Array, Namespace
 FLOATS = ("float32", "float64")
 """The dtypes in which a network computes."""
 
+PRECISIONS = ("tf32", "bfloat16", "float16")
+"""What products of float32 may round their operands to on CuPy."""
+
 
 @dataclass(frozen=True)
 class Backend:
     """Where arrays live and what computes with them.
 
     `name` is "numpy", "cupy", "torch", "jax" or another namespace's own name, `xp` its Array API namespace and
-    `device` the device on which `asarray` makes arrays.
+    `device` the device on which `asarray` makes arrays. `precision`, on CuPy, is "tf32", "bfloat16" or "float16", to
+    which float32 products round what they multiply; they add up in float32. None rounds nothing.
     """
 
     name: str
     xp: Namespace
     device: Any
+    precision: str | None = None
 
     @property
     def steps(self) -> Steps:
@@ -36,10 +41,14 @@ class Backend:
     def dtype(self, name: str) -> Any:
         """The namespace's dtype called `name`, "float32" or "float64".
 
-        Raises ValueError for another name, and for float64 where JAX has it switched off.
+        Raises ValueError for another name, for float64 where JAX has it switched off, and for float64 with a precision
+        of float32's.
         """
         if name not in FLOATS:
             msg = f'dtype must be "float32" or "float64", got {name!r}'
+            raise ValueError(msg)
+        if name == "float64" and self.precision is not None:
+            msg = f'the precision "{self.precision}" is one of float32\'s, got dtype "float64"'
             raise ValueError(msg)
         if name == "float64" and self.name == "jax" and not _jax_has_float64():
             msg = (
@@ -100,21 +109,25 @@ class Backend:
             return type(x) is np.ndarray
         return bool(array_api_compat.array_namespace(x) is self.xp and array_api_compat.device(x) == self.device)
 
+    def __hash__(self) -> int:
+        return hash((self.name, str(self.device), self.precision))  # CuPy's devices have no hash
+
     def __reduce__(self) -> tuple[Any, ...]:
         device = {"numpy": None, "cupy": getattr(self.device, "id", None)}.get(self.name, str(self.device))
         if self.name == "jax":
             device = f"{self.device.platform}:{self.device.id}"
-        return _opened, (self.name, device)
+        return _opened, (self.name, device, self.precision)
 
     def __repr__(self) -> str:
-        return f"Backend({self.name!r}, device={str(self.device)!r})"
+        precision = "" if self.precision is None else f", precision={self.precision!r}"
+        return f"Backend({self.name!r}, device={str(self.device)!r}{precision})"
 
 
-def _opened(name: str, device: Any) -> Backend:
+def _opened(name: str, device: Any, precision: str | None = None) -> Backend:
     """The backend by its name: what a pickled one becomes."""
     from nnarray.backends.names import backend
 
-    return backend(name, device=device)
+    return backend(name, device=device, precision=precision)
 
 
 def to_numpy(x: Any) -> npt.NDArray[Any]:

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from nnarray.backends.backend import Backend
+from nnarray.backends.backend import PRECISIONS, Backend
 
 BACKENDS = ("numpy", "cupy", "torch", "jax")
 """The names that `backend` knows, besides "auto"."""
@@ -25,19 +26,24 @@ class BackendUnavailableError(RuntimeError):
     """A backend was named that cannot run here; the message gives the reason and the remedy."""
 
 
-def backend(name: str | Backend | None = None, *, device: Any = None) -> Backend:
+def backend(name: str | Backend | None = None, *, device: Any = None, precision: str | None = None) -> Backend:
     """The backend called `name`: "numpy", "cupy", "torch", "jax", or "auto" (cupy where it works, else numpy).
 
     Without a name, the default: what `use_backend` set, else the environment's NNARRAY_BACKEND, else numpy. `device`
     is a device in the words of the library ("cuda:1" or a number for torch, a number for cupy, "cpu:0" or a
     `jax.Device` for JAX); left out, the library's own default.
 
-    Raises BackendUnavailableError where the backend or the device can't run on this machine, ValueError for a name that
-    is none.
+    `precision`, on CuPy, lets the products of float32 networks round what they multiply to "tf32", "bfloat16" or
+    "float16", for which GPUs have faster units; sums, parameters and everything else stay float32.
+
+    Raises BackendUnavailableError where the backend or the device can't run on this machine, ValueError for a name or
+    a precision that is none, or a precision on another backend than CuPy.
 
     >>> backend("numpy").name
     'numpy'
     """
+    if precision is not None:
+        return _with_precision(backend(name, device=device), precision)
     if name is None:
         name = _default.get() or _from_environment(device)
     if isinstance(name, Backend):
@@ -90,6 +96,17 @@ def choose(explicit: str | Backend | None, own: Backend | None) -> Backend:
 def unavailable_reason(name: str) -> str | None:
     """Why the backend `name` cannot run on this machine, with the remedy; None where it can."""
     return _CHECKS[name]()
+
+
+def _with_precision(found: Backend, precision: str) -> Backend:
+    if precision not in PRECISIONS:
+        known = ", ".join(f'"{known}"' for known in PRECISIONS)
+        msg = f"precision must be one of {known}, or None for float32 as it is, got {precision!r}"
+        raise ValueError(msg)
+    if found.name != "cupy":
+        msg = f'precision="{precision}" is for the backend "cupy", got the backend "{found.name}"'
+        raise ValueError(msg)
+    return replace(found, precision=precision)
 
 
 def _from_environment(device: Any) -> Backend:

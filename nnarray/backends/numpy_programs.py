@@ -14,12 +14,14 @@ def replay(Z, A):
     add(v0, 1.0, A)
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnarray.backends.blocks import Blocks
 from nnarray.backends.recording import ELEMENTWISE, Call, Recording, Scalar, Shape, Value, needed
 
 NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul")}
@@ -46,7 +48,7 @@ class Program:
     ) -> None:
         calls = needed(recording.calls, {value.base for value in (returns, *outputs.values()) if value is not None})
         calls = [_with_row_of_zeros(call, recording) for call in calls]
-        self.constants, self._blocks, self._views = recording.constants, list[int](), dict[str, View]()
+        self.constants, self._blocks, self._views = recording.constants, Blocks(), dict[str, View]()
         made = {call.value for call in calls}
         for name, value in outputs.items():
             if value in made and not value.name and value is not returns:
@@ -78,7 +80,7 @@ class Program:
     @property
     def idle_bytes(self) -> int:
         """The memory of buffers that wait for the next replay."""
-        return len(self._idle) * sum(self._blocks)
+        return len(self._idle) * sum(self._blocks.sizes)
 
     def forget_buffers(self) -> None:
         """Let the waiting buffers go; the next replay makes new ones."""
@@ -87,37 +89,25 @@ class Program:
     def _name_buffers(self, calls: Sequence[Call], returns: Value | None) -> None:
         """Give each call's value a buffer: that of an operand it may write over, a free one, or a new one."""
         last_read = {base: i for i, call in enumerate(calls) for base in call.bases}
-        free: list[int] = []
         block_of: dict[Value, int] = {}
         for i, call in enumerate(calls):
             value = call.value
             dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
             if value.name == "" and value is not returns:
                 heir = next((d for d in dying if call.is_elementwise and _alike(d, value)), None)
-                block_of[value] = block_of.pop(heir) if heir else self._take(free, value)
+                block_of[value] = block_of.pop(heir) if heir else self._blocks.take(_bytes(value))
                 value.name = heir.name if heir else f"v{len(self._views)}"
                 self._views.setdefault(value.name, View(block_of[value], value.shape, value.dtype))
-            free += [block_of.pop(base) for base in dying if base in block_of]
-
-    def _take(self, free: list[int], value: Value) -> int:
-        """A free block, the smallest that is large enough, else the largest, which grows; a new one if none is free."""
-        size = int(np.prod(value.shape)) * value.dtype.itemsize
-        if not free:
-            self._blocks.append(size)
-            return len(self._blocks) - 1
-        block = min(free, key=lambda b: (self._blocks[b] < size, abs(self._blocks[b] - size)))
-        free.remove(block)
-        self._blocks[block] = max(self._blocks[block], size)
-        return block
+            for base in dying:
+                if base in block_of:
+                    self._blocks.give_back(block_of.pop(base))
 
     def _with_buffers(self) -> FunctionType:
         """The function with new buffers."""
-        blocks = [np.empty(size + ALIGNMENT, np.uint8) for size in self._blocks]
+        blocks = [np.empty(size + ALIGNMENT, np.uint8) for size in self._blocks.sizes]
         aligned = [block[-block.ctypes.data % ALIGNMENT :] for block in blocks]
         buffers = {
-            name: aligned[view.block][: int(np.prod(view.shape)) * view.dtype.itemsize]
-            .view(view.dtype)
-            .reshape(view.shape)
+            name: aligned[view.block][: _bytes(view)].view(view.dtype).reshape(view.shape)
             for name, view in self._views.items()
         }
         return FunctionType(self._code, NUMPY_FUNCTIONS | self.constants | buffers)
@@ -161,6 +151,10 @@ def _line(call: Call) -> str:
     if call.function == "maximum":  # whose third positional argument NumPy will give another meaning
         return f"maximum({', '.join(given)}, out={out})"
     return f"{call.function}({', '.join([*given, out])})"
+
+
+def _bytes(value: Value | View) -> int:
+    return math.prod(value.shape) * value.dtype.itemsize
 
 
 def _alike(one: Value, other: Value) -> bool:

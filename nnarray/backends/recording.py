@@ -24,14 +24,15 @@ COMPARISONS = frozenset({"greater", "greater_equal"})
 class Value:
     """An array to be: its shape and dtype, and operators that note what is asked of them.
 
-    `name` is what the source calls it. A transposed value is another look at the memory of its `base`.
+    `name` is what the source calls it. A transposed value is another look at the memory of its `base`. `order` is which
+    neighbours are expected to lie together in memory: "F", those of a column, or "C", those of a row.
     """
 
     def __init__(
         self, recording: "Recording", shape: Shape, dtype: Any, name: str = "", base: "Value | None" = None
     ) -> None:
         self.recording, self.shape, self.dtype = recording, shape, np.dtype(dtype)
-        self.name, self.base = name, base or self
+        self.name, self.base, self.order = name, base or self, "F"
 
     @property
     def expression(self) -> str:
@@ -142,9 +143,10 @@ class Recording:
         self.calls: list[Call] = []
         self._known: dict[Any, Value] = {}
 
-    def input(self, name: str, shape: Shape) -> Value:
+    def input(self, name: str, shape: Shape, *, order: str = "F") -> Value:
         """An array that is given at each replay."""
         value = Value(self, shape, self.dtype, name)
+        value.order = order
         self.inputs.append(value)
         return value
 

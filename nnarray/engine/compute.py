@@ -10,13 +10,12 @@ from contextlib import nullcontext, suppress
 from operator import add
 from typing import Any, TypeVar
 
-import numpy as np
-
 from nnarray.backends import (
     ONE_THREAD,
     Backend,
     allowed_one_thread,
     mapped_file,
+    new_matrix,
     read_ahead,
     require_finite,
     usable_threads,
@@ -98,8 +97,8 @@ def cost_and_gradients(
 ) -> tuple[Array, Array]:
     """J and its gradient, a vector laid out as theta.
 
-    `spare` are vectors like theta that nobody needs any more: NumPy writes into them before it makes new ones, and
-    leaves one there if it can.
+    `spare` are vectors like theta that nobody needs any more: programs write into them before new ones are made, and
+    leave one there if they can.
     """
     spare = [] if spare is None else spare
     width = _width(batch, layers, network, backend, width)
@@ -111,7 +110,7 @@ def cost_and_gradients(
         if program is None:
             J, V = replay.compute(what, tile, layers, network, backend, numbers)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
-        g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype)
+        g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype, backend)
         gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
         return program(*replay.inputs_of(tile, layers, numbers), *gradients), g
 
@@ -179,7 +178,7 @@ def _forward(
     inputs = replay.inputs_of(tile, layers, numbers)
     if wanted is equations.cost:
         return program(*inputs), None
-    A = np.empty((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)
+    A = new_matrix((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype, backend)
     return program(*inputs, A), A
 
 
@@ -194,12 +193,12 @@ def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Ar
     return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if l2 else J
 
 
-def _taken(spare: list[Array], size: int, dtype: Any) -> Array:
+def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:
     """A spare vector, or a new one; other threads take and leave vectors at the same time."""
     if spare:
         with suppress(IndexError):
             return spare.pop()
-    return np.empty(size, dtype)
+    return backend.xp.empty(size, dtype=dtype)
 
 
 def _width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, width: int | None) -> int:

@@ -1,6 +1,7 @@
-"""The equations of a tile, compiled where the library can: noted down and replayed on NumPy, jitted on JAX.
+"""The equations of a tile, compiled where the library can: recorded for NumPy and CuPy, jitted on JAX.
 
-A shape that comes only once is not worth noting down: a batch of one tile is computed as core stands the first time.
+On NumPy a shape that comes only once is not worth recording: a batch of one tile is computed as core stands the first
+time.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,16 +9,23 @@ from functools import lru_cache
 from itertools import pairwise
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from nnarray.backends import Backend, is_sparse, plain_steps, recorded_steps
+import numpy as np
+
+from nnarray.backends import (
+    Backend,
+    Program,
+    has_programs,
+    is_sparse,
+    new_program,
+    plain_steps,
+    recorded_steps,
+)
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
-
-if TYPE_CHECKING:
-    from nnarray.backends.numpy_programs import Program
 
 SHAPES_KEPT = 64
 """How many shapes of tiles keep their program."""
@@ -27,7 +35,8 @@ BYTES_KEPT = 64 * 2**20
 
 NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
 
-_programs: "WeakSet[Program]" = WeakSet()
+_programs: WeakSet[Any] = WeakSet()
+"""those of NumPy, which keep their buffers from one run to the next"""
 _lock = Lock()
 
 
@@ -53,25 +62,44 @@ def program_for(
     numbers: Mapping[str, Any] = NO_NUMBERS,
     *,
     returns_often: bool,
-) -> "Program | None":
-    """The program for tiles of this shape; None where it can't be replayed or isn't worth it yet.
+) -> Program | None:
+    """The program for tiles of this shape; None where there can't be one or it isn't worth it yet.
 
-    Other backends and a sparse X are not replayed. `numbers` are further arguments of the equations. `returns_often`
-    says that tiles of this shape will come again.
+    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations.
+    `returns_often` says that tiles of this shape will come again.
     """
-    if backend.name != "numpy" or plain_steps() or is_sparse(tile.X):
+    if not has_programs(backend) or is_sparse(tile.X):
         return None
-    given = tile.Y is not None, tile.weights is not None, bool(tile.masks)
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
     columns, dtype = tile.X.shape[1], layers[0][0].dtype
-    shape = _shape(equations, network, columns, dtype, given, tuple(numbers))
+    shape = _shape(equations, network, columns, dtype, given, backend.name, backend.precision)
     if shape.program is None:
         shape.visits += 1
-        if shape.visits > 1 or returns_often:
-            _make_room()
-            shape.program = program = _record(equations, network, columns, dtype, given, tuple(numbers))
-            with _lock:
-                _programs.add(program)
+        if shape.visits > 1 or returns_often or backend.name != "numpy":
+            shape.program = _kept(_record(equations, network, columns, dtype, given, backend), backend)
     return shape.program
+
+
+class Given(NamedTuple):
+    """What the equations of a tile are given besides X and the layers."""
+
+    labels: bool
+    weights: bool
+    masks: bool
+    numbers: tuple[tuple[str, bool], ...]
+    """the names of further arguments, and whether each is an array on the device"""
+
+
+def _kinds(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    return tuple((name, not isinstance(number, int | float | np.generic)) for name, number in numbers.items())
+
+
+def _kept(program: Program, backend: Backend) -> Program:
+    if backend.name == "numpy":
+        _make_room()
+        with _lock:
+            _programs.add(program)
+    return program
 
 
 def compute(
@@ -120,23 +148,23 @@ def _record(
     network: Architecture,
     columns: int,
     dtype: Any,
-    given: tuple[bool, bool, bool],
-    numbers: tuple[str, ...],
-) -> "Program":
-    from nnarray.backends.numpy_programs import Program
+    given: Given,
+    backend: Backend,
+) -> Program:
     from nnarray.backends.recording import Recording
 
     recording, sizes = Recording(dtype), network.sizes
-    labelled, weighted, masked = given
     X = recording.input("X", (sizes[0], columns))
-    Y = recording.input("Y", (sizes[-1], columns)) if labelled else None
-    weights = recording.input("weights", (1, columns)) if weighted else None
-    masks = [recording.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if masked else ()
+    Y = recording.input("Y", (sizes[-1], columns)) if given.labels else None
+    weights = recording.input("weights", (1, columns)) if given.weights else None
+    masks = [recording.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
     layers = [
-        (recording.input(f"W{l}", (n, n_prev)), recording.input(f"b{l}", (n, 1)))
+        (recording.input(f"W{l}", (n, n_prev), order="C"), recording.input(f"b{l}", (n, 1)))
         for l, (n_prev, n) in enumerate(pairwise(sizes), 1)
     ]
-    scalars = {name: recording.scalar(name) for name in numbers}
+    numbers = {
+        name: recording.input(name, ()) if is_array else recording.scalar(name) for name, is_array in given.numbers
+    }
     tile = Tile(X, Y, weights, masks)
-    result, outputs = equations(tile, layers, network, recorded_steps(recording), **scalars)
-    return Program(recording, returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})
+    result, outputs = equations(tile, layers, network, recorded_steps(recording), **numbers)
+    return new_program(recording, backend, returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})

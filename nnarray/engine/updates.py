@@ -1,19 +1,15 @@
-"""An update rule over theta and the optimiser's running means, on NumPy piece by piece: a piece of each fits the cache.
+"""An update rule over theta and the optimiser's running means: one kernel on CuPy, on NumPy piece by piece.
 
-The pieces are taken by one thread. Two are no faster: the calls are so short that the threads wait for each other.
+A piece of each vector fits the cache. The pieces are taken by one thread. Two are no faster: the calls are so short
+that the threads wait for each other.
 """
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
-
-from nnarray.backends import Backend, plain_steps
+from nnarray.backends import Backend, Program, has_programs, new_program
 from nnarray.core.typing import Array
-
-if TYPE_CHECKING:
-    from nnarray.backends.numpy_programs import Program
 
 PIECE = 2**16
 """Entries of a piece."""
@@ -35,23 +31,23 @@ def update(
     in_place: bool = False,
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
-    if backend.name != "numpy" or plain_steps():
+    if not has_programs(backend):
         return rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
-    made = vectors if in_place else [np.empty_like(vector) for vector in vectors]
+    made = vectors if in_place else [backend.xp.empty_like(vector) for vector in vectors]
     size = g.shape[0]
-    if size <= PIECE:
-        _program(rule, len(vectors), size, g.dtype)(*vectors, g, t, alpha, *made)
+    piece = PIECE if backend.name == "numpy" else size
+    if size <= piece:
+        _program(rule, len(vectors), size, g.dtype, backend)(*vectors, g, t, alpha, *made)
         return made
-    for start in range(0, size, PIECE):
-        part = slice(start, start + PIECE)
-        program = _program(rule, len(vectors), min(PIECE, size - start), g.dtype)
+    for start in range(0, size, piece):
+        part = slice(start, start + piece)
+        program = _program(rule, len(vectors), min(piece, size - start), g.dtype, backend)
         program(*(vector[part] for vector in vectors), g[part], t, alpha, *(vector[part] for vector in made))
     return made
 
 
 @lru_cache(maxsize=16)
-def _program(rule: Rule, count: int, size: int, dtype: Any) -> "Program":
-    from nnarray.backends.numpy_programs import Program
+def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:
     from nnarray.backends.recording import Recording
 
     recording = Recording(dtype)
@@ -59,4 +55,5 @@ def _program(rule: Rule, count: int, size: int, dtype: Any) -> "Program":
     g, t, alpha = recording.input("g", (size,)), recording.scalar("t"), recording.scalar("alpha")
     made = rule(*vectors, g=g, t=t, alpha=alpha, xp=recording)
     names = [f"out{i}" for i in range(count)]
-    return Program(recording, outputs=dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))
+    over = dict(zip(names, vectors, strict=True))
+    return new_program(recording, backend, outputs=dict(zip(names, made, strict=True)), over=over)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from nnarray.backends import Backend, convert, same_backend
+from nnarray.backends import Backend, convert, for_products, same_backend
 from nnarray.backends import backend as default_backend
 from nnarray.core.typing import Array, Pairs
 
@@ -86,7 +86,8 @@ class Parameters(Sequence[Layer]):
         if backend is self.backend and dtype in (None, self.dtype):
             return self
         theta = backend.asarray(self.vector, dtype or self.dtype)
-        return self if theta is self.vector else Parameters(theta, self.sizes, backend)
+        same = theta is self.vector and backend == self.backend
+        return self if same else Parameters(theta, self.sizes, backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.vector, self.sizes)
@@ -114,7 +115,8 @@ def as_layers(layers: Any, beside: Backend | None = None) -> tuple[list[Layer], 
     dtype = "float64" if "float64" in dtypes else "float32"
     converted = {name: convert(V, name, backend=backend, dtype=dtype) for name, V in named.items()}
     result = [Layer(converted[f"W[{l}]"], converted[f"b[{l}]"]) for l in range(1, len(pairs) + 1)]
-    return result, _sizes_of(result), backend
+    sizes = _sizes_of(result)
+    return [Layer(for_products(W, W.dtype, backend), b) for W, b in result], sizes, backend
 
 
 def dtype_name(x: Array, backend: Backend) -> str:

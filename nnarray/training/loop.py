@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, all_finite
+from nnarray.backends import Backend, all_finite, has_programs
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
@@ -227,8 +227,8 @@ class Run:
             self.theta, self.layers = theta, self.params.replace(theta).layers
 
     def _copy(self, theta: Array) -> Array:
-        """Theta as it is now: NumPy's is written over by the updates."""
-        return theta.copy() if self.backend.name == "numpy" else theta
+        """Theta as it is now: programs write the next one over it."""
+        return theta.copy() if has_programs(self.backend) else theta
 
     def _validate(self) -> tuple[float | None, float | None]:
         if self.validation is None:

@@ -1,0 +1,96 @@
+"""CuPy, which runs programs on a GPU: memory from its pool, kernels compiled by NVRTC, products by cuBLAS.
+
+Everything is queued on CuPy's current stream; nothing here waits for the GPU.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends.cuda.products import Gemm
+from nnarray.backends.cuda.source import COMMON, DEVICE
+
+COMPILER_OPTIONS = ("--std=c++17",)
+
+
+class CupyDevice:
+    """What a `Program` needs of a GPU."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self._cupy = cupy
+
+    def place(self, x: Any) -> tuple[int, tuple[int, ...]]:
+        """Where an array's first entry lies, and the array's strides in bytes."""
+        return x.data.ptr, x.strides
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A new array from CuPy's pool; raises its OutOfMemoryError, a MemoryError, where there is no room."""
+        return self._cupy.empty(shape, dtype)
+
+    def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A new array of ones."""
+        return self._cupy.ones(shape, dtype)
+
+    def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+        """The kernel of that name; a source is compiled once, and CuPy keeps the binary on disk."""
+        function = _module(source).get_function(name)
+        return lambda blocks, threads, arguments: function((blocks,), (threads,), arguments)
+
+    def product(self, dtype: str, operands: str) -> Callable[[Gemm, int, int, int], None]:
+        """cuBLAS's product with sums in `dtype`, of operands in the float `operands`."""
+        from cupy.cuda.device import get_cublas_handle
+        from cupy_backends.cuda.libs import cublas
+
+        result, operand, compute = _cublas_types(dtype, operands)
+        factors = np.array([1, 0], dtype)
+        one, zero = factors.ctypes.data, factors[1:].ctypes.data
+
+        def multiply(how: Gemm, A: int, B: int, C: int, factors: Any = factors) -> None:
+            (a_transposed, b_transposed), (lda, ldb, ldc) = how.transposes, how.leading
+            cublas.gemmEx(
+                get_cublas_handle(),
+                int(a_transposed),
+                int(b_transposed),
+                how.m,
+                how.n,
+                how.k,
+                one,
+                A,
+                operand,
+                lda,
+                B,
+                operand,
+                ldb,
+                zero,
+                C,
+                result,
+                ldc,
+                compute,
+                CUBLAS_GEMM_DEFAULT,
+            )
+
+        return multiply
+
+
+CUDA_R = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14, "tf32": 0}
+"""cudaDataType_t of library_types.h."""
+
+CUBLAS_COMPUTE = {"float32": 68, "float64": 70, "tf32": 77, "float16": 68, "bfloat16": 68}
+"""cublasComputeType_t of cublas_api.h, by the operands' float: 32F, 64F and 32F_FAST_TF32."""
+
+CUBLAS_GEMM_DEFAULT = -1
+
+
+def _cublas_types(dtype: str, operands: str) -> tuple[int, int, int]:
+    return CUDA_R[dtype], CUDA_R[operands], CUBLAS_COMPUTE[operands]
+
+
+@lru_cache(maxsize=512)
+def _module(source: str) -> Any:
+    import cupy
+
+    return cupy.RawModule(code=DEVICE + COMMON + source, options=COMPILER_OPTIONS)

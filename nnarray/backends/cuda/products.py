@@ -1,0 +1,50 @@
+"""A product of matrices where they lie, in the words of BLAS.
+
+BLAS knows matrices by columns: a first entry, and the distance from one column to the next. One whose rows lie together
+is, to it, its transpose.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Gemm(NamedTuple):
+    """C = op(A) op(B) in BLAS's letters: op(A) is m × k, op(B) k × n; `swapped` says that A is the right factor."""
+
+    swapped: bool
+    transposes: tuple[bool, bool]
+    m: int
+    n: int
+    k: int
+    leading: tuple[int, int, int]
+
+
+@lru_cache(maxsize=1024)
+def gemm(
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+    left: tuple[int, int],
+    right: tuple[int, int],
+    out: tuple[int, int],
+) -> Gemm:
+    """How BLAS makes `out` of `left` and `right`, given their strides in entries along rows and columns.
+
+    A result by rows is the transpose, right times left, by columns. Raises ValueError for strides that BLAS can't take.
+    """
+    (m, k), (_, n) = shapes
+    by_columns, leading = _read(out, (m, n))
+    if not by_columns:
+        swapped = gemm(((n, k), (k, m)), right[::-1], left[::-1], out[::-1])
+        return swapped._replace(swapped=True)
+    (a_plain, lda), (b_plain, ldb) = _read(left, (m, k)), _read(right, (k, n))
+    return Gemm(False, (not a_plain, not b_plain), m, n, k, (lda, ldb, leading))
+
+
+def _read(strides: tuple[int, int], shape: tuple[int, int]) -> tuple[bool, int]:
+    """Whether the matrix lies by columns, and the distance from one of these (or of its rows) to the next."""
+    (down, across), (rows, columns) = strides, shape
+    if (down == 1 or rows == 1) and (across >= rows or columns == 1):
+        return True, max(across if columns > 1 else rows, rows)
+    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
+        return False, max(down if rows > 1 else columns, columns)
+    msg = f"BLAS cannot read a matrix of shape {shape} with strides {strides}"
+    raise ValueError(msg)

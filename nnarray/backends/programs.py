@@ -1,0 +1,59 @@
+"""Programs: recorded equations in the form in which a backend runs them again and again."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nnarray.backends.backend import Backend
+from nnarray.backends.steps import plain_steps
+
+if TYPE_CHECKING:
+    from nnarray.backends.cuda.program import Device
+    from nnarray.backends.recording import Recording, Value
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Program(Protocol):
+    """Called with the inputs and the outputs of a recording, in its order, it fills the outputs.
+
+    It returns the number that the recording returns, on the device.
+    """
+
+    def __call__(self, *given: Any) -> Any:
+        """Run on these arrays and numbers."""
+
+
+def has_programs(backend: Backend) -> bool:
+    """Whether equations are recorded for the backend; not where the environment asks for plain steps."""
+    return backend.name in {"numpy", "cupy"} and not plain_steps()
+
+
+def new_program(
+    recording: "Recording",
+    backend: Backend,
+    *,
+    returns: "Value | None" = None,
+    outputs: Mapping[str, "Value"] = NOTHING,
+    over: Mapping[str, "Value"] = NOTHING,
+) -> Program:
+    """The program that writes the `outputs`, given by name, and returns what `returns` stands for.
+
+    `over` says of an output which input's memory it may be given.
+    """
+    if backend.name == "numpy":
+        from nnarray.backends import numpy_programs
+
+        return numpy_programs.Program(recording, returns=returns, outputs=outputs, over=over)
+    from nnarray.backends.cuda import program
+
+    return program.Program(recording, device=gpu(), returns=returns, outputs=outputs, operands=backend.precision)
+
+
+@lru_cache(maxsize=1)
+def gpu() -> "Device":
+    """What runs programs on the GPU."""
+    from nnarray.backends.cuda.device import CupyDevice
+
+    return CupyDevice()

@@ -1,0 +1,144 @@
+"""A GPU's stand-in on the host: CUDA programs run on NumPy's memory, their kernels compiled by the C++ compiler.
+
+One thread does the work of the grid, block by block, and a warp has one lane. Products are NumPy's, on operands read as
+BLAS would read them, by columns and leading dimensions, and rounded as the GPU rounds them.
+"""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends.cuda.products import Gemm
+from nnarray.backends.cuda.source import COMMON
+
+HOST = """\
+#include <cmath>
+#include <cstring>
+#include <immintrin.h>
+using std::exp; using std::fabs; using std::log; using std::log1p; using std::sqrt; using std::tanh;
+#define __global__
+#define __device__ static inline
+#define WARP 1
+#define LOWEST (-INFINITY)
+struct dim { unsigned x; };
+static dim blockIdx, threadIdx, blockDim, gridDim;
+extern "C" void place(unsigned block, unsigned blocks) { blockIdx.x = block; gridDim.x = blocks; blockDim.x = 1; }
+template <class V> static V __shfl_xor_sync(unsigned, V x, int) { return x; }
+__device__ float from_bfloat16(unsigned short bits) {
+    unsigned wide = (unsigned)bits << 16;
+    float x;
+    memcpy(&x, &wide, 4);
+    return x;
+}
+__device__ unsigned short to_bfloat16(float x) {
+    unsigned wide;
+    memcpy(&wide, &x, 4);
+    return x != x ? 0x7fff : (wide + 0x7fff + (wide >> 16 & 1)) >> 16;
+}
+__device__ float from_float16(unsigned short bits) { return _cvtsh_ss(bits); }
+__device__ unsigned short to_float16(float x) { return _cvtss_sh(x, 0); }
+"""
+
+COMPILER = shutil.which("c++") or shutil.which("g++")
+
+
+@cache
+def _library(source: str) -> ctypes.CDLL:
+    assert COMPILER is not None
+    folder = Path(tempfile.gettempdir()) / f"nnarray-host-kernels-{hashlib.sha256(source.encode()).hexdigest()[:32]}"
+    folder.mkdir(exist_ok=True)
+    if not (folder / "kernels.so").exists():
+        (folder / "kernels.cpp").write_text(HOST + COMMON + source)
+        built = tempfile.mktemp(dir=folder)
+        options = ["-O1", "-mf16c", "-shared", "-fPIC", "-ffp-contract=off", "-w"]
+        subprocess.run([COMPILER, *options, str(folder / "kernels.cpp"), "-o", built], check=True)
+        Path(built).rename(folder / "kernels.so")
+    return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+class HostDevice:
+    """Counts what it runs: `launches`, `products` and the bytes of every array that it made."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
+        self.counts: Counter[str] = Counter()
+
+    def place(self, x: Any) -> tuple[int, tuple[int, ...]]:
+        return x.ctypes.data, x.strides
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        x = np.empty(shape, dtype)
+        if self.room is not None and x.nbytes > self.room:
+            raise MemoryError(f"no room for {x.nbytes} bytes")
+        x.reshape(-1).view(np.uint8).fill(0xFF)  # NaN in every float: what is read before it was written shows
+        self.counts["arrays"] += 1
+        return x
+
+    def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return np.ones(shape, dtype)
+
+    def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+        library = _library(source)
+        run = getattr(library, name)
+
+        def launch(blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+            self.counts["launches"] += 1
+            c = [ctypes.c_double(a) if isinstance(a, float) else ctypes.c_longlong(a) for a in arguments]
+            for block in range(blocks):
+                library.place(block, blocks)
+                run(*c)
+
+        return launch
+
+    def product(self, dtype: str, operands: str) -> Callable[[Gemm, int, int, int], None]:
+        def multiply(how: Gemm, A: int, B: int, C: int) -> None:
+            self.counts["products"] += 1
+            (a_transposed, b_transposed), (lda, ldb, ldc) = how.transposes, how.leading
+            a = _matrix(A, (how.k, how.m) if a_transposed else (how.m, how.k), lda, _stored(dtype, operands))
+            b = _matrix(B, (how.n, how.k) if b_transposed else (how.k, how.n), ldb, _stored(dtype, operands))
+            c = _matrix(C, (how.m, how.n), ldc, dtype)
+            a, b = _widened(a, operands), _widened(b, operands)
+            c[...] = (a.T if a_transposed else a) @ (b.T if b_transposed else b)
+
+        return multiply
+
+
+def rounded(x: np.ndarray, operands: str) -> np.ndarray:
+    """float32 rounded to a narrower float and back, to the nearest, ties to even."""
+    if operands == "float16":
+        with np.errstate(over="ignore"):
+            return x.astype(np.float16).astype(np.float32)
+    dropped = {"tf32": 13, "bfloat16": 16}[operands]
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    bits += (1 << (dropped - 1)) - 1 + (bits >> dropped & 1)
+    return (bits >> dropped << dropped).astype(np.uint32).view(np.float32).reshape(x.shape)
+
+
+def _stored(dtype: str, operands: str) -> str:
+    return "uint16" if operands in ("bfloat16", "float16") else dtype
+
+
+def _widened(x: np.ndarray, operands: str) -> np.ndarray:
+    if operands == "bfloat16":
+        return (x.astype(np.uint32) << 16).view(np.float32)
+    if operands == "float16":
+        return x.view(np.float16).astype(np.float32)
+    return rounded(x, operands) if operands == "tf32" else x
+
+
+def _matrix(begin: int, shape: tuple[int, int], leading: int, dtype: str) -> np.ndarray:
+    """The matrix that lies by columns from `begin` on."""
+    rows, columns = shape
+    assert leading >= rows
+    size = np.dtype(dtype).itemsize
+    memory = (ctypes.c_char * (((columns - 1) * leading + rows) * size)).from_address(begin)
+    return np.ndarray(shape, dtype, memory, strides=(size, leading * size))
