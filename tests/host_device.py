@@ -5,13 +5,14 @@ BLAS would read them, by columns and leading dimensions, and rounded as the GPU 
 """
 
 import ctypes
-import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from nnarray.backends.cuda.products import Gemm
 from nnarray.backends.cuda.source import COMMON
 
 HOST = """\
-#include <cmath>
-#include <cstring>
-#include <immintrin.h>
-using std::exp; using std::fabs; using std::log; using std::log1p; using std::sqrt; using std::tanh;
+#define FUNCTION(name) static float name(float x) { return __builtin_##name##f(x); } \
+    static double name(double x) { return __builtin_##name(x); }
+namespace host {
+FUNCTION(exp) FUNCTION(fabs) FUNCTION(log) FUNCTION(log1p) FUNCTION(sqrt) FUNCTION(tanh)
 #define __global__
 #define __device__ static inline
 #define WARP 1
-#define LOWEST (-INFINITY)
+#define LOWEST (-__builtin_inff())
 struct dim { unsigned x; };
 static dim blockIdx, threadIdx, blockDim, gridDim;
 extern "C" void place(unsigned block, unsigned blocks) { blockIdx.x = block; gridDim.x = blocks; blockDim.x = 1; }
@@ -36,33 +37,37 @@ template <class V> static V __shfl_xor_sync(unsigned, V x, int) { return x; }
 __device__ float from_bfloat16(unsigned short bits) {
     unsigned wide = (unsigned)bits << 16;
     float x;
-    memcpy(&x, &wide, 4);
+    __builtin_memcpy(&x, &wide, 4);
     return x;
 }
 __device__ unsigned short to_bfloat16(float x) {
     unsigned wide;
-    memcpy(&wide, &x, 4);
+    __builtin_memcpy(&wide, &x, 4);
     return x != x ? 0x7fff : (wide + 0x7fff + (wide >> 16 & 1)) >> 16;
 }
-__device__ float from_float16(unsigned short bits) { return _cvtsh_ss(bits); }
-__device__ unsigned short to_float16(float x) { return _cvtss_sh(x, 0); }
+typedef float floats __attribute__((vector_size(16)));
+typedef short shorts __attribute__((vector_size(16)));
+__device__ float from_float16(unsigned short bits) { return __builtin_ia32_vcvtph2ps(shorts{(short)bits})[0]; }
+__device__ unsigned short to_float16(float x) { return __builtin_ia32_vcvtps2ph(floats{x}, 0)[0]; }
 """
 
-COMPILER = shutil.which("c++") or shutil.which("g++")
+COMPILER = [found] if (found := shutil.which("c++")) else None
+if COMPILER is None and find_spec("ziglang"):
+    COMPILER = [sys.executable, "-m", "ziglang", "c++"]
+
+
+_folder = tempfile.TemporaryDirectory(prefix="nnarray-host-kernels-")
 
 
 @cache
 def _library(source: str) -> ctypes.CDLL:
+    """The kernels, compiled."""
     assert COMPILER is not None
-    folder = Path(tempfile.gettempdir()) / f"nnarray-host-kernels-{hashlib.sha256(source.encode()).hexdigest()[:32]}"
-    folder.mkdir(exist_ok=True)
-    if not (folder / "kernels.so").exists():
-        (folder / "kernels.cpp").write_text(HOST + COMMON + source)
-        built = tempfile.mktemp(dir=folder)
-        options = ["-O1", "-mf16c", "-shared", "-fPIC", "-ffp-contract=off", "-w"]
-        subprocess.run([COMPILER, *options, str(folder / "kernels.cpp"), "-o", built], check=True)
-        Path(built).rename(folder / "kernels.so")
-    return ctypes.CDLL(str(folder / "kernels.so"))
+    text = Path(_folder.name) / f"{_library.cache_info().misses}.cpp"
+    text.write_text(HOST + COMMON + source + "}\n")
+    options = ["-O0", "-mf16c", "-shared", "-fPIC", "-ffp-contract=off", "-w"]
+    subprocess.run([*COMPILER, *options, str(text), "-o", str(text.with_suffix(".so"))], check=True)
+    return ctypes.CDLL(str(text.with_suffix(".so")))
 
 
 class HostDevice:

@@ -131,11 +131,11 @@ class Kernel:
         texts = [_JobText(self, i) for i in range(len(self.jobs))]
         self.blocks = [text.blocks for text in texts]
         body = "".join(text.source() for text in texts)
-        wide = any(rows * columns >= WIDE for _, (rows, columns), _, _ in self.jobs)
+        self.wide = any(rows * columns >= WIDE for _, (rows, columns), _, _ in self.jobs)
         declared = ", ".join(map(self._declaration, self.parameters))
         self.source = (
             f'extern "C" __global__ void {name}({declared}) {{\n'
-            f"    typedef {'long long' if wide else 'unsigned'} Index;\n{body}}}\n"
+            f"    typedef {'long long' if self.wide else 'unsigned'} Index;\n{body}}}\n"
         )
 
     def parameter(self, parameter: Parameter) -> str:

@@ -1,0 +1,388 @@
+"""CUDA programs: what they compute, on the host; how many launches they take; and that NVIDIA's compiler takes them."""
+
+from typing import Any
+
+import array_api_compat.numpy as compat
+import numpy as np
+import pytest
+from conftest import problem
+from host_device import COMPILER, HostDevice, rounded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nnarray as nn
+from nnarray import engine
+from nnarray.backends import Backend, programs
+from nnarray.backends.cuda.products import gemm
+from nnarray.backends.cuda.program import Program
+from nnarray.backends.cuda.source import COMMON, DEVICE
+from nnarray.backends.recording import Recording
+from nnarray.backends.steps import steps_for
+from nnarray.core import updates
+from nnarray.engine import equations, replay
+from nnarray.engine.batch import Tile
+from nnarray.engine.replay import Given, _kinds, inputs_of
+
+HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+NUMPY = nn.backend("numpy")
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> HostDevice:
+    """The stand-in, in the GPU's place."""
+    device = HostDevice()
+    monkeypatch.setattr(programs, "gpu", lambda: device)
+    replay._shape.cache_clear()
+    engine.updates._program.cache_clear()
+    return device
+
+
+def on_gpu(precision: str | None = None) -> Backend:
+    """A backend that the engine takes for CuPy; its arrays are NumPy's."""
+    return Backend("cupy", compat, "cpu", precision)
+
+
+def record(
+    wanted: Any, network: nn.Network, tile: Tile, dtype: str, numbers: Any = replay.NO_NUMBERS, precision: Any = None
+) -> Program:
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
+    return replay._record(wanted, network, tile.X.shape[1], np.dtype(dtype), given, on_gpu(precision))
+
+
+def relative(found: Any, expected: Any) -> float:
+    return float(np.linalg.norm(np.asarray(found - expected)) / (np.linalg.norm(np.asarray(expected)) or 1))
+
+
+def tile_of(sizes: tuple[int, ...], hidden: Any, output: str, m: int, dtype: str, *, full: bool) -> tuple[Any, ...]:
+    network, layers, X, Y = problem(sizes, hidden, output, m=m)
+    generator = np.random.default_rng(1)
+    weights = generator.uniform(0.5, 2, (1, m)).astype(dtype) if full else None
+    masks = [((generator.random((n, m)) < 0.7) / 0.7).astype(dtype) for n in sizes[1:-1]] if full else ()
+    pairs = [(W.astype(dtype), b.astype(dtype)) for W, b in layers]
+    return network, pairs, Tile(X.astype(dtype), Y.astype(dtype), weights, masks)
+
+
+def by_columns(shape: tuple[int, int], dtype: Any) -> np.ndarray:
+    return np.full(shape[::-1], np.nan, dtype).T
+
+
+@needs_compiler
+class TestNumbers:
+    @pytest.mark.parametrize("wanted", EQUATIONS, ids=lambda f: f.__name__)
+    @pytest.mark.parametrize("full", [False, True])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("output", OUTPUTS)
+    @pytest.mark.parametrize("hidden", HIDDEN)
+    def test_every_network(self, hidden, output, dtype, full, wanted, gpu) -> None:
+        for sizes, m in (((3, 4, 5, 2), 9), ((2, 3, 40), 300), ((6, 2), 1)):
+            network, layers, tile = tile_of(sizes, hidden, output, m, dtype, full=full)
+            J, expected = wanted(tile, layers, network, steps_for(np))
+            program = record(wanted, network, tile, dtype)
+            made = [by_columns(V.shape, dtype) for V in expected]
+            for _ in range(2):
+                found = program(*inputs_of(tile, layers), *made)
+                assert J is None or found.dtype == dtype
+                assert J is None or relative(found, J) < TOLERANCE[dtype]
+                for one, other in zip(made, expected, strict=True):
+                    assert relative(one, other) < TOLERANCE[dtype]
+
+    @pytest.mark.parametrize("numbers", [{"m": 9}, {"m": 7.25, "l2": 0.3}, {"m": np.array(7.25), "l2": 0.3}], ids=str)
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_a_whole_batch_divided_and_with_its_penalty(self, output, numbers, gpu) -> None:
+        for sizes in ((3, 4, 5, 2), (6, 2), (1, 1, 3), (200, 190, 2)):
+            network, layers, tile = tile_of(sizes, "tanh", output, 9, "float64", full=True)
+            J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np), **numbers)
+            made = [np.full_like(V, np.nan) for V in expected]
+            program = record(equations.cost_and_gradients, network, tile, "float64", numbers)
+            assert relative(program(*inputs_of(tile, layers, numbers), *made), J) < 1e-12
+            for one, other in zip(made, expected, strict=True):
+                assert relative(one, other) < 1e-12
+
+    @pytest.mark.parametrize("layout", ["F", "C", "every other row of Y", "reversed Y", "one y for all"])
+    def test_layouts(self, layout, gpu) -> None:
+        network, layers, tile = tile_of((3, 4, 2), "relu", "identity", 9, "float64", full=True)
+        X, Y = np.asfortranarray(tile.X), np.asfortranarray(tile.Y)
+        if layout == "C":
+            X, Y = np.ascontiguousarray(X), np.ascontiguousarray(Y)
+        elif layout == "every other row of Y":
+            Y = np.repeat(Y, 2, axis=0)[::2]
+        elif layout == "reversed Y":
+            Y = np.ascontiguousarray(Y[::-1, ::-1])[::-1, ::-1]
+        elif layout == "one y for all":
+            Y = np.broadcast_to(Y[:, :1], Y.shape)
+        tile = tile._replace(X=X, Y=Y)
+        layers = [(np.asfortranarray(W), b) for W, b in layers] if layout == "C" else layers
+        J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np))
+        program = record(equations.cost_and_gradients, network, tile, "float64")
+        for new in (np.empty_like, lambda V: np.asfortranarray(np.empty_like(V))):
+            made = [new(V) for V in expected]
+            assert relative(program(*inputs_of(tile, layers), *made), J) < 1e-12
+            for one, other in zip(made, expected, strict=True):
+                assert relative(one, other) < 1e-12
+
+    def test_inputs_are_never_written(self, gpu) -> None:
+        network, layers, tile = tile_of((3, 4, 5, 2), "relu", "softmax", 9, "float32", full=True)
+        before = [V.copy() for V in inputs_of(tile, layers)]
+        program = record(equations.cost_and_gradients, network, tile, "float32")
+        program(*inputs_of(tile, layers), *(np.empty_like(V) for pair in layers for V in pair))
+        for V, copy in zip(inputs_of(tile, layers), before, strict=True):
+            np.testing.assert_array_equal(V, copy)
+
+    def test_nan_and_saturation(self, gpu) -> None:
+        """A maximum hands NaN on, which fmax does not; logits of 1e4 have a finite loss."""
+        network, layers, tile = tile_of((3, 4, 2), "relu", "sigmoid", 5, "float32", full=False)
+        program = record(equations.cost_and_gradients, network, tile, "float32")
+        made = [np.empty_like(V) for pair in layers for V in pair]
+        tile.X[0, 0] = np.nan
+        assert np.isnan(program(*inputs_of(tile, layers), *made))
+        assert np.isnan(made[0]).any()
+        tile.X[...] = 1e4
+        assert np.isfinite(program(*inputs_of(tile, layers), *made))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.data())
+    def test_shapes(self, data) -> None:
+        depth = data.draw(st.integers(0, 3))
+        sizes = tuple(data.draw(st.sampled_from([1, 2, 7, 33, 70])) for _ in range(depth + 1))
+        output = data.draw(st.sampled_from(OUTPUTS))
+        sizes = (*sizes, data.draw(st.sampled_from([2, 3, 35] if output == "softmax" else [1, 2, 35])))
+        hidden = tuple(data.draw(st.sampled_from(HIDDEN)) for _ in sizes[1:-1]) or "relu"
+        m = data.draw(st.sampled_from([1, 2, 31, 1100]))
+        network, layers, tile = tile_of(sizes, hidden, output, m, "float64", full=data.draw(st.booleans()))
+        J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np), m=m, l2=0.1)
+        recording_device = HostDevice()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(programs, "gpu", lambda: recording_device)
+            program = record(equations.cost_and_gradients, network, tile, "float64", {"m": m, "l2": 0.1})
+        made = [np.full_like(V, np.nan) for V in expected]
+        assert relative(program(*inputs_of(tile, layers, {"m": m, "l2": 0.1}), *made), J) < 1e-12
+        for one, other in zip(made, expected, strict=True):
+            assert relative(one, other) < 1e-12
+
+
+RULES: dict[str, tuple[int, Any]] = {
+    "gradient_descent": (1, lambda theta, *, g, t, alpha, xp: (updates.gradient_descent(theta, g, alpha=alpha),)),
+    "momentum": (2, lambda theta, v, *, g, t, alpha, xp: updates.momentum(theta, g, v, alpha=alpha, beta=0.9)),
+    "nesterov": (2, lambda theta, v, *, g, t, alpha, xp: updates.nesterov(theta, g, v, alpha=alpha, beta=0.9)),
+    "rmsprop": (
+        2,
+        lambda theta, s, *, g, t, alpha, xp: updates.rmsprop(theta, g, s, alpha=alpha, beta=0.9, eps=1e-8, xp=xp),
+    ),
+    "adam": (
+        3,
+        lambda theta, v, s, *, g, t, alpha, xp: updates.adam(
+            theta, g, v, s, t=t, alpha=alpha, beta1=0.9, beta2=0.999, eps=1e-8, xp=xp
+        ),
+    ),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RULES)
+def test_every_update_is_one_launch(name, dtype, in_place, gpu) -> None:
+    count, rule = RULES[name]
+    generator = np.random.default_rng(0)
+    vectors = [generator.random(1000).astype(dtype) for _ in range(count)]
+    g = generator.normal(size=1000).astype(dtype)
+    expected = [V.copy() for V in vectors]
+    for t in range(1, 4):
+        expected = rule(*expected, g=g, t=t, alpha=0.1, xp=np)
+        before = gpu.counts["launches"]
+        old = [V.copy() for V in vectors]
+        made = engine.update(rule, vectors, g, on_gpu(), t=t, alpha=0.1, in_place=in_place)
+        assert gpu.counts["launches"] == before + 1
+        for V, was in zip(vectors, old, strict=True):
+            assert in_place or np.array_equal(V, was)
+        vectors = list(made)
+        for one, other in zip(vectors, expected, strict=True):
+            assert relative(one, other) < TOLERANCE[dtype]
+
+
+@needs_compiler
+class TestLaunches:
+    """What a step costs: one launch between two products, one arena, and nothing read on the host."""
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    @pytest.mark.parametrize("hidden", HIDDEN)
+    @pytest.mark.parametrize("full", [False, True])
+    def test_of_a_step(self, hidden, output, full, gpu) -> None:
+        network, layers, tile = tile_of((5, 7, 6, 3), hidden, output, 40, "float32", full=full)
+        numbers = {"m": 40, "l2": 0.1}
+        program = record(equations.cost_and_gradients, network, tile, "float32", numbers)
+        made = [np.empty_like(V) for pair in layers for V in pair]
+        gpu.counts.clear()
+        program(*inputs_of(tile, layers, numbers), *made)
+        layers_, hidden_layers = 3, 2
+        assert gpu.counts == {
+            "products": layers_ + 2 * layers_ + hidden_layers,  # Z; dW and db; dA
+            "launches": hidden_layers + 1 + hidden_layers + 1,  # A; A[L], dZ[L] and the loss; dZ; the division by m
+            "arrays": 2,  # the arena and J
+        }
+
+    def test_logistic_regression(self, gpu) -> None:
+        network, _, tile = tile_of((50, 1), (), "sigmoid", 40, "float32", full=False)
+        program = record(equations.cost_and_gradients, network, tile, "float32", {"m": 40})
+        assert [[job.kind for job in kernel.jobs] for kernel in program.kernels] == [
+            ["sums", "entries"],
+            ["columns", "entries", "entries"],
+        ]
+
+    def test_the_way_back_needs_two_activations_besides_those_of_the_way_forward(self, gpu) -> None:
+        network, _, tile = tile_of((50,) * 12 + (1,), "relu", "sigmoid", 640, "float32", full=False)
+        program = record(equations.cost_and_gradients, network, tile, "float32", {"m": 40})
+        assert program.memory.size <= (11 + 2 + 0.1) * 50 * 640 * 4
+        program = record(equations.prediction, network, tile._replace(Y=None), "float32")
+        assert program.memory.size <= 2.1 * 50 * 640 * 4
+
+    def test_another_m_needs_no_other_source(self, gpu) -> None:
+        found = set()
+        for m in (40, 41, 30_000):
+            network, _, tile = tile_of((5, 7, 3), "relu", "softmax", m, "float32", full=True)
+            found.add(record(equations.cost_and_gradients, network, tile, "float32", {"m": m}).source)
+        assert len(found) == 1
+
+    def test_what_cannot_be_fused_is_refused(self) -> None:
+        for make in (lambda r, V: r.sum(V, axis=1, keepdims=True), lambda r, V: r.exp(V.T)):
+            recording = Recording("float32")
+            V = recording.input("V", (3, 4))
+            with pytest.raises(ValueError, match="cannot be fused"):
+                Program(recording, device=HostDevice(), outputs={"out": make(recording, V)})
+
+    def test_an_output_that_is_an_input_or_another_output_is_a_copy(self) -> None:
+        recording = Recording("float64")
+        V = recording.input("V", (3, 4))
+        E = recording.exp(V)
+        program = Program(recording, device=HostDevice(), outputs={"a": V, "b": E, "c": E})
+        x, made = np.random.default_rng(0).normal(size=(3, 4)), [np.empty((3, 4)) for _ in range(3)]
+        program(x, *made)
+        np.testing.assert_array_equal(made[0], x)
+        np.testing.assert_allclose(made[1], np.exp(x), rtol=1e-15)
+        np.testing.assert_array_equal(made[2], made[1])
+
+
+class TestProducts:
+    """BLAS's words for a product, read back as BLAS reads them."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    def test_every_layout(self, data) -> None:
+        def matrix(rows: int, columns: int) -> np.ndarray:
+            more, transposed = data.draw(st.integers(0, 3)), data.draw(st.booleans())
+            lies = (rows + more, columns) if not transposed else (columns + more, rows)
+            memory = np.asfortranarray(np.random.default_rng(0).normal(size=lies))
+            V = memory[: lies[0] - more]
+            return V.T if transposed else V
+
+        m, n, k = (data.draw(st.integers(1, 5)) for _ in range(3))
+        A, B, C = matrix(m, k), matrix(k, n), matrix(m, n)
+        expected = A @ B
+        strides = [tuple(s // 8 for s in V.strides) for V in (A, B, C)]
+        how = gemm((A.shape, B.shape), *strides)
+        left, right = (B, A) if how.swapped else (A, B)
+        HostDevice().product("float64", "float64")(how, left.ctypes.data, right.ctypes.data, C.ctypes.data)
+        np.testing.assert_allclose(C, expected, rtol=1e-13)
+
+    @pytest.mark.parametrize("strides", [(2, 2), (-1, 3), (1, 2), (0, 1)])
+    def test_what_blas_cannot_read(self, strides) -> None:
+        with pytest.raises(ValueError, match=r"BLAS cannot read a matrix of shape \(3, 4\)"):
+            gemm(((3, 4), (4, 2)), strides, (1, 4), (1, 3))
+
+
+@needs_compiler
+class TestPrecision:
+    @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+    def test_operands_are_rounded_and_nothing_else(self, precision, gpu) -> None:
+        """One layer by hand: products of rounded operands, everything else in float32."""
+        network, [(W, b)], tile = tile_of((30, 4), (), "softmax", 50, "float32", full=False)
+        program = record(equations.cost_and_gradients, network, tile, "float32", precision=precision)
+        dW, db = np.empty_like(W), np.empty_like(b)
+        J = program(tile.X, tile.Y, W, b, dW, db)
+        Z = (rounded(W, precision) @ rounded(tile.X, precision) + b).astype("float64")
+        E = np.exp(Z - Z.max(axis=0))
+        A = E / E.sum(axis=0)
+        dZ = rounded((A - tile.Y).astype("float32"), precision)
+        assert relative(J, np.sum(np.log(E.sum(axis=0)) - np.sum((Z - Z.max(axis=0)) * tile.Y, axis=0))) < 1e-5
+        tolerance = 1e-4 if precision == "bfloat16" else 1e-5  # a dZ that lies between two of them may go either way
+        assert relative(dW, dZ @ rounded(tile.X, precision).T) < tolerance
+        assert relative(db, dZ.sum(axis=1, keepdims=True)) < tolerance
+
+    @pytest.mark.parametrize(("precision", "bound"), [("tf32", 1e-3), ("float16", 1e-3), ("bfloat16", 1e-2)])
+    @pytest.mark.parametrize("hidden", HIDDEN)
+    def test_gradients_are_near_those_of_float64(self, hidden, precision, bound, gpu) -> None:
+        network, layers, tile = tile_of((40, 60, 30, 5), hidden, "softmax", 200, "float64", full=True)
+        J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np))
+        narrow = Tile(*(V.astype("float32") for V in tile[:3]), [D.astype("float32") for D in tile.masks])
+        layers = [(W.astype("float32"), b.astype("float32")) for W, b in layers]
+        program = record(equations.cost_and_gradients, network, narrow, "float32", precision=precision)
+        made = [np.empty_like(V) for pair in layers for V in pair]
+        found = program(*inputs_of(narrow, layers), *made)
+        assert 1e-8 < relative(found, J) < bound
+        for one, other in zip(made, expected, strict=True):
+            assert 1e-7 < relative(one, other) < 30 * bound
+        exact = record(equations.cost_and_gradients, network, narrow, "float32")
+        exact(*inputs_of(narrow, layers), *made)
+        assert max(relative(one, other) for one, other in zip(made, expected, strict=True)) < 1e-5
+
+    def test_what_products_take_is_stored_narrow_and_what_the_caller_gets_is_not(self, gpu) -> None:
+        network, _, tile = tile_of((5, 7, 6, 3), "relu", "softmax", 40, "float32", full=False)
+        program = record(equations.cost_and_gradients, network, tile, "float32", precision="bfloat16")
+        assert len(program.fusion.narrow) == 3 + 1 + 1 + 2 + 3  # W, X and the ones; A; dZ
+        assert not program.fusion.narrow & set(program.fusion.outputs.values())
+        assert "const bfloat16*" in program.source
+
+    def test_of_a_backend(self) -> None:
+        backend = on_gpu("bfloat16")
+        assert "bfloat16" in repr(backend)
+        assert backend != on_gpu()
+        assert hash(backend) != hash(on_gpu())
+        with pytest.raises(ValueError, match='the precision "bfloat16" is one of float32\'s, got dtype "float64"'):
+            backend.dtype("float64")
+        with pytest.raises(ValueError, match='precision="tf32" is for the backend "cupy", got the backend "numpy"'):
+            nn.backend("numpy", precision="tf32")
+        with pytest.raises(ValueError, match='precision must be one of "tf32", "bfloat16", "float16", or None'):
+            nn.backend("numpy", precision="float8")
+
+
+def compiled_by_nvidia(source: str) -> bytes:
+    """Machine code for an H100 or H200; raises with the compiler's words where the source has an error."""
+    pytest.importorskip("cupy", reason="cupy: not installed, and with it what calls NVIDIA's compiler")
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="nvrtc: not installed", exc_type=ImportError)
+    program = nvrtc.createProgram(DEVICE + COMMON + source, "kernels.cu", [], [])
+    try:
+        nvrtc.compileProgram(program, ("-arch=sm_90", "--std=c++17"))
+    except nvrtc.NVRTCError:
+        raise AssertionError(nvrtc.getProgramLog(program)) from None
+    return nvrtc.getCUBIN(program)
+
+
+class TestNvidiasCompiler:
+    @pytest.mark.parametrize("precision", [None, "tf32", "bfloat16", "float16", "float64"])
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_every_step(self, output, precision, gpu) -> None:
+        dtype, precision = ("float64", None) if precision == "float64" else ("float32", precision)
+        network, _, tile = tile_of((5, 7, 7, 7, 7, 7, 40), HIDDEN, output, 40, dtype, full=True)
+        for wanted in EQUATIONS:
+            gpu.kernel = lambda *_: None
+            numbers = {"m": np.array(40.0), "l2": 0.1} if wanted is equations.cost_and_gradients else {}
+            assert compiled_by_nvidia(record(wanted, network, tile, dtype, numbers, precision).source)
+
+    @pytest.mark.parametrize("name", RULES)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_every_update(self, name, dtype, gpu) -> None:
+        gpu.kernel = lambda *_: None
+        assert compiled_by_nvidia(engine.updates._program(RULES[name][1], RULES[name][0], 1000, dtype, on_gpu()).source)
+
+    def test_more_entries_than_32_bits_count(self, gpu) -> None:
+        gpu.kernel, gpu.ones = lambda *_: None, lambda *_: np.ones((1, 1))
+        network = nn.Network((3, 4, 2))
+        given = Given(labels=True, weights=False, masks=False, numbers=())
+        program = replay._record(equations.cost_and_gradients, network, 2**30, np.dtype("float32"), given, on_gpu())
+        assert [kernel.wide for kernel in program.kernels] == [True, True, True, False]
+        assert compiled_by_nvidia(program.source)
