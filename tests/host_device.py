@@ -70,20 +70,83 @@ def _library(source: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(text.with_suffix(".so")))
 
 
-class HostDevice:
-    """Counts what it runs: `launches`, `products` and the bytes of every array that it made."""
+class Stream:
+    """What is queued here is done as late as CUDA may do it: when something waits for an event recorded after it."""
 
-    def __init__(self, room: int | None = None) -> None:
-        self.room = room
+    def __init__(self) -> None:
+        self.queue: list[Callable[[], None]] = []
+
+    def wait_event(self, event: "Event") -> None:
+        self.queue.append(event.synchronize)
+        if isinstance(self, Now):
+            self.run()
+
+    def run(self) -> None:
+        while self.queue:
+            self.queue.pop(0)()
+
+
+class Now(Stream):
+    """The stream of programs, which the host runs at once."""
+
+
+class Event:
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.upto = 0
+
+    def record(self, stream: Stream) -> None:
+        self.stream, self.upto = stream, len(stream.queue)
+
+    def synchronize(self) -> None:
+        if self.stream is not None:
+            for _ in range(min(self.upto, len(self.stream.queue))):
+                self.stream.queue.pop(0)()
+            self.upto = 0
+
+
+class HostDevice:
+    """Counts what it runs: `launches`, `products`, `copies` and the `arrays` that it made.
+
+    `room` bounds the bytes of one array, `free` is what it says is free.
+    """
+
+    def __init__(self, room: int | None = None, free: int = 2**40) -> None:
+        self.most, self.free = room, free
         self.counts: Counter[str] = Counter()
+        self.now = Now()
+        self.largest = 0
+
+    def room(self) -> int:
+        return self.free
+
+    def empty_pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return np.empty(shape, dtype)
+
+    def new_stream(self) -> Stream:
+        return Stream()
+
+    def current_stream(self) -> Stream:
+        return self.now
+
+    def new_event(self) -> Event:
+        return Event()
+
+    def copy(self, there: Any, here: Any, stream: Stream) -> None:
+        def copy() -> None:
+            self.counts["copies"] += 1
+            there[...] = here
+
+        stream.queue.append(copy)
 
     def place(self, x: Any) -> tuple[int, tuple[int, ...]]:
         return x.ctypes.data, x.strides
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         x = np.empty(shape, dtype)
-        if self.room is not None and x.nbytes > self.room:
+        if self.most is not None and x.nbytes > self.most:
             raise MemoryError(f"no room for {x.nbytes} bytes")
+        self.largest = max(self.largest, x.nbytes)
         x.reshape(-1).view(np.uint8).fill(0xFF)  # NaN in every float: what is read before it was written shows
         self.counts["arrays"] += 1
         return x

@@ -6,7 +6,7 @@ import array_api_compat.numpy as compat
 import numpy as np
 import pytest
 from conftest import problem
-from host_device import COMPILER, HostDevice, rounded
+from host_device import COMPILER, Event, HostDevice, rounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +16,7 @@ from nnarray.backends import Backend, programs
 from nnarray.backends.cuda.products import gemm
 from nnarray.backends.cuda.program import Program
 from nnarray.backends.cuda.source import COMMON, DEVICE
+from nnarray.backends.cuda.uploads import Uploads
 from nnarray.backends.recording import Recording
 from nnarray.backends.steps import steps_for
 from nnarray.core import updates
@@ -386,3 +387,103 @@ class TestNvidiasCompiler:
         program = replay._record(equations.cost_and_gradients, network, 2**30, np.dtype("float32"), given, on_gpu())
         assert [kernel.wide for kernel in program.kernels] == [True, True, True, False]
         assert compiled_by_nvidia(program.source)
+
+
+@needs_compiler
+class TestMemory:
+    def batch(self, m: int = 1000) -> tuple[Any, ...]:
+        network, layers, tile = tile_of((5, 7, 6, 3), "relu", "softmax", m, "float64", full=True)
+        masks = tile.masks
+        batch = engine.Batch(tile.X, tile.Y, float(tile.weights.sum()), tile.weights)
+        return network, layers, batch._replace(draw_masks=lambda start, stop: [D[:, start:stop] for D in masks])
+
+    @pytest.mark.parametrize("room", [10**9, 60_000, 20_000, 5_000])
+    def test_tiles_are_halved_until_they_fit(self, room, gpu) -> None:
+        engine.compute._widest.clear()
+        gpu.most = room
+        network, layers, batch = self.batch()
+        for _ in range(2):
+            J, g = engine.cost_and_gradients(batch, layers, network, on_gpu(), l2=0.1)
+            expected = engine.cost_and_gradients(batch, layers, network, NUMPY, l2=0.1)
+            assert relative(J, expected[0]) < 1e-12
+            assert relative(g, expected[1]) < 1e-12
+            assert gpu.largest <= room
+        keep = engine.Columns(1000, on_gpu())
+        batch = batch._replace(draw_masks=None)
+        J = engine.cost(batch, layers, network, on_gpu(), l2=0.1, keep=keep)
+        A = engine.Columns(1000, NUMPY)
+        assert relative(J, engine.cost(batch, layers, network, NUMPY, l2=0.1, keep=A)) < 1e-12
+        assert relative(keep.joined(), A.joined()) < 1e-12
+        found = engine.predict(batch.X, layers, network, on_gpu())
+        assert relative(found, A.joined()) < 1e-12
+        engine.compute._widest.clear()
+
+    def test_at_one_column_the_error_is_the_callers(self, gpu) -> None:
+        gpu.most = 100
+        network, layers, batch = self.batch(8)
+        with pytest.raises(MemoryError, match="no room for"):
+            engine.cost_and_gradients(batch, layers, network, on_gpu(), l2=0.0)
+        engine.compute._widest.clear()
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8", ">f8"])
+    @pytest.mark.parametrize("order", ["F", "C"])
+    @pytest.mark.parametrize("batch_size", [None, 64, 1000])
+    def test_examples_too_many_for_the_card_come_in_tiles(
+        self, dtype, order, batch_size, gpu, monkeypatch, tmp_path
+    ) -> None:
+        monkeypatch.setattr(engine.compute, "UPLOAD_BYTES", 5 * 8 * 90)
+        network, layers, batch = self.batch()
+        host = np.asarray(np.abs(batch.X) * 10, dtype=dtype, order=order)
+        table = np.memmap(tmp_path / "X", host.dtype, "w+", shape=host.T.shape if order == "F" else host.shape)
+        table[...] = host.T if order == "F" else host
+        X = table.T if order == "F" else table
+        options = {"params": layers, "epochs": 3, "batch_size": batch_size, "validation": (X, batch.Y), "seed": 3}
+        expected = nn.train(network, host, batch.Y, **options)
+        gpu.free = X.size * 8
+        found = nn.train(network, X, batch.Y, backend=on_gpu(), **options)
+        assert gpu.counts["copies"] >= 3 * (12 if batch_size is None else 1000 // batch_size)
+        assert relative(found.params.vector, expected.params.vector) < 1e-10
+        assert found.history[-1].validation_cost == pytest.approx(expected.history[-1].validation_cost, rel=1e-10)
+
+    def test_nan_in_examples_on_the_host(self, gpu) -> None:
+        network, layers, batch = self.batch()
+        batch.X[2, 700] = np.nan
+        gpu.free = 1
+        with pytest.raises(ValueError, match=r"X must be finite in float64, got nan at \[2, 700\]"):
+            nn.train(network, batch.X, batch.Y, params=layers, epochs=1, backend=on_gpu())
+
+    def test_an_upload_waits_for_what_still_reads_its_place(self) -> None:
+        """The order of everything on both streams, for five tiles."""
+        log: list[str] = []
+
+        class Logging(HostDevice):
+            def copy(self, there: Any, here: Any, stream: Any) -> None:
+                stream.queue.append(lambda: log.append(f"copy {int(here[0, 0])}"))
+
+        class Late(Event):
+            def __init__(self) -> None:
+                super().__init__()
+                self.after: list[str] = []
+
+            def record(self, stream: Any) -> None:
+                super().record(stream)
+                self.after = list(computed) if stream is device.now else []
+
+            def synchronize(self) -> None:
+                log.extend(f"after {tile}" for tile in self.after[-1:])
+                super().synchronize()
+
+        device, computed = Logging(), list[str]()
+        device.new_event = Late
+        uploads = Uploads(device, (4, 3), "float32")
+        for i in range(5):
+            uploads.bring(4, lambda here, i=i: here.fill(i))
+            computed.append(str(i))
+            log.append(f"compute {i}")
+        assert log == [
+            *("copy 0", "compute 0"),
+            *("copy 1", "compute 1"),
+            *("after 0", "copy 2", "compute 2"),
+            *("after 1", "copy 3", "compute 3"),
+            *("after 2", "copy 4", "compute 4"),
+        ]

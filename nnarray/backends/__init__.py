@@ -1,6 +1,7 @@
 """Where the equations run: backends by name, their devices and dtypes, and the way in for a caller's arrays."""
 
 from nnarray.backends.arrays import (
+    NUMPY,
     all_finite,
     backend_of,
     convert,
@@ -25,11 +26,12 @@ from nnarray.backends.names import (
     unavailable_reason,
     use_backend,
 )
-from nnarray.backends.programs import Program, has_programs, new_program
+from nnarray.backends.programs import Program, fits, has_programs, new_program, new_uploads
 from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
     "BACKENDS",
+    "NUMPY",
     "ONE_THREAD",
     "Backend",
     "BackendUnavailableError",
@@ -41,6 +43,7 @@ __all__ = [
     "choose",
     "convert",
     "extent",
+    "fits",
     "for_products",
     "has_programs",
     "host_array",
@@ -49,6 +52,7 @@ __all__ = [
     "mapped_file",
     "new_matrix",
     "new_program",
+    "new_uploads",
     "number",
     "plain_steps",
     "read_ahead",

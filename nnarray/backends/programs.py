@@ -9,7 +9,8 @@ from nnarray.backends.backend import Backend
 from nnarray.backends.steps import plain_steps
 
 if TYPE_CHECKING:
-    from nnarray.backends.cuda.program import Device
+    from nnarray.backends.cuda.device import CupyDevice
+    from nnarray.backends.cuda.uploads import Uploads
     from nnarray.backends.recording import Recording, Value
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -51,8 +52,20 @@ def new_program(
     return program.Program(recording, device=gpu(), returns=returns, outputs=outputs, operands=backend.precision)
 
 
+def new_uploads(backend: Backend, shape: tuple[int, int], dtype: Any) -> "Uploads":
+    """Places on the GPU for tiles of up to shape[0] examples of shape[1] numbers."""
+    from nnarray.backends.cuda.uploads import Uploads
+
+    return Uploads(gpu(), shape, dtype)
+
+
+def fits(size: int, backend: Backend) -> bool:
+    """Whether so many bytes of examples may lie on the backend's device and leave as much again to compute in."""
+    return backend.name != "cupy" or size <= gpu().room() // 2
+
+
 @lru_cache(maxsize=1)
-def gpu() -> "Device":
+def gpu() -> "CupyDevice":
     """What runs programs on the GPU."""
     from nnarray.backends.cuda.device import CupyDevice
 

@@ -2,6 +2,7 @@
 
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
+from nnarray.engine.host import HostColumns
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
 from nnarray.engine.workers import many_steps
@@ -10,6 +11,7 @@ __all__ = [
     "Architecture",
     "Batch",
     "Columns",
+    "HostColumns",
     "cost",
     "cost_and_gradients",
     "cost_of",

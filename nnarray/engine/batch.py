@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from nnarray.backends import Backend, for_products, is_sparse
 from nnarray.core.typing import Array, Function
+from nnarray.engine.host import HostColumns
 
 
 class Architecture(Protocol):
@@ -38,6 +41,7 @@ class Batch(NamedTuple):
 
     A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile. On NumPy, X may
     be of any real dtype and layout, or one of SciPy's sparse arrays: each tile of it is brought into shape on its own.
+    For a GPU it may be `HostColumns`.
     """
 
     X: Array
@@ -46,6 +50,8 @@ class Batch(NamedTuple):
     weights: Array | None = None
     order: Array | None = None
     """which columns, in which order; None for all as they stand"""
+    host_order: np.ndarray | None = None
+    """the same on the host"""
     draw_masks: Callable[[int, int], Sequence[Array]] | None = None
     """from a start to a stop column, D[1], …, D[L-1] of inverted dropout, each (n[l], stop - start)"""
 
@@ -65,8 +71,13 @@ class Batch(NamedTuple):
                 return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
             return V if stop - start == self.columns else V[:, start:stop]
 
+        if isinstance(self.X, HostColumns):
+            columns = slice(start, stop) if self.host_order is None else self.host_order[start:stop]
+            X = self.X.tile(columns, stop - start, dtype, backend)
+        else:
+            X = for_products(cut(self.X), dtype, backend)
         masks = () if self.draw_masks is None else self.draw_masks(start, stop)
-        return Tile(for_products(cut(self.X), dtype, backend), cut(self.Y), cut(self.weights), masks)
+        return Tile(X, cut(self.Y), cut(self.weights), masks)
 
 
 class Tile(NamedTuple):

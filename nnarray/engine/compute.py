@@ -26,10 +26,17 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
+from nnarray.engine.host import HostColumns
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
+
+UPLOAD_BYTES = 2**28
+"""Bytes of X in a tile that comes from the host: far more than a copy needs to reach the bus's rate."""
+
+_widest: dict[tuple[tuple[int, ...], Backend], int] = {}
+"""of networks and backends that ran out of memory: the widest tiles that may fit"""
 
 
 def predict(
@@ -42,18 +49,20 @@ def predict(
     width: int | None = None,
 ) -> Array:
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
-    found = Columns(X.shape[1], backend)
     batch = Batch(X, None, X.shape[1])
-    width = _width(batch, layers, network, backend, width)
-    alone = width >= batch.columns
 
-    def put(tile: Tile, start: int) -> int:
-        require_finite(tile.X, "X", backend, first=start)
-        found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
-        return 0
+    def in_tiles(width: int) -> Array:
+        found, alone = Columns(X.shape[1], backend), width >= batch.columns
 
-    _over_tiles(put, add, batch, layers[0][0].dtype, backend, workers, width)
-    return found.joined()
+        def put(tile: Tile, start: int) -> int:
+            require_finite(tile.X, "X", backend, first=start)
+            found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
+            return 0
+
+        _over_tiles(put, add, batch, layers[0][0].dtype, backend, workers, width)
+        return found.joined()
+
+    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
 def cost(
@@ -69,19 +78,24 @@ def cost(
 ) -> Array:
     """J, the mean loss plus the penalty; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
     wanted = equations.cost if keep is None else equations.cost_and_prediction
-    width = _width(batch, layers, network, backend, width)
-    alone = width >= batch.columns
-    numbers = _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
-    def tile_cost(tile: Tile, start: int) -> Array:
-        require_finite(tile.X, "X", backend, first=start)
-        J, A = _forward(wanted, tile, layers, network, backend, numbers, alone=alone)
+    def in_tiles(width: int) -> Array:
+        alone = width >= batch.columns
+        numbers = _numbers(batch, l2) if alone else replay.NO_NUMBERS
+
+        def tile_cost(tile: Tile, start: int) -> Array:
+            require_finite(tile.X, "X", backend, first=start)
+            J, A = _forward(wanted, tile, layers, network, backend, numbers, alone=alone)
+            if keep is not None:
+                keep.put(start, A)
+            return J
+
         if keep is not None:
-            keep.put(start, A)
-        return J
+            keep.parts.clear()
+        J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, backend, workers, width)
+        return J if alone else _with_penalty(J, layers, backend, l2=l2) / batch.m
 
-    J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, backend, workers, width)
-    return J if alone else _with_penalty(J, layers, backend, l2=l2) / batch.m
+    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
 def cost_and_gradients(
@@ -101,7 +115,23 @@ def cost_and_gradients(
     leave one there if they can.
     """
     spare = [] if spare is None else spare
-    width = _width(batch, layers, network, backend, width)
+
+    def in_tiles(width: int) -> tuple[Array, Array]:
+        return _cost_and_gradients(batch, layers, network, backend, l2, spare, workers, width)
+
+    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+
+
+def _cost_and_gradients(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    l2: float,
+    spare: list[Array],
+    workers: int | None,
+    width: int,
+) -> tuple[Array, Array]:
     alone = width >= batch.columns
     what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
@@ -201,11 +231,38 @@ def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array
     return backend.xp.empty(size, dtype=dtype)
 
 
-def _width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend, width: int | None) -> int:
-    """The columns of a tile: those asked for, else of the whole batch on all backends but NumPy."""
-    if width is None and backend.name == "numpy":
-        return tile_width(network, batch.columns, layers[0][0].itemsize)
-    return width or batch.columns
+def _as_wide_as_fits(
+    in_tiles: Callable[[int], T],
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    width: int | None,
+) -> T:
+    """What `in_tiles` makes of tiles of a width: that asked for, or the one that is best.
+
+    Where a GPU has no room for them, their width is halved, now and in later calls, down to a single column.
+    """
+    if width is None:
+        width = _best_width(batch, layers, network, backend)
+    while True:
+        try:
+            return in_tiles(width)
+        except MemoryError:
+            if backend.name == "numpy" or width == 1:
+                raise
+        width = _widest[network.sizes, backend] = -(-min(width, batch.columns) // 2)
+
+
+def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend) -> int:
+    """A width for the cache on NumPy, for copies of some size where X is on the host, else the whole batch."""
+    itemsize = layers[0][0].itemsize
+    if backend.name == "numpy":
+        return tile_width(network, batch.columns, itemsize)
+    widest = _widest.get((network.sizes, backend), batch.columns)
+    if isinstance(batch.X, HostColumns):
+        widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * itemsize)))
+    return min(widest, batch.columns)
 
 
 def _over_tiles(
@@ -223,12 +280,13 @@ def _over_tiles(
         with ONE_THREAD if backend.name == "numpy" and allowed_one_thread() else nullcontext():
             return compute(batch.tile(0, columns, dtype, backend), 0)
 
-    count, file = -(-columns // width), None if batch.order is not None else mapped_file(batch.X)
+    X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X
+    count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
 
     def of_tile(i: int) -> T:
         start, stop = i * width, min((i + 1) * width, columns)
         if file is not None and stop < columns:
-            read_ahead(batch.X[:, stop : min(stop + width, columns)], file)
+            read_ahead(X[:, stop : min(stop + width, columns)], file)
         return compute(batch.tile(start, stop, dtype, backend), start)
 
     if backend.name != "numpy":  # others keep threads of their own

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nnarray.backends import ONE_THREAD, Backend
 from nnarray.core.vector import vector_size
-from nnarray.engine.batch import Architecture
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+
+    from nnarray.engine.batch import Architecture
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # a fork takes no threads along
 
 
-def many_steps(network: Architecture, columns: int, backend: Backend) -> AbstractContextManager[Any]:
+def many_steps(network: "Architecture", columns: int, backend: Backend) -> AbstractContextManager[Any]:
     """The block for a run of steps on batches of `columns`: on NumPy, small ones have one thread."""
     operations = 6 * columns * vector_size(network.sizes)
     return ONE_THREAD if backend.name == "numpy" and operations <= SMALL_STEP else nullcontext()

@@ -14,6 +14,8 @@ from nnarray.backends import (
     choose,
     convert,
     extent,
+    fits,
+    host_array,
     is_concrete,
     mapped_file,
     number,
@@ -22,7 +24,7 @@ from nnarray.backends import (
     same_backend,
 )
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch
+from nnarray.engine import Architecture, Batch, HostColumns
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
 
@@ -51,10 +53,16 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
 
 
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
-    """X as (n_x, m) in `dtype` on `backend`; not looked into. In a mapped file on NumPy, it stays there as it is."""
+    """X as (n_x, m) in `dtype` on `backend`; not looked into.
+
+    What lies in a mapped file stays there on NumPy, and what is too large for a GPU stays on the host: as it is.
+    """
     if backend.name == "numpy" and mapped_file(X) is not None:
         X = np.asarray(X)
         require_numbers(X, argument, backend)
+    elif isinstance(X, np.ndarray) and _stays_on_host(X, backend, dtype):
+        X = host_array(X, argument)
+        require_numbers(X, argument, None)
     else:
         X = convert(X, argument, backend=backend, dtype=dtype)
     n_x = network.sizes[0]
@@ -124,7 +132,8 @@ def make_batch(
     m = X.shape[1]
     Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
     weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
-    return Batch(X, Y, m if weights is None else backend.xp.sum(weights), weights)
+    columns = HostColumns(X) if isinstance(X, np.ndarray) and _stays_on_host(X, backend, dtype) else X
+    return Batch(columns, Y, m if weights is None else backend.xp.sum(weights), weights)
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
@@ -141,6 +150,11 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
         raise ValueError(msg)
     if output == "softmax":
         _check_sums(Y, backend, argument)
+
+
+def _stays_on_host(X: np.ndarray, backend: Backend, dtype: str) -> bool:
+    """Whether X is too large for the GPU."""
+    return not fits(X.size * np.dtype(dtype).itemsize, backend)
 
 
 def _check_sums(Y: Array, backend: Backend, argument: str) -> None:

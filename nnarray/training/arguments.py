@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, require_finite, same_backend
-from nnarray.engine import Batch
+from nnarray.backends import NUMPY, Backend, choose, require_finite, same_backend
+from nnarray.engine import Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.network import Network, check_scheme, require_network
@@ -69,7 +69,8 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
 
 def _examples(network: Network, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
-    require_finite(batch.X, f"{of}X", first.backend)
+    on_host = isinstance(batch.X, HostColumns)
+    require_finite(batch.X.array if on_host else batch.X, f"{of}X", NUMPY if on_host else first.backend)
     return batch
 
 

@@ -33,12 +33,14 @@ class MiniBatches:
         if self.is_whole:
             yield self.whole
             return
-        order = self.generator.permutation(self.columns)
+        host_order = self.generator.permutation(self.columns)
+        order = self.backend.asarray(host_order)
         for start in range(0, self.columns, self.size):
-            columns = order[start : start + self.size]
+            part = slice(start, min(start + self.size, self.columns))
+            columns = host_order[part]
             m = columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
             if m > 0:  # examples that all weigh nothing are as good as absent
-                yield self.whole._replace(m=m, order=self.backend.asarray(columns))
+                yield self.whole._replace(m=m, order=order[part], host_order=columns)
 
 
 class Dropout:

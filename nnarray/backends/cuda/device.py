@@ -16,7 +16,7 @@ COMPILER_OPTIONS = ("--std=c++17",)
 
 
 class CupyDevice:
-    """What a `Program` needs of a GPU."""
+    """What programs and uploads need of a GPU."""
 
     def __init__(self) -> None:
         import cupy
@@ -34,6 +34,33 @@ class CupyDevice:
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """A new array of ones."""
         return self._cupy.ones(shape, dtype)
+
+    def room(self) -> int:
+        """The bytes that can still be allocated: what the GPU has free and what CuPy's pool holds for later."""
+        free, _ = self._cupy.cuda.Device().mem_info
+        return int(free) + int(self._cupy.get_default_memory_pool().free_bytes())
+
+    def empty_pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """A new NumPy array in pinned memory."""
+        import cupyx
+
+        return cupyx.empty_pinned(shape, dtype)
+
+    def copy(self, there: Any, here: Any, stream: Any) -> None:
+        """Queue a copy from pinned memory on the stream."""
+        there.set(here, stream=stream)
+
+    def new_stream(self) -> Any:
+        """A stream that waits for no other unless told."""
+        return self._cupy.cuda.Stream(non_blocking=True)
+
+    def current_stream(self) -> Any:
+        """CuPy's current stream."""
+        return self._cupy.cuda.get_current_stream()
+
+    def new_event(self) -> Any:
+        """An event that takes no time."""
+        return self._cupy.cuda.Event(disable_timing=True)
 
     def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
         """The kernel of that name; a source is compiled once, and CuPy keeps the binary on disk."""

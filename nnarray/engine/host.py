@@ -1,0 +1,55 @@
+"""Examples that stay on the host, or in a file, while a GPU computes: their tiles are brought there one by one."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnarray.backends import Backend, new_uploads, usable_threads
+from nnarray.core.typing import Array
+from nnarray.engine.workers import for_each
+
+if TYPE_CHECKING:
+    from nnarray.backends.cuda.uploads import Uploads
+
+MOST_FILLERS = 8
+"""Threads that copy one tile into pinned memory; one alone copies slower than a GPU's bus."""
+
+FILL_BYTES = 2**22
+"""Bytes of a tile for which a further thread is worth it."""
+
+
+@dataclass(eq=False)
+class HostColumns:
+    """X (n_x, m) in the host's memory or in a mapped file, of any real dtype and layout."""
+
+    array: np.ndarray
+    _uploads: "Uploads | None" = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_x, m)."""
+        n_x, m = self.array.shape
+        return n_x, m
+
+    def tile(self, columns: slice | np.ndarray, count: int, dtype: Any, backend: Backend) -> Array:
+        """These `count` columns on the backend, in `dtype`, each contiguous; to be used before the next but one."""
+        shape = (count, self.shape[0])
+        if self._uploads is None or self._uploads.dtype != dtype or self._uploads.shape[0] < count:
+            self._uploads = None  # before its successor takes as much memory
+            self._uploads = new_uploads(backend, shape, dtype)
+        table = self.array.T
+
+        def fill(here: np.ndarray) -> None:
+            pieces = min(MOST_FILLERS, usable_threads(), max(1, here.nbytes // FILL_BYTES))
+            ends = [count * i // pieces for i in range(pieces + 1)]
+
+            def fill_piece(i: int) -> None:
+                rows = slice(ends[i], ends[i + 1])
+                source = table[columns][rows] if isinstance(columns, slice) else table[columns[rows]]
+                with np.errstate(over="ignore"):
+                    np.copyto(here[rows], source, casting="unsafe")
+
+            for_each(pieces, fill_piece, pieces)
+
+        return self._uploads.bring(count, fill).T
