@@ -77,7 +77,7 @@ class Stream:
         self.queue: list[Callable[[], None]] = []
 
     def wait_event(self, event: "Event") -> None:
-        self.queue.append(event.synchronize)
+        self.queue.append(event.happen)
         if isinstance(self, Now):
             self.run()
 
@@ -94,11 +94,16 @@ class Event:
     def __init__(self) -> None:
         self.stream: Stream | None = None
         self.upto = 0
+        self.host_knows = True
 
     def record(self, stream: Stream) -> None:
-        self.stream, self.upto = stream, len(stream.queue)
+        self.stream, self.upto, self.host_knows = stream, len(stream.queue), False
 
     def synchronize(self) -> None:
+        self.happen()
+        self.host_knows = True
+
+    def happen(self) -> None:
         if self.stream is not None:
             for _ in range(min(self.upto, len(self.stream.queue))):
                 self.stream.queue.pop(0)()

@@ -469,15 +469,20 @@ class TestMemory:
                 super().record(stream)
                 self.after = list(computed) if stream is device.now else []
 
-            def synchronize(self) -> None:
+            def happen(self) -> None:
                 log.extend(f"after {tile}" for tile in self.after[-1:])
-                super().synchronize()
+                super().happen()
 
         device, computed = Logging(), list[str]()
         device.new_event = Late
         uploads = Uploads(device, (4, 3), "float32")
+
+        def fill(here: np.ndarray, i: int) -> None:
+            assert uploads._copied[i % 2].host_knows, "pinned memory is filled that is still to be copied from"
+            here.fill(i)
+
         for i in range(5):
-            uploads.bring(4, lambda here, i=i: here.fill(i))
+            uploads.bring(4, lambda here, i=i: fill(here, i))
             computed.append(str(i))
             log.append(f"compute {i}")
         assert log == [
