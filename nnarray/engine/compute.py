@@ -256,12 +256,11 @@ def _as_wide_as_fits(
 
 def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend) -> int:
     """A width for the cache on NumPy, for copies of some size where X is on the host, else the whole batch."""
-    itemsize = layers[0][0].itemsize
     if backend.name == "numpy":
-        return tile_width(network, batch.columns, itemsize)
+        return tile_width(network, batch.columns, layers[0][0].itemsize)
     widest = _widest.get((network.sizes, backend), batch.columns)
     if isinstance(batch.X, HostColumns):
-        widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * itemsize)))
+        widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
     return min(widest, batch.columns)
 
 

@@ -17,7 +17,7 @@ class Epoch(NamedTuple):
     learning_rate: float
     """alpha of the epoch's last update"""
     seconds: float
-    """since training began"""
+    """since training began; on a GPU, which works behind, until the cost was read"""
     validation_cost: float | None = None
     """the mean loss over the validation examples after the epoch, without the penalty"""
     validation_score: float | None = None

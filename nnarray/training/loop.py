@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, all_finite, has_programs
+from nnarray.backends import Backend, all_finite
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
@@ -23,6 +24,7 @@ from nnarray.training.interrupts import Interrupts
 from nnarray.training.optimizers import Adam, Optimizer, State
 from nnarray.training.progress import progress_bar
 from nnarray.training.stopping import Patience
+from nnarray.training.watch import Seen, Watch, copied
 
 
 class DivergenceError(FloatingPointError):
@@ -145,25 +147,32 @@ class Run:
     def __post_init__(self) -> None:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
-        self.theta = self._copy(self.params.vector)
+        self.theta = copied(self.params.vector, self.backend)
         self.layers = self.params.replace(self.theta).layers
         self.state = self.optimizer.init_vector(self.theta, self.backend)
-        self.finite_theta = self._copy(self.theta)
+        self.watch = Watch(self.theta, self.backend)
         self.spare: list[Array] = []  # gradients whose update was made
         self.interrupts = Interrupts()
+        # Of a whole batch, the cost is that of the parameters before its update.
+        watches_training = self.patience.epochs is not None and self.validation is None
+        self.cost_is_of_before = watches_training and self.batches.is_whole
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
-        began = time.perf_counter()
+        self.began = time.perf_counter()
         stopped = "epochs"
         bar = progress_bar(epochs, progress)
+        must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
         try:
             with self.interrupts, engine.many_steps(self.network, self.batches.size, self.backend):
                 for epoch in range(1, epochs + 1):
-                    record = self.epoch(epoch, began)
-                    bar.show(record)
+                    self.epoch(epoch)
+                    if not (must_know or self.watch.is_due or epoch == epochs):
+                        continue
+                    for record in self.read():
+                        bar.show(record)
                     if callback is not None and callback(
-                        record._replace(params=self.params.replace(self._copy(self.theta)))
+                        record._replace(params=self.params.replace(copied(self.theta, self.backend)))
                     ):
                         stopped = "callback"
                     elif self.patience.is_over:
@@ -172,38 +181,53 @@ class Run:
                         break
         except KeyboardInterrupt:
             stopped = "interrupt"
-            self.theta = self.theta if self._is_finite() else self.finite_theta
+            self._end_interrupted()
         finally:
             bar.close()
         best = self.patience.best_theta if self.patience.epochs is not None else None
         theta = self.theta if best is None else best
         return TrainingResult(self.params.replace(theta), self.history, stopped, self.patience.best_epoch, self.state)
 
-    def epoch(self, number: int, began: float) -> Epoch:
-        """One pass over the examples; its record, added to the history."""
-        before = self.finite_theta = self._copy(self.theta)
+    def epoch(self, number: int) -> None:
+        """One pass over the examples; what came of it is watched, and not read yet."""
+        before = copied(self.theta, self.backend) if self.cost_is_of_before else None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"), self.backend.untracked():
             cost = self._descend()
-            validation_cost, validation_score = self._validate()
-        if not (math.isfinite(cost) and math.isfinite(validation_cost or 0.0) and self._is_finite()):
-            msg = (
-                f"training diverged in epoch {number}: the cost is {cost:g} and the weights are "
-                f"{'finite' if self._is_finite() else 'not finite'}; try a smaller learning_rate (it was "
-                f"{self.optimizer.alpha(self.state.t - 1):g}) or inputs of a smaller scale"
-            )
-            raise DivergenceError(msg, self.params.replace(before), self.history)
-        alpha = self.optimizer.alpha(self.state.t - 1)
-        seconds = time.perf_counter() - began
-        record = Epoch(number, cost, alpha, seconds, validation_cost, validation_score)
-        self.history.append(record)
-        if validation_cost is not None:
-            self.patience.see(number, validation_cost, self._copy(self.theta))
-        else:  # the cost of a whole batch is that of the parameters before its update
-            self.patience.see(number, cost, before if self.batches.is_whole else self._copy(self.theta))
-        return record
+            self.watch.see(number, cost, self.theta, self.optimizer.alpha(self.state.t - 1))
+            self.validated = self._validate()
+        self.of_cost = self.theta if before is None else before
 
-    def _descend(self) -> float:
-        """One update per batch; the mean of their costs, which leaves the device once per epoch."""
+    def read(self) -> list[Epoch]:
+        """The records of the epochs since the last reading, added to the history."""
+        records = []
+        for seen in self.watch.read():
+            validation_cost, validation_score = self.validated
+            if not (math.isfinite(seen.cost) and math.isfinite(validation_cost or 0.0) and seen.finite_weights):
+                raise self._diverged(seen)
+            seconds = time.perf_counter() - self.began
+            records.append(Epoch(seen.epoch, seen.cost, seen.alpha, seconds, validation_cost, validation_score))
+            self.history.append(records[-1])
+            watched = seen.cost if validation_cost is None else validation_cost
+            self.patience.see(seen.epoch, watched, lambda: copied(self.of_cost, self.backend))
+        return records
+
+    def _diverged(self, seen: Seen) -> DivergenceError:
+        msg = (
+            f"training diverged in epoch {seen.epoch}: the cost is {seen.cost:g} and the weights are "
+            f"{'finite' if seen.finite_weights else 'not finite'}; try a smaller learning_rate (it was "
+            f"{seen.alpha:g}) or inputs of a smaller scale"
+        )
+        return DivergenceError(msg, self.params.replace(self.watch.last_finite), self.history)
+
+    def _end_interrupted(self) -> None:
+        """Keep what is finite of an epoch that was broken off, and read what came before it."""
+        with suppress(DivergenceError):
+            self.read()
+        if not all_finite(self.theta, self.backend):
+            self.theta = self.watch.last_finite
+
+    def _descend(self) -> Array:
+        """One update per batch; the mean of their costs, on the device."""
         total, count = 0.0, 0.0
         for batch in self.batches:
             J, g = engine.cost_and_gradients(
@@ -219,16 +243,12 @@ class Run:
                 self._update(g)
             self.spare.append(g)
             total, count = total + J * batch.m, count + batch.m
-        return float(total / count)
+        return total / count
 
     def _update(self, g: Array) -> None:
         theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)
         if theta is not self.theta:
             self.theta, self.layers = theta, self.params.replace(theta).layers
-
-    def _copy(self, theta: Array) -> Array:
-        """Theta as it is now: programs write the next one over it."""
-        return theta.copy() if has_programs(self.backend) else theta
 
     def _validate(self) -> tuple[float | None, float | None]:
         if self.validation is None:
@@ -236,6 +256,3 @@ class Run:
         A = engine.Columns(self.validation.columns, self.backend)
         J = engine.cost(self.validation, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
         return float(J), scoring.score(A.joined(), self.validation.Y, self.network.output, self.backend)
-
-    def _is_finite(self) -> bool:
-        return all_finite(self.theta, self.backend)

@@ -1,6 +1,7 @@
 """Early stopping."""
 
 import math
+from collections.abc import Callable
 
 from nnarray.core.typing import Array
 
@@ -15,10 +16,11 @@ class Patience:
         self.best_theta: Array = None
         self.reference, self.waited = math.inf, 0
 
-    def see(self, epoch: int, cost: float, theta: Array) -> None:
-        """Take note of an epoch."""
+    def see(self, epoch: int, cost: float, copy: Callable[[], Array]) -> None:
+        """Take note of an epoch; `copy` gives its theta, which is kept where somebody waits for a better one."""
         if cost < self.lowest:
-            self.lowest, self.best_epoch, self.best_theta = cost, epoch, theta
+            self.lowest, self.best_epoch = cost, epoch
+            self.best_theta = None if self.epochs is None else copy()
         if cost < self.reference - self.min_delta:
             self.reference, self.waited = cost, 0
         else:

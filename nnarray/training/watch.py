@@ -1,0 +1,67 @@
+"""What a run needs to know of itself: costs, and whether all is finite. It stays on the device until it is read."""
+
+import time
+from typing import NamedTuple
+
+from nnarray.backends import Backend, all_finite, has_programs
+from nnarray.core.typing import Array
+
+SECONDS = 0.1
+"""For how long a run may go ahead of what is known of it, where nobody asks."""
+
+
+class Seen(NamedTuple):
+    """An epoch's cost, and whether cost and weights were finite after it; numbers, or arrays on the device."""
+
+    epoch: int
+    cost: Array
+    finite_weights: Array
+    alpha: float
+    """the learning rate of its last update"""
+
+
+class Watch:
+    """The epochs that nobody has read yet, and theta after the last epoch after which everything was finite."""
+
+    def __init__(self, theta: Array, backend: Backend) -> None:
+        self.backend = backend
+        self.last_finite = copied(theta, backend)
+        self._all_was_finite: Array = True
+        self._unread: list[Seen] = []
+        self._read_at = time.perf_counter()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to read, if only to tell a diverged run before long."""
+        return self.backend.name == "numpy" or time.perf_counter() - self._read_at > SECONDS
+
+    def see(self, epoch: int, cost: Array, theta: Array, alpha: float) -> None:
+        """Take note of an epoch, without waiting for the device to have computed it."""
+        if self.backend.name == "numpy":
+            cost, finite = float(cost), all_finite(theta, self.backend)
+            if finite and abs(cost) < float("inf"):
+                self.last_finite = copied(theta, self.backend)
+        else:
+            xp = self.backend.xp
+            finite = xp.all(xp.isfinite(theta))
+            self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite
+            self.last_finite = xp.where(self._all_was_finite, theta, self.last_finite)
+        self._unread.append(Seen(epoch, cost, finite, alpha))
+
+    def read(self) -> list[Seen]:
+        """The epochs since the last reading, with numbers."""
+        seen = self._unread
+        if seen and self.backend.name != "numpy":
+            xp = self.backend.xp
+            costs = self.backend.to_numpy(xp.stack([one.cost for one in seen])).tolist()
+            finite = self.backend.to_numpy(xp.stack([one.finite_weights for one in seen])).tolist()
+            known = zip(seen, costs, finite, strict=True)
+            seen = [one._replace(cost=cost, finite_weights=flag) for one, cost, flag in known]
+        self._unread = []
+        self._read_at = time.perf_counter()
+        return seen
+
+
+def copied(theta: Array, backend: Backend) -> Array:
+    """Theta as it is now: programs write the next one over it."""
+    return theta.copy() if has_programs(backend) else theta
