@@ -14,8 +14,9 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import array_api_compat.numpy as compat
 import numpy as np
 
 from nnarray.backends.cuda.products import Gemm
@@ -154,7 +155,7 @@ class HostDevice:
         self.largest = max(self.largest, x.nbytes)
         x.reshape(-1).view(np.uint8).fill(0xFF)  # NaN in every float: what is read before it was written shows
         self.counts["arrays"] += 1
-        return x
+        return x.view(DeviceArray)
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return np.ones(shape, dtype)
@@ -215,3 +216,48 @@ def _matrix(begin: int, shape: tuple[int, int], leading: int, dtype: str) -> np.
     size = np.dtype(dtype).itemsize
     memory = (ctypes.c_char * (((columns - 1) * leading + rows) * size)).from_address(begin)
     return np.ndarray(shape, dtype, memory, strides=(size, leading * size))
+
+
+class DeviceArray(np.ndarray):
+    """An array that counts how often the host looks at its values."""
+
+    looks: ClassVar[Counter[str]] = Counter()
+
+    def _look(self, name: str) -> Any:
+        DeviceArray.looks[name] += 1
+        return getattr(np.asarray(self), name)
+
+    def __float__(self) -> float:
+        return self._look("__float__")()
+
+    def __bool__(self) -> bool:
+        return self._look("__bool__")()
+
+    def __int__(self) -> int:
+        return self._look("__int__")()
+
+    def __index__(self) -> int:
+        return self._look("__index__")()
+
+    def item(self, *given: Any) -> Any:
+        return self._look("item")(*given)
+
+    def tolist(self) -> Any:
+        return self._look("tolist")()
+
+
+class DeviceNamespace:
+    """NumPy's functions, giving arrays that count who looks."""
+
+    __name__ = "device"
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(compat, name)
+        return self._counting(found) if callable(found) and not isinstance(found, type) else found
+
+    def _counting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            result = function(*given, **options)
+            return np.asarray(result).view(DeviceArray) if isinstance(result, np.ndarray | np.generic) else result
+
+        return call

@@ -1,12 +1,13 @@
 """CUDA programs: what they compute, on the host; how many launches they take; and that NVIDIA's compiler takes them."""
 
+import sys
 from typing import Any
 
 import array_api_compat.numpy as compat
 import numpy as np
 import pytest
 from conftest import problem
-from host_device import COMPILER, Event, HostDevice, rounded
+from host_device import COMPILER, DeviceArray, DeviceNamespace, Event, HostDevice, rounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from nnarray.core import updates
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Tile
 from nnarray.engine.replay import Given, _kinds, inputs_of
+from nnarray.training import watch
 
 HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -492,3 +494,94 @@ class TestMemory:
             *("after 1", "copy 3", "compute 3"),
             *("after 2", "copy 4", "compute 4"),
         ]
+
+
+@needs_compiler
+class TestTheHostDoesNotLook:
+    OPTIMIZERS = (nn.GradientDescent(0.1), nn.Momentum(0.1), nn.RMSprop(0.01), nn.Adam(0.01))
+
+    @pytest.fixture
+    def backend(self, gpu, monkeypatch) -> Backend:
+        """A device whose arrays count every look, also that of a copy to the host."""
+        module = sys.modules["nnarray.backends.backend"]
+        real = module.to_numpy
+
+        def to_numpy(x: Any) -> Any:
+            DeviceArray.looks["to_numpy"] += isinstance(x, DeviceArray)
+            return real(x)
+
+        monkeypatch.setattr(module, "to_numpy", to_numpy)
+        DeviceArray.looks.clear()
+        return Backend("cupy", DeviceNamespace(), "cpu")
+
+    def test_the_count_counts(self, backend) -> None:
+        x = backend.asarray(np.arange(3.0))
+        assert type(x) is type(x * 2) is type(backend.xp.sum(x)) is type(backend.xp.sum(x) * 2) is DeviceArray
+        for look in (float, bool, int):
+            before = DeviceArray.looks.total()
+            look(backend.xp.sum(x))
+            assert DeviceArray.looks.total() > before
+        before = DeviceArray.looks.total()
+        backend.to_numpy(x)
+        assert DeviceArray.looks.total() == before + 1
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_within_a_step(self, optimizer, weighted, backend) -> None:
+        network, layers, tile = tile_of((5, 7, 6, 3), "relu", "softmax", 40, "float32", full=True)
+        X, Y, w = (backend.asarray(V) for V in (tile.X, tile.Y, tile.weights))
+        batch = engine.Batch(X, Y, backend.xp.sum(w), w) if weighted else engine.Batch(X, Y, 40)
+        params = nn.Parameters(
+            backend.steps.join([tuple(map(backend.asarray, pair)) for pair in layers]), (5, 7, 6, 3), backend
+        )
+        theta, state = params.vector, optimizer.init_vector(params.vector, backend)
+        DeviceArray.looks.clear()
+        for _ in range(3):
+            _, g = engine.cost_and_gradients(batch, params.layers, network, backend, l2=0.1)
+            theta, state = optimizer.update_vector(theta, g, state, backend, in_place=True)
+        assert not DeviceArray.looks
+
+    @pytest.mark.parametrize("batch_size", [None, 16])
+    def test_in_training_but_for_the_costs_of_many_epochs_at_once(self, batch_size, backend, monkeypatch) -> None:
+        network, layers, X, Y = problem((5, 7, 3), "relu", "softmax", m=40)
+        options = {"params": layers, "batch_size": batch_size, "weights": np.linspace(0.5, 1, 40), "dropout": 0.1}
+        monkeypatch.setattr(watch, "SECONDS", 1e9)
+        looks = []
+        for epochs in (1, 50):
+            DeviceArray.looks.clear()
+            result = nn.train(network, X, Y, backend=backend, epochs=epochs, **options)
+            looks.append(DeviceArray.looks.total())
+        assert looks[0] == looks[1] > 0
+        expected = nn.train(network, X, Y, epochs=50, **options)
+        np.testing.assert_allclose(result.history.columns()["cost"], expected.history.columns()["cost"], rtol=1e-10)
+        assert relative(result.params.vector, expected.params.vector) < 1e-10
+
+    def test_what_is_asked_for_is_read(self, backend) -> None:
+        network, layers, X, Y = problem((5, 7, 3), "relu", "softmax", m=40)
+        seen = []
+        nn.train(
+            network, X, Y, params=layers, backend=backend, epochs=5, callback=lambda epoch: seen.append(epoch.cost)
+        )
+        expected = nn.train(network, X, Y, params=layers, epochs=5)
+        np.testing.assert_allclose(seen, expected.history.columns()["cost"], rtol=1e-10)
+        found = nn.train(network, X, Y, params=layers, backend=backend, epochs=50, patience=2, optimizer=nn.Adam(0.5))
+        expected = nn.train(network, X, Y, params=layers, epochs=50, patience=2, optimizer=nn.Adam(0.5))
+        assert found.stopped == expected.stopped == "patience"
+        assert found.best_epoch == expected.best_epoch
+        assert relative(found.params.vector, expected.params.vector) < 1e-9
+
+    @pytest.mark.parametrize("batch_size", [None, 16])
+    def test_a_run_that_diverges_unread(self, batch_size, backend, monkeypatch) -> None:
+        monkeypatch.setattr(watch, "SECONDS", 1e9)
+        network, layers, X, Y = problem((5, 7, 3), "relu", "identity", m=40)
+        errors = []
+        options = {"optimizer": nn.GradientDescent(5.0), "batch_size": batch_size, "epochs": 400}
+        for place in (None, backend):
+            with pytest.raises(nn.DivergenceError, match="training diverged in epoch") as caught:
+                nn.train(network, X, Y, params=layers, backend=place, **options)
+            errors.append(caught.value)
+        expected, found = errors
+        assert len(found.history) == len(expected.history) > 0
+        assert str(found) == str(expected)
+        assert np.isfinite(found.params.vector).all()
+        np.testing.assert_allclose(found.params.vector, expected.params.vector, rtol=1e-3)
