@@ -211,11 +211,15 @@ def _widened(x: np.ndarray, operands: str) -> np.ndarray:
 
 def _matrix(begin: int, shape: tuple[int, int], leading: int, dtype: str) -> np.ndarray:
     """The matrix that lies by columns from `begin` on."""
-    rows, columns = shape
-    assert leading >= rows
+    assert leading >= shape[0]
     size = np.dtype(dtype).itemsize
-    memory = (ctypes.c_char * (((columns - 1) * leading + rows) * size)).from_address(begin)
-    return np.ndarray(shape, dtype, memory, strides=(size, leading * size))
+    return memory(begin, shape, dtype, (size, leading * size))
+
+
+def memory(begin: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...]) -> np.ndarray:
+    """The array that lies in memory from `begin` on."""
+    size = np.dtype(dtype).itemsize + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    return np.ndarray(shape, dtype, (ctypes.c_char * size).from_address(begin), strides=strides)
 
 
 class DeviceArray(np.ndarray):

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import array_api_compat.numpy as compat
+import host_device
 import numpy as np
 import pytest
 from conftest import problem
@@ -25,6 +26,7 @@ from nnarray.engine import equations, replay
 from nnarray.engine.batch import Tile
 from nnarray.engine.replay import Given, _kinds, inputs_of
 from nnarray.training import watch
+from nnarray.training.optimizers import State
 
 HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -585,3 +587,95 @@ class TestTheHostDoesNotLook:
         assert str(found) == str(expected)
         assert np.isfinite(found.params.vector).all()
         np.testing.assert_allclose(found.params.vector, expected.params.vector, rtol=1e-3)
+
+
+@pytest.fixture
+def cupy_in_host_memory(monkeypatch) -> Any:
+    """CuPy without a GPU: its arrays lie in the host's memory, where the stand-in runs what is queued."""
+    cupy = pytest.importorskip("cupy", reason="cupy: not installed")
+    from nnarray.backends.cuda.device import CupyDevice
+
+    def allocate(size: int) -> Any:
+        memory = np.full(max(size, 1), 0xFF, np.uint8)
+        return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory.ctypes.data, max(size, 1), memory, 0), 0)
+
+    class Both(HostDevice):
+        def __init__(self) -> None:
+            super().__init__()
+            self.place, self.empty = CupyDevice().place, CupyDevice().empty
+
+    device = Both()
+    monkeypatch.setattr(programs, "gpu", lambda: device)
+    monkeypatch.setattr(device, "ones", lambda shape, dtype: on_cupy(np.ones(shape, dtype)))
+    replay._shape.cache_clear()
+    engine.updates._program.cache_clear()
+    before = cupy.cuda.get_allocator()
+    cupy.cuda.set_allocator(allocate)
+    yield device
+    cupy.cuda.set_allocator(before)
+    replay._shape.cache_clear()
+    engine.updates._program.cache_clear()
+
+
+def memory_of(x: Any) -> np.ndarray:
+    """The host's memory in which such an array lies, as an array."""
+    return host_device.memory(x.data.ptr, x.shape, x.dtype, x.strides)
+
+
+def on_cupy(host: np.ndarray) -> Any:
+    """CuPy's array in the host's memory with these values and this order."""
+    import cupy
+
+    x = cupy.empty(host.shape, host.dtype, order="F" if host.flags.f_contiguous else "C")
+    memory_of(x)[...] = host
+    return x
+
+
+@needs_compiler
+class TestOnCupysArrays:
+    """CuPy's own arrays, namespace and allocator; only what a GPU would run is run on the host."""
+
+    @pytest.mark.parametrize("order", ["F", "C"])
+    @pytest.mark.parametrize("optimizer", TestTheHostDoesNotLook.OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_steps(self, optimizer, order, cupy_in_host_memory) -> None:
+        import array_api_compat.cupy as xp
+        import cupy
+
+        backend = Backend("cupy", xp, cupy.cuda.Device(0))
+        network, layers, tile = tile_of((5, 7, 6, 3), "tanh", "softmax", 40, "float64", full=True)
+        X, Y = (np.asarray(V, order=order) for V in (tile.X, tile.Y))
+        theta = on_cupy(steps_for(np).join(layers))
+        params = nn.Parameters(theta, network.sizes, backend)
+        assert params[1].W.data.ptr == theta.data.ptr + (5 * 7 + 7) * 8
+        batch = engine.Batch(on_cupy(X), on_cupy(Y), 40, on_cupy(tile.weights))
+        expected, host = steps_for(np).join(layers), engine.Batch(X, Y, 40, tile.weights)
+        zeros = [np.zeros_like(expected) for _ in optimizer.remembers]
+        host_state = State(0, **dict(zip(optimizer.remembers, zeros, strict=True)))
+        state = host_state._replace(**{name: on_cupy(V) for name, V in zip(optimizer.remembers, zeros, strict=True)})
+        spare: list[Any] = []
+        for _ in range(5):
+            J, g = engine.cost_and_gradients(batch, params.layers, network, backend, l2=0.1, spare=spare)
+            layers = steps_for(np).split(expected, network.sizes)
+            J_host, g_host = engine.cost_and_gradients(host, layers, network, NUMPY, l2=0.1)
+            assert relative(memory_of(J), J_host) < 1e-12
+            assert relative(memory_of(g), g_host) < 1e-12
+            _, state = optimizer.update_vector(theta, g, state, backend, in_place=True)
+            expected, host_state = optimizer.update_vector(expected, g_host, host_state, NUMPY)
+            spare.append(g)
+        assert relative(memory_of(theta), expected) < 1e-12
+
+    def test_predictions_and_costs(self, cupy_in_host_memory, monkeypatch) -> None:
+        import array_api_compat.cupy as xp
+        import cupy
+
+        monkeypatch.setattr(engine.compute, "require_finite", lambda *_, **__: None)  # reads, which needs a GPU
+        backend = Backend("cupy", xp, cupy.cuda.Device(0))
+        network, layers, tile = tile_of((5, 7, 6, 3), "relu", "exp", 40, "float32", full=False)
+        pairs = [(on_cupy(W), on_cupy(b)) for W, b in layers]
+        found = engine.predict(on_cupy(tile.X), pairs, network, backend)
+        assert found.flags.f_contiguous
+        expected = engine.predict(tile.X, layers, network, NUMPY)
+        assert relative(memory_of(found), expected) < 1e-5
+        J = engine.cost(engine.Batch(on_cupy(tile.X), on_cupy(tile.Y), 40), pairs, network, backend, l2=0.1)
+        expected = engine.cost(engine.Batch(tile.X, tile.Y, 40), layers, network, NUMPY, l2=0.1)
+        assert relative(memory_of(J), expected) < 1e-5
