@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends import Backend, programs
+from nnarray.backends import Backend, arrays, programs
 from nnarray.backends.cuda.products import gemm
 from nnarray.backends.cuda.program import Program
 from nnarray.backends.cuda.source import COMMON, DEVICE
@@ -50,6 +50,13 @@ def gpu(monkeypatch) -> HostDevice:
 def on_gpu(precision: str | None = None) -> Backend:
     """A backend that the engine takes for CuPy; its arrays are NumPy's."""
     return Backend("cupy", compat, "cpu", precision)
+
+
+class OnDevice(Backend):
+    """A backend whose arrays are those that count who looks."""
+
+    def _holds(self, x: Any) -> bool:
+        return isinstance(x, DeviceArray)
 
 
 def record(
@@ -514,7 +521,7 @@ class TestTheHostDoesNotLook:
 
         monkeypatch.setattr(module, "to_numpy", to_numpy)
         DeviceArray.looks.clear()
-        return Backend("cupy", DeviceNamespace(), "cpu")
+        return OnDevice("cupy", DeviceNamespace(), "cpu")
 
     def test_the_count_counts(self, backend) -> None:
         x = backend.asarray(np.arange(3.0))
@@ -542,6 +549,26 @@ class TestTheHostDoesNotLook:
             _, g = engine.cost_and_gradients(batch, params.layers, network, backend, l2=0.1)
             theta, state = optimizer.update_vector(theta, g, state, backend, in_place=True)
         assert not DeviceArray.looks
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_in_a_call_with_arrays_that_were_checked_before(self, output, backend, monkeypatch) -> None:
+        real = arrays.backend_of
+        monkeypatch.setattr(arrays, "backend_of", lambda x: backend if isinstance(x, DeviceArray) else real(x))
+        network, layers, tile = tile_of((5, 7, 3), "relu", output, 40, "float32", full=True)
+        X, Y, w = (backend.asarray(V) for V in (tile.X, tile.Y, tile.weights))
+        params = nn.Parameters(
+            backend.steps.join([tuple(map(backend.asarray, pair)) for pair in layers]), (5, 7, 3), backend
+        )
+        for call in (network.gradients, network.cost, lambda params, X, Y, weights: network.predict(params, X)):
+            call(params, X, Y, weights=w)
+            DeviceArray.looks.clear()
+            call(params, X, Y, weights=w)
+            assert not DeviceArray.looks
+        for bad in ("X", "Y"):
+            given = {"X": X.copy(), "Y": Y.copy()}
+            given[bad][0, 0] = np.nan
+            with pytest.raises(ValueError, match=f"{bad} must be"):
+                network.gradients(params, **given)
 
     @pytest.mark.parametrize("batch_size", [None, 16])
     def test_in_training_but_for_the_costs_of_many_epochs_at_once(self, batch_size, backend, monkeypatch) -> None:

@@ -17,6 +17,8 @@ from nnarray.backends import (
     fits,
     host_array,
     is_concrete,
+    is_known,
+    know,
     mapped_file,
     number,
     require_finite,
@@ -101,12 +103,12 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
     """Example weights as (1, m), non-negative with a positive sum; None stays None."""
     if weights is None:
         return None
-    weights = convert(weights, "weights", backend=backend, dtype=dtype)
+    given = weights = convert(weights, "weights", backend=backend, dtype=dtype)
     if tuple(weights.shape) not in {(m,), (1, m)}:
         msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(weights.shape)}"
         raise ValueError(msg)
     weights = backend.xp.reshape(weights, (1, m))
-    if is_concrete(weights):
+    if is_concrete(weights) and not is_known(given, "weights", backend):
         require_finite(weights, "weights", backend)
         smallest = number(backend.xp.min(weights))
         with np.errstate(over="ignore"):
@@ -115,6 +117,7 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
             found = f"a smallest weight of {smallest:g} and a sum of {total:g}"
             msg = f"weights must be ≥ 0 with a positive sum that is finite in {dtype}, got {found}"
             raise ValueError(msg)
+        know(given, "weights", backend)
     return weights
 
 
@@ -138,6 +141,8 @@ def make_batch(
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
     """Raise ValueError, listing values, for targets that the output cannot model: NaN, infinities, out of range."""
+    if is_known(Y, f"targets of {output}", backend):
+        return
     lowest = -np.inf if output == "identity" else 0.0
     highest = 1.0 if output in {"sigmoid", "softmax"} else np.inf
     smallest, largest = extent(Y, backend)
@@ -150,6 +155,7 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
         raise ValueError(msg)
     if output == "softmax":
         _check_sums(Y, backend, argument)
+    know(Y, f"targets of {output}", backend)
 
 
 def _stays_on_host(X: np.ndarray, backend: Backend, dtype: str) -> bool:

@@ -14,6 +14,8 @@ from nnarray.backends import (
     convert,
     for_products,
     is_concrete,
+    is_known,
+    know,
     require_finite,
     same_backend,
 )
@@ -134,6 +136,9 @@ class Network:
         means as many as this process may use (see NNARRAY_NUM_THREADS in the README). The result has the same bits for
         any number. A batch of one tile is computed with BLAS's own threads instead. Memory for a pass does not grow
         with m, and an X that lies in a file (`np.memmap`) is read as it is used.
+
+        On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
+        written into them later is the caller's to check.
         """
         place, batch = enter_batch(self, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
@@ -141,8 +146,10 @@ class Network:
         with np.errstate(invalid="ignore"):
             J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
         # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-        if is_concrete(g) and not all_finite(g, backend):
-            require_finite(batch.X, "X", backend)
+        if is_concrete(g) and not is_known(batch.X, "finite", backend):
+            if not all_finite(g, backend):
+                require_finite(batch.X, "X", backend)
+            know(batch.X, "finite", backend)
         return J, Parameters(g, self.sizes, backend)
 
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
