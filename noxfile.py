@@ -39,11 +39,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """On a machine with an NVIDIA GPU: the tests with cupy among the namespaces, then the GPU workloads."""
+    """On a machine with an NVIDIA GPU: the tests with cupy among the namespaces, then the GPU workloads as JSON."""
     session.install(".[test,bench,cuda13]")
-    session.run("python", "-m", "nnarray", "check")
-    session.run("pytest")
-    session.run("python", "-m", "bench", "--set", "gpu", *session.posargs)
+    session.run("python", "-m", "bench.gpu", *session.posargs)
 
 
 @nox.session

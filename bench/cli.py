@@ -16,7 +16,7 @@ from bench.machine import blas, machine, versions
 from bench.report import lecture_lines, terminal
 from bench.workloads import KINDS, SETS, Workload, by_name
 
-PRECISIONS = ("float32", "float64", "tf32")
+PRECISIONS = ("float32", "float64", "tf32", "bfloat16")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -90,7 +90,7 @@ class Products:
 
 def products_limit(problem: Problem) -> tuple[str, Prepared]:
     """The fastest plan for the products, found by trying each on some of the columns."""
-    xp, place, synchronize = _place(problem.device)
+    xp, place, synchronize = _place(problem.device, problem.precision)
     X, trial = place(problem.table).T, _trial_columns(problem)
     tried = []
     for plan in _plans(problem, xp):
@@ -109,7 +109,7 @@ def products_limit(problem: Problem) -> tuple[str, Prepared]:
 
 def read_limit(problem: Problem) -> tuple[str, Prepared]:
     """One read of X, by the fastest of some ways to read it: by the library's own threads or by ours, a part each."""
-    xp, place, synchronize = _place(problem.device)
+    xp, place, synchronize = _place(problem.device, problem.precision)
     table, w = place(problem.table), place(problem.layers[0][0][0].copy())
     readers = {"a product with one vector": lambda part: xp.matmul(part, w), "its maximum": lambda part: part.max()}
     workers = len(sched_getaffinity(0))
@@ -149,7 +149,7 @@ def _trial_columns(problem: Problem) -> int:
     return min(work.m, affordable)
 
 
-def _place(device: str) -> tuple[Any, Callable, Callable]:
+def _place(device: str, precision: str) -> tuple[Any, Callable, Callable]:
     if device == "cpu":
         return np, np.asarray, nothing
     from bench.contestants.settings import no_gpu
@@ -157,7 +157,8 @@ def _place(device: str) -> tuple[Any, Callable, Callable]:
     if no_gpu("torch") is None:
         import torch
 
-        return torch, lambda x: torch.from_numpy(x).cuda(), torch.cuda.synchronize
+        dtype = {"bfloat16": torch.bfloat16, "float64": torch.float64}.get(precision, torch.float32)
+        return torch, lambda x: torch.from_numpy(x).cuda().to(dtype), torch.cuda.synchronize
     import cupy
 
     return cupy, cupy.asarray, cupy.cuda.Device().synchronize

@@ -16,7 +16,8 @@ LEARNING_RATE = {"step": 0.01, "predict": 0.0, "epoch": 0.001}
 class Problem:
     """X `(n_x, m)`, Y `(n[L], m)` and the first (W, b) of each layer, as NumPy arrays of `dtype` on the host.
 
-    `precision` is "float32", "float64" or "tf32" (float32 arrays, products in TF32); `device` is "cpu" or "gpu".
+    `precision` is "float32", "float64", or what products round float32 operands to, "tf32" or "bfloat16"; `device` is
+    "cpu" or "gpu".
     """
 
     workload: Workload

@@ -21,7 +21,7 @@ class Jax(Contestant):
 
     name = "jax"
     library = "jax"
-    precisions = ("float32", "float64", "tf32")
+    precisions = ("float32", "float64", "tf32", "bfloat16")
     devices = ("cpu", "gpu")
     compiles = True
 
@@ -103,6 +103,9 @@ class Placed:
         put = partial(jax.device_put, device=jax_device(problem.device))
         self.by_columns = len(problem.layers) == 1 and self.work.kind != "epoch"
         self.X = put(np.ascontiguousarray(problem.X) if self.by_columns else problem.table)
+        self.narrow = problem.precision == "bfloat16"
+        if self.narrow:
+            self.X = self.X.astype(jax.numpy.bfloat16)
         self.y = put(problem.labels.astype(np.int32) if self.work.output == "softmax" else problem.targets)
         self.params = [(put(W.copy()), put(b[:, 0].copy())) for W, b in problem.layers]
         self.last: Any = None
@@ -119,9 +122,18 @@ class Placed:
             "identity": lambda Z: Z,
         }[self.work.hidden]
         for W, b in params[:-1]:
-            X = hidden(X @ W.T + b)
+            X = hidden(self.product(X, W.T) + b)
         W, b = params[-1]
-        return ((W @ X).T if self.by_columns else X @ W.T) + b
+        return (self.product(W, X).T if self.by_columns else self.product(X, W.T)) + b
+
+    def product(self, A: Any, B: Any) -> Any:
+        """A B; in bfloat16, of operands rounded to it, with sums in float32."""
+        import jax
+
+        if not self.narrow:
+            return A @ B
+        narrow = jax.numpy.bfloat16
+        return jax.numpy.matmul(A.astype(narrow), B.astype(narrow), preferred_element_type=jax.numpy.float32)
 
     def loss(self, params: Any, X: Any, y: Any) -> Any:
         """J, from the logits."""

@@ -9,9 +9,14 @@ from bench.agreement import Result, checked_columns, flatten
 from bench.contestants.base import Contestant, Prepared
 from bench.contestants.settings import jax_device, set_precision, torch_device
 from bench.problems import Problem
+from nnarray import backends
 
 DEVICES = {"numpy": ("cpu",), "cupy": ("gpu",), "torch": ("cpu", "gpu"), "jax": ("cpu", "gpu")}
-PRECISIONS = {"torch": ("float32", "float64", "tf32"), "jax": ("float32", "float64", "tf32")}
+PRECISIONS = {
+    "cupy": ("float32", "float64", "tf32", "bfloat16"),
+    "torch": ("float32", "float64", "tf32"),
+    "jax": ("float32", "float64", "tf32"),
+}
 
 
 class NNArray(Contestant):
@@ -29,15 +34,16 @@ class NNArray(Contestant):
         """The backend's own reason, or the lack of a GPU in its library."""
         from bench.contestants.settings import no_gpu
 
-        reason = nn.backends.unavailable_reason(self.library)
+        reason = backends.unavailable_reason(self.library)
         return reason or (no_gpu(self.library) if device == "gpu" else None)
 
     def _place(self, problem: Problem) -> tuple[Any, nn.Network, Any, Any, Any]:
         set_precision(self.library, problem.precision)
-        backend = nn.backend(self.library, device=_device(self.library, problem.device))
+        rounded = problem.precision if self.library == "cupy" and problem.precision not in backends.FLOATS else None
+        backend = nn.backend(self.library, device=_device(self.library, problem.device), precision=rounded)
         work = problem.workload
         network = nn.Network(work.sizes, hidden=work.hidden, output=work.output)
-        params = nn.Parameters.from_layers([(backend.asarray(W), backend.asarray(b)) for W, b in problem.layers])
+        params = nn.Parameters.from_layers(problem.layers).to(backend)
         return backend, network, params, backend.asarray(problem.X), backend.asarray(problem.Y)
 
     def step(self, problem: Problem) -> Prepared:

@@ -1,6 +1,7 @@
 """PyTorch as a good user writes it: eager, compiled, and captured in a CUDA graph."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ class Torch(Contestant):
 
     name = "torch"
     library = "torch"
-    precisions = ("float32", "float64", "tf32")
+    precisions = ("float32", "float64", "tf32", "bfloat16")
     devices = ("cpu", "gpu")
 
     def missing(self, device: str) -> str | None:
@@ -155,19 +156,30 @@ class Placed:
 
         set_precision("torch", problem.precision)
         self.work, self.columns = problem.workload, checked_columns(problem)
+        self.dtype = getattr(torch, problem.dtype)
         device = torch_device(problem.device)
         self.X = torch.from_numpy(problem.table).to(device)
+        narrow = problem.precision == "bfloat16"
+        self.autocast = partial(torch.autocast, device, torch.bfloat16, enabled=narrow, cache_enabled=False)
+        if narrow:
+            self.X = self.X.bfloat16()
         by_class = self.work.output == "softmax"
         self.y = torch.from_numpy(problem.labels if by_class else problem.targets).to(device)
         self.module = make_module(problem).to(device)
         self.last: Any = None
         self.synchronize = torch.cuda.synchronize if device == "cuda" else nothing
 
+    def logits(self, X: Any) -> Any:
+        """Z[L], one example per row; in bfloat16, products by autocast and the rest in float32."""
+        with self.autocast():
+            Z = self.module(X)
+        return Z if Z.dtype == self.dtype else Z.float()
+
     def loss(self, X: Any, y: Any) -> Any:
         """J, from the logits."""
         from torch.nn import functional
 
-        Z, m = self.module(X), X.shape[0]
+        Z, m = self.logits(X), X.shape[0]
         if self.work.output == "softmax":
             return functional.cross_entropy(Z, y)
         if self.work.output == "sigmoid":
@@ -178,7 +190,7 @@ class Placed:
 
     def mean(self, X: Any) -> Any:
         """A[L], one example per row."""
-        Z = self.module(X)
+        Z = self.logits(X)
         if self.work.output == "softmax":
             return Z.softmax(dim=1)
         return {"sigmoid": Z.sigmoid, "identity": Z.clone, "exp": Z.exp}[self.work.output]()

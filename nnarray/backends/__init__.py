@@ -17,7 +17,7 @@ from nnarray.backends.arrays import (
     require_finite,
     same_backend,
 )
-from nnarray.backends.backend import Backend, require_numbers, to_numpy
+from nnarray.backends.backend import FLOATS, Backend, require_numbers, to_numpy
 from nnarray.backends.blas import ONE_THREAD, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.names import (
@@ -33,6 +33,7 @@ from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
     "BACKENDS",
+    "FLOATS",
     "NUMPY",
     "ONE_THREAD",
     "Backend",
