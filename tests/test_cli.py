@@ -316,6 +316,11 @@ BAD_COMMANDS = [
     ("train fine.csv --dropout 1", "must be a number ≥ 0 and < 1, got '1'"),
     ("train fine.csv --optimizer sgd", "invalid choice: 'sgd'"),
     ("train fine.csv --backend tpu", "invalid choice: 'tpu'"),
+    ("train fine.csv --precision float8", "invalid choice: 'float8'"),
+    (
+        "train fine.csv --backend numpy --precision tf32",
+        'precision="tf32" is for the backend "cupy", got the backend "numpy"',
+    ),
     ("train fine.csv --validation 0.6 --test 0.5", "leave nothing to train on"),
     ("train fine.csv --target c", "fine.csv has no column 'c'; its columns are 'a', 'b'"),
     ("train fine.csv --drop c", "fine.csv has no column 'c'"),

@@ -17,7 +17,7 @@ from nnarray.backends.arrays import (
     require_finite,
     same_backend,
 )
-from nnarray.backends.backend import FLOATS, Backend, require_numbers, to_numpy
+from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
 from nnarray.backends.blas import ONE_THREAD, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.names import (
@@ -36,6 +36,7 @@ __all__ = [
     "FLOATS",
     "NUMPY",
     "ONE_THREAD",
+    "PRECISIONS",
     "Backend",
     "BackendUnavailableError",
     "Program",

@@ -43,6 +43,7 @@ def backend(name: str | Backend | None = None, *, device: Any = None, precision:
     'numpy'
     """
     if precision is not None:
+        _check_precision(precision)
         return _with_precision(backend(name, device=device), precision)
     if name is None:
         name = _default.get() or _from_environment(device)
@@ -98,11 +99,14 @@ def unavailable_reason(name: str) -> str | None:
     return _CHECKS[name]()
 
 
-def _with_precision(found: Backend, precision: str) -> Backend:
-    if precision not in PRECISIONS:
+def _check_precision(precision: Any) -> None:
+    if precision not in tuple(PRECISIONS):
         known = ", ".join(f'"{known}"' for known in PRECISIONS)
         msg = f"precision must be one of {known}, or None for float32 as it is, got {precision!r}"
         raise ValueError(msg)
+
+
+def _with_precision(found: Backend, precision: str) -> Backend:
     if found.name != "cupy":
         msg = f'precision="{precision}" is for the backend "cupy", got the backend "{found.name}"'
         raise ValueError(msg)

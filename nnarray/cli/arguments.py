@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any, NoReturn
 
 import nnarray as nn
-from nnarray.backends import BACKENDS
+from nnarray.backends import BACKENDS, PRECISIONS
 from nnarray.backends.names import ENVIRONMENT_VARIABLE
 from nnarray.cli.apply import evaluate, predict
 from nnarray.cli.check import check
@@ -191,6 +191,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
     _add_backend(group)
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: %(default)s)")
+    group.add_argument(
+        "--precision", choices=PRECISIONS, help="on cupy, what products of float32 round to (default: nothing)"
+    )
     group.add_argument(
         "--workers",
         type=whole(1),

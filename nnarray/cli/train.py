@@ -55,13 +55,14 @@ class Prepared(NamedTuple):
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
     _check_places(arguments)
-    place = nn.backend(arguments.backend)
+    place = nn.backend(arguments.backend, precision=arguments.precision)
     say: Callable[..., None] = (lambda *_: None) if arguments.quiet else print
     prepared = prepare(arguments)
     network = _network(arguments, prepared)
     say(_description(arguments, prepared))
     say(network.summary())
-    say(f"training on {place.name} ({place.device}) in {arguments.dtype}")
+    rounding = f", products in {place.precision}" if place.precision else ""
+    say(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}")
     result = _descend(arguments, prepared, network, place)
     say(_ending(result, arguments))
     pairs = fold([(place.to_numpy(W), place.to_numpy(b)) for W, b in result.params], prepared.inputs, prepared.outputs)
