@@ -487,6 +487,7 @@ class TestMemory:
         device, computed = Logging(), list[str]()
         device.new_event = Late
         uploads = Uploads(device, (4, 3), "float32")
+        assert all(used.stream is device.now for used in uploads._used), "a copy may come while its place is in use"
 
         def fill(here: np.ndarray, i: int) -> None:
             assert uploads._copied[i % 2].host_knows, "pinned memory is filled that is still to be copied from"

@@ -35,8 +35,10 @@ class HostColumns:
     def tile(self, columns: slice | np.ndarray, count: int, dtype: Any, backend: Backend) -> Array:
         """These `count` columns on the backend, in `dtype`, each contiguous; to be used before the next but one."""
         shape = (count, self.shape[0])
-        if self._uploads is None or self._uploads.dtype != dtype or self._uploads.shape[0] < count:
+        if self._uploads is not None and (self._uploads.dtype != dtype or self._uploads.shape[0] < count):
+            self._uploads.wait()
             self._uploads = None  # before its successor takes as much memory
+        if self._uploads is None:
             self._uploads = new_uploads(backend, shape, dtype)
         table = self.array.T
 

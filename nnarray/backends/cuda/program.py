@@ -96,11 +96,12 @@ class Program:
     def __call__(self, *given: Any) -> Any:
         """Queue a run on these arrays and numbers."""
         J = [self.device.empty((), self.dtype)] if self._returns else []
-        arena = self.device.empty((self.memory.size,), np.uint8)
         table = self._fixed.copy()
-        begin, _ = self.device.place(arena)
-        for slot, offset in self._arena_slots:
-            table[slot] = begin + offset
+        if self.memory.size:
+            arena = self.device.empty((self.memory.size,), np.uint8)
+            begin, _ = self.device.place(arena)
+            for slot, offset in self._arena_slots:
+                table[slot] = begin + offset
         given = (*given, *J)
         arrays = [x for x, is_array in zip(given, self._is_array, strict=True) if is_array]
         for x, slots in zip(arrays, self._array_slots, strict=True):

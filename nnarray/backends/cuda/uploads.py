@@ -40,6 +40,13 @@ class Uploads:
         self._used = [copier.new_event() for _ in range(2)]
         self._stream = copier.new_stream()
         self._turn = 1
+        for used in self._used:  # what is queued may still compute in the memory that the places were given
+            used.record(copier.current_stream())
+
+    def wait(self) -> None:
+        """Wait until nothing is copied any more, after which pinned memory may be given away."""
+        for copied in self._copied:
+            copied.synchronize()
 
     def bring(self, rows: int, fill: Callable[[Any], None]) -> Any:
         """The first rows of a place on the GPU, with what `fill` writes into an array of that shape on the host.
