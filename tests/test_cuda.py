@@ -1,6 +1,8 @@
 """CUDA programs: what they compute, on the host; how many launches they take; and that NVIDIA's compiler takes them."""
 
+import pickle
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import array_api_compat.numpy as compat
@@ -38,18 +40,37 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 
 
 @pytest.fixture
-def gpu(monkeypatch) -> HostDevice:
+def gpu(monkeypatch) -> Iterator[HostDevice]:
     """The stand-in, in the GPU's place."""
     device = HostDevice()
     monkeypatch.setattr(programs, "gpu", lambda: device)
+    forget_programs()
+    yield device
+    forget_programs()
+
+
+def forget_programs() -> None:
+    """Let no program of the stand-in serve a GPU, nor one of another test."""
     replay._shape.cache_clear()
     engine.updates._program.cache_clear()
-    return device
+    engine.compute._widest.clear()
 
 
 def on_gpu(precision: str | None = None) -> Backend:
     """A backend that the engine takes for CuPy; its arrays are NumPy's."""
-    return Backend("cupy", compat, "cpu", precision)
+    return Backend("cupy", compat, Place("cpu"), precision)
+
+
+class Place(str):
+    """A device that counts how often it is made the current one."""
+
+    entered = 0
+
+    def __enter__(self) -> None:
+        Place.entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class OnDevice(Backend):
@@ -238,6 +259,22 @@ class TestLaunches:
             "arrays": 2,  # the arena and J
         }
 
+    def test_many_layers(self, gpu) -> None:
+        """No launch has more parameters than fit into 4096 bytes."""
+        gpu.kernel = lambda *_: None
+        network = nn.Network((2,) * 150, "tanh", "identity")
+        given = Given(labels=True, weights=False, masks=False, numbers=(("m", False), ("l2", False)))
+        program = replay._record(equations.cost_and_gradients, network, 5, np.dtype("float32"), given, on_gpu())
+        assert max(len(kernel.parameters) for kernel in program.kernels) * 8 <= 4096
+
+    def test_the_device_is_made_the_current_one(self, gpu) -> None:
+        network, layers, X, _ = problem((5, 7, 3), "relu", "softmax", m=40)
+        before = Place.entered
+        engine.predict(X, layers, network, on_gpu())
+        assert Place.entered == before + 1
+        assert on_gpu().asarray([1.0]).tolist() == [1.0]
+        assert Place.entered == before + 2
+
     def test_logistic_regression(self, gpu) -> None:
         network, _, tile = tile_of((50, 1), (), "sigmoid", 40, "float32", full=False)
         program = record(equations.cost_and_gradients, network, tile, "float32", {"m": 40})
@@ -358,17 +395,20 @@ class TestPrecision:
             backend.dtype("float64")
         with pytest.raises(ValueError, match='precision="tf32" is for the backend "cupy", got the backend "numpy"'):
             nn.backend("numpy", precision="tf32")
+        params = nn.Parameters(np.zeros(3), (2, 1), backend)
+        assert params.to(nn.backend("numpy")).backend.precision is None
+        assert pickle.loads(pickle.dumps(params)).backend.precision == "bfloat16"
         with pytest.raises(ValueError, match='precision must be one of "tf32", "bfloat16", "float16", or None'):
             nn.backend("numpy", precision="float8")
 
 
-def compiled_by_nvidia(source: str) -> bytes:
+def compiled_by_nvidia(source: str, architecture: str = "sm_90") -> bytes:
     """Machine code for an H100 or H200; raises with the compiler's words where the source has an error."""
     pytest.importorskip("cupy", reason="cupy: not installed, and with it what calls NVIDIA's compiler")
     nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="nvrtc: not installed", exc_type=ImportError)
     program = nvrtc.createProgram(DEVICE + COMMON + source, "kernels.cu", [], [])
     try:
-        nvrtc.compileProgram(program, ("-arch=sm_90", "--std=c++17"))
+        nvrtc.compileProgram(program, (f"-arch={architecture}", "--std=c++17", "-ftz=true"))
     except nvrtc.NVRTCError:
         raise AssertionError(nvrtc.getProgramLog(program)) from None
     return nvrtc.getCUBIN(program)
@@ -385,18 +425,33 @@ class TestNvidiasCompiler:
             numbers = {"m": np.array(40.0), "l2": 0.1} if wanted is equations.cost_and_gradients else {}
             assert compiled_by_nvidia(record(wanted, network, tile, dtype, numbers, precision).source)
 
+    def test_an_older_gpu(self, gpu) -> None:
+        gpu.kernel = lambda *_: None
+        network, _, tile = tile_of((5, 7, 40), "relu", "softmax", 40, "float32", full=True)
+        for precision in (None, "bfloat16", "float16"):
+            program = record(equations.cost_and_gradients, network, tile, "float32", precision=precision)
+            assert compiled_by_nvidia(program.source, "sm_75")
+
     @pytest.mark.parametrize("name", RULES)
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_every_update(self, name, dtype, gpu) -> None:
         gpu.kernel = lambda *_: None
         assert compiled_by_nvidia(engine.updates._program(RULES[name][1], RULES[name][0], 1000, dtype, on_gpu()).source)
 
-    def test_more_entries_than_32_bits_count(self, gpu) -> None:
+    @pytest.mark.parametrize(
+        ("sizes", "output", "m", "wide"),
+        [
+            ((3, 4, 2), "sigmoid", 2**30, [True, True, True, False]),
+            ((16, 32, 1000), "softmax", 4_500_000, [False, True, False, False]),
+            ((16, 32, 2), "softmax", 1000, [False, False, False, False]),
+        ],
+    )
+    def test_more_entries_than_32_bits_count(self, sizes, output, m, wide, gpu) -> None:
         gpu.kernel, gpu.ones = lambda *_: None, lambda *_: np.ones((1, 1))
-        network = nn.Network((3, 4, 2))
+        network = nn.Network(sizes, output=output)
         given = Given(labels=True, weights=False, masks=False, numbers=())
-        program = replay._record(equations.cost_and_gradients, network, 2**30, np.dtype("float32"), given, on_gpu())
-        assert [kernel.wide for kernel in program.kernels] == [True, True, True, False]
+        program = replay._record(equations.cost_and_gradients, network, m, np.dtype("float32"), given, on_gpu())
+        assert [kernel.wide for kernel in program.kernels] == wide
         assert compiled_by_nvidia(program.source)
 
 
@@ -410,7 +465,6 @@ class TestMemory:
 
     @pytest.mark.parametrize("room", [10**9, 60_000, 20_000, 5_000])
     def test_tiles_are_halved_until_they_fit(self, room, gpu) -> None:
-        engine.compute._widest.clear()
         gpu.most = room
         network, layers, batch = self.batch()
         for _ in range(2):
@@ -427,14 +481,12 @@ class TestMemory:
         assert relative(keep.joined(), A.joined()) < 1e-12
         found = engine.predict(batch.X, layers, network, on_gpu())
         assert relative(found, A.joined()) < 1e-12
-        engine.compute._widest.clear()
 
     def test_at_one_column_the_error_is_the_callers(self, gpu) -> None:
         gpu.most = 100
         network, layers, batch = self.batch(8)
         with pytest.raises(MemoryError, match="no room for"):
             engine.cost_and_gradients(batch, layers, network, on_gpu(), l2=0.0)
-        engine.compute._widest.clear()
 
     @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8", ">f8"])
     @pytest.mark.parametrize("order", ["F", "C"])
@@ -522,7 +574,7 @@ class TestTheHostDoesNotLook:
 
         monkeypatch.setattr(module, "to_numpy", to_numpy)
         DeviceArray.looks.clear()
-        return OnDevice("cupy", DeviceNamespace(), "cpu")
+        return OnDevice("cupy", DeviceNamespace(), Place("cpu"))
 
     def test_the_count_counts(self, backend) -> None:
         x = backend.asarray(np.arange(3.0))
@@ -635,14 +687,12 @@ def cupy_in_host_memory(monkeypatch) -> Any:
     device = Both()
     monkeypatch.setattr(programs, "gpu", lambda: device)
     monkeypatch.setattr(device, "ones", lambda shape, dtype: on_cupy(np.ones(shape, dtype)))
-    replay._shape.cache_clear()
-    engine.updates._program.cache_clear()
+    forget_programs()
     before = cupy.cuda.get_allocator()
     cupy.cuda.set_allocator(allocate)
     yield device
     cupy.cuda.set_allocator(before)
-    replay._shape.cache_clear()
-    engine.updates._program.cache_clear()
+    forget_programs()
 
 
 def memory_of(x: Any) -> np.ndarray:
@@ -667,9 +717,8 @@ class TestOnCupysArrays:
     @pytest.mark.parametrize("optimizer", TestTheHostDoesNotLook.OPTIMIZERS, ids=lambda o: type(o).__name__)
     def test_steps(self, optimizer, order, cupy_in_host_memory) -> None:
         import array_api_compat.cupy as xp
-        import cupy
 
-        backend = Backend("cupy", xp, cupy.cuda.Device(0))
+        backend = Backend("cupy", xp, Place("GPU 0"))
         network, layers, tile = tile_of((5, 7, 6, 3), "tanh", "softmax", 40, "float64", full=True)
         X, Y = (np.asarray(V, order=order) for V in (tile.X, tile.Y))
         theta = on_cupy(steps_for(np).join(layers))
@@ -694,10 +743,9 @@ class TestOnCupysArrays:
 
     def test_predictions_and_costs(self, cupy_in_host_memory, monkeypatch) -> None:
         import array_api_compat.cupy as xp
-        import cupy
 
         monkeypatch.setattr(engine.compute, "require_finite", lambda *_, **__: None)  # reads, which needs a GPU
-        backend = Backend("cupy", xp, cupy.cuda.Device(0))
+        backend = Backend("cupy", xp, Place("GPU 0"))
         network, layers, tile = tile_of((5, 7, 6, 3), "relu", "exp", 40, "float32", full=False)
         pairs = [(on_cupy(W), on_cupy(b)) for W, b in layers]
         found = engine.predict(on_cupy(tile.X), pairs, network, backend)

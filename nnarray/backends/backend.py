@@ -80,7 +80,8 @@ class Backend:
         if self.name == "numpy":
             return host
         host = host.astype(host.dtype.newbyteorder("="), copy=False)
-        return self.xp.asarray(_as_torch_takes_it(host) if self.name == "torch" else host, device=self.device)
+        with self.current():
+            return self.xp.asarray(_as_torch_takes_it(host) if self.name == "torch" else host, device=self.device)
 
     def to_numpy(self, x: Array) -> npt.NDArray[Any]:
         """`x` as a NumPy array on the host; on the host already, its memory is shared."""
@@ -96,6 +97,11 @@ class Backend:
             import jax
 
             jax.block_until_ready(jax.live_arrays())  # JAX offers no wait for a whole device
+
+    def current(self) -> AbstractContextManager[Any]:
+        """A block in which CuPy's current device is this one; on other backends, nothing."""
+        block: AbstractContextManager[Any] = self.device if self.name == "cupy" else nullcontext()
+        return block
 
     def untracked(self) -> AbstractContextManager[Any]:
         """A block in which torch keeps no history for its autograd; the other namespaces never do."""

@@ -48,7 +48,9 @@ def backend(name: str | Backend | None = None, *, device: Any = None, precision:
     if name is None:
         name = _default.get() or _from_environment(device)
     if isinstance(name, Backend):
-        return name if device is None or device == name.device else backend(name.name, device=device)
+        if device is None or device == name.device:
+            return name
+        return backend(name.name, device=device, precision=name.precision)
     if name == "auto":
         return backend("numpy" if unavailable_reason("cupy") else "cupy", device=device)
     if name not in BACKENDS:

@@ -35,6 +35,9 @@ T = TypeVar("T")
 UPLOAD_BYTES = 2**28
 """Bytes of X in a tile that comes from the host: far more than a copy needs to reach the bus's rate."""
 
+MOST_COLUMNS = 2**31 - 1
+"""What cuBLAS can count."""
+
 _widest: dict[tuple[tuple[int, ...], Backend], int] = {}
 """of networks and backends that ran out of memory: the widest tiles that may fit"""
 
@@ -247,7 +250,8 @@ def _as_wide_as_fits(
         width = _best_width(batch, layers, network, backend)
     while True:
         try:
-            return in_tiles(width)
+            with backend.current():
+                return in_tiles(width)
         except MemoryError:
             if backend.name == "numpy" or width == 1:
                 raise
@@ -261,7 +265,7 @@ def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Bac
     widest = _widest.get((network.sizes, backend), batch.columns)
     if isinstance(batch.X, HostColumns):
         widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
-    return min(widest, batch.columns)
+    return min(widest, batch.columns, MOST_COLUMNS)
 
 
 def _over_tiles(

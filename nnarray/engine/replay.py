@@ -72,7 +72,7 @@ def program_for(
         return None
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
     columns, dtype = tile.X.shape[1], layers[0][0].dtype
-    shape = _shape(equations, network, columns, dtype, given, backend.name, backend.precision)
+    shape = _shape(equations, network, columns, dtype, given, backend)
     if shape.program is None:
         shape.visits += 1
         if shape.visits > 1 or returns_often or backend.name != "numpy":

@@ -33,6 +33,13 @@ def update(
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
     if not has_programs(backend):
         return rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
+    with backend.current():
+        return _by_program(rule, vectors, g, backend, t, alpha, in_place)
+
+
+def _by_program(
+    rule: Rule, vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
+) -> Sequence[Array]:
     made = vectors if in_place else [backend.xp.empty_like(vector) for vector in vectors]
     size = g.shape[0]
     piece = PIECE if backend.name == "numpy" else size

@@ -57,12 +57,13 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
     """X as (n_x, m) in `dtype` on `backend`; not looked into.
 
-    What lies in a mapped file stays there on NumPy, and what is too large for a GPU stays on the host: as it is.
+    What lies in a mapped file stays there on NumPy; what is too large for a GPU stays on the host, as HostColumns.
     """
+    stays = isinstance(X, np.ndarray) and not fits(X.size * np.dtype(dtype).itemsize, backend)
     if backend.name == "numpy" and mapped_file(X) is not None:
         X = np.asarray(X)
         require_numbers(X, argument, backend)
-    elif isinstance(X, np.ndarray) and _stays_on_host(X, backend, dtype):
+    elif stays:
         X = host_array(X, argument)
         require_numbers(X, argument, None)
     else:
@@ -78,7 +79,7 @@ def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argu
     if X.shape[1] == 0:
         msg = f"{argument} must hold at least one example (m ≥ 1), got shape {tuple(X.shape)}"
         raise ValueError(msg)
-    return X
+    return HostColumns(X) if stays else X
 
 
 def enter_Y(network: Architecture, Y: Any, *, m: int, backend: Backend, dtype: str, argument: str = "Y") -> Array:
@@ -135,8 +136,7 @@ def make_batch(
     m = X.shape[1]
     Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
     weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
-    columns = HostColumns(X) if isinstance(X, np.ndarray) and _stays_on_host(X, backend, dtype) else X
-    return Batch(columns, Y, m if weights is None else backend.xp.sum(weights), weights)
+    return Batch(X, Y, m if weights is None else backend.xp.sum(weights), weights)
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
@@ -156,11 +156,6 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
     if output == "softmax":
         _check_sums(Y, backend, argument)
     know(Y, f"targets of {output}", backend)
-
-
-def _stays_on_host(X: np.ndarray, backend: Backend, dtype: str) -> bool:
-    """Whether X is too large for the GPU."""
-    return not fits(X.size * np.dtype(dtype).itemsize, backend)
 
 
 def _check_sums(Y: Array, backend: Backend, argument: str) -> None:

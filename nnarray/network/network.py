@@ -87,6 +87,8 @@ class Network:
     def parameters(self, theta: Any) -> Parameters:
         """The parameters over the vector `theta`, shape (size,): views of it where the namespace has views.
 
+        (On CuPy, a theta whose entries do not lie side by side is copied.)
+
         float32 and float64 stay as they are; every other real dtype is converted to float32.
         """
         place = choose(None, same_backend(theta=theta))
@@ -95,6 +97,8 @@ class Network:
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
+        if place.name == "cupy" and theta.strides != (theta.itemsize,):
+            theta = theta.copy()
         return Parameters(theta, self.sizes, place)
 
     def forward(self, params: Any, X: Any) -> list[Array]:

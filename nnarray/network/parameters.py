@@ -1,6 +1,7 @@
 """Parameters: the vector theta, and its W and b by layer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -90,7 +91,7 @@ class Parameters(Sequence[Layer]):
         return self if same else Parameters(theta, self.sizes, backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.vector, self.sizes)
+        return _rebuild, (self.vector, self.sizes, self.backend.precision)
 
     def __repr__(self) -> str:
         return f"Parameters(sizes={self.sizes}, size={self.vector.shape[0]}, dtype={self.dtype!r}, {self.backend!r})"
@@ -140,5 +141,6 @@ def _sizes_of(layers: Sequence[Layer]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _rebuild(theta: Array, sizes: tuple[int, ...]) -> Parameters:
-    return Parameters(theta, sizes, same_backend(theta=theta) or default_backend())
+def _rebuild(theta: Array, sizes: tuple[int, ...], precision: str | None = None) -> Parameters:
+    own = same_backend(theta=theta) or default_backend()
+    return Parameters(theta, sizes, own if precision is None else replace(own, precision=precision))

@@ -164,7 +164,8 @@ class Run:
         bar = progress_bar(epochs, progress)
         must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
         try:
-            with self.interrupts, engine.many_steps(self.network, self.batches.size, self.backend):
+            small = engine.many_steps(self.network, self.batches.size, self.backend)
+            with self.interrupts, small, self.backend.current():
                 for epoch in range(1, epochs + 1):
                     self.epoch(epoch)
                     if not (must_know or self.watch.is_due or epoch == epochs):

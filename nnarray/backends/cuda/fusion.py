@@ -17,6 +17,10 @@ FEW, MANY, LARGE = 32, 1024, 2**15
 """How many numbers these are: few, or many for an array that has a large number of entries."""
 
 
+MOST_JOBS = 32
+"""In a launch: its parameters fit into the 4096 bytes that every driver takes."""
+
+
 class Product(NamedTuple):
     """value = A B, where A and B may be transposed."""
 
@@ -67,6 +71,8 @@ class Fusion:
         self.outputs = self._named_once(outputs)
         if narrow_operands:
             self._narrow_operands()
+        for value in self.makers:  # from the first on, so that none is far from one whose order is known
+            self.order(value)
         self.stored = self._stored()
         self.steps = list(self._steps())
 
@@ -205,6 +211,8 @@ class Fusion:
         jobs: dict[object, Job] = {}
         for value in waiting:
             key, job = self._job_for(value)
+            if key not in jobs and len(jobs) == MOST_JOBS:
+                continue
             job = jobs.get(key, job)
             together = [*job.values, value]
             if all(leaf in done or leaf not in self.makers for leaf in self.leaves(value, together)):

@@ -4,7 +4,7 @@ Every kernel is a loop over entries, columns or partial sums in strides of the g
 it, also one thread alone. Numbers of rows stand in the text, those of columns are given: another m needs no other text.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from nnarray.backends.cuda.fusion import Fusion, Launch, matrix_shape
@@ -61,9 +61,14 @@ DEVICE = """\
 #define LOWEST (-__int_as_float(0x7f800000))
 __device__ float from_bfloat16(unsigned short bits) { return __uint_as_float((unsigned)bits << 16); }
 __device__ unsigned short to_bfloat16(float x) {
+#if __CUDA_ARCH__ >= 800
     unsigned short bits;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
     return bits;
+#else
+    const unsigned wide = __float_as_uint(x);
+    return x != x ? 0x7fff : (wide + 0x7fff + (wide >> 16 & 1)) >> 16;
+#endif
 }
 __device__ float from_float16(unsigned short bits) {
     float x;
@@ -131,7 +136,7 @@ class Kernel:
         texts = [_JobText(self, i) for i in range(len(self.jobs))]
         self.blocks = [text.blocks for text in texts]
         body = "".join(text.source() for text in texts)
-        self.wide = any(rows * columns >= WIDE for _, (rows, columns), _, _ in self.jobs)
+        self.wide = any(rows * columns >= WIDE for text in texts for rows, columns in text.shapes())
         declared = ", ".join(map(self._declaration, self.parameters))
         self.source = (
             f'extern "C" __global__ void {name}({declared}) {{\n'
@@ -178,11 +183,21 @@ class _JobText:
         stop = "gridDim.x" if is_last else self.kernel.parameter(Stop(self.number))
         lines = [
             f"    {'else ' if self.number else ''}{'' if is_last else f'if (blockIdx.x < {stop}) '}{{",
-            f"        const Index first = (blockIdx.x - {first}) * blockDim.x + threadIdx.x;",
-            f"        const Index threads = ({stop} - {first}) * blockDim.x;",
+            f"        const Index first = (Index)(blockIdx.x - {first}) * blockDim.x + threadIdx.x;",
+            f"        const Index threads = (Index)({stop} - {first}) * blockDim.x;",
         ]
         body = {"entries": self._entries, "columns": self._columns, "sums": self._sums}[self.job.kind]()
         return "\n".join([*lines, *("        " + line for line in body), "    }", ""])
+
+    def shapes(self) -> Iterator[tuple[int, int]]:
+        """Of all that the job goes over, loads and stores."""
+        yield self.job.shape
+        for value in self.values:
+            yield matrix_shape(value)
+            yield from map(matrix_shape, self.fusion.leaves(value, self.values))
+            yield from (matrix_shape(self._operand(r)) for r in self.fusion.reductions(value, self.values))
+        if self._is_tall:
+            yield self.job.shape[1], WARP
 
     @property
     def _is_tall(self) -> bool:
