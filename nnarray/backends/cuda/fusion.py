@@ -17,8 +17,8 @@ FEW, MANY, LARGE = 32, 1024, 2**15
 """How many numbers these are: few, or many for an array that has a large number of entries."""
 
 
-MOST_JOBS = 32
-"""In a launch: its parameters fit into the 4096 bytes that every driver takes."""
+MOST_VALUES = 32
+"""In a launch, so that its parameters fit into the 4096 bytes that every driver takes."""
 
 
 class Product(NamedTuple):
@@ -210,9 +210,9 @@ class Fusion:
         """All that can be computed now; it is done then, and waits no longer."""
         jobs: dict[object, Job] = {}
         for value in waiting:
+            if sum(len(job.values) for job in jobs.values()) == MOST_VALUES:
+                break
             key, job = self._job_for(value)
-            if key not in jobs and len(jobs) == MOST_JOBS:
-                continue
             job = jobs.get(key, job)
             together = [*job.values, value]
             if all(leaf in done or leaf not in self.makers for leaf in self.leaves(value, together)):
