@@ -21,7 +21,7 @@ def broken(monkeypatch) -> Any:
     def install(name: str, wrong: Any) -> None:
         steps = steps_for(np)._replace(**{name: wrong(getattr(steps_for(np), name))})
         monkeypatch.setattr(Backend, "steps", property(lambda self: steps))
-        monkeypatch.setattr("nnarray.engine.replay.plain_steps", lambda: True)  # no replay of the right ones
+        monkeypatch.setattr("nnarray.engine.replay.has_programs", lambda _: False)  # no replay of the right ones
 
     return install
 
