@@ -239,6 +239,25 @@ def test_every_update_is_one_launch(name, dtype, in_place, gpu) -> None:
 
 
 @needs_compiler
+def test_an_update_with_a_sum_over_theta_is_not_made_in_place(gpu) -> None:
+    """Other threads would read what is written over."""
+
+    def rule(theta: Any, v: Any, *, g: Any, t: int, alpha: float, xp: Any) -> Any:
+        v = 0.9 * v + g
+        return theta - alpha * v / xp.sqrt(xp.sum(v * v)), v
+
+    generator = np.random.default_rng(0)
+    theta, v, g = (generator.normal(size=1000) for _ in range(3))
+    before = theta.copy(), v.copy()
+    made = engine.update(rule, [theta, v], g, on_gpu(), t=1, alpha=0.1, in_place=True)
+    for V, was, found, expected in zip(
+        (theta, v), before, made, rule(*before, g=g, t=1, alpha=0.1, xp=np), strict=True
+    ):
+        np.testing.assert_array_equal(V, was)
+        assert relative(found, expected) < 1e-12
+
+
+@needs_compiler
 class TestLaunches:
     """What a step costs: one launch between two products, one arena, and nothing read on the host."""
 

@@ -38,6 +38,8 @@ class Program:
     it: each replay has buffers to itself. Raises ValueError where an input is still read after it was written over.
     """
 
+    works_in_place = True
+
     def __init__(
         self,
         recording: Recording,

@@ -19,8 +19,11 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Program(Protocol):
     """Called with the inputs and the outputs of a recording, in its order, it fills the outputs.
 
-    It returns the number that the recording returns, on the device.
+    It returns the number that the recording returns, on the device. `works_in_place` says whether outputs may lie in
+    the memory of the inputs that they replace.
     """
+
+    works_in_place: bool
 
     def __call__(self, *given: Any) -> Any:
         """Run on these arrays and numbers."""

@@ -40,11 +40,12 @@ def update(
 def _by_program(
     rule: Rule, vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
 ) -> Sequence[Array]:
-    made = vectors if in_place else [backend.xp.empty_like(vector) for vector in vectors]
     size = g.shape[0]
     piece = PIECE if backend.name == "numpy" else size
+    first = _program(rule, len(vectors), min(size, piece), g.dtype, backend)
+    made = vectors if in_place and first.works_in_place else [backend.xp.empty_like(vector) for vector in vectors]
     if size <= piece:
-        _program(rule, len(vectors), size, g.dtype, backend)(*vectors, g, t, alpha, *made)
+        first(*vectors, g, t, alpha, *made)
         return made
     for start in range(0, size, piece):
         part = slice(start, start + piece)

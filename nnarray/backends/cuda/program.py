@@ -77,6 +77,9 @@ class Program:
         ]
         self.source = f"typedef {'double' if self.dtype == np.float64 else 'float'} T;\n\n"
         self.source += "\n".join(kernel.source for kernel in self.kernels)
+        jobs = [job for launch in launches for job in launch.jobs]
+        self.works_in_place = [job.kind for job in jobs] == ["entries"] and len(self.fusion.steps) == 1
+        """whether every entry is read by the thread that writes over it, and by no other"""
         self._fixed: Table = []
         self._slots: dict[Any, int] = {}
         self._ones = {value: device.ones(value.shape, value.dtype) for value in self._constants_of(recording)}
