@@ -595,3 +595,35 @@ class TestData:
     def test_numbers_that_are_not_finite_are_refused(self, X, Y, message) -> None:
         with pytest.raises(ValueError, match=f"^{message} "):
             nn.train(nn.Network((2, 1)), X, Y, epochs=1)
+
+
+def test_an_interrupt_in_validation_leaves_the_epoch_unrecorded(monkeypatch) -> None:
+    from nnarray.network import scoring
+
+    network, layers, X, Y = problem((4, 6, 2), "tanh", "softmax", m=20)
+    whole = nn.train(network, X, Y, params=layers, epochs=3, validation=(X, Y))
+    real = scoring.score
+    for epoch in (1, 3):
+        calls: list[int] = []
+
+        def score(*given, calls=calls, epoch=epoch):
+            calls.append(1)
+            if len(calls) == epoch:
+                raise KeyboardInterrupt
+            return real(*given)
+
+        monkeypatch.setattr(scoring, "score", score)
+        found = nn.train(network, X, Y, params=layers, epochs=5, validation=(X, Y))
+        assert found.stopped == "interrupt"
+        assert [e.validation_cost for e in found.history] == [e.validation_cost for e in whole.history[: epoch - 1]]
+
+
+def test_a_state_of_another_dtype_is_converted() -> None:
+    _network, layers, _, _ = problem((4, 6, 2), "tanh", "softmax", m=20)
+    params = nn.Parameters.from_layers([(W.astype("f4"), b.astype("f4")) for W, b in layers])
+    optimizer = nn.Adam(0.1)
+    state = optimizer.update(params, params, optimizer.init(params))[1]
+    wide = state._replace(v=state.v.astype("f8"), s=state.s.astype(">f8"))
+    expected, found = (optimizer.update(params, params, given) for given in (state, wide))
+    np.testing.assert_array_equal(found[0].vector, expected[0].vector)
+    assert found[1].v.dtype == "float32"

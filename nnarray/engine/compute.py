@@ -254,7 +254,10 @@ def _as_wide_as_fits(
                 return in_tiles(width)
         except MemoryError:
             if backend.name == "numpy" or width == 1:
+                _widest.pop((network.sizes, backend), None)
                 raise
+        if isinstance(batch.X, HostColumns):
+            batch.X.let_go()
         width = _widest[network.sizes, backend] = -(-min(width, batch.columns) // 2)
 
 

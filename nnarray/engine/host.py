@@ -32,12 +32,17 @@ class HostColumns:
         n_x, m = self.array.shape
         return n_x, m
 
+    def let_go(self) -> None:
+        """Give the memory of the last tiles back."""
+        if self._uploads is not None:
+            self._uploads.wait()
+            self._uploads = None
+
     def tile(self, columns: slice | np.ndarray, count: int, dtype: Any, backend: Backend) -> Array:
         """These `count` columns on the backend, in `dtype`, each contiguous; to be used before the next but one."""
         shape = (count, self.shape[0])
         if self._uploads is not None and (self._uploads.dtype != dtype or self._uploads.shape[0] < count):
-            self._uploads.wait()
-            self._uploads = None  # before its successor takes as much memory
+            self.let_go()  # before its successor takes as much memory
         if self._uploads is None:
             self._uploads = new_uploads(backend, shape, dtype)
         table = self.array.T

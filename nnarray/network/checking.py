@@ -1,6 +1,7 @@
 """Gradient checking of a whole network: backpropagation against central differences."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ def check_gradients(
     generator = np.random.default_rng(check_seed(seed))
     place, batch = enter_batch(network, params, X, Y, weights)
     require_finite(batch.X, "X", place.backend)
-    backend = place.backend
+    backend = replace(place.backend, precision=None)
     batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
     theta = backend.asarray(backend.steps.join(place.layers), "float64")
     differences = Differences(network, batch, theta, backend, l2)

@@ -68,7 +68,7 @@ class Optimizer:
         return vars(self) | {"vectors": [to_numpy(vector) for vector in self.vectors]}
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
-        """Theta after the next update, in its own memory on NumPy."""
+        """Theta after the next update, in its own memory on NumPy and CuPy."""
         self.t += 1
         vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.rule.means)]
         theta, *self.vectors = engine.update(

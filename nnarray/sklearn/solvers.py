@@ -173,5 +173,5 @@ def _count(model: "MLP", work: Computation) -> None:
 
 
 def _copy(theta: Array) -> Array:
-    """Theta as it is now: NumPy's is written over by the updates."""
-    return theta.copy() if isinstance(theta, np.ndarray) else theta
+    """Theta as it is now: NumPy's and CuPy's is written over by the updates."""
+    return theta.copy() if hasattr(theta, "copy") else theta

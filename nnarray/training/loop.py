@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -193,10 +192,11 @@ class Run:
         """One pass over the examples; what came of it is watched, and not read yet."""
         before = copied(self.theta, self.backend) if self.cost_is_of_before else None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"), self.backend.untracked():
-            cost = self._descend()
-            self.watch.see(number, cost, self.theta, self.optimizer.alpha(self.state.t - 1))
-            self.validated = self._validate()
-        self.of_cost = self.theta if before is None else before
+            cost, validated = self._descend(), self._validate()
+            with self.interrupts.put_off:
+                alpha, is_finite = self.optimizer.alpha(self.state.t - 1), math.isfinite(validated[0] or 0.0)
+                self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
+                self.validated, self.of_cost = validated, self.theta if before is None else before
 
     def read(self) -> list[Epoch]:
         """The records of the epochs since the last reading, added to the history."""
@@ -222,8 +222,7 @@ class Run:
 
     def _end_interrupted(self) -> None:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
-        with suppress(DivergenceError):
-            self.read()
+        self.read()
         if not all_finite(self.theta, self.backend):
             self.theta = self.watch.last_finite
 

@@ -66,7 +66,8 @@ class Optimizer(ABC):
             raise ValueError(msg)
         self._check_state(state, params)
         g = gradients.to(params.backend, params.dtype).vector
-        theta, state = self.update_vector(params.vector, g, state, params.backend)
+        means = {name: params.backend.asarray(getattr(state, name), params.dtype) for name in self.remembers}
+        theta, state = self.update_vector(params.vector, g, state._replace(**means), params.backend)
         return params.replace(theta), state
 
     def _check_state(self, state: Any, params: Parameters) -> None:

@@ -1,7 +1,7 @@
 """What a run needs to know of itself: costs, and whether all is finite. It stays on the device until it is read."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nnarray.backends import Backend, all_finite, has_programs
 from nnarray.core.typing import Array
@@ -35,16 +35,19 @@ class Watch:
         """Whether it is time to read, if only to tell a diverged run before long."""
         return self.backend.name == "numpy" or time.perf_counter() - self._read_at > SECONDS
 
-    def see(self, epoch: int, cost: Array, theta: Array, alpha: float) -> None:
-        """Take note of an epoch, without waiting for the device to have computed it."""
+    def see(self, epoch: int, cost: Array, theta: Array, alpha: float, *, validated: bool = True) -> None:
+        """Take note of an epoch, without waiting for the device to have computed it.
+
+        `validated` is whether its validation cost was finite.
+        """
         if self.backend.name == "numpy":
             cost, finite = float(cost), all_finite(theta, self.backend)
-            if finite and abs(cost) < float("inf"):
+            if finite and validated and abs(cost) < float("inf"):
                 self.last_finite = copied(theta, self.backend)
         else:
             xp = self.backend.xp
             finite = xp.all(xp.isfinite(theta))
-            self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite
+            self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite & validated
             self.last_finite = xp.where(self._all_was_finite, theta, self.last_finite)
         self._unread.append(Seen(epoch, cost, finite, alpha))
 
@@ -52,14 +55,18 @@ class Watch:
         """The epochs since the last reading, with numbers."""
         seen = self._unread
         if seen and self.backend.name != "numpy":
-            xp = self.backend.xp
-            costs = self.backend.to_numpy(xp.stack([one.cost for one in seen])).tolist()
-            finite = self.backend.to_numpy(xp.stack([one.finite_weights for one in seen])).tolist()
+            costs, finite = (self._numbers([one[i] for one in seen]) for i in (1, 2))
             known = zip(seen, costs, finite, strict=True)
             seen = [one._replace(cost=cost, finite_weights=flag) for one, cost, flag in known]
         self._unread = []
         self._read_at = time.perf_counter()
         return seen
+
+    def _numbers(self, arrays: list[Array]) -> list[Any]:
+        """What the arrays without axes hold; of CuPy in one copy, which elsewhere would be compiled for each length."""
+        if self.backend.name == "cupy":
+            arrays = list(self.backend.to_numpy(self.backend.xp.stack(arrays)))
+        return [self.backend.to_numpy(x).item() for x in arrays]
 
 
 def copied(theta: Array, backend: Backend) -> Array:
