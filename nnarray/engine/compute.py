@@ -33,7 +33,7 @@ from nnarray.engine.workers import add_up
 T = TypeVar("T")
 
 UPLOAD_BYTES = 2**28
-"""Bytes of X in a tile that comes from the host: far more than a copy needs to reach the bus's rate."""
+"""Bytes of X in a tile that comes from the host, so that a copy reaches the bus's rate; not measured yet."""
 
 MOST_COLUMNS = 2**31 - 1
 """What cuBLAS can count."""

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from nnarray.backends.cuda.uploads import Uploads
 
 MOST_FILLERS = 8
-"""Threads that copy one tile into pinned memory; one alone copies slower than a GPU's bus."""
+"""Threads that copy one tile into pinned memory, as one alone may be slower than a GPU's bus; not measured yet."""
 
 FILL_BYTES = 2**22
-"""Bytes of a tile for which a further thread is worth it."""
+"""Bytes of a tile for which a further thread may be worth it; not measured yet."""
 
 
 @dataclass(eq=False)
