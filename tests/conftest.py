@@ -12,6 +12,11 @@ if "NNARRAY_KEEP_SCIPY" not in os.environ:
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, for scikit-learn's array_api_dispatch
 os.environ.pop("NNARRAY_BACKEND", None)
 
+if "NNARRAY_EMULATE_GPU" in os.environ:  # the tests named "cupy" then run where there is no GPU
+    import emulator
+
+    EMULATOR = emulator.Emulator()
+
 import numpy as np
 import pytest
 

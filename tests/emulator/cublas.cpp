@@ -1,0 +1,174 @@
+// cuBLAS on the host: the products that CuPy and nnarray ask for, on memory and streams of cuda.cpp.
+//
+// It refuses what cuBLAS refuses, and what reaches beyond an allocation.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <library_types.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+extern "C" {
+void emulator_enqueue(void* stream, void (*work)(void*), void* argument);
+void emulator_note(const char* what);
+void emulator_require_inside(const void* place, size_t size, const char* what);
+}
+
+namespace {
+
+enum Status { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum Compute { COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_32F_FAST_TF32 = 77 };
+
+struct Handle {
+    void* stream;
+    int math, pointer_mode;
+};
+
+void enqueue(Handle* handle, std::function<void()> work) {
+    auto run = [](void* argument) {
+        auto work = (std::function<void()>*)argument;
+        (*work)();
+        delete work;
+    };
+    emulator_note("products");
+    emulator_enqueue(handle->stream, run, new std::function<void()>(std::move(work)));
+}
+
+float rounded_to_tf32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits = (bits + 0xfff + (bits >> 13 & 1)) & ~0x1fffu;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+size_t bytes(cudaDataType type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
+
+double entry(const void* place, size_t i, cudaDataType type) {
+    switch (type) {
+        case CUDA_R_32F: return ((float*)place)[i];
+        case CUDA_R_64F: return ((double*)place)[i];
+        case CUDA_R_16F: return __half2float(((__half*)place)[i]);
+        case CUDA_R_16BF: return __bfloat162float(((__nv_bfloat16*)place)[i]);
+        default: abort();
+    }
+}
+
+void set_entry(void* place, size_t i, cudaDataType type, double x) {
+    switch (type) {
+        case CUDA_R_32F: ((float*)place)[i] = (float)x; break;
+        case CUDA_R_64F: ((double*)place)[i] = x; break;
+        case CUDA_R_16F: ((__half*)place)[i] = __float2half_rn((float)x); break;
+        case CUDA_R_16BF: ((__nv_bfloat16*)place)[i] = __float2bfloat16_rn((float)x); break;
+        default: abort();
+    }
+}
+
+// A matrix by columns, or the transpose of one.
+struct Matrix {
+    const void* place;
+    cudaDataType type;
+    int leading;
+    bool transposed;
+    bool tf32 = false;
+
+    bool holds(int rows, int columns) const { return leading >= (transposed ? columns : rows); }
+    void require_inside(int rows, int columns, const char* what) const {
+        size_t across = transposed ? rows : columns, down = transposed ? columns : rows;
+        emulator_require_inside(place, ((across - 1) * leading + down) * bytes(type), what);
+    }
+    double operator()(size_t row, size_t column) const {
+        double x = entry(place, transposed ? row * leading + column : column * leading + row, type);
+        return tf32 ? rounded_to_tf32((float)x) : x;
+    }
+};
+
+// C = alpha A B + beta C of m × k and k × n.
+Status multiply(Handle* handle, int m, int n, int k, double alpha, Matrix A, Matrix B, double beta, Matrix C) {
+    if (m < 1 || n < 1 || k < 1 || !A.holds(m, k) || !B.holds(k, n) || !C.holds(m, n)) return INVALID_VALUE;
+    A.require_inside(m, k, "a product's A");
+    B.require_inside(k, n, "a product's B");
+    C.require_inside(m, n, "a product's C");
+    enqueue(handle, [=] {
+        std::vector<double> row(k), columns((size_t)k * n);
+        for (int j = 0; j < n; j++)
+            for (int l = 0; l < k; l++) columns[(size_t)j * k + l] = B(l, j);
+        for (int i = 0; i < m; i++) {
+            for (int l = 0; l < k; l++) row[l] = A(i, l);
+            for (int j = 0; j < n; j++) {
+                double sum = 0;
+                for (int l = 0; l < k; l++) sum += row[l] * columns[(size_t)j * k + l];
+                size_t at = (size_t)j * C.leading + i;
+                set_entry((void*)C.place, at, C.type, alpha * sum + (beta ? beta * entry(C.place, at, C.type) : 0));
+            }
+        }
+    });
+    return SUCCESS;
+}
+
+// Which types go together: cuBLAS's table of cublasGemmEx, as far as it is asked for here.
+bool supported(cudaDataType A, cudaDataType B, cudaDataType C, int compute) {
+    bool narrow = A == CUDA_R_16F || A == CUDA_R_16BF;
+    if (A != B) return false;
+    if (compute == COMPUTE_64F) return A == CUDA_R_64F && C == CUDA_R_64F;
+    if (compute == COMPUTE_32F_FAST_TF32) return A == CUDA_R_32F && C == CUDA_R_32F;
+    return compute == COMPUTE_32F && (narrow ? C == CUDA_R_32F || C == A : A == CUDA_R_32F && C == CUDA_R_32F);
+}
+
+template <class T>
+const cudaDataType TYPE = sizeof(T) == 8 ? CUDA_R_64F : CUDA_R_32F;
+
+template <class T>
+int dot(Handle* handle, int n, const T* x, int step_x, const T* y, int step_y, T* result) {
+    enqueue(handle, [=] {
+        double sum = 0;
+        for (size_t i = 0; i < (size_t)n; i++) sum += (double)x[i * step_x] * y[i * step_y];
+        *result = (T)sum;
+    });
+    return SUCCESS;
+}
+
+}  // namespace
+
+extern "C" {
+int cublasCreate_v2(Handle** handle) { return *handle = new Handle{}, SUCCESS; }
+int cublasDestroy_v2(Handle* handle) { return delete handle, SUCCESS; }
+int cublasGetVersion_v2(Handle*, int* version) { return *version = 130000, SUCCESS; }
+int cublasSetStream_v2(Handle* handle, void* stream) { return handle->stream = stream, SUCCESS; }
+int cublasGetStream_v2(Handle* handle, void** stream) { return *stream = handle->stream, SUCCESS; }
+int cublasSetMathMode(Handle* handle, int mode) { return handle->math = mode, SUCCESS; }
+int cublasGetMathMode(Handle* handle, int* mode) { return *mode = handle->math, SUCCESS; }
+int cublasSetPointerMode_v2(Handle* handle, int mode) { return handle->pointer_mode = mode, SUCCESS; }
+int cublasGetPointerMode_v2(Handle* handle, int* mode) { return *mode = handle->pointer_mode, SUCCESS; }
+
+int cublasGemmEx(Handle* handle, int transposed_a, int transposed_b, int m, int n, int k, const void* alpha,
+                 const void* A, cudaDataType type_a, int leading_a, const void* B, cudaDataType type_b, int leading_b,
+                 const void* beta, void* C, cudaDataType type_c, int leading_c, int compute, int) {
+    if (handle->pointer_mode) return NOT_SUPPORTED;
+    if (!supported(type_a, type_b, type_c, compute)) return NOT_SUPPORTED;
+    cudaDataType factors = compute == COMPUTE_64F ? CUDA_R_64F : CUDA_R_32F;
+    bool tf32 = compute == COMPUTE_32F_FAST_TF32;
+    return multiply(handle, m, n, k, entry(alpha, 0, factors), {A, type_a, leading_a, (bool)transposed_a, tf32},
+                    {B, type_b, leading_b, (bool)transposed_b, tf32}, entry(beta, 0, factors),
+                    {C, type_c, leading_c, false});
+}
+
+#define GEMM(name, T)                                                                                              \
+    int name(Handle* handle, int transposed_a, int transposed_b, int m, int n, int k, const T* alpha, const T* A,  \
+             int leading_a, const T* B, int leading_b, const T* beta, T* C, int leading_c) {                       \
+        return multiply(handle, m, n, k, *alpha, {A, TYPE<T>, leading_a, (bool)transposed_a},                      \
+                        {B, TYPE<T>, leading_b, (bool)transposed_b}, *beta, {C, TYPE<T>, leading_c, false});       \
+    }
+GEMM(cublasSgemm_v2, float)
+GEMM(cublasDgemm_v2, double)
+
+int cublasSdot_v2(Handle* handle, int n, const float* x, int step_x, const float* y, int step_y, float* result) {
+    return dot(handle, n, x, step_x, y, step_y, result);
+}
+int cublasDdot_v2(Handle* handle, int n, const double* x, int step_x, const double* y, int step_y, double* result) {
+    return dot(handle, n, x, step_x, y, step_y, result);
+}
+}
