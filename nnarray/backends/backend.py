@@ -70,7 +70,7 @@ class Backend:
             if wanted is None or x.dtype == wanted:
                 return x
             require_numbers(x, "x", self)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore"), self.current():
                 return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)
         if dtype is not None:

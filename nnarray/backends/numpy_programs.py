@@ -24,7 +24,7 @@ import numpy as np
 from nnarray.backends.blocks import Blocks
 from nnarray.backends.recording import ELEMENTWISE, Call, Recording, Scalar, Shape, Value, needed
 
-NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "matmul")}
+NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
 
 ALIGNMENT = 64
 """Bytes; a cache line."""
@@ -152,6 +152,8 @@ def _line(call: Call) -> str:
         return f"{call.function}({V}, {axis}, None, {out}, {keepdims})"
     if call.function == "maximum":  # whose third positional argument NumPy will give another meaning
         return f"maximum({', '.join(given)}, out={out})"
+    if call.function == "matmul" and 1 in call.value.shape:  # where matmul may let no other thread run
+        return f"dot({', '.join([*given, out])})"
     return f"{call.function}({', '.join([*given, out])})"
 
 

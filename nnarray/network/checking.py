@@ -78,20 +78,20 @@ def check_gradients(
     coordinates = check_count(coordinates, "coordinates", at_least=0 if directions else 1)
     generator = np.random.default_rng(check_seed(seed))
     place, batch = enter_batch(network, params, X, Y, weights)
-    require_finite(batch.X, "X", place.backend)
     backend = replace(place.backend, precision=None)
-    batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
-    theta = backend.asarray(backend.steps.join(place.layers), "float64")
-    differences = Differences(network, batch, theta, backend, l2)
-    chosen = generator.permutation(network.size)[:coordinates]
-    for i in np.sort(chosen).tolist():
-        differences.compare(
-            checking.coordinate(i, theta, xp=backend.xp, device=backend.device), eps, name_of(i, network.sizes)
-        )
-    for k in range(directions):
-        d = generator.standard_normal(network.size)
-        differences.compare(backend.asarray(d / np.linalg.norm(d), "float64"), eps, f"direction {k}")
-    return differences.report()
+    with backend.current():
+        require_finite(batch.X, "X", place.backend)
+        batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
+        theta = backend.asarray(backend.steps.join(place.layers), "float64")
+        differences = Differences(network, batch, theta, backend, l2)
+        chosen = generator.permutation(network.size)[:coordinates]
+        for i in np.sort(chosen).tolist():
+            e_i = checking.coordinate(i, theta, xp=backend.xp, device=backend.device)
+            differences.compare(e_i, eps, name_of(i, network.sizes))
+        for k in range(directions):
+            d = generator.standard_normal(network.size)
+            differences.compare(backend.asarray(d / np.linalg.norm(d), "float64"), eps, f"direction {k}")
+        return differences.report()
 
 
 class Differences:

@@ -134,9 +134,10 @@ def make_batch(
     """X, Y and weights as one batch; `of` says in messages which data they are, as in "validation X"."""
     X = enter_X(network, X, backend=backend, dtype=dtype, argument=f"{of}X")
     m = X.shape[1]
-    Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
-    weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
-    return Batch(X, Y, m if weights is None else backend.xp.sum(weights), weights)
+    with backend.current():
+        Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
+        weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
+        return Batch(X, Y, m if weights is None else backend.xp.sum(weights), weights)
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:

@@ -98,16 +98,18 @@ class Network:
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
         if place.name == "cupy" and theta.strides != (theta.itemsize,):
-            theta = theta.copy()
+            with place.current():
+                theta = theta.copy()
         return Parameters(theta, self.sizes, place)
 
     def forward(self, params: Any, X: Any) -> list[Array]:
         """[A[0], …, A[L]] for X of shape (n_x, m): what every layer makes of the examples; A[0] is X."""
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
-        X = for_products(X, place.layers[0].W.dtype, place.backend)
-        require_finite(X, "X", place.backend)
-        return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
+        with place.backend.current():
+            X = for_products(X, place.layers[0].W.dtype, place.backend)
+            require_finite(X, "X", place.backend)
+            return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
 
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
         """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example.
@@ -147,14 +149,14 @@ class Network:
         place, batch = enter_batch(self, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
         backend = place.backend
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"), backend.current():
             J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
-        # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-        if is_concrete(g) and not is_known(batch.X, "finite", backend):
-            if not all_finite(g, backend):
-                require_finite(batch.X, "X", backend)
-            know(batch.X, "finite", backend)
-        return J, Parameters(g, self.sizes, backend)
+            # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
+            if is_concrete(g) and not is_known(batch.X, "finite", backend):
+                if not all_finite(g, backend):
+                    require_finite(batch.X, "X", backend)
+                know(batch.X, "finite", backend)
+            return J, Parameters(g, self.sizes, backend)
 
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
         """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
@@ -165,7 +167,8 @@ class Network:
         place, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")
         A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)
-        return scoring.score(A, batch.Y, self.output, place.backend)
+        with place.backend.current():
+            return scoring.score(A, batch.Y, self.output, place.backend)
 
     def summary(self) -> str:
         """A table of the layers, their shapes and how many parameters each has."""

@@ -51,7 +51,8 @@ class Parameters(Sequence[Layer]):
         if isinstance(layers, Parameters):
             return layers
         pairs, sizes, backend = as_layers(layers, beside)
-        return cls(backend.steps.join(pairs), sizes, backend)
+        with backend.current():
+            return cls(backend.steps.join(pairs), sizes, backend)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -117,7 +118,8 @@ def as_layers(layers: Any, beside: Backend | None = None) -> tuple[list[Layer], 
     converted = {name: convert(V, name, backend=backend, dtype=dtype) for name, V in named.items()}
     result = [Layer(converted[f"W[{l}]"], converted[f"b[{l}]"]) for l in range(1, len(pairs) + 1)]
     sizes = _sizes_of(result)
-    return [Layer(for_products(W, W.dtype, backend), b) for W, b in result], sizes, backend
+    with backend.current():
+        return [Layer(for_products(W, W.dtype, backend), b) for W, b in result], sizes, backend
 
 
 def dtype_name(x: Array, backend: Backend) -> str:

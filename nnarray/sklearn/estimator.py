@@ -111,12 +111,28 @@ class MLP(Settings, ABC):
         sizes = (int(examples.X.shape[1]), *units, int(examples.Y.shape[1]))
         _hidden_names(self.activation, len(units))
         solvers.check(self, len(units), incremental=incremental)
-        own = _place_of(examples.X)
-        place = choose(self.backend, own)
         dtype = _float_name(self.dtype, examples.X) if begins else _float_name(None, self.coefs_[0])
-        batch, validating = _batch(examples, place, dtype), None
-        if self._has_validation(validation):
-            validating = _batch(self._enter_validation(*validation, outputs=sizes[-1]), place, dtype)
+        further = self._enter_validation(*validation, outputs=sizes[-1]) if self._has_validation(validation) else None
+        place = choose(self.backend, _place_of(examples.X))
+        with place.current():
+            self._train(place, sizes, dtype, examples, further, begins=begins, incremental=incremental)
+        return self
+
+    def _train(
+        self,
+        place: Backend,
+        sizes: tuple[int, ...],
+        dtype: str,
+        examples: Examples,
+        validation: Examples | None,
+        *,
+        begins: bool,
+        incremental: bool,
+    ) -> None:
+        """Train at `place` a network of these sizes."""
+        own = _place_of(examples.X)
+        batch = _batch(examples, place, dtype)
+        validating = None if validation is None else _batch(validation, place, dtype)
         self.n_outputs_ = sizes[-1]
         self._random_state = check_random_state(self.random_state)
         if begins:
@@ -140,7 +156,6 @@ class MLP(Settings, ABC):
                 "preprocessed."
             )
             raise ValueError(msg)
-        return self
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The examples, checked, and all where X is."""
@@ -257,7 +272,7 @@ class MLP(Settings, ABC):
         if self.dtype is None and _is_wider_than_float32(X.dtype, own):
             dtype = "float64"
         X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype)
-        with np.errstate(over="ignore"), place.untracked():
+        with np.errstate(over="ignore"), place.untracked(), place.current():
             A = engine.predict(X_T, self._layers(place, dtype), self._network(), place, workers=self.workers)
         A = own.asarray(A.T)
         return np.ascontiguousarray(A) if own.name == "numpy" else A

@@ -70,7 +70,8 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
 def _examples(network: Network, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     on_host = isinstance(batch.X, HostColumns)
-    require_finite(batch.X.array if on_host else batch.X, f"{of}X", NUMPY if on_host else first.backend)
+    with first.backend.current():
+        require_finite(batch.X.array if on_host else batch.X, f"{of}X", NUMPY if on_host else first.backend)
     return batch
 
 

@@ -113,18 +113,19 @@ def train(
     first, examples, validating = enter_training(
         network, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
     )
-    run = Run(
-        network,
-        first,
-        optimizer or Adam(),
-        MiniBatches(examples, batch_size, seed, first.backend),
-        Dropout(check_rates(dropout, len(network.hidden)), network.sizes, seed, first.backend),
-        validating,
-        waiting,
-        check_l2(l2),
-        check_optional_count(workers, "workers"),
-    )
-    return run.through(epochs, callback, progress)
+    with first.backend.current():
+        run = Run(
+            network,
+            first,
+            optimizer or Adam(),
+            MiniBatches(examples, batch_size, seed, first.backend),
+            Dropout(check_rates(dropout, len(network.hidden)), network.sizes, seed, first.backend),
+            validating,
+            waiting,
+            check_l2(l2),
+            check_optional_count(workers, "workers"),
+        )
+        return run.through(epochs, callback, progress)
 
 
 @dataclass(eq=False, repr=False)
@@ -164,7 +165,7 @@ class Run:
         must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
         try:
             small = engine.many_steps(self.network, self.batches.size, self.backend)
-            with self.interrupts, small, self.backend.current():
+            with self.interrupts, small:
                 for epoch in range(1, epochs + 1):
                     self.epoch(epoch)
                     if not (must_know or self.watch.is_due or epoch == epochs):

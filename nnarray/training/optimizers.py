@@ -89,7 +89,8 @@ class Optimizer(ABC):
 
     def init_vector(self, theta: Array, backend: Backend) -> State:
         """`init` on the bare vector theta."""
-        return State(0, **{name: backend.xp.zeros_like(theta) for name in self.remembers})
+        with backend.current():
+            return State(0, **{name: backend.xp.zeros_like(theta) for name in self.remembers})
 
     def update_vector(
         self,

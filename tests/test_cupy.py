@@ -1,0 +1,251 @@
+"""CuPy on a GPU, or on the emulated one: what its own arrays, streams, memory and devices make of a step and a run.
+
+The tests that count calls of CUDA or take memory away need the emulator.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import conftest
+import numpy as np
+import pytest
+from conftest import problem
+
+import nnarray as nn
+from nnarray import backends, engine
+
+REASON = backends.unavailable_reason("cupy")
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"cupy: {REASON}")
+
+OPTIMIZERS = (nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01))
+SIZES, M = (6, 5, 4, 3), 40
+
+
+@pytest.fixture
+def emulator() -> Iterator[Any]:
+    if not hasattr(conftest, "EMULATOR"):
+        pytest.skip("cupy: needs the emulated GPU")
+    yield conftest.EMULATOR
+    conftest.EMULATOR.limit_memory(2**33)
+
+
+def relative(found: Any, expected: np.ndarray) -> float:
+    host = found if isinstance(found, np.ndarray) else found.get()
+    return float(np.linalg.norm(host - expected) / np.linalg.norm(expected))
+
+
+def on(backend: Any, *arrays: Any) -> list[Any]:
+    return [backend.asarray(x) for x in arrays]
+
+
+class TestWhatAStepAsksOfCuda:
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_no_copy_to_the_host_and_no_wait(self, optimizer, weighted, emulator) -> None:
+        network, layers, X, Y = problem(SIZES, "tanh", "softmax", m=M)
+        backend = nn.backend("cupy")
+        params = nn.Parameters.from_layers(layers).to(backend)
+        X, Y, weights = on(backend, X, Y, np.linspace(0.5, 2, M))
+        state = optimizer.init(params)
+
+        def step(params: Any, state: Any) -> Any:
+            J, gradients = network.gradients(params, X, Y, l2=0.1, weights=weights if weighted else None)
+            return J, *optimizer.update(params, gradients, state)
+
+        J, params, state = step(params, state)  # checks the arrays, compiles the kernels
+        emulator.reset()
+        for _ in range(3):
+            J, params, state = step(params, state)
+        counts = {what: emulator.count(what) for what in ("to host", "waits", "launches", "products")}
+        L, steps = len(SIZES) - 1, 3
+        products = L + 2 * L + (L - 1)
+        sums_of_weights = 2 if weighted else 0  # CuPy's own: m is their sum
+        assert counts["to host"] == counts["waits"] == 0
+        assert counts["products"] == steps * products
+        assert counts["launches"] <= steps * (2 * L + 1 + sums_of_weights + 1)
+        assert np.isfinite(float(J))
+
+    def test_a_run_reads_its_costs_when_it_ends(self, emulator, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.training.watch.SECONDS", 1e9)
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        X, Y = on(nn.backend("cupy"), X, Y)
+
+        def looks(epochs: int) -> int:
+            emulator.reset()
+            nn.train(network, X, Y, params=layers, backend="cupy", epochs=epochs, batch_size=8)
+            return emulator.count("to host")
+
+        looks(1)
+        assert looks(2) == looks(20)
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_a_hundred_steps(self, output, dtype) -> None:
+        network, layers, X, Y = problem(SIZES, ("relu", "tanh"), output, m=M)
+
+        def trained(backend: str) -> nn.TrainingResult:
+            return nn.train(
+                network, X, Y, params=layers, backend=backend, dtype=dtype, epochs=100, l2=0.1, dropout=0.2, seed=1
+            )
+
+        found, expected = trained("cupy"), trained("numpy")
+        bound = {"float32": 1e-4, "float64": 1e-12}[dtype]
+        assert relative(found.params.vector, expected.params.vector) < bound
+
+    @pytest.mark.parametrize(("precision", "bound"), [("tf32", 2e-3), ("bfloat16", 3e-2), ("float16", 3e-3)])
+    def test_a_lower_precision_is_near(self, precision, bound) -> None:
+        network, layers, X, Y = problem((30, 20, 10), "tanh", "softmax", m=200)
+        backend = nn.backend("cupy", precision=precision)
+        params = nn.Parameters.from_layers(layers).to(backend, "float32")
+        _, gradients = network.gradients(params, *on(backend, X.astype("float32"), Y.astype("float32")))
+        _, expected = network.gradients(layers, X, Y)
+        assert 1e-6 < relative(gradients.vector, expected.vector) < bound
+
+
+class TestStreams:
+    def test_all_is_queued_on_the_callers(self) -> None:
+        import cupy
+
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        J, gradients = network.gradients(layers, X, Y)
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            theirs = nn.Parameters.from_layers(layers).to(nn.backend("cupy"))
+            found, g = network.gradients(theirs, *on(nn.backend("cupy"), X, Y))
+            trained = nn.train(network, X, Y, params=layers, backend="cupy", dtype="float64", epochs=3, batch_size=16)
+            stream.synchronize()
+        assert abs(float(found) - float(J)) < 1e-12
+        assert relative(g.vector, gradients.vector) < 1e-12
+        expected = nn.train(network, X, Y, params=layers, dtype="float64", epochs=3, batch_size=16)
+        assert relative(trained.params.vector, expected.params.vector) < 1e-12
+
+
+class TestMemory:
+    """A GPU that has little of it."""
+
+    NETWORK = nn.Network((64, 16, 3), output="softmax")
+
+    @pytest.fixture
+    def leave(self, emulator) -> Callable[[int], None]:
+        def leave(size: int) -> None:
+            import cupy
+
+            cupy.get_default_memory_pool().free_all_blocks()
+            free, total = cupy.cuda.Device().mem_info
+            emulator.limit_memory(total - free + size)
+
+        engine.compute._widest.clear()
+        return leave
+
+    def data(self, m: int) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(0)
+        return generator.normal(size=(m, 64)).T, nn.one_hot(generator.integers(0, 3, m), 3).astype("float64")
+
+    @pytest.mark.parametrize("batch_size", [None, 1000])
+    def test_examples_of_twice_the_card(self, batch_size, leave, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.engine.compute.UPLOAD_BYTES", 2**18)
+        X, Y = self.data(20_000)
+        expected = nn.train(self.NETWORK, X, Y, dtype="float64", epochs=2, batch_size=batch_size)
+        leave(X.nbytes // 2)
+        found = nn.train(self.NETWORK, X, Y, backend="cupy", dtype="float64", epochs=2, batch_size=batch_size)
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+
+    @pytest.mark.parametrize("part", [0.5, 0.1])
+    def test_tiles_are_halved_where_memory_runs_out(self, part, leave) -> None:
+        X, Y = self.data(20_000)
+        params = self.NETWORK.init(dtype="float64")
+        J, gradients = self.NETWORK.gradients(params, X, Y)
+        backend = nn.backend("cupy")
+        theirs, on_gpu = params.to(backend), on(backend, X, Y)
+        self.NETWORK.gradients(theirs, *on_gpu)  # checks the arrays; what is kept for good is there
+        activations = 20_000 * (16 + 3) * 8
+        leave(int(part * activations))
+        found, g = self.NETWORK.gradients(theirs, *on_gpu)
+        assert engine.compute._widest
+        assert abs(float(found) - float(J)) < 1e-12
+        assert relative(g.vector, gradients.vector) < 1e-12
+
+
+class TestTheSecondDevice:
+    @pytest.fixture
+    def second(self) -> Any:
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount() < 2:
+            pytest.skip("cupy: there is one GPU")
+        return nn.backend("cupy", device=cupy.cuda.Device(1))
+
+    def test_gradients_and_training_while_another_is_current(self, second) -> None:
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        params = nn.Parameters.from_layers(layers).to(second)
+        there = on(second, X, Y)
+        J, gradients = network.gradients(params, *there)
+        assert gradients.vector.device.id == J.device.id == 1
+        assert relative(gradients.vector, network.gradients(layers, X, Y)[1].vector) < 1e-12
+        found = nn.train(network, *there, params=params, epochs=5, batch_size=16)
+        expected = nn.train(network, X, Y, params=layers, dtype="float64", epochs=5, batch_size=16)
+        assert found.params.vector.device.id == 1
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_updates(self, optimizer, second) -> None:
+        _, layers, _, _ = problem(SIZES, "relu", "softmax", m=M)
+        params = nn.Parameters.from_layers(layers).to(second)
+        found, state = optimizer.update(params, params, optimizer.init(params))
+        expected, _ = optimizer.update(layers, layers, optimizer.init(layers))
+        assert {x.device.id for x in (found.vector, state.v, state.s) if x is not None} == {1}
+        assert relative(found.vector, expected.vector) < 1e-12
+
+    def test_what_else_a_network_does(self, second) -> None:
+        network, layers, X, Y = problem(SIZES, "tanh", "softmax", m=M)
+        pairs = [tuple(on(second, W, b)) for W, b in layers]
+        X_there, Y_there = on(second, X, Y)
+        weights = np.linspace(0.5, 2, M)
+        assert relative(network.predict(pairs, X_there), network.predict(layers, X)) < 1e-12
+        assert relative(network.forward(pairs, X_there)[1], network.forward(layers, X)[1]) < 1e-12
+        J = network.cost(pairs, X_there, Y_there, l2=0.1, weights=on(second, weights)[0])
+        assert abs(float(J) - float(network.cost(layers, X, Y, l2=0.1, weights=weights))) < 1e-12
+        assert network.score(pairs, X_there, Y_there) == network.score(layers, X, Y)
+        assert nn.check_gradients(network, pairs, X_there, Y_there).relative_difference < 1e-7
+
+    def test_training_with_all_that_looks_at_it(self, second) -> None:
+        network, _, X, Y = problem(SIZES, "tanh", "softmax", m=M)
+
+        def trained(backend: Any) -> nn.TrainingResult:
+            return nn.train(
+                network,
+                X,
+                Y,
+                backend=backend,
+                dtype="float64",
+                epochs=4,
+                batch_size=16,
+                weights=np.linspace(0.5, 2, M),
+                dropout=0.2,
+                validation=(X, Y),
+                patience=3,
+                callback=lambda epoch: None,
+            )
+
+        found, expected = trained(second), trained("numpy")
+        assert found.params.vector.device.id == 1
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+        assert abs(found.history[-1].validation_cost - expected.history[-1].validation_cost) < 1e-12
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_an_estimator(self, solver, second) -> None:
+        from nnarray.sklearn import MLPClassifier
+
+        _, _, X, Y = problem(SIZES, "tanh", "softmax", m=M)
+        settings = {"solver": solver, "max_iter": 5, "random_state": 0, "early_stopping": solver == "adam"}
+        found = MLPClassifier(backend=second, **settings).fit(X.T, Y.argmax(0))
+        expected = MLPClassifier(**settings).fit(X.T, Y.argmax(0))
+        assert relative(found.predict_proba(X.T), expected.predict_proba(X.T)) < 1e-9
+
+    def test_arrays_of_two_devices(self, second) -> None:
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        params = nn.Parameters.from_layers(layers).to(second)
+        with pytest.raises(TypeError, match="device"):
+            network.gradients(params, *on(nn.backend("cupy"), X, Y))
