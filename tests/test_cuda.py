@@ -534,6 +534,13 @@ class TestMemory:
         with pytest.raises(ValueError, match=r"X must be finite in float64, got nan at \[2, 700\]"):
             nn.train(network, batch.X, batch.Y, params=layers, epochs=1, backend=on_gpu())
 
+    def test_examples_on_the_host_that_are_too_large_for_float32(self, gpu) -> None:
+        network, layers, batch = self.batch()
+        batch.X[2, 700] = -1e300
+        gpu.free = 1
+        with pytest.raises(ValueError, match=r"X must be finite in float32, got -inf at \[2, 700\]"):
+            nn.train(network, batch.X, batch.Y, epochs=1, backend=on_gpu())
+
     def test_an_upload_waits_for_what_still_reads_its_place(self) -> None:
         """The order of everything on both streams, for five tiles."""
         log: list[str] = []

@@ -165,6 +165,19 @@ def test_memory_mapped_files(tmp_path: Path, mode: Any) -> None:
     assert path.read_bytes() == table.tobytes()
 
 
+@pytest.mark.parametrize("value", [1e39, -np.inf, np.nan])
+def test_a_mapped_file_with_what_float32_does_not_hold(tmp_path: Path, value: float) -> None:
+    table = np.memmap(tmp_path / "X", "float64", "w+", shape=(9000, 3))
+    table[...] = 1.0
+    table[5000, 2] = value
+    with pytest.raises(
+        ValueError, match=r"validation X must be finite in float(32|64), got (-?inf|nan) at \[2, 5000\]"
+    ):
+        nn.train(
+            nn.Network((3, 1)), np.ones((3, 4)), np.ones((1, 4)), epochs=1, validation=(table.T, np.ones((1, 9000)))
+        )
+
+
 def test_parameters_in_a_read_only_map(tmp_path: Path) -> None:
     network = nn.Network(SIZES)
     theta = network.init(seed=1).vector

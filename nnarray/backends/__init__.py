@@ -15,6 +15,7 @@ from nnarray.backends.arrays import (
     new_matrix,
     number,
     require_finite,
+    require_finite_in,
     same_backend,
 )
 from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
@@ -64,6 +65,7 @@ __all__ = [
     "read_ahead",
     "recorded_steps",
     "require_finite",
+    "require_finite_in",
     "require_numbers",
     "same_backend",
     "steps_for",

@@ -13,6 +13,9 @@ from nnarray.core.typing import Array
 
 NUMPY = Backend("numpy", np, "cpu")
 
+COLUMNS_AT_ONCE = 4096
+"""of examples that are looked through for the one that is wrong"""
+
 NUMPY_FLOATS = {name: np.dtype(name) for name in FLOATS}
 """The dtypes by name; a name costs more to look up than a step may take."""
 
@@ -172,6 +175,17 @@ def know(x: Array, check: str, backend: Backend) -> None:
     if backend.name == "cupy":
         key = id(x), check
         _passed[key] = weakref.ref(x, lambda _: _passed.pop(key, None))
+
+
+def require_finite_in(dtype: str, X: np.ndarray, argument: str) -> None:
+    """`require_finite` for examples on the host or in a file, which are brought into `dtype` later, tile by tile."""
+    largest = float(np.finfo(dtype).max)
+    if X.dtype.itemsize > np.dtype(dtype).itemsize and max(map(abs, extent(X, NUMPY))) > largest:
+        for start in range(0, X.shape[1], COLUMNS_AT_ONCE):
+            with np.errstate(over="ignore"):
+                part = X[:, start : start + COLUMNS_AT_ONCE].astype(dtype)
+            require_finite(part, argument, NUMPY, first=start)
+    require_finite(X, argument, NUMPY)
 
 
 def require_finite(x: Array, argument: str, backend: Backend, *, first: int = 0) -> None:
