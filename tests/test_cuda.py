@@ -535,7 +535,7 @@ class TestMemory:
             nn.train(network, batch.X, batch.Y, params=layers, epochs=1, backend=on_gpu())
 
     def test_examples_on_the_host_that_are_too_large_for_float32(self, gpu) -> None:
-        network, layers, batch = self.batch()
+        network, _, batch = self.batch()
         batch.X[2, 700] = -1e300
         gpu.free = 1
         with pytest.raises(ValueError, match=r"X must be finite in float32, got -inf at \[2, 700\]"):

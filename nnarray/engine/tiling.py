@@ -18,8 +18,8 @@ NARROWEST, WIDEST = 512, 4096
 or fewer. Wider ones leave the cache."""
 
 ONE_LAYER_BYTES, NARROWEST_ONE_LAYER = 6 * 2**20, 256
-"""The same where there are no hidden layers: a tile of X is read once for Z and once for dW, and little else is done, so
-that the second reading has to find it in the cache beside the tiles of other workers."""
+"""The same without hidden layers: a tile of X is read for Z and again for dW, and little else is done, so the second
+reading has to find it in the cache, beside the tiles of other workers."""
 
 LARGE_THETA, NARROWEST_LARGE = 8 * 2**20, 2048
 """Bytes of theta from which on no cache holds it, and the columns that pay for reading W and adding dW up."""
