@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends import Backend, arrays, programs
+from nnarray.backends.cuda.fusion import DEEPEST
 from nnarray.backends.cuda.products import gemm
 from nnarray.backends.cuda.program import Program
 from nnarray.backends.cuda.source import COMMON, DEVICE
@@ -285,6 +286,18 @@ class TestLaunches:
         given = Given(labels=True, weights=False, masks=False, numbers=(("m", False), ("l2", False)))
         program = replay._record(equations.cost_and_gradients, network, 5, np.dtype("float32"), given, on_gpu())
         assert max(len(kernel.parameters) for kernel in program.kernels) * 8 <= 4096
+
+    def test_a_long_chain_is_cut(self, gpu) -> None:
+        recording = Recording("float64")
+        V = recording.input("V", (3, 4))
+        chain, expected, x = V, np.ones((3, 4)) / 3, np.ones((3, 4)) / 3
+        for i in range(1500):
+            chain, expected = V - chain / float(i + 2), x - expected / (i + 2)
+        found = np.empty((3, 4))
+        program = Program(recording, device=gpu, outputs={"out": chain})
+        program(x, found)
+        assert np.array_equal(found, expected)
+        assert gpu.counts["launches"] == len(program.kernels) == -(-2 * 1500 // DEEPEST)
 
     def test_the_device_is_made_the_current_one(self, gpu) -> None:
         network, layers, X, _ = problem((5, 7, 3), "relu", "softmax", m=40)

@@ -17,6 +17,9 @@ FEW, MANY, LARGE = 32, 1024, 2**15
 """How many numbers these are: few, or many for an array that has a large number of entries."""
 
 
+DEEPEST = 64
+"""Calls that follow from one another in registers; the value of the last is stored then."""
+
 MOST_VALUES = 32
 """In a launch, so that its parameters fit into the 4096 bytes that every driver takes."""
 
@@ -66,6 +69,8 @@ class Fusion:
         self.narrow: set[Value] = set()
         self.makers: dict[Value, Call] = {}
         self._orders: dict[Value, str] = {}
+        self._ends: set[Value] = set()
+        """of chains that were cut; each has a job to itself"""
         for call in needed(recording.calls, {value.base for value in outputs.values()}):
             self._add_lowered(call)
         self.outputs = self._named_once(outputs)
@@ -174,7 +179,10 @@ class Fusion:
             self._add("matmul", operands, call.value)
 
     def _stored(self) -> set[Value]:
-        """What products and sums make, what they and the caller read, but what a sum can compute as it goes."""
+        """What products and sums make, what they and the caller read, but what a sum can compute as it goes.
+
+        And what would be the end of too long a chain.
+        """
         in_memory = ("matmul", PARTIAL_SUMS)
         stored = set(self.outputs.values())
         for value, call in self.makers.items():
@@ -182,6 +190,13 @@ class Fusion:
                 stored.add(value)
                 made = [base for base in call.bases if base in self.makers]
                 stored.update(base for base in made if call.function == "matmul" or self._is_by_columns(base))
+        depths: dict[Value, int] = {}
+        for value, call in self.makers.items():
+            computed = [depths[base] for base in call.bases if base in depths and base not in stored]
+            depths[value] = 1 + max(computed, default=0)
+            if depths[value] == DEEPEST:
+                self._ends.add(value)
+                stored.add(value)
         return stored
 
     def _is_by_columns(self, value: Value) -> bool:
@@ -232,6 +247,7 @@ class Fusion:
         if call.function == PARTIAL_SUMS:
             V = call.operands[0]
             return value, Job("sums", matrix_shape(V), self.order(V), [])
+        alone = value if value in self._ends else None
         if self.reductions(value, [value]):
-            return ("columns", shape[1]), Job("columns", shape, "F", [])
-        return (shape, order), Job("entries", shape, order, [])
+            return (alone, "columns", shape[1]), Job("columns", shape, "F", [])
+        return (alone, shape, order), Job("entries", shape, order, [])
