@@ -13,6 +13,7 @@ from conftest import problem
 
 import nnarray as nn
 from nnarray import backends, engine
+from nnarray.network.entry import enter_batch
 
 REASON = backends.unavailable_reason("cupy")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"cupy: {REASON}")
@@ -151,6 +152,42 @@ class TestMemory:
         found = nn.train(self.NETWORK, X, Y, backend="cupy", dtype="float64", epochs=2, batch_size=batch_size)
         assert relative(found.params.vector, expected.params.vector) < 1e-12
 
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"solver": "adam"},
+            {"solver": "sgd", "shuffle": False},
+            {"solver": "adam", "early_stopping": True},
+            {"solver": "lbfgs"},
+        ],
+        ids=str,
+    )
+    def test_an_estimator_on_twice_the_card(self, settings, leave, monkeypatch) -> None:
+        from nnarray.sklearn import MLPClassifier
+
+        monkeypatch.setattr("nnarray.engine.compute.UPLOAD_BYTES", 2**18)
+        X, Y = self.data(20_000)
+        settings |= {"hidden_layer_sizes": (16,), "max_iter": 2, "random_state": 0}
+        expected = MLPClassifier(**settings).fit(X.T, Y.argmax(0)).predict_proba(X.T)
+        leave(X.nbytes // 2)
+        model = MLPClassifier(backend="cupy", **settings).fit(X.T, Y.argmax(0))
+        assert relative(model.predict_proba(X.T), expected) < 1e-9
+
+    def test_narrow_tiles_need_no_more_memory_for_a_large_theta(self, leave) -> None:
+        network = nn.Network((400, 400, 2), output="softmax")
+        generator = np.random.default_rng(0)
+        X, Y = generator.normal(size=(1000, 400)).T, nn.one_hot(generator.integers(0, 2, 1000), 2).astype("float64")
+        params = network.init(dtype="float64")
+        _, gradients = network.gradients(params, X, Y)
+        backend = nn.backend("cupy")
+        theirs, on_gpu = params.to(backend), on(backend, X, Y)
+        network.gradients(theirs, *on_gpu)
+        leave(3 * params.vector.nbytes)
+        place, batch = enter_batch(network, theirs, *on_gpu)
+        _, g = engine.cost_and_gradients(batch, place.layers, network, backend, l2=0.0, width=8)
+        assert relative(g, gradients.vector) < 1e-12
+
     @pytest.mark.parametrize("part", [0.5, 0.1])
     def test_tiles_are_halved_where_memory_runs_out(self, part, leave) -> None:
         X, Y = self.data(20_000)
@@ -165,6 +202,31 @@ class TestMemory:
         assert engine.compute._widest
         assert abs(float(found) - float(J)) < 1e-12
         assert relative(g.vector, gradients.vector) < 1e-12
+
+    def test_a_program_that_is_forgotten_while_it_runs(self) -> None:
+        """Its constants stay: another stream may not have come to them yet."""
+        import cupy
+
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=200)
+        _, expected = network.gradients(layers, X, Y)
+        backend = nn.backend("cupy")
+        params, examples = nn.Parameters.from_layers(layers).to(backend), on(backend, X, Y)
+        network.gradients(params, *examples)
+        cupy.cuda.get_current_stream().synchronize()
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            _, g = network.gradients(params, *examples)
+        engine.replay._shape.cache_clear()
+        filled = [cupy.full(200, np.nan) for _ in range(20)]
+        cupy.cuda.get_current_stream().synchronize()
+        stream.synchronize()
+        assert relative(g.vector, expected.vector) < 1e-12
+        assert len(filled) == 20
+
+
+@pytest.mark.parametrize("device", [7, -1, "cuda:1"])
+def test_a_device_that_is_not_there(device) -> None:
+    with pytest.raises(nn.BackendUnavailableError, match=f'"cupy" cannot run on the device {device!r} here'):
+        nn.backend("cupy", device=device)
 
 
 class TestTheSecondDevice:

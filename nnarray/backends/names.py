@@ -135,8 +135,13 @@ def _load_numpy(device: Any) -> Backend:
 def _load_cupy(device: Any) -> Backend:
     import array_api_compat.cupy as xp
 
-    chosen = device if isinstance(device, xp.cuda.Device) else xp.cuda.Device(device)
-    return Backend("cupy", xp, chosen)
+    with _on_device("cupy", device):
+        chosen = device if isinstance(device, xp.cuda.Device) else xp.cuda.Device(device)
+        count = xp.cuda.runtime.getDeviceCount()
+        if not 0 <= chosen.id < count:
+            msg = f"there are {count} of them, numbered from 0"
+            raise ValueError(msg)
+        return Backend("cupy", xp, chosen)
 
 
 def _load_torch(device: Any) -> Backend:

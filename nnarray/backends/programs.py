@@ -62,9 +62,15 @@ def new_uploads(backend: Backend, shape: tuple[int, int], dtype: Any) -> "Upload
     return Uploads(gpu(), shape, dtype)
 
 
-def fits(size: int, backend: Backend) -> bool:
-    """Whether so many bytes of examples may lie on the backend's device and leave as much again to compute in."""
-    return backend.name != "cupy" or size <= gpu().room() // 2
+def fits(size: int, backend: Backend, *, beside: int = 0) -> bool:
+    """Whether so many bytes of examples may lie on the backend's device, `beside` others.
+
+    They have to leave as much again to compute in.
+    """
+    if backend.name != "cupy":
+        return True
+    with backend.current():
+        return size <= (gpu().room() - beside) // 2
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
-from nnarray.engine.host import HostColumns
+from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
 from nnarray.engine.workers import many_steps
@@ -17,6 +17,7 @@ __all__ = [
     "cost_of",
     "many_steps",
     "predict",
+    "stays_on_host",
     "tile_width",
     "update",
 ]

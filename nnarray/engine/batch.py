@@ -60,24 +60,37 @@ class Batch(NamedTuple):
         """How many examples."""
         return int(self.X.shape[1] if self.order is None else self.order.shape[0])
 
+    def let_go(self) -> None:
+        """Give back what X on the host was brought to a GPU with, when no copy is under way any more."""
+        if isinstance(self.X, HostColumns):
+            self.X.let_go()
+
     def tile(self, start: int, stop: int, dtype: Any, backend: Backend) -> "Tile":
         """The columns from start up to stop, to compute with in `dtype`."""
-
-        def cut(V: Array | None) -> Array | None:
-            if V is None:
-                return None
-            if self.order is not None:
-                rows = self.order[start:stop]  # of a C-ordered table: contiguous
-                return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
-            return V if stop - start == self.columns else V[:, start:stop]
-
         if isinstance(self.X, HostColumns):
             columns = slice(start, stop) if self.host_order is None else self.host_order[start:stop]
             X = self.X.tile(columns, stop - start, dtype, backend)
         else:
-            X = for_products(cut(self.X), dtype, backend)
+            X = for_products(self._cut(self.X, start, stop, backend), dtype, backend)
         masks = () if self.draw_masks is None else self.draw_masks(start, stop)
-        return Tile(X, cut(self.Y), cut(self.weights), masks)
+        Y, weights = (self._cut(V, start, stop, backend) for V in (self.Y, self.weights))
+        return Tile(X, Y, weights, masks)
+
+    def gathered(self, backend: Backend) -> "Batch":
+        """The mini-batch as a whole of its own, with its columns in their order."""
+        X, Y, weights = (self._cut(V, 0, self.columns, backend) for V in (self.X, self.Y, self.weights))
+        return Batch(X, Y, self.m, weights)
+
+    def _cut(self, V: Array | None, start: int, stop: int, backend: Backend) -> Array | None:
+        if V is None:
+            return None
+        if self.order is not None:
+            if isinstance(V, HostColumns):
+                assert self.host_order is not None
+                return V.chosen(self.host_order[start:stop])
+            rows = self.order[start:stop]  # of a C-ordered table: contiguous
+            return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
+        return V if stop - start == self.columns else V[:, start:stop]
 
 
 class Tile(NamedTuple):

@@ -7,6 +7,7 @@ all that may be used) and `width` is the columns of a tile (None: `tiling.tile_w
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from functools import reduce
 from operator import add
 from typing import Any, TypeVar
 
@@ -256,8 +257,7 @@ def _as_wide_as_fits(
             if backend.name == "numpy" or width == 1:
                 _widest.pop((network.sizes, backend), None)
                 raise
-        if isinstance(batch.X, HostColumns):
-            batch.X.let_go()
+        batch.let_go()
         width = _widest[network.sizes, backend] = -(-min(width, batch.columns) // 2)
 
 
@@ -295,7 +295,7 @@ def _over_tiles(
             read_ahead(X[:, stop : min(stop + width, columns)], file)
         return compute(batch.tile(start, stop, dtype, backend), start)
 
-    if backend.name != "numpy":  # others keep threads of their own
-        return add_up(count, of_tile, add, workers=1)
+    if backend.name != "numpy":  # others keep threads of their own, and a GPU has no memory for more than two sums
+        return reduce(add, map(of_tile, range(count)))
     with ONE_THREAD:
         return add_up(count, of_tile, add, workers or usable_threads())

@@ -1,12 +1,14 @@
 """Examples that stay on the host, or in a file, while a GPU computes: their tiles are brought there one by one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnarray.backends import Backend, new_uploads, usable_threads
+from nnarray.backends import Backend, fits, new_uploads, usable_threads
 from nnarray.core.typing import Array
+from nnarray.core.vector import vector_size
 from nnarray.engine.workers import for_each
 
 if TYPE_CHECKING:
@@ -17,6 +19,17 @@ MOST_FILLERS = 8
 
 FILL_BYTES = 2**22
 """Bytes of a tile for which a further thread may be worth it; not measured yet."""
+
+
+VECTORS = 8
+"""Of theta's size, that a training run may hold at once: theta, gradients, running means, the best and last theta."""
+
+
+def stays_on_host(X: Any, sizes: Sequence[int], dtype: Any, backend: Backend) -> bool:
+    """Whether X is on the host and too large for the memory of the backend's device."""
+    itemsize = np.dtype(dtype).itemsize
+    beside = VECTORS * vector_size(sizes) * itemsize
+    return isinstance(X, np.ndarray) and not fits(X.size * itemsize, backend, beside=beside)
 
 
 @dataclass(eq=False)
@@ -31,6 +44,10 @@ class HostColumns:
         """(n_x, m)."""
         n_x, m = self.array.shape
         return n_x, m
+
+    def chosen(self, columns: np.ndarray) -> "HostColumns":
+        """A copy of these columns."""
+        return HostColumns(self.array.T[columns].T)
 
     def let_go(self) -> None:
         """Give the memory of the last tiles back."""

@@ -14,7 +14,6 @@ from nnarray.backends import (
     choose,
     convert,
     extent,
-    fits,
     host_array,
     is_concrete,
     is_known,
@@ -26,7 +25,7 @@ from nnarray.backends import (
     same_backend,
 )
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch, HostColumns
+from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
 
@@ -59,7 +58,7 @@ def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argu
 
     What lies in a mapped file stays there on NumPy; what is too large for a GPU stays on the host, as HostColumns.
     """
-    stays = isinstance(X, np.ndarray) and not fits(X.size * np.dtype(dtype).itemsize, backend)
+    stays = stays_on_host(X, network.sizes, dtype, backend)
     if backend.name == "numpy" and mapped_file(X) is not None:
         X = np.asarray(X)
         require_numbers(X, argument, backend)

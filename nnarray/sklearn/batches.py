@@ -9,7 +9,7 @@ from sklearn.utils import gen_batches
 
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Batch, HostColumns
 
 if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP
@@ -21,7 +21,7 @@ class Batches:
     def __init__(self, model: "MLP", backend: Backend, examples: Batch, rows: Array | None) -> None:
         self.backend, self.examples = backend, examples
         self.shuffle, self.random_state = model.shuffle, model._random_state
-        self.in_table_order = rows is None and not self.shuffle
+        self.in_table_order = rows is None and not self.shuffle and not isinstance(examples.X, HostColumns)
         self.rows = np.arange(examples.columns) if rows is None else rows
         self.weights = None if examples.weights is None else backend.to_numpy(examples.weights)[0]
         self.count = len(self.rows)
@@ -45,7 +45,7 @@ class Batches:
             if m == 0:
                 continue
             if order is not None:
-                yield whole._replace(m=m, order=order[part])
+                yield whole._replace(m=m, order=order[part], host_order=self.rows[part])
             else:
                 weights = None if whole.weights is None else whole.weights[:, part]
                 yield Batch(whole.X[:, part], Y[:, part], m, weights)

@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from nnarray import engine
 from nnarray.backends import Backend, all_finite, backend, backend_of, choose, is_sparse, to_numpy
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.sklearn import solvers
 from nnarray.sklearn.computation import Computation, Names
 from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, Settings
@@ -131,8 +131,8 @@ class MLP(Settings, ABC):
     ) -> None:
         """Train at `place` a network of these sizes."""
         own = _place_of(examples.X)
-        batch = _batch(examples, place, dtype)
-        validating = None if validation is None else _batch(validation, place, dtype)
+        batch = _batch(examples, place, dtype, sizes)
+        validating = None if validation is None else _batch(validation, place, dtype, sizes)
         self.n_outputs_ = sizes[-1]
         self._random_state = check_random_state(self.random_state)
         if begins:
@@ -149,6 +149,7 @@ class MLP(Settings, ABC):
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"), place.untracked():
                 fit(self, work, batch, validating, incremental=incremental)
         finally:
+            batch.let_go()
             self._publish(work)
         if not all_finite(work.theta, place):
             msg = (
@@ -271,9 +272,10 @@ class MLP(Settings, ABC):
         dtype = _float_name(None, self.coefs_[0])
         if self.dtype is None and _is_wider_than_float32(X.dtype, own):
             dtype = "float64"
-        X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype)
+        network = self._network()
+        X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype, network.sizes)
         with np.errstate(over="ignore"), place.untracked(), place.current():
-            A = engine.predict(X_T, self._layers(place, dtype), self._network(), place, workers=self.workers)
+            A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
         A = own.asarray(A.T)
         return np.ascontiguousarray(A) if own.name == "numpy" else A
 
@@ -343,17 +345,20 @@ def _is_wider_than_float32(dtype: Any, own: Backend) -> bool:
     return bool(dtype == own.xp.float64)
 
 
-def _transposed(X: Any, place: Backend, dtype: str) -> Array:
-    """X of shape (n_x, m) where it is computed; on NumPy it is brought into the dtype tile by tile."""
+def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Array:
+    """X of shape (n_x, m) where it is computed by a network of these sizes.
+
+    On NumPy it is brought into the dtype tile by tile, and to a GPU that has no room for all of it, too.
+    """
     if is_sparse(X) and place.name != "numpy":
         msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'
         raise TypeError(msg)
     if place.name == "numpy" and (is_sparse(X) or isinstance(X, np.ndarray)):
         return X.T
-    return place.asarray(X, dtype).T
+    return HostColumns(X.T) if stays_on_host(X, sizes, dtype, place) else place.asarray(X, dtype).T
 
 
-def _batch(examples: Examples, place: Backend, dtype: str) -> Batch:
+def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int]) -> Batch:
     """The examples as the engine takes them."""
     X, Y, weights = examples
     m = X.shape[0]
@@ -363,4 +368,4 @@ def _batch(examples: Examples, place: Backend, dtype: str) -> Batch:
             msg = "the sum of sample_weight must not be 0"
             raise ValueError(msg)
         weights = place.asarray(weights, dtype)[None, :]
-    return Batch(_transposed(X, place, dtype), place.asarray(Y, dtype).T, m, weights)
+    return Batch(_transposed(X, place, dtype, sizes), place.asarray(Y, dtype).T, m, weights)

@@ -134,10 +134,10 @@ def _split(
     if len(aside) < 2:
         msg = "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
         raise ValueError(msg)
-    chosen = examples._replace(order=backend.asarray(aside)).tile(0, len(aside), work.theta.dtype, backend)
+    chosen = examples._replace(order=backend.asarray(aside), host_order=aside).gathered(backend)
     weights = chosen.weights
     m = len(aside) if weights is None else float(backend.to_numpy(weights).sum(dtype="float64"))
-    return training, Batch(chosen.X, chosen.Y, m, weights)
+    return training, chosen._replace(m=m)
 
 
 def _epoch_ends(model: "MLP", report: Report) -> bool:

@@ -185,6 +185,7 @@ class Run:
             self._end_interrupted()
         finally:
             bar.close()
+            self.batches.whole.let_go()
         best = self.patience.best_theta if self.patience.epochs is not None else None
         theta = self.theta if best is None else best
         return TrainingResult(self.params.replace(theta), self.history, stopped, self.patience.best_epoch, self.state)
@@ -201,17 +202,19 @@ class Run:
 
     def read(self) -> list[Epoch]:
         """The records of the epochs since the last reading, added to the history."""
-        records = []
-        for seen in self.watch.read():
-            validation_cost, validation_score = self.validated
-            if not (math.isfinite(seen.cost) and math.isfinite(validation_cost or 0.0) and seen.finite_weights):
-                raise self._diverged(seen)
-            seconds = time.perf_counter() - self.began
-            records.append(Epoch(seen.epoch, seen.cost, seen.alpha, seconds, validation_cost, validation_score))
-            self.history.append(records[-1])
-            watched = seen.cost if validation_cost is None else validation_cost
-            self.patience.see(seen.epoch, watched, lambda: copied(self.of_cost, self.backend))
-        return records
+        with self.interrupts.put_off:
+            return [self._record_of(seen) for seen in self.watch.read()]
+
+    def _record_of(self, seen: Seen) -> Epoch:
+        validation_cost, validation_score = self.validated
+        if not (math.isfinite(seen.cost) and math.isfinite(validation_cost or 0.0) and seen.finite_weights):
+            raise self._diverged(seen)
+        seconds = time.perf_counter() - self.began
+        record = Epoch(seen.epoch, seen.cost, seen.alpha, seconds, validation_cost, validation_score)
+        self.history.append(record)
+        watched = seen.cost if validation_cost is None else validation_cost
+        self.patience.see(seen.epoch, watched, lambda: copied(self.of_cost, self.backend))
+        return record
 
     def _diverged(self, seen: Seen) -> DivergenceError:
         msg = (

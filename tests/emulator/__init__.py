@@ -21,6 +21,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ class Emulator:
         source += "".join(f"EMULATOR_KERNEL({name})\n" for name in names)
         path = self.folder / f"{hashlib.sha256((source + repr(defines)).encode()).hexdigest()[:32]}.so"
         if not path.exists():
-            text = path.with_suffix(f".{os.getpid()}.cpp")
+            text = path.with_suffix(f".{os.getpid()}.{get_ident()}.cpp")
             text.write_text(source)
             _make(path, ["c++", *self.flags, *defines, str(text), *SHARED])
         return bytes(path) + b"\0", {}
@@ -155,7 +156,7 @@ def _make(path: Path, command: list[str]) -> None:
     """Compile to a file, unless it is there; other processes may be making the same one."""
     if path.exists():
         return
-    made = path.with_suffix(f".{os.getpid()}")
+    made = path.with_suffix(f".{os.getpid()}.{get_ident()}")
     done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
     if done.returncode:
         msg = f"the emulator cannot compile this: {done.stderr[:4000]}"

@@ -1,8 +1,8 @@
 // CUDA's runtime and driver on the host, as far as CuPy asks for them.
 //
 // Work is queued on streams and done as late as CUDA may do it: when something waits for it. So a wait that is missing
-// shows in the numbers. Memory is the host's; new memory is NaN, freed memory too, and what reaches beyond an
-// allocation ends the process. `counts` are what tests ask for.
+// shows in the numbers. Memory is the host's; new memory is NaN, freed memory too. What reaches beyond an allocation, or
+// for the memory of another device, ends the process. `counts` are what tests ask for.
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 #include <cuda_runtime_api.h>
@@ -152,6 +152,14 @@ void require_inside(const void* place, size_t size, const char* what) {
     abort();
 }
 
+// Devices here reach only their own memory, and what is pinned.
+void require_here(const void* place, const char* what) {
+    const Block* block = block_of(place);
+    if (!block || block->pinned || block->device == device) return;
+    fprintf(stderr, "emulator: %s on device %d reaches for memory of device %d\n", what, device, block->device);
+    abort();
+}
+
 bool is_pinned(const void* place) {
     const Block* block = block_of(place);
     return block && block->pinned;
@@ -201,6 +209,7 @@ void emulator_limit_memory(size_t size) { memory_of_a_device = size; }
 void emulator_note(const char* what) { counts[what]++; }
 void emulator_require_inside(const void* place, size_t size, const char* what) {
     ONE_AT_A_TIME;
+    require_here(place, what);
     require_inside(place, size, what);
 }
 void emulator_enqueue(void* stream, void (*work)(void*), void* argument) {
@@ -397,7 +406,10 @@ CUresult cuLaunchKernel(CUfunction function, unsigned blocks_x, unsigned blocks_
     if (kernel.device != device) return CUDA_ERROR_INVALID_CONTEXT;
     counts["launches"]++;
     std::vector<std::string> arguments;
-    for (size_t i = 0; i < kernel.sizes.size(); i++) arguments.emplace_back((char*)parameters[i], kernel.sizes[i]);
+    for (size_t i = 0; i < kernel.sizes.size(); i++) {
+        arguments.emplace_back((char*)parameters[i], kernel.sizes[i]);
+        if (kernel.sizes[i] >= (int)sizeof(void*)) require_here(*(void**)parameters[i], "a kernel");
+    }
     enqueue(stream_of(stream), [=]() mutable {
         std::vector<void*> places;
         for (std::string& argument : arguments) places.push_back(argument.data());

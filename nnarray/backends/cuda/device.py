@@ -4,6 +4,7 @@ Everything is queued on CuPy's current stream of the current device; a run waits
 subnormal numbers of float32 to 0.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ class CupyDevice:
         import cupy
 
         self._cupy = cupy
+        self._ones: dict[Any, Any] = {}
 
     def place(self, x: Any) -> tuple[int, tuple[int, ...]]:
         """Where an array's first entry lies, and the array's strides in bytes."""
@@ -33,10 +35,17 @@ class CupyDevice:
         return self._cupy.empty(shape, dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A new array of ones, which any stream may read at once: waits, once for each program, until it is filled."""
-        ones = self._cupy.ones(shape, dtype)
-        self._cupy.cuda.get_current_stream().synchronize()
-        return ones
+        """An array of ones, which any stream may read at any time: it was waited for, and is never given back.
+
+        There is one for each power of two, which arrays of fewer entries share.
+        """
+        size = math.prod(shape)
+        key = self._cupy.cuda.Device().id, np.dtype(dtype), (size - 1).bit_length()
+        if key not in self._ones:
+            ones = self._cupy.ones(2 ** key[2], dtype)
+            self._cupy.cuda.get_current_stream().synchronize()
+            self._ones[key] = ones
+        return self._ones[key][:size].reshape(shape)
 
     def room(self) -> int:
         """The bytes that can still be allocated: what the GPU has free and what CuPy's pool holds for later."""

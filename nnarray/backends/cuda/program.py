@@ -28,7 +28,7 @@ class Device(Protocol):
         """A new array, not filled; raises MemoryError where there is no room for it."""
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """A new array of ones, in C order."""
+        """An array of ones, in C order, that nobody writes to."""
 
     def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
         """The kernel of that name: called with the number of blocks, of threads in a block, and the arguments."""
