@@ -1,4 +1,4 @@
-"""The project's tasks: `nox -s tests`, `lint`, `mutations`, `bench`, `gpu`, `docs`."""
+"""The project's tasks: `nox -s tests`, `emulated`, `lint`, `mutations`, `bench`, `gpu`, `docs`."""
 
 import nox
 
@@ -12,6 +12,13 @@ def tests(session: nox.Session) -> None:
     session.install(".[test]", "torch", "jax")
     session.run("pytest", "-n", "auto", *session.posargs)
     session.run("pytest", "--doctest-modules", "nnarray")
+
+
+@nox.session
+def emulated(session: nox.Session) -> None:
+    """CuPy's tests on an emulated GPU: on Linux, with a C++ compiler."""
+    session.install(".[test,emulator]")
+    session.run("pytest", "-n", "auto", "-k", "cupy", *session.posargs, env={"NNARRAY_EMULATE_GPU": "1"})
 
 
 @nox.session

@@ -12,13 +12,16 @@ if "NNARRAY_KEEP_SCIPY" not in os.environ:
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, for scikit-learn's array_api_dispatch
 os.environ.pop("NNARRAY_BACKEND", None)
 
+import pytest
+
 if "NNARRAY_EMULATE_GPU" in os.environ:  # the tests named "cupy" then run where there is no GPU
     import emulator
 
+    if (reason := emulator.missing()) is not None:
+        pytest.exit(f"NNARRAY_EMULATE_GPU is set, but {reason}", returncode=4)
     EMULATOR = emulator.Emulator()
 
 import numpy as np
-import pytest
 
 import nnarray as nn
 from nnarray import backends

@@ -15,6 +15,8 @@ from conftest import problem
 
 import nnarray as nn
 from nnarray import engine
+from nnarray.training import watch
+from nnarray.training.history import History
 
 OPTIMIZERS = [nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01)]
 XOR = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
@@ -595,6 +597,23 @@ class TestData:
     def test_numbers_that_are_not_finite_are_refused(self, X, Y, message) -> None:
         with pytest.raises(ValueError, match=f"^{message} "):
             nn.train(nn.Network((2, 1)), X, Y, epochs=1)
+
+
+def test_an_interrupt_while_epochs_are_read_loses_none(monkeypatch) -> None:
+    monkeypatch.setattr(watch.Watch, "is_due", False)
+    append = History.append
+
+    def interrupted(history: History, epoch: Any) -> None:
+        append(history, epoch)
+        if epoch.epoch == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(History, "append", interrupted)
+    network, layers, X, Y = problem((3, 4, 2), "tanh", "softmax", m=20)
+    result = nn.train(network, X, Y, params=layers, epochs=12)
+    assert result.stopped == "interrupt"
+    assert [record.epoch for record in result.history] == list(range(1, 13))
+    assert result.state.t == 12
 
 
 def test_an_interrupt_in_validation_leaves_the_epoch_unrecorded(monkeypatch) -> None:

@@ -40,12 +40,13 @@ VERSIONS = "libcublas.so.13 { global: *; };"
 
 KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
 
-PTX = {  # nnarray's only lines of assembler
+NVIDIAS = {
     r'asm\("cvt\.rn\.bf16\.f32[^;]*;[^;]*;': "bits = emulator_bfloat16(x);",
     r'asm\("cvt\.rn\.f16\.f32[^;]*;[^;]*;': "bits = emulator_float16(x);",
     r'asm\("cvt\.f32\.f16[^;]*;[^;]*;': "x = emulator_float(bits);",
     r"extern __shared__ (?:__align__\(.*?\)\)? )?(\w+) (\w+)\[\];": r"\1* \2 = (\1*)emulator_shared;",
 }
+"""What only NVIDIA's compiler takes, and what stands for it: nnarray's lines of assembler, CuPy's shared memory."""
 
 
 def missing() -> str | None:
@@ -125,7 +126,7 @@ class Emulator:
     def _compile(self, source: str, options: Any = (), *_: Any, **__: Any) -> tuple[bytes, dict[str, str]]:
         """In the place of a binary for a GPU, the path of a library."""
         defines = [option for option in options if option.startswith("-D")]
-        for pattern, replacement in PTX.items():
+        for pattern, replacement in NVIDIAS.items():
             source = re.sub(pattern, replacement, source)
         meet = int("__sync" in source or "__shfl" in source)
         names = dict.fromkeys(KERNEL.findall(source))
