@@ -16,7 +16,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -137,6 +136,7 @@ class Emulator:
             text = path.with_suffix(f".{os.getpid()}.{get_ident()}.cpp")
             text.write_text(source)
             _make(path, ["c++", *self.flags, *defines, str(text), *SHARED])
+            text.unlink()
         return bytes(path) + b"\0", {}
 
     @cache  # noqa: B019
@@ -170,9 +170,9 @@ def _folder() -> Path:
     files = sorted(HERE.iterdir(), key=lambda file: file.name)
     state = "".join(file.read_text() for file in files if file.suffix in {".cpp", ".h", ".py"})
     state += version("cupy-cuda13x") + str(_include_folders())
-    name = f"nnarray-emulator-{os.getuid()}-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
-    folder = Path(tempfile.gettempdir()) / name
-    folder.mkdir(mode=0o700, exist_ok=True)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "nnarray-emulator" / hashlib.sha256(state.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
