@@ -313,6 +313,16 @@ class TestParameters:
             with pytest.raises(ValueError, match=r"\(size,\) = \(13,\)"):
                 network.parameters(wrong)
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_a_theta_is_brought_where_it_is_wanted(self, space, dtype) -> None:
+        network, theta = nn.Network((2, 3, 1)), np.arange(13.0)
+        params = network.parameters(theta, backend=space.backend, dtype=dtype)
+        space.assert_same_place(params.vector, dtype)
+        np.testing.assert_array_equal(space.to_numpy(params.vector), theta)
+        assert network.parameters(params.vector, backend="numpy").dtype == dtype
+        with pytest.raises(ValueError, match='dtype must be "float32" or "float64"'):
+            network.parameters(theta, dtype="float16")
+
     def test_scipy_minimizes_over_theta(self) -> None:
         optimize = pytest.importorskip("scipy.optimize")
         network, layers, X, Y = problem((3, 4, 2), "tanh", "softmax", m=15)

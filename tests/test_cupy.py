@@ -105,6 +105,18 @@ class TestNumbers:
         assert 1e-6 < relative(gradients.vector, expected.vector) < bound
 
 
+def test_scipys_theta_on_the_gpu() -> None:
+    network, layers, X, Y = problem((30, 20, 10), "tanh", "softmax", m=200)
+    theta = nn.Parameters.from_layers(layers).vector
+    backend = nn.backend("cupy", precision="tf32")
+    params = network.parameters(theta, backend=backend, dtype="float32")
+    _, gradients = network.gradients(params, *on(backend, X.astype("float32"), Y.astype("float32")))
+    assert gradients.backend.precision == "tf32"
+    assert 1e-6 < relative(gradients.vector, network.gradients(layers, X, Y)[1].vector) < 2e-3
+    with pytest.raises(ValueError, match="float32's"):
+        network.parameters(theta, backend=backend)
+
+
 class TestStreams:
     def test_all_is_queued_on_the_callers(self) -> None:
         import cupy

@@ -34,7 +34,8 @@ def backend(name: str | Backend | None = None, *, device: Any = None, precision:
     `jax.Device` for JAX); left out, the library's own default.
 
     `precision`, on CuPy, lets the products of float32 networks round what they multiply to "tf32", "bfloat16" or
-    "float16", for which GPUs have faster units; sums, parameters and everything else stay float32.
+    "float16", for which GPUs have faster units; sums, parameters and everything else stay float32. (float16 holds
+    nothing beyond 65504.)
 
     Raises BackendUnavailableError where the backend or the device can't run on this machine, ValueError for a name or
     a precision that is none, or a precision on another backend than CuPy.

@@ -84,16 +84,20 @@ class Network:
         layers = initial_layers(self.sizes, scheme, np.random.default_rng(check_seed(seed)))
         return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
 
-    def parameters(self, theta: Any) -> Parameters:
+    def parameters(self, theta: Any, *, backend: str | Backend | None = None, dtype: str | None = None) -> Parameters:
         """The parameters over the vector `theta`, shape (size,): views of it where the namespace has views.
 
         (On CuPy, a theta whose entries do not lie side by side is copied.)
 
-        float32 and float64 stay as they are; every other real dtype is converted to float32.
+        Without a `backend` they stay where theta is. Without a `dtype`, float32 and float64 stay as they are, and every
+        other real dtype is converted to float32.
         """
-        place = choose(None, same_backend(theta=theta))
-        own = getattr(theta, "dtype", None)
-        theta = convert(theta, "theta", backend=place, dtype="float64" if own is None else dtype_name(theta, place))
+        own = same_backend(theta=theta)
+        place = choose(backend, own)
+        if dtype is None:
+            dtype = "float64" if own is None else dtype_name(theta, own)
+        place.dtype(dtype)
+        theta = convert(theta, "theta", backend=place, dtype=dtype)
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
