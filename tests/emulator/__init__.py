@@ -76,8 +76,11 @@ class Emulator:
         needs = self.folder / "libcuda.so.1"
         self._library("libcublas.so.13", HERE / "cublas.cpp", absent, needs, f"-Wl,--version-script={versions}")
         self._take_the_place_of(Path(runtime.__file__))
+        from cuda import pathfinder
         from cupy.cuda import compiler, thrust
 
+        load = pathfinder.load_nvidia_dynamic_lib
+        pathfinder.load_nvidia_dynamic_lib = lambda name: None if name == "cublas" else load(name)  # is loaded
         self.flags = [*FLAGS, "-O1", *self.includes, "-DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP"]
         compiler._compile_using_nvrtc_no_warning = self._compile
         compiler._get_nvrtc_version = lambda: (13, 0)
