@@ -14,7 +14,7 @@ os.environ.pop("NNARRAY_BACKEND", None)
 
 import pytest
 
-if "NNARRAY_EMULATE_GPU" in os.environ:  # the tests named "cupy" then run where there is no GPU
+if os.environ.get("NNARRAY_EMULATE_GPU", "0") != "0":  # the tests named "cupy" then run where there is no GPU
     import emulator
 
     if (reason := emulator.missing()) is not None:

@@ -299,13 +299,33 @@ class TestLaunches:
         assert np.array_equal(found, expected)
         assert gpu.counts["launches"] == len(program.kernels) == -(-2 * 1500 // DEEPEST)
 
+    def test_a_long_chain_under_a_sum_over_everything(self, gpu) -> None:
+        recording, V = Recording("float64"), np.ones((3, 5)) / 3
+        chain, expected = recording.input("V", (3, 5)), V
+        first = chain
+        for i in range(400):
+            chain, expected = first - chain / float(i + 2), V - expected / (i + 2)
+        program = Program(recording, device=gpu, returns=recording.sum(chain), outputs={})
+        assert abs(program(V) - expected.sum()) < 1e-12
+
+    def test_what_many_calls_read_is_looked_at_once(self, gpu) -> None:
+        """Else each of these would double the time."""
+        recording, V = Recording("float64"), np.ones((3, 5)) / 3
+        both, expected = recording.input("V", (3, 5)), V
+        for _ in range(30):
+            both, expected = both * 0.5 + recording.tanh(both), expected * 0.5 + np.tanh(expected)
+        found = np.empty((3, 5))
+        Program(recording, device=gpu, outputs={"out": both})(V, found)
+        assert relative(found, expected) < 1e-12
+
     def test_the_device_is_made_the_current_one(self, gpu) -> None:
         network, layers, X, _ = problem((5, 7, 3), "relu", "softmax", m=40)
         before = Place.entered
         engine.predict(X, layers, network, on_gpu())
-        assert Place.entered == before + 1
+        assert Place.entered > before
+        before = Place.entered
         assert on_gpu().asarray([1.0]).tolist() == [1.0]
-        assert Place.entered == before + 2
+        assert Place.entered == before + 1
 
     def test_logistic_regression(self, gpu) -> None:
         network, _, tile = tile_of((50, 1), (), "sigmoid", 40, "float32", full=False)

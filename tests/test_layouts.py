@@ -176,6 +176,10 @@ def test_a_mapped_file_with_what_float32_does_not_hold(tmp_path: Path, value: fl
         nn.train(
             nn.Network((3, 1)), np.ones((3, 4)), np.ones((1, 4)), epochs=1, validation=(table.T, np.ones((1, 9000)))
         )
+    network = nn.Network((3, 2, 1))
+    for call in (network.gradients, network.cost):
+        with pytest.raises(ValueError, match=r"X must be finite in float.., got (-?inf|nan) at \[2, 5000\]"):
+            call(network.init(), table.T, np.ones((1, 9000)))
 
 
 def test_parameters_in_a_read_only_map(tmp_path: Path) -> None:

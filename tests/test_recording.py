@@ -193,3 +193,13 @@ def test_many_threads_note_down_at_once() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(run, range(1, 120)))
+
+
+def test_what_a_program_returns_is_not_written_over() -> None:
+    recording = Recording("float64")
+    X = recording.input("X", (3, 4))
+    J = recording.sum(X) / 12.0
+    program = Program(recording, returns=J, outputs={"out": X + J * 0.1})
+    out = np.empty((3, 4))
+    assert program(np.ones((3, 4)), out) == 1.0
+    assert np.array_equal(out, np.full((3, 4), 1.1))

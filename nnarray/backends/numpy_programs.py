@@ -2,7 +2,7 @@
 
 A program is the source of a Python function: NumPy calls one after the other, each into a buffer made beforehand. A
 buffer whose value nobody needs any more is used again, and an elementwise call works in place where it can. The numbers
-are those of the calls as core makes them, bit for bit.
+are those of the recorded calls, bit for bit.
 
 >>> from nnarray.backends.recording import Recording
 >>> recording = Recording("float32")
@@ -59,7 +59,7 @@ class Program:
                 calls.append(Call("copyto", (value,), Value(recording, value.shape, value.dtype, name)))
         _check_order(calls, over)
         sums_last = any(call.value is returns and call.is_sum for call in calls)
-        self._name_buffers(calls, returns if sums_last else None)
+        self._name_buffers(calls, returns, returned_at_once=sums_last)
         lines = [_returning(call) if call.value is returns and sums_last else _line(call) for call in calls]
         parameters = [given.name if isinstance(given, Value) else given.expression for given in recording.inputs]
         parameters += list(outputs)
@@ -88,14 +88,16 @@ class Program:
         """Let the waiting buffers go; the next replay makes new ones."""
         self._idle.clear()
 
-    def _name_buffers(self, calls: Sequence[Call], returns: Value | None) -> None:
+    def _name_buffers(self, calls: Sequence[Call], returns: Value | None, *, returned_at_once: bool) -> None:
         """Give each call's value a buffer: that of an operand it may write over, a free one, or a new one."""
         last_read = {base: i for i, call in enumerate(calls) for base in call.bases}
+        if returns is not None:
+            last_read[returns.base] = len(calls)
         block_of: dict[Value, int] = {}
         for i, call in enumerate(calls):
             value = call.value
             dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
-            if value.name == "" and value is not returns:
+            if value.name == "" and not (returned_at_once and value is returns):
                 heir = next((d for d in dying if call.is_elementwise and _alike(d, value)), None)
                 block_of[value] = block_of.pop(heir) if heir else self._blocks.take(_bytes(value))
                 value.name = heir.name if heir else f"v{len(self._views)}"

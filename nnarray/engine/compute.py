@@ -186,7 +186,8 @@ class Columns:
     def joined(self) -> Array:
         """The whole."""
         parts = [self.parts[start] for start in sorted(self.parts)]
-        return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=1)
+        with self.backend.current():
+            return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=1)
 
 
 def _numbers(batch: Batch, l2: float) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Computation:
         """The mean loss without the penalty, and A[L]."""
         A = engine.Columns(batch.columns, self.backend)
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
+        batch.let_go()
         return float(J), A.joined()
 
     def descend(self, batches: Iterable[Batch], optimizer: Optimizer, dropout: Dropout) -> float:

@@ -259,4 +259,5 @@ class Run:
             return None, None
         A = engine.Columns(self.validation.columns, self.backend)
         J = engine.cost(self.validation, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
+        self.validation.let_go()
         return float(J), scoring.score(A.joined(), self.validation.Y, self.network.output, self.backend)

@@ -123,6 +123,8 @@ const cudaDataType TYPE = sizeof(T) == 8 ? CUDA_R_64F : CUDA_R_32F;
 
 template <class T>
 int dot(Handle* handle, int n, const T* x, int step_x, const T* y, int step_y, T* result) {
+    emulator_require_inside(x, ((size_t)(n - 1) * step_x + 1) * sizeof(T), "a dot product's x");
+    emulator_require_inside(y, ((size_t)(n - 1) * step_y + 1) * sizeof(T), "a dot product's y");
     enqueue(handle, [=] {
         double sum = 0;
         for (size_t i = 0; i < (size_t)n; i++) sum += (double)x[i * step_x] * y[i * step_y];

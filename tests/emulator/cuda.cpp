@@ -1,8 +1,9 @@
 // CUDA's runtime and driver on the host, as far as CuPy asks for them.
 //
 // Work is queued on streams and done as late as CUDA may do it: when something waits for it. So a wait that is missing
-// shows in the numbers. Memory is the host's; new memory is NaN, freed memory too. What reaches beyond an allocation, or
-// for the memory of another device, ends the process. `counts` are what tests ask for.
+// shows in the numbers. Memory is the host's; what CUDA allocates is NaN at first. A copy or product that reaches beyond an
+// allocation ends the process, and so does a kernel or product that is given the memory of another device. `counts` are
+// what tests ask for.
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 #include <cuda_runtime_api.h>
@@ -172,6 +173,8 @@ cudaError_t copy(void* to, const void* from, size_t size, cudaMemcpyKind kind, v
     if (!to_host) require_inside(to, size, "copy to");
     if (!from_host) require_inside(from, size, "copy from");
     counts[to_host ? "to host" : from_host ? "to device" : "on device"]++;
+    const Block *source = block_of(from), *target = block_of(to);
+    if (source && target && source->device != target->device) finish_all();  // as default streams do of both devices
     Stream* stream = stream_of(handle);
     if (from_host && !is_pinned(from)) {
         auto staged = std::make_shared<std::string>((const char*)from, size);

@@ -44,7 +44,7 @@ class CupyDevice:
         if key not in self._ones:
             ones = self._cupy.ones(2 ** key[2], dtype)
             self._cupy.cuda.get_current_stream().synchronize()
-            self._ones[key] = ones
+            self._ones.setdefault(key, ones)
         return self._ones[key][:size].reshape(shape)
 
     def room(self) -> int:

@@ -87,21 +87,34 @@ class Fusion:
 
     def leaves(self, value: Value, inside: Sequence[Value]) -> list[Value]:
         """What a job that computes the values `inside` loads for this one of them."""
-        found = dict[Value, None]()
-        for operand in self.makers[value].bases:
-            if self.is_loaded(operand, inside):
-                found[operand] = None
-            else:
-                found |= dict.fromkeys(self.leaves(operand, inside))
+        found, seen = dict[Value, None](), {value}
+
+        def look_below(value: Value) -> None:
+            for operand in self.makers[value].bases:
+                if self.is_loaded(operand, inside):
+                    found[operand] = None
+                elif operand not in seen:
+                    seen.add(operand)
+                    look_below(operand)
+
+        look_below(value)
         return list(found)
 
     def reductions(self, value: Value, inside: Sequence[Value]) -> list[Value]:
         """The sums and maxima over rows that such a job computes for this value, each after those that it needs."""
-        if self.is_loaded(value, inside):
-            return []
-        call = self.makers[value]
-        found = [reduction for operand in call.bases for reduction in self.reductions(operand, inside)]
-        return list(dict.fromkeys([*found, value] if call.function.endswith(".reduce") else found))
+        found, seen = list[Value](), set[Value]()
+
+        def look_below(value: Value) -> None:
+            if value in seen or self.is_loaded(value, inside):
+                return
+            seen.add(value)
+            for operand in self.makers[value].bases:
+                look_below(operand)
+            if self.makers[value].function.endswith(".reduce"):
+                found.append(value)
+
+        look_below(value)
+        return found
 
     def order(self, value: Value) -> str:
         """Which neighbours lie together: a product takes after its right side, others after their operands."""
@@ -183,13 +196,13 @@ class Fusion:
 
         And what would be the end of too long a chain.
         """
-        in_memory = ("matmul", PARTIAL_SUMS)
+        in_memory, by_columns = ("matmul", PARTIAL_SUMS), self._by_columns()
         stored = set(self.outputs.values())
         for value, call in self.makers.items():
             if call.function in in_memory:
                 stored.add(value)
                 made = [base for base in call.bases if base in self.makers]
-                stored.update(base for base in made if call.function == "matmul" or self._is_by_columns(base))
+                stored.update(base for base in made if call.function == "matmul" or base in by_columns)
         depths: dict[Value, int] = {}
         for value, call in self.makers.items():
             computed = [depths[base] for base in call.bases if base in depths and base not in stored]
@@ -199,12 +212,14 @@ class Fusion:
                 stored.add(value)
         return stored
 
-    def _is_by_columns(self, value: Value) -> bool:
-        """Whether sums or maxima over rows enter into the value; asked before it is known what is stored."""
-        call = self.makers.get(value)
-        if call is None or call.function in {"matmul", PARTIAL_SUMS}:
-            return False
-        return call.function.endswith(".reduce") or any(self._is_by_columns(base) for base in call.bases)
+    def _by_columns(self) -> set[Value]:
+        """The values into which sums or maxima over rows enter; asked before it is known what is stored."""
+        found: set[Value] = set()
+        for value, call in self.makers.items():
+            is_computed = call.function not in {"matmul", PARTIAL_SUMS}
+            if is_computed and (call.function.endswith(".reduce") or not found.isdisjoint(call.bases)):
+                found.add(value)
+        return found
 
     def _steps(self) -> Iterator[Step]:
         """Products in the order in which they were recorded, each after launches of what it needs."""
