@@ -177,15 +177,17 @@ def know(x: Array, check: str, backend: Backend) -> None:
         _passed[key] = weakref.ref(x, lambda _: _passed.pop(key, None))
 
 
-def require_finite_in(dtype: str, X: np.ndarray, argument: str) -> None:
-    """`require_finite` for examples on the host or in a file, which are brought into `dtype` later, tile by tile."""
+def require_finite_in(dtype: str, X: Array, argument: str, backend: Backend) -> None:
+    """`require_finite` for examples; those on the host are brought into `dtype` only later, tile by tile."""
+    if not isinstance(X, np.ndarray):
+        return require_finite(X, argument, backend)
     largest = float(np.finfo(dtype).max)
     if X.dtype.itemsize > np.dtype(dtype).itemsize and max(map(abs, extent(X, NUMPY))) > largest:
         for start in range(0, X.shape[1], COLUMNS_AT_ONCE):
             with np.errstate(over="ignore"):
                 part = X[:, start : start + COLUMNS_AT_ONCE].astype(dtype)
             require_finite(part, argument, NUMPY, first=start)
-    require_finite(X, argument, NUMPY)
+    return require_finite(X, argument, NUMPY)
 
 
 def require_finite(x: Array, argument: str, backend: Backend, *, first: int = 0) -> None:

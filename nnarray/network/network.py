@@ -159,9 +159,7 @@ class Network:
             # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
             if is_concrete(g) and not is_known(batch.X, "finite", backend):
                 if not all_finite(g, backend):
-                    if backend.name == "numpy" and isinstance(batch.X, np.ndarray):
-                        require_finite_in(place.dtype, batch.X, "X")
-                    require_finite(batch.X, "X", backend)
+                    require_finite_in(place.dtype, batch.X, "X", backend)
                 know(batch.X, "finite", backend)
             return J, Parameters(g, self.sizes, backend)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, require_finite, require_finite_in, same_backend
+from nnarray.backends import Backend, choose, require_finite_in, same_backend
 from nnarray.engine import Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
@@ -70,11 +70,8 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
 def _examples(network: Network, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X
-    if isinstance(X, np.ndarray):
-        require_finite_in(first.dtype, X, f"{of}X")
-    else:
-        with first.backend.current():
-            require_finite(X, f"{of}X", first.backend)
+    with first.backend.current():
+        require_finite_in(first.dtype, X, f"{of}X", first.backend)
     return batch
 
 
