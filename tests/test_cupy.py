@@ -80,6 +80,84 @@ class TestWhatAStepAsksOfCuda:
         assert looks(2) == looks(20)
 
 
+class TestCapturedSteps:
+    """An epoch's full batches are replays of one captured step."""
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("l2", [0.0, 0.1])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_numbers_and_how_many_are_replayed(self, optimizer, l2, weighted, emulator) -> None:
+        network, layers, X, Y = problem(SIZES, ("relu", "tanh"), "softmax", m=M)
+        rate = nn.schedules.ExponentialDecay(optimizer.learning_rate, 0.9)
+        options = {
+            "params": layers,
+            "optimizer": type(optimizer)(rate),
+            "weights": np.linspace(0.5, 2, M) if weighted else None,
+            "l2": l2,
+            "dtype": "float64",
+            "epochs": 3,
+            "batch_size": 16,
+            "seed": 3,
+        }
+        emulator.reset()
+        found = nn.train(network, X, Y, backend="cupy", **options)
+        replays = emulator.count("graphs")
+        expected = nn.train(network, X, Y, **options)
+        assert replays == 3 * (M // 16)  # the last batch, of 8, is not full
+        assert found.state.t == expected.state.t == 9
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+        costs, expected_costs = (run.history.columns()["cost"] for run in (found, expected))
+        np.testing.assert_allclose(costs, expected_costs, rtol=1e-12)
+        alphas, expected_alphas = (run.history.columns()["learning_rate"] for run in (found, expected))
+        assert alphas == expected_alphas
+
+    def test_the_host_issues_one_call_a_step(self, emulator) -> None:
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        X, Y = on(nn.backend("cupy"), X, Y)
+
+        def launches(epochs: int) -> int:
+            emulator.reset()
+            nn.train(network, X, Y, params=layers, backend="cupy", dtype="float64", epochs=epochs, batch_size=4)
+            return emulator.count("launches") + emulator.count("products")
+
+        launches(1)
+        an_epoch = launches(12) - launches(11)
+        assert an_epoch < 15  # of the order, the numbers and what watches the run; the ten steps would be 250
+
+    def test_a_batch_that_weighs_nothing_makes_no_step(self, emulator) -> None:
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        weights = np.where(np.arange(M) < 3, 1.0, 0.0)
+        options = {"params": layers, "weights": weights, "dtype": "float64", "epochs": 4, "batch_size": 4}
+        found = nn.train(network, X, Y, backend="cupy", **options)
+        expected = nn.train(network, X, Y, **options)
+        assert found.state.t == expected.state.t < 40
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+
+    def test_dropout_runs_step_by_step(self, emulator) -> None:
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        options = {"params": layers, "dropout": 0.3, "dtype": "float64", "epochs": 2, "batch_size": 8}
+        emulator.reset()
+        found = nn.train(network, X, Y, backend="cupy", **options)
+        assert emulator.count("graphs") == 0
+        assert relative(found.params.vector, nn.train(network, X, Y, **options).params.vector) < 1e-12
+
+    def test_where_nothing_can_be_captured_the_numbers_are_the_same(self, emulator, monkeypatch) -> None:
+        import cupy
+
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        options = {"params": layers, "backend": "cupy", "dtype": "float64", "epochs": 3, "batch_size": 8}
+        captured = nn.train(network, X, Y, **options).params.vector.get()
+
+        def refuse(stream: Any) -> None:
+            raise cupy.cuda.runtime.CUDARuntimeError(900)
+
+        monkeypatch.setattr("nnarray.backends.cuda.graph.begin_capture", refuse)
+        emulator.reset()
+        plain = nn.train(network, X, Y, **options).params.vector
+        assert emulator.count("graphs") == 0
+        assert relative(plain, captured) < 1e-12
+
+
 class TestNumbers:
     @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])

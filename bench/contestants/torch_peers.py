@@ -231,6 +231,7 @@ class Placed:
         import torch
 
         first = [p.detach().clone() for p in self.module.parameters()]
+        self.optimizer = optimizer  # the graph writes into its state for as long as it is replayed
 
         def step() -> Any:
             optimizer.zero_grad(set_to_none=True)

@@ -29,7 +29,15 @@ from nnarray.backends.names import (
     unavailable_reason,
     use_backend,
 )
-from nnarray.backends.programs import Program, fits, has_programs, new_program, new_uploads
+from nnarray.backends.programs import (
+    Program,
+    captures_steps,
+    fits,
+    has_programs,
+    new_captured_steps,
+    new_program,
+    new_uploads,
+)
 from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
@@ -45,6 +53,7 @@ __all__ = [
     "allowed_one_thread",
     "backend",
     "backend_of",
+    "captures_steps",
     "choose",
     "convert",
     "extent",
@@ -57,6 +66,7 @@ __all__ = [
     "is_sparse",
     "know",
     "mapped_file",
+    "new_captured_steps",
     "new_matrix",
     "new_program",
     "new_uploads",

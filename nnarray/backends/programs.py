@@ -10,6 +10,7 @@ from nnarray.backends.steps import plain_steps
 
 if TYPE_CHECKING:
     from nnarray.backends.cuda.device import CupyDevice
+    from nnarray.backends.cuda.graph import CapturedSteps
     from nnarray.backends.cuda.uploads import Uploads
     from nnarray.backends.recording import Recording, Value
 
@@ -41,10 +42,12 @@ def new_program(
     returns: "Value | None" = None,
     outputs: Mapping[str, "Value"] = NOTHING,
     over: Mapping[str, "Value"] = NOTHING,
+    captured: bool = False,
 ) -> Program:
     """The program that writes the `outputs`, given by name, and returns what `returns` stands for.
 
-    `over` says of an output which input's memory it may be given.
+    `over` says of an output which input's memory it may be given. One that is to be `captured`, on CuPy, finds its
+    numbers on the device.
     """
     if backend.name == "numpy":
         from nnarray.backends import numpy_programs
@@ -52,7 +55,31 @@ def new_program(
         return numpy_programs.Program(recording, returns=returns, outputs=outputs, over=over)
     from nnarray.backends.cuda import program
 
-    return program.Program(recording, device=gpu(), returns=returns, outputs=outputs, operands=backend.precision)
+    return program.Program(
+        recording,
+        device=gpu(),
+        returns=returns,
+        outputs=outputs,
+        operands=backend.precision,
+        numbers_on_device=captured,
+    )
+
+
+def captures_steps(backend: Backend) -> bool:
+    """Whether the backend captures training steps in graphs."""
+    return backend.name == "cupy" and has_programs(backend)
+
+
+def new_captured_steps(gradient: Any, update: Any, *given: Any, **named: Any) -> "CapturedSteps | None":
+    """`CapturedSteps` of these programs; None where CUDA cannot capture them or there is no room for their memory."""
+    import cupy
+
+    from nnarray.backends.cuda.graph import CapturedSteps
+
+    try:
+        return CapturedSteps(gradient, update, *given, **named)
+    except (cupy.cuda.runtime.CUDARuntimeError, MemoryError):
+        return None
 
 
 def new_uploads(backend: Backend, shape: tuple[int, int], dtype: Any) -> "Uploads":

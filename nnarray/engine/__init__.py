@@ -1,6 +1,7 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
 from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.captured import captured_steps
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.tiling import tile_width
@@ -12,6 +13,7 @@ __all__ = [
     "Batch",
     "Columns",
     "HostColumns",
+    "captured_steps",
     "cost",
     "cost_and_gradients",
     "cost_of",

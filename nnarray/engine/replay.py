@@ -143,6 +143,19 @@ def inputs_of(tile: Tile, layers: Pairs, numbers: Mapping[str, Any] = NO_NUMBERS
     return [*given, *tile.masks, *(V for pair in layers for V in pair), *numbers.values()]
 
 
+@lru_cache(maxsize=16)
+def captured_program(
+    equations: Equations,
+    network: Architecture,
+    columns: int,
+    dtype: Any,
+    given: Given,
+    backend: Backend,
+) -> Program:
+    """The program for tiles of this shape that is to be captured in a graph."""
+    return _record(equations, network, columns, dtype, given, backend, captured=True)
+
+
 def _record(
     equations: Equations,
     network: Architecture,
@@ -150,6 +163,8 @@ def _record(
     dtype: Any,
     given: Given,
     backend: Backend,
+    *,
+    captured: bool = False,
 ) -> Program:
     from nnarray.backends.recording import Recording
 
@@ -167,4 +182,5 @@ def _record(
     }
     tile = Tile(X, Y, weights, masks)
     result, outputs = equations(tile, layers, network, recorded_steps(recording), **numbers)
-    return new_program(recording, backend, returns=result, outputs={f"out{i}": V for i, V in enumerate(outputs)})
+    named = {f"out{i}": V for i, V in enumerate(outputs)}
+    return new_program(recording, backend, returns=result, outputs=named, captured=captured)

@@ -54,8 +54,13 @@ def _by_program(
     return made
 
 
+def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:
+    """The program of an update that is to be captured in a graph."""
+    return _program(rule, count, size, dtype, backend, captured=True)
+
+
 @lru_cache(maxsize=16)
-def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:
+def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
     from nnarray.backends.recording import Recording
 
     recording = Recording(dtype)
@@ -64,4 +69,4 @@ def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) ->
     made = rule(*vectors, g=g, t=t, alpha=alpha, xp=recording)
     names = [f"out{i}" for i in range(count)]
     over = dict(zip(names, vectors, strict=True))
-    return new_program(recording, backend, outputs=dict(zip(names, made, strict=True)), over=over)
+    return new_program(recording, backend, outputs=dict(zip(names, made, strict=True)), over=over, captured=captured)

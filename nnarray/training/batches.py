@@ -33,14 +33,25 @@ class MiniBatches:
         if self.is_whole:
             yield self.whole
             return
-        host_order = self.generator.permutation(self.columns)
-        order = self.backend.asarray(host_order)
-        for start in range(0, self.columns, self.size):
+        host_order = self.draw()
+        yield from self.batches(host_order, self.backend.asarray(host_order))
+
+    def draw(self) -> "np.ndarray":
+        """The order of the columns in the next epoch, on the host."""
+        return self.generator.permutation(self.columns)
+
+    def batches(self, host_order: "np.ndarray", order: Array, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch in this order, from its column `first` on."""
+        for start in range(first, self.columns, self.size):
             part = slice(start, min(start + self.size, self.columns))
             columns = host_order[part]
-            m = columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
+            m = self.m_of(columns)
             if m > 0:  # examples that all weigh nothing are as good as absent
                 yield self.whole._replace(m=m, order=order[part], host_order=columns)
+
+    def m_of(self, columns: "np.ndarray") -> float:
+        """What the cost of a batch of these columns is divided by: their number, or the sum of their weights."""
+        return columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
 
 
 class Dropout:
@@ -56,9 +67,14 @@ class Dropout:
         self.bits = np.random.PCG64(seed_of(seed, 2))
         self.position = 0  # in words of 64 bits, of which each gives two float32
 
+    @property
+    def drops(self) -> bool:
+        """Whether any unit is ever dropped."""
+        return any(rate for _, rate in self.units)
+
     def onto(self, batch: Batch, dtype: str) -> Batch:
         """The batch with masks; without any dropout, the batch itself."""
-        if not any(rate for _, rate in self.units):
+        if not self.drops:
             return batch
         positions = []
         for n, _ in self.units:

@@ -152,6 +152,8 @@ class Run:
         self.state = self.optimizer.init_vector(self.theta, self.backend)
         self.watch = Watch(self.theta, self.backend)
         self.spare: list[Array] = []  # gradients whose update was made
+        self.captured: Any = None
+        self.tried_to_capture = False
         self.interrupts = Interrupts()
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
@@ -232,8 +234,15 @@ class Run:
 
     def _descend(self) -> Array:
         """One update per batch; the mean of their costs, on the device."""
-        total, count = 0.0, 0.0
-        for batch in self.batches:
+        total, count, batches = 0.0, 0.0, iter(self.batches)
+        if not self.batches.is_whole:
+            host_order = self.batches.draw()
+            order, first = self.backend.asarray(host_order), 0
+            ms = self._ms_to_replay(host_order)
+            if ms is not None:
+                total, count, first = self._replay(order, ms), float(sum(ms)), len(ms) * self.batches.size
+            batches = self.batches.batches(host_order, order, first)
+        for batch in batches:
             J, g = engine.cost_and_gradients(
                 self.dropout.onto(batch, self.dtype),
                 self.layers,
@@ -248,6 +257,46 @@ class Run:
             self.spare.append(g)
             total, count = total + J * batch.m, count + batch.m
         return total / count
+
+    def _ms_to_replay(self, host_order: "np.ndarray") -> list[float] | None:
+        """The m of each full batch in this order, if their steps are replays of a captured one; else None.
+
+        A batch whose examples all weigh nothing makes no step, so an epoch with such a batch runs step by step.
+        """
+        if self.captured is None and not self.tried_to_capture and not self.dropout.drops:
+            self.tried_to_capture = True
+            self.captured = engine.captured_steps(
+                self.optimizer.step,
+                self._vectors(),
+                self.layers,
+                self.batches.whole,
+                self.network,
+                self.backend,
+                columns=self.batches.size,
+                l2=self.l2,
+            )
+        if self.captured is None:
+            return None
+        full = host_order[: len(host_order) // self.batches.size * self.batches.size]
+        ms = [self.batches.m_of(columns) for columns in full.reshape(-1, self.batches.size)]
+        return ms if all(ms) else None
+
+    def _vectors(self) -> list[Array]:
+        return [self.theta, *(getattr(self.state, name) for name in self.optimizer.remembers)]
+
+    def _replay(self, order: Array, ms: list[float]) -> Array:
+        """The steps of the full batches, whose m are given; the sum of their costs times m."""
+        steps, t = self.captured, self.state.t
+        numbers = [
+            ((m, self.l2) if self.l2 else (m,), (t + i + 1, self.optimizer.alpha(t + i))) for i, m in enumerate(ms)
+        ]
+        steps.begin(order[: len(ms) * self.batches.size], numbers)
+        for _ in ms:
+            with self.interrupts.put_off:
+                steps.launch()
+                self.state = self.state._replace(t=self.state.t + 1)
+        xp = self.backend.xp
+        return xp.sum(steps.costs * self.backend.asarray(np.array(ms), self.dtype))
 
     def _update(self, g: Array) -> None:
         theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)

@@ -12,7 +12,7 @@
 #include <vector>
 
 extern "C" {
-void emulator_enqueue(void* stream, void (*work)(void*), void* argument);
+void emulator_enqueue(void* stream, const void* work);
 void emulator_note(const char* what);
 void emulator_require_inside(const void* place, size_t size, const char* what);
 }
@@ -28,13 +28,8 @@ struct Handle {
 };
 
 void enqueue(Handle* handle, std::function<void()> work) {
-    auto run = [](void* argument) {
-        auto work = (std::function<void()>*)argument;
-        (*work)();
-        delete work;
-    };
     emulator_note("products");
-    emulator_enqueue(handle->stream, run, new std::function<void()>(std::move(work)));
+    emulator_enqueue(handle->stream, &work);
 }
 
 float rounded_to_tf32(float x) {
@@ -140,6 +135,9 @@ int cublasCreate_v2(Handle** handle) { return *handle = new Handle{}, SUCCESS; }
 int cublasDestroy_v2(Handle* handle) { return delete handle, SUCCESS; }
 int cublasGetVersion_v2(Handle*, int* version) { return *version = 130000, SUCCESS; }
 int cublasSetStream_v2(Handle* handle, void* stream) { return handle->stream = stream, SUCCESS; }
+int cublasSetWorkspace_v2(Handle*, void* place, size_t size) {
+    return emulator_require_inside(place, size, "a workspace"), SUCCESS;
+}
 int cublasGetStream_v2(Handle* handle, void** stream) { return *stream = handle->stream, SUCCESS; }
 int cublasSetMathMode(Handle* handle, int mode) { return handle->math = mode, SUCCESS; }
 int cublasGetMathMode(Handle* handle, int* mode) { return *mode = handle->math, SUCCESS; }

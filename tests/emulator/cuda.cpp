@@ -40,6 +40,7 @@ using Work = std::function<void()>;
 
 struct Stream {
     bool waits_for_default = false;
+    std::vector<Work>* capturing = nullptr;
     std::deque<Work> queue{};
     long queued = 0, done = 0;
 
@@ -76,6 +77,7 @@ Stream* stream_of(void* handle) {
 
 // The default stream and those that are not "non-blocking" wait for each other.
 void enqueue(Stream* stream, Work work) {
+    if (stream->capturing) return stream->capturing->push_back(std::move(work));
     Stream* common = &default_streams[device];
     if (stream == common) {
         for (Stream* other : streams)
@@ -215,9 +217,9 @@ void emulator_require_inside(const void* place, size_t size, const char* what) {
     require_here(place, what);
     require_inside(place, size, what);
 }
-void emulator_enqueue(void* stream, void (*work)(void*), void* argument) {
+void emulator_enqueue(void* stream, const void* work) {
     ONE_AT_A_TIME;
-    enqueue(stream_of(stream), [=] { work(argument); });
+    enqueue(stream_of(stream), *(const Work*)work);
 }
 
 // Devices
@@ -333,6 +335,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {  // events may still know i
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     ONE_AT_A_TIME;
+    if (stream_of(stream)->capturing) return cudaErrorStreamCaptureUnsupported;
     counts["waits"]++;
     stream_of(stream)->finish();
     return cudaSuccess;
@@ -341,9 +344,38 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     ONE_AT_A_TIME;
     return stream_of(stream)->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-    return *status = cudaStreamCaptureStatusNone, cudaSuccess;
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    *status = stream_of(stream)->capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
 }
+
+// Graphs: what was queued on a capturing stream, queued again at each launch with the same arguments
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
+    ONE_AT_A_TIME;
+    Stream* stream = stream_of(handle);
+    if (stream == &default_streams[device]) return cudaErrorStreamCaptureUnsupported;
+    if (stream->capturing) return cudaErrorIllegalState;
+    return stream->capturing = new std::vector<Work>, cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
+    ONE_AT_A_TIME;
+    Stream* stream = stream_of(handle);
+    if (!stream->capturing) return cudaErrorIllegalState;
+    *graph = (cudaGraph_t)stream->capturing;
+    return stream->capturing = nullptr, cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+    return *made = (cudaGraphExec_t) new std::vector<Work>(*(std::vector<Work>*)graph), cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    ONE_AT_A_TIME;
+    counts["graphs"]++;
+    for (const Work& work : *(std::vector<Work>*)graph) enqueue(stream_of(stream), work);
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete (std::vector<Work>*)graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete (std::vector<Work>*)graph, cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t handle, unsigned) {
     ONE_AT_A_TIME;
     Event event = *(Event*)handle;

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nnarray.backends.cuda.graph import captured_product
 from nnarray.backends.cuda.products import Gemm
 from nnarray.backends.cuda.source import COMMON, DEVICE
 
@@ -91,8 +92,9 @@ class CupyDevice:
 
         def multiply(how: Gemm, A: int, B: int, C: int, factors: Any = factors) -> None:
             (a_transposed, b_transposed), (lda, ldb, ldc) = how.transposes, how.leading
-            cublas.gemmEx(
-                get_cublas_handle(),
+            captured = captured_product()
+            (captured or cublas.gemmEx)(
+                0 if captured else get_cublas_handle(),
                 int(a_transposed),
                 int(b_transposed),
                 how.m,

@@ -1,6 +1,6 @@
 """Recorded equations as a list of kernels and products, ready to be run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -52,6 +52,9 @@ class Program:
     `returns` stands for, an array without axes. It waits for nothing: all is queued on the device. `operands` is the
     float in which products take their operands: the recording's own, or "tf32", "bfloat16" or "float16". Raises
     MemoryError, before anything is queued, where there is no room for the arena.
+
+    With `numbers_on_device`, kernels load what `numbers` returns from device memory, where `run` says that it lies, so
+    that numbers may change from one replay of a captured run to the next.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class Program:
         returns: Value | None = None,
         outputs: Mapping[str, Value],
         operands: str | None = None,
+        numbers_on_device: bool = False,
     ) -> None:
         self.device, self.dtype, self._returns = device, recording.dtype, returns is not None
+        self.numbers_on_device = numbers_on_device
         operands = operands or self.dtype.name
         narrow = operands if operands in {"bfloat16", "float16"} else ""
         named = dict(outputs) if returns is None else {**outputs, "J": returns}
@@ -73,7 +78,8 @@ class Program:
         self._outside = inputs | self.memory.outputs
         launches = [step for step in self.fusion.steps if isinstance(step, Launch)]
         self.kernels = [
-            Kernel(step, self.fusion, self._outside, f"launch_{i}", narrow) for i, step in enumerate(launches)
+            Kernel(step, self.fusion, self._outside, f"launch_{i}", narrow, numbers_on_device=numbers_on_device)
+            for i, step in enumerate(launches)
         ]
         self.source = f"typedef {'double' if self.dtype == np.float64 else 'float'} T;\n\n"
         self.source += "\n".join(kernel.source for kernel in self.kernels)
@@ -93,15 +99,25 @@ class Program:
         self._is_array = [isinstance(x, Value) for x in recording.inputs] + [True] * len(named)
         scalars = ", ".join(x.expression for x in recording.inputs if not isinstance(x, Value))
         expressions = [key.expression for key in self._slots if isinstance(key, Number)]
-        self._number_slots = [self._slots[Number(expression)] for expression in expressions]
+        self.number_slots = [self._slots[Number(expression)] for expression in expressions]
+        self.scalars = self._is_array.count(False)
         self._numbers = eval(f"lambda {scalars}: ({''.join(f'{e}, ' for e in expressions)})")
+
+    def numbers(self, *scalars: float) -> tuple[float, ...]:
+        """What kernels need of the numbers that a run is given."""
+        return tuple(map(float, self._numbers(*scalars)))
 
     def __call__(self, *given: Any) -> Any:
         """Queue a run on these arrays and numbers."""
+        return self.run(given, [])
+
+    def run(self, given: Sequence[Any], kept: list[Any], numbers_at: int = 0) -> Any:
+        """Queue a run; `kept` collects the memory that it takes. Numbers on the device are at `numbers_at`."""
         J = [self.device.empty((), self.dtype)] if self._returns else []
         table = self._fixed.copy()
         if self.memory.size:
             arena = self.device.empty((self.memory.size,), np.uint8)
+            kept.append(arena)
             begin, _ = self.device.place(arena)
             for slot, offset in self._arena_slots:
                 table[slot] = begin + offset
@@ -111,8 +127,12 @@ class Program:
             table[slots.pointer], strides = self.device.place(x)
             table[slots.rows], table[slots.columns] = _entries(strides, x.itemsize)
         scalars = [x for x, is_array in zip(given, self._is_array, strict=True) if not is_array]
-        for slot, number in zip(self._number_slots, self._numbers(*scalars), strict=True):
-            table[slot] = float(number)
+        if self.numbers_on_device:
+            for i, slot in enumerate(self.number_slots):
+                table[slot] = numbers_at + i * 8
+        else:
+            for slot, number in zip(self.number_slots, self._numbers(*scalars), strict=True):
+                table[slot] = float(number)
         for step in self._steps:
             step(table)
         return J[0] if J else None

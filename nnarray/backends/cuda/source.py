@@ -126,11 +126,21 @@ class Kernel:
     """The text of a launch, its parameters in their order, and how many blocks each job takes.
 
     `outside` are the values that lie in callers' arrays, whose strides are parameters; `narrow` is the type of the
-    narrower float.
+    narrower float. With `numbers_on_device` a number is the address of a double that the kernel loads, else the double.
     """
 
-    def __init__(self, launch: Launch, fusion: Fusion, outside: Container[Value], name: str, narrow: str = "") -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        fusion: Fusion,
+        outside: Container[Value],
+        name: str,
+        narrow: str = "",
+        *,
+        numbers_on_device: bool = False,
+    ) -> None:
         self.jobs, self.fusion, self.outside, self.narrow, self.name = launch.jobs, fusion, outside, narrow, name
+        self.numbers_on_device = numbers_on_device
         self.parameters: dict[Parameter, str] = {}
         self.written = {value for job in self.jobs for value in job.values}
         texts = [_JobText(self, i) for i in range(len(self.jobs))]
@@ -150,7 +160,7 @@ class Kernel:
     def _declaration(self, parameter: Parameter) -> str:
         name = self.parameters[parameter]
         if isinstance(parameter, Number):
-            return f"double {name}"
+            return f"const double* {name}" if self.numbers_on_device else f"double {name}"
         if not isinstance(parameter, Pointer):
             return f"long long {name}"
         const = "" if parameter.value in self.written else "const "
@@ -317,7 +327,8 @@ class _JobText:
             self._compute(operand, known, lines)
             return known[operand]
         if isinstance(operand, Scalar):
-            return f"T({self.kernel.parameter(Number(operand.expression))})"
+            number = self.kernel.parameter(Number(operand.expression))
+            return f"T({'*' if self.kernel.numbers_on_device else ''}{number})"
         return f"T({operand!r})"
 
     def _store(self, value: Value, name: str) -> str:

@@ -1,0 +1,52 @@
+"""The steps of an epoch of mini-batches as replays of one captured graph, where the backend captures graphs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nnarray.backends import Backend, captures_steps, new_captured_steps
+from nnarray.core.typing import Array, Pairs
+from nnarray.engine import equations, replay, updates
+from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.host import HostColumns
+from nnarray.engine.updates import Rule
+
+if TYPE_CHECKING:
+    from nnarray.backends.cuda.graph import CapturedSteps
+
+
+def captured_steps(
+    rule: Rule,
+    vectors: Sequence[Array],
+    layers: Pairs,
+    whole: Batch,
+    network: Architecture,
+    backend: Backend,
+    *,
+    columns: int,
+    l2: float,
+) -> "CapturedSteps | None":
+    """Steps on batches of `columns` columns of the `whole`; None where they can't be captured, and run one by one.
+
+    `layers` are views of `vectors[0]`, theta; every step writes over the vectors. A step is given m (and l2, if there
+    is a penalty), its update t and alpha.
+    """
+    if not captures_steps(backend) or isinstance(whole.X, HostColumns):
+        return None
+    theta, weights = vectors[0], whole.weights
+    names = (("m", False), ("l2", False)) if l2 else (("m", False),)
+    given = replay.Given(True, weights is not None, False, names)
+    update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
+    if not update.works_in_place:
+        return None
+    g = backend.xp.empty_like(theta)
+    return new_captured_steps(
+        replay.captured_program(equations.cost_and_gradients, network, columns, theta.dtype, given, backend),
+        update,
+        [V for V in (whole.X, whole.Y, weights) if V is not None],
+        [V for pair in layers for V in pair],
+        vectors,
+        columns=columns,
+        steps=whole.columns // columns,
+        gradients=[V for pair in backend.steps.split(g, network.sizes) for V in pair],
+        g=g,
+    )
