@@ -88,7 +88,8 @@ def summary(results: dict) -> str:
         peer = next((found for found in timed if found["peer"]), None)
         if own and peer:
             fastest = f"{figure(peer['median_ms'])} ({peer['contestant']})"
-            shares = [f"{own['share_of_limit']:.0%}", f"{own.get('memory_mb', float('nan')):.0f}"]
+            memory = own.get("memory_mb")
+            shares = [f"{own['share_of_limit']:.0%}", "" if memory is None else f"{memory:.0f}"]
             lines.append(_row([title(record), figure(own["median_ms"]), fastest, f"{own['ratio']:.2f}×", *shares]))
     return "\n".join([*lines, "", about(results), *_lecture(results)]) + "\n"
 

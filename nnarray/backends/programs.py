@@ -72,13 +72,11 @@ def captures_steps(backend: Backend) -> bool:
 
 def new_captured_steps(gradient: Any, update: Any, *given: Any, **named: Any) -> "CapturedSteps | None":
     """`CapturedSteps` of these programs; None where CUDA cannot capture them or there is no room for their memory."""
-    import cupy
-
     from nnarray.backends.cuda.graph import CapturedSteps
 
     try:
         return CapturedSteps(gradient, update, *given, **named)
-    except (cupy.cuda.runtime.CUDARuntimeError, MemoryError):
+    except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
         return None
 
 

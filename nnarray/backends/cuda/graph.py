@@ -46,7 +46,7 @@ class CapturedSteps:
 
     `gradient` and `update` are programs with their numbers on the device; `layers` are views of `vectors[0]`, theta,
     which the update writes over together with the optimiser's running means, the other `vectors`. An epoch has at most
-    `steps` steps. Raises CuPy's CUDARuntimeError where the steps cannot be captured, MemoryError where they do not fit.
+    `steps` steps. Raises RuntimeError where CUDA or cuBLAS refuses to capture them, MemoryError where they do not fit.
     """
 
     def __init__(
