@@ -188,6 +188,7 @@ class Run:
         finally:
             bar.close()
             self.batches.whole.let_go()
+            self.captured = None  # with the memory that its graph holds
         best = self.patience.best_theta if self.patience.epochs is not None else None
         theta = self.theta if best is None else best
         return TrainingResult(self.params.replace(theta), self.history, stopped, self.patience.best_epoch, self.state)
