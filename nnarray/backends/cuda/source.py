@@ -40,6 +40,9 @@ COMMON = """\
 template <class V> __device__ V maximum(V a, V b) { return a >= b || a != a ? a : b; }  // NaN if either is
 template <class V> __device__ V load(const V* p, long long i) { return p[i]; }
 template <class V> __device__ void store(V* p, long long i, V x) { p[i] = x; }
+template <class V> struct alignas(4 * sizeof(V)) Four { V x[4]; };  // neighbours, moved by one instruction or two
+template <class V> __device__ Four<V> load_four(const V* p, long long i) { return *(const Four<V>*)(p + i); }
+template <class V> __device__ void store_four(V* p, long long i, Four<V> x) { *(Four<V>*)(p + i) = x; }
 struct bfloat16 { unsigned short bits; };
 struct float16 { unsigned short bits; };
 __device__ float load(const bfloat16* p, long long i) { return from_bfloat16(p[i].bits); }
@@ -180,7 +183,7 @@ class _JobText:
         """As many as give every entry, column or partial sum a thread, or a warp."""
         rows, columns = self.job.shape
         threads = {
-            "entries": rows * columns,
+            "entries": rows * columns // (4 if self._by_fours else 1),
             "columns": columns * (WARP if self._is_tall else 1),
             "sums": (self._parts if self.job.kind == "sums" else 0) * WARP,
         }
@@ -223,7 +226,56 @@ class _JobText:
         """What a reduction or a sum goes over."""
         return self.fusion.makers[value].bases[0]
 
+    @property
+    def _by_fours(self) -> bool:
+        """Whether a thread takes four neighbours at once: all that it stores is dense and aligned, as in the arena."""
+        return (
+            self.job.kind == "entries"
+            and self.job.order == "F"
+            and self.job.shape[0] % 4 == 0
+            and all(map(self._is_dense, self.values))
+        )
+
+    def _is_dense(self, value: Value) -> bool:
+        """Whether entry i of the job is entry i of the value's memory, which begins at a multiple of 256 bytes."""
+        return (
+            value not in self.kernel.outside
+            and value.name not in value.recording.constants
+            and matrix_shape(value) == self.job.shape
+            and self.fusion.order(value) == self.job.order
+        )
+
+    def _fours(self) -> list[str]:
+        """The entries, four neighbours of a column at once; what is not dense is loaded one by one."""
+        leaves = [leaf for value in self.values for leaf in self.fusion.leaves(value, self.values)]
+        fours = {leaf: f"four{i}" for i, leaf in enumerate(dict.fromkeys(filter(self._is_dense, leaves)))}
+        made = {value: f"made{i}" for i, value in enumerate(self.values)}
+        pointers = {value: self.kernel.parameter(Pointer(value)) for value in (*fours, *made)}
+        lines, known = list[str](), dict[Value, str]()
+        for leaf, four in fours.items():
+            known[leaf] = self._new_name()
+            lines.append(f"const T {known[leaf]} = load({four}.x, k);")
+        for value in self.values:
+            self._compute(value, known, lines)
+        lines += [f"store({four}.x, k, {known[value]});" for value, four in made.items()]
+        types = {v: self.kernel.narrow if v in self.fusion.narrow else "T" for v in made}
+        return [
+            self._total(),
+            "for (Index begin = first * 4; begin < total; begin += threads * 4) {",
+            *(f"    const auto {four} = load_four({pointers[leaf]}, begin);" for leaf, four in fours.items()),
+            *(f"    Four<{types[value]}> {four};" for value, four in made.items()),
+            "    #pragma unroll",
+            "    for (int k = 0; k < 4; k++) {",
+            "        const Index i = begin + k;",
+            *_indented(_indented([*self._place(), *lines])),
+            "    }",
+            *(f"    store_four({pointers[value]}, begin, {four});" for value, four in made.items()),
+            "}",
+        ]
+
     def _entries(self) -> list[str]:
+        if self._by_fours:
+            return self._fours()
         lines, known = list[str](), dict[Value, str]()
         for value in self.values:
             self._compute(value, known, lines)
