@@ -65,7 +65,6 @@ class CapturedSteps:
         import cupy
 
         self._cupy, self._gradient, self._update = cupy, gradient, update
-        self.columns, self.most_steps = columns, steps
         dtype = vectors[0].dtype
         counts = len(gradient.number_slots), len(update.number_slots)
         self._order = cupy.zeros(steps * columns, np.int64)
@@ -86,13 +85,12 @@ class CapturedSteps:
                 down, across = (stride // V.itemsize for stride in V.strides)
                 gather((blocks,), (THREADS,), (V, down, across, rows, batch, columns, self._order, self._step))
             numbers_at = self._numbers.data.ptr
-            given = [*self._batch, *layers, *[None] * self._gradient_scalars, *gradients]
+            given = [*self._batch, *layers, *[None] * gradient.scalars, *gradients]
             J = gradient.run(given, self._kept, numbers_at)
             self._kept.append(J)
             update.run([*vectors, g, None, None, *vectors], self._kept, numbers_at + 8 * counts[0])
             next_step((1,), (1,), (self._step, J, self.costs, self._numbers, self._table, sum(counts)))
 
-        self._gradient_scalars = gradient.scalars
         stream = cupy.cuda.Stream(non_blocking=True)
         with capturing_products(stream, workspace), stream:
             begin_capture(stream)
@@ -139,7 +137,7 @@ def capturing_products(stream: Any, workspace: Any) -> Iterator[None]:
     _check(blas.cublasSetWorkspace_v2(handle, ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)))
 
     def gemm(*arguments: int) -> None:
-        places = (6, 7, 10, 13, 14)  # alpha, A, B, beta and C; the handle that is given is CuPy's
+        places = (6, 7, 10, 13, 14)  # of alpha, A, B, beta and C; the first argument stands for CuPy's handle
         given = [ctypes.c_void_p(a) if i in places else ctypes.c_int(a) for i, a in enumerate(arguments)]
         _check(blas.cublasGemmEx(handle, *given[1:]))
 

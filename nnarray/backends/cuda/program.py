@@ -131,8 +131,8 @@ class Program:
             for i, slot in enumerate(self.number_slots):
                 table[slot] = numbers_at + i * 8
         else:
-            for slot, number in zip(self.number_slots, self._numbers(*scalars), strict=True):
-                table[slot] = float(number)
+            for slot, number in zip(self.number_slots, self.numbers(*scalars), strict=True):
+                table[slot] = number
         for step in self._steps:
             step(table)
         return J[0] if J else None
