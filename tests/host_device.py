@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import array_api_compat.numpy as compat
 import numpy as np
 
-from nnarray.backends.cuda.products import Gemm
-from nnarray.backends.cuda.source import COMMON
+from nnarray.programs.products import Gemm
+from nnarray.programs.targets.cuda.source import COMMON
 
 HOST = """\
 #define FUNCTION(name) static float name(float x) { return __builtin_##name##f(x); } \

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends import Backend, arrays, programs
-from nnarray.backends.cuda.fusion import DEEPEST
-from nnarray.backends.cuda.products import gemm
-from nnarray.backends.cuda.program import Program
-from nnarray.backends.cuda.source import COMMON, DEVICE
-from nnarray.backends.cuda.uploads import Uploads
-from nnarray.backends.recording import Recording
+from nnarray.backends.cupy.uploads import Uploads
 from nnarray.backends.steps import steps_for
 from nnarray.core import updates
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Tile
 from nnarray.engine.replay import Given, _kinds, inputs_of
+from nnarray.programs.products import gemm
+from nnarray.programs.recording import Recording
+from nnarray.programs.schedule import DEEPEST
+from nnarray.programs.targets.cuda.program import Program
+from nnarray.programs.targets.cuda.source import COMMON, DEVICE
 from nnarray.training import watch
 from nnarray.training.optimizers import State
 
@@ -732,7 +732,7 @@ class TestTheHostDoesNotLook:
 def cupy_in_host_memory(monkeypatch) -> Any:
     """CuPy without a GPU: its arrays lie in the host's memory, where the stand-in runs what is queued."""
     cupy = pytest.importorskip("cupy", reason="cupy: not installed")
-    from nnarray.backends.cuda.device import CupyDevice
+    from nnarray.backends.cupy.device import CupyDevice
 
     def allocate(size: int) -> Any:
         memory = np.full(max(size, 1), 0xFF, np.uint8)

@@ -152,7 +152,7 @@ class TestCapturedSteps:
         def refuse(stream: Any) -> None:
             raise cupy.cuda.runtime.CUDARuntimeError(900)
 
-        monkeypatch.setattr("nnarray.backends.cuda.graph.begin_capture", refuse)
+        monkeypatch.setattr("nnarray.backends.cupy.graph.begin_capture", refuse)
         emulator.reset()
         plain = nn.train(network, X, Y, **options).params.vector
         assert emulator.count("graphs") == 0

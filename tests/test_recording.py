@@ -9,12 +9,12 @@ from conftest import problem
 
 from nnarray import Network, backend, engine
 from nnarray.backends import recorded_steps
-from nnarray.backends.numpy_programs import Program
-from nnarray.backends.recording import Recording
 from nnarray.backends.steps import steps_for
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Tile
 from nnarray.engine.replay import Given, _kinds, _record, inputs_of
+from nnarray.programs.recording import Recording
+from nnarray.programs.targets.numpy_calls import Program
 
 NUMPY = backend("numpy")
 HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")

@@ -9,10 +9,10 @@ from nnarray.backends.backend import Backend
 from nnarray.backends.steps import plain_steps
 
 if TYPE_CHECKING:
-    from nnarray.backends.cuda.device import CupyDevice
-    from nnarray.backends.cuda.graph import CapturedSteps
-    from nnarray.backends.cuda.uploads import Uploads
-    from nnarray.backends.recording import Recording, Value
+    from nnarray.backends.cupy.device import CupyDevice
+    from nnarray.backends.cupy.graph import CapturedSteps
+    from nnarray.backends.cupy.uploads import Uploads
+    from nnarray.programs.recording import Recording, Value
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -50,10 +50,10 @@ def new_program(
     numbers on the device.
     """
     if backend.name == "numpy":
-        from nnarray.backends import numpy_programs
+        from nnarray.programs.targets import numpy_calls
 
-        return numpy_programs.Program(recording, returns=returns, outputs=outputs, over=over)
-    from nnarray.backends.cuda import program
+        return numpy_calls.Program(recording, returns=returns, outputs=outputs, over=over)
+    from nnarray.programs.targets.cuda import program
 
     return program.Program(
         recording,
@@ -72,7 +72,7 @@ def captures_steps(backend: Backend) -> bool:
 
 def new_captured_steps(gradient: Any, update: Any, *given: Any, **named: Any) -> "CapturedSteps | None":
     """`CapturedSteps` of these programs; None where CUDA cannot capture them or there is no room for their memory."""
-    from nnarray.backends.cuda.graph import CapturedSteps
+    from nnarray.backends.cupy.graph import CapturedSteps
 
     try:
         return CapturedSteps(gradient, update, *given, **named)
@@ -82,7 +82,7 @@ def new_captured_steps(gradient: Any, update: Any, *given: Any, **named: Any) ->
 
 def new_uploads(backend: Backend, shape: tuple[int, int], dtype: Any) -> "Uploads":
     """Places on the GPU for tiles of up to shape[0] examples of shape[1] numbers."""
-    from nnarray.backends.cuda.uploads import Uploads
+    from nnarray.backends.cupy.uploads import Uploads
 
     return Uploads(gpu(), shape, dtype)
 
@@ -101,6 +101,6 @@ def fits(size: int, backend: Backend, *, beside: int = 0) -> bool:
 @lru_cache(maxsize=1)
 def gpu() -> "CupyDevice":
     """What runs programs on the GPU."""
-    from nnarray.backends.cuda.device import CupyDevice
+    from nnarray.backends.cupy.device import CupyDevice
 
     return CupyDevice()

@@ -13,7 +13,7 @@ from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Namespace
 
 if TYPE_CHECKING:
-    from nnarray.backends.recording import Recording
+    from nnarray.programs.recording import Recording
 
 ACCELERATED: dict[ModuleType, Callable[[Steps], Steps]] = {np: numpy_steps.accelerate}
 """By namespace, what puts faster steps in the place of core's."""

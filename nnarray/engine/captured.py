@@ -11,7 +11,7 @@ from nnarray.engine.host import HostColumns
 from nnarray.engine.updates import Rule
 
 if TYPE_CHECKING:
-    from nnarray.backends.cuda.graph import CapturedSteps
+    from nnarray.backends.cupy.graph import CapturedSteps
 
 
 def captured_steps(

@@ -12,7 +12,7 @@ from nnarray.core.vector import vector_size
 from nnarray.engine.workers import for_each
 
 if TYPE_CHECKING:
-    from nnarray.backends.cuda.uploads import Uploads
+    from nnarray.backends.cupy.uploads import Uploads
 
 MOST_FILLERS = 8
 """Threads that copy one tile into pinned memory, as one alone may be slower than a GPU's bus; not measured yet."""

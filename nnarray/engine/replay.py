@@ -166,7 +166,7 @@ def _record(
     *,
     captured: bool = False,
 ) -> Program:
-    from nnarray.backends.recording import Recording
+    from nnarray.programs.recording import Recording
 
     recording, sizes = Recording(dtype), network.sizes
     X = recording.input("X", (sizes[0], columns))

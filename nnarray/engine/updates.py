@@ -61,7 +61,7 @@ def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Bac
 
 @lru_cache(maxsize=16)
 def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
-    from nnarray.backends.recording import Recording
+    from nnarray.programs.recording import Recording
 
     recording = Recording(dtype)
     vectors = [recording.input(f"vector{i}", (size,)) for i in range(count)]

@@ -4,7 +4,7 @@ A program is the source of a Python function: NumPy calls one after the other, e
 buffer whose value nobody needs any more is used again, and an elementwise call works in place where it can. The numbers
 are those of the recorded calls, bit for bit.
 
->>> from nnarray.backends.recording import Recording
+>>> from nnarray.programs.recording import Recording
 >>> recording = Recording("float32")
 >>> Z = recording.input("Z", (3, 8))
 >>> print(Program(recording, outputs={"A": recording.maximum(Z, 0.0) * 2.0 + 1.0}).source)
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends.blocks import Blocks
-from nnarray.backends.recording import ELEMENTWISE, Call, Recording, Scalar, Shape, Value, needed
+from nnarray.programs.blocks import Blocks
+from nnarray.programs.recording import ELEMENTWISE, Call, Recording, Scalar, Shape, Value, needed
 
 NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnarray.backends.cuda.fusion import Fusion, Launch, Product, matrix_shape
-from nnarray.backends.cuda.memory import Memory
-from nnarray.backends.cuda.products import Gemm, gemm
-from nnarray.backends.cuda.source import THREADS, Columns, Kernel, Number, Pointer, Stop, Stride
-from nnarray.backends.recording import Recording, Value
+from nnarray.programs.memory import Memory
+from nnarray.programs.products import Gemm, gemm
+from nnarray.programs.recording import Recording, Value
+from nnarray.programs.schedule import Fusion, Launch, Product, matrix_shape
+from nnarray.programs.targets.cuda.source import THREADS, Columns, Kernel, Number, Pointer, Stop, Stride
 
 Table = list[Any]
 """Of one run: where everything lies, strides, numbers. A parameter is a slot of it."""

@@ -8,7 +8,7 @@ what is stored.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nnarray.backends.recording import Call, Recording, Value, needed
+from nnarray.programs.recording import Call, Recording, Value, needed
 
 PARTIAL_SUMS = "partial sums"
 """The call that adds an array up into a few numbers, each the work of one warp."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cuda.program import Program
+from nnarray.programs.targets.cuda.program import Program
 
 THREADS = 256
 """of a block"""

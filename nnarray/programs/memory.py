@@ -2,9 +2,9 @@
 
 from itertools import accumulate
 
-from nnarray.backends.blocks import Blocks
-from nnarray.backends.cuda.fusion import Fusion, Launch, Product, matrix_shape
-from nnarray.backends.recording import Value
+from nnarray.programs.blocks import Blocks
+from nnarray.programs.recording import Value
+from nnarray.programs.schedule import Fusion, Launch, Product, matrix_shape
 
 ALIGNMENT = 256
 """Bytes; what the CUDA allocators keep to, and a multiple of every vector that a kernel or cuBLAS loads."""

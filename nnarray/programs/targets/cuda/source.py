@@ -7,8 +7,8 @@ it, also one thread alone. Numbers of rows stand in the text, those of columns a
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from nnarray.backends.cuda.fusion import Fusion, Launch, matrix_shape
-from nnarray.backends.recording import Scalar, Value
+from nnarray.programs.recording import Scalar, Value
+from nnarray.programs.schedule import Fusion, Launch, matrix_shape
 
 THREADS = 256
 """of a block"""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cuda.graph import captured_product
-from nnarray.backends.cuda.products import Gemm
-from nnarray.backends.cuda.source import COMMON, DEVICE
+from nnarray.backends.cupy.graph import captured_product
+from nnarray.programs.products import Gemm
+from nnarray.programs.targets.cuda.source import COMMON, DEVICE
 
 COMPILER_OPTIONS = ("--std=c++17",)
 

@@ -1,0 +1,1 @@
+"""CuPy: the device that runs CUDA programs, captured training steps and uploads."""

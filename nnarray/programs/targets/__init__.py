@@ -1,0 +1,1 @@
+"""What runs a program: NumPy's calls, and CUDA."""
