@@ -20,7 +20,7 @@ import array_api_compat.numpy as compat
 import numpy as np
 
 from nnarray.programs.products import Gemm
-from nnarray.programs.targets.cuda.source import COMMON
+from nnarray.programs.targets.cuda.prelude import COMMON
 
 HOST = """\
 #define FUNCTION(name) static float name(float x) { return __builtin_##name##f(x); } \

@@ -9,6 +9,8 @@ from conftest import Space, problem
 
 import nnarray as nn
 from nnarray.backends import Backend, steps_for
+from nnarray.core.steps import bind
+from nnarray.engine import replay
 
 SMOOTH = ("sigmoid", "tanh", "identity")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -16,12 +18,12 @@ OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 
 @pytest.fixture
 def broken(monkeypatch) -> Any:
-    """Puts a wrong step in the place of one of NumPy's."""
+    """Puts a wrong step in the place of one of NumPy's, and nothing is compiled."""
 
     def install(name: str, wrong: Any) -> None:
         steps = steps_for(np)._replace(**{name: wrong(getattr(steps_for(np), name))})
         monkeypatch.setattr(Backend, "steps", property(lambda self: steps))
-        monkeypatch.setattr("nnarray.engine.replay.has_programs", lambda _: False)  # no replay of the right ones
+        monkeypatch.setattr(replay, "has_programs", lambda _: False)
 
     return install
 
@@ -42,6 +44,23 @@ class TestCheckGradients:
         found = nn.check_gradients(network, layers, X, Y)
         assert found.relative_difference < 1e-7
         assert (found.checked, found.kinks) == (network.size, 0)
+
+    def test_what_training_runs_is_what_is_checked_from_the_first_call_on(self, monkeypatch) -> None:
+        """dW is 0.1 % too large in what is compiled, and nowhere else."""
+
+        def bind_broken(xp: Any) -> Any:
+            steps = bind(xp)
+
+            def linear_backward(dZ: Any, A_prev: Any, *, m: Any) -> Any:
+                dW, db = steps.linear_backward(dZ, A_prev, m=m)
+                return dW * 1.001, db
+
+            return steps._replace(linear_backward=linear_backward)
+
+        network, layers, X, Y = problem((3, 5, 4, 2), "tanh", "softmax", m=7)
+        monkeypatch.setattr(replay, "bind", bind_broken)
+        monkeypatch.setattr(replay, "compiled", replay.compiled.__wrapped__)  # no program of the right ones
+        assert nn.check_gradients(network, layers, X, Y).relative_difference > 1e-4
 
     def test_coordinates_are_drawn_by_the_seed_and_directions_see_every_parameter(self) -> None:
         network, layers, X, Y = problem((30, 40, 2), "tanh", "softmax", m=4)

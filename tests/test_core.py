@@ -506,13 +506,6 @@ class TestAcceleratedSteps:
     """NumPy's own steps give what core's give, over dtypes, shapes and layouts."""
 
     @repeatable
-    @given(matrices("nm", "pm"), st.sampled_from([1, 3, 2.5, "float32", "float64"]))
-    def test_linear_backward(self, arrays, m) -> None:
-        m = arrays[0].dtype.type(3.25) if isinstance(m, str) else m
-        found = numpy_steps.linear_backward(*arrays, m=m, xp=np)
-        assert_same(found, layers.linear_backward(*arrays, m=m, xp=np))
-
-    @repeatable
     @given(matrices("qp", "q1", "nq", "n1"))
     def test_join_and_split(self, arrays) -> None:
         W1, b1, W2, b2 = arrays
@@ -525,7 +518,7 @@ class TestAcceleratedSteps:
         plain = bind(np)
         faster = numpy_steps.accelerate(plain)
         replaced = {name for name in Steps.__annotations__ if getattr(plain, name) is not getattr(faster, name)}
-        assert replaced == {"linear_backward", "join", "split"}
+        assert replaced == {"join", "split"}
 
 
 TRAINING = """

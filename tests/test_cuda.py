@@ -24,10 +24,9 @@ from nnarray.engine import equations, replay
 from nnarray.engine.batch import Tile
 from nnarray.engine.replay import Given, _kinds, inputs_of
 from nnarray.programs.products import gemm
-from nnarray.programs.recording import Recording
-from nnarray.programs.schedule import DEEPEST
-from nnarray.programs.targets.cuda.program import Program
-from nnarray.programs.targets.cuda.source import COMMON, DEVICE
+from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
+from nnarray.programs.targets.cuda.program import LIMITS, Program
+from nnarray.programs.trace import Trace
 from nnarray.training import watch
 from nnarray.training.optimizers import State
 
@@ -52,7 +51,7 @@ def gpu(monkeypatch) -> Iterator[HostDevice]:
 
 def forget_programs() -> None:
     """Let no program of the stand-in serve a GPU, nor one of another test."""
-    replay._shape.cache_clear()
+    replay.compiled.cache_clear()
     engine.updates._program.cache_clear()
     engine.compute._widest.clear()
 
@@ -85,7 +84,7 @@ def record(
     wanted: Any, network: nn.Network, tile: Tile, dtype: str, numbers: Any = replay.NO_NUMBERS, precision: Any = None
 ) -> Program:
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
-    return replay._record(wanted, network, tile.X.shape[1], np.dtype(dtype), given, on_gpu(precision))
+    return replay.compiled(wanted, network, tile.X.shape[1], np.dtype(dtype), given, on_gpu(precision))
 
 
 def relative(found: Any, expected: Any) -> float:
@@ -189,9 +188,9 @@ class TestNumbers:
         m = data.draw(st.sampled_from([1, 2, 31, 1100]))
         network, layers, tile = tile_of(sizes, hidden, output, m, "float64", full=data.draw(st.booleans()))
         J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np), m=m, l2=0.1)
-        recording_device = HostDevice()
+        trace_device = HostDevice()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(programs, "gpu", lambda: recording_device)
+            patch.setattr(programs, "gpu", lambda: trace_device)
             program = record(equations.cost_and_gradients, network, tile, "float64", {"m": m, "l2": 0.1})
         made = [np.full_like(V, np.nan) for V in expected]
         assert relative(program(*inputs_of(tile, layers, {"m": m, "l2": 0.1}), *made), J) < 1e-12
@@ -284,38 +283,38 @@ class TestLaunches:
         gpu.kernel = lambda *_: None
         network = nn.Network((2,) * 150, "tanh", "identity")
         given = Given(labels=True, weights=False, masks=False, numbers=(("m", False), ("l2", False)))
-        program = replay._record(equations.cost_and_gradients, network, 5, np.dtype("float32"), given, on_gpu())
+        program = replay.compiled(equations.cost_and_gradients, network, 5, np.dtype("float32"), given, on_gpu())
         assert max(len(kernel.parameters) for kernel in program.kernels) * 8 <= 4096
 
     def test_a_long_chain_is_cut(self, gpu) -> None:
-        recording = Recording("float64")
-        V = recording.input("V", (3, 4))
+        trace = Trace("float64")
+        V = trace.input("V", (3, 4))
         chain, expected, x = V, np.ones((3, 4)) / 3, np.ones((3, 4)) / 3
         for i in range(1500):
             chain, expected = V - chain / float(i + 2), x - expected / (i + 2)
         found = np.empty((3, 4))
-        program = Program(recording, device=gpu, outputs={"out": chain})
+        program = Program(trace.graph({"out": chain}), device=gpu)
         program(x, found)
         assert np.array_equal(found, expected)
-        assert gpu.counts["launches"] == len(program.kernels) == -(-2 * 1500 // DEEPEST)
+        assert gpu.counts["launches"] == len(program.kernels) == -(-2 * 1500 // LIMITS.chain)
 
     def test_a_long_chain_under_a_sum_over_everything(self, gpu) -> None:
-        recording, V = Recording("float64"), np.ones((3, 5)) / 3
-        chain, expected = recording.input("V", (3, 5)), V
+        trace, V = Trace("float64"), np.ones((3, 5)) / 3
+        chain, expected = trace.input("V", (3, 5)), V
         first = chain
         for i in range(400):
             chain, expected = first - chain / float(i + 2), V - expected / (i + 2)
-        program = Program(recording, device=gpu, returns=recording.sum(chain), outputs={})
+        program = Program(trace.graph(result=trace.sum(chain)), device=gpu)
         assert abs(program(V) - expected.sum()) < 1e-12
 
     def test_what_many_calls_read_is_looked_at_once(self, gpu) -> None:
         """Else each of these would double the time."""
-        recording, V = Recording("float64"), np.ones((3, 5)) / 3
-        both, expected = recording.input("V", (3, 5)), V
+        trace, V = Trace("float64"), np.ones((3, 5)) / 3
+        both, expected = trace.input("V", (3, 5)), V
         for _ in range(30):
-            both, expected = both * 0.5 + recording.tanh(both), expected * 0.5 + np.tanh(expected)
+            both, expected = both * 0.5 + trace.tanh(both), expected * 0.5 + np.tanh(expected)
         found = np.empty((3, 5))
-        Program(recording, device=gpu, outputs={"out": both})(V, found)
+        Program(trace.graph({"out": both}), device=gpu)(V, found)
         assert relative(found, expected) < 1e-12
 
     def test_the_device_is_made_the_current_one(self, gpu) -> None:
@@ -330,7 +329,7 @@ class TestLaunches:
     def test_logistic_regression(self, gpu) -> None:
         network, _, tile = tile_of((50, 1), (), "sigmoid", 40, "float32", full=False)
         program = record(equations.cost_and_gradients, network, tile, "float32", {"m": 40})
-        assert [[job.kind for job in kernel.jobs] for kernel in program.kernels] == [
+        assert [[loop.kind for loop in kernel.loops] for kernel in program.kernels] == [
             ["sums", "entries"],
             ["columns", "entries", "entries"],
         ]
@@ -350,17 +349,17 @@ class TestLaunches:
         assert len(found) == 1
 
     def test_what_cannot_be_fused_is_refused(self) -> None:
-        for make in (lambda r, V: r.sum(V, axis=1, keepdims=True), lambda r, V: r.exp(V.T)):
-            recording = Recording("float32")
-            V = recording.input("V", (3, 4))
+        for make in (lambda r, V: r.sum(V, axis=1), lambda r, V: r.max(V), lambda r, V: r.exp(V.T)):
+            trace = Trace("float32")
+            V = trace.input("V", (3, 4))
             with pytest.raises(ValueError, match="cannot be fused"):
-                Program(recording, device=HostDevice(), outputs={"out": make(recording, V)})
+                Program(trace.graph({"out": make(trace, V)}), device=HostDevice())
 
     def test_an_output_that_is_an_input_or_another_output_is_a_copy(self) -> None:
-        recording = Recording("float64")
-        V = recording.input("V", (3, 4))
-        E = recording.exp(V)
-        program = Program(recording, device=HostDevice(), outputs={"a": V, "b": E, "c": E})
+        trace = Trace("float64")
+        V = trace.input("V", (3, 4))
+        E = trace.exp(V)
+        program = Program(trace.graph({"a": V, "b": E, "c": E}), device=HostDevice())
         x, made = np.random.default_rng(0).normal(size=(3, 4)), [np.empty((3, 4)) for _ in range(3)]
         program(x, *made)
         np.testing.assert_array_equal(made[0], x)
@@ -434,8 +433,8 @@ class TestPrecision:
     def test_what_products_take_is_stored_narrow_and_what_the_caller_gets_is_not(self, gpu) -> None:
         network, _, tile = tile_of((5, 7, 6, 3), "relu", "softmax", 40, "float32", full=False)
         program = record(equations.cost_and_gradients, network, tile, "float32", precision="bfloat16")
-        assert len(program.fusion.narrow) == 3 + 1 + 1 + 2 + 3  # W, X and the ones; A; dZ
-        assert not program.fusion.narrow & set(program.fusion.outputs.values())
+        assert len(program.graph.narrow) == 3 + 1 + 1 + 2 + 3  # W, X and the ones; A; dZ
+        assert not program.graph.narrow & set(program.graph.outputs.values())
         assert "const bfloat16*" in program.source
 
     def test_of_a_backend(self) -> None:
@@ -502,7 +501,7 @@ class TestNvidiasCompiler:
         gpu.kernel, gpu.ones = lambda *_: None, lambda *_: np.ones((1, 1))
         network = nn.Network(sizes, output=output)
         given = Given(labels=True, weights=False, masks=False, numbers=())
-        program = replay._record(equations.cost_and_gradients, network, m, np.dtype("float32"), given, on_gpu())
+        program = replay.compiled(equations.cost_and_gradients, network, m, np.dtype("float32"), given, on_gpu())
         assert [kernel.wide for kernel in program.kernels] == wide
         assert compiled_by_nvidia(program.source)
 

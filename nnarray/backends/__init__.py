@@ -38,7 +38,7 @@ from nnarray.backends.programs import (
     new_program,
     new_uploads,
 )
-from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
+from nnarray.backends.steps import plain_steps, steps_for
 
 __all__ = [
     "BACKENDS",
@@ -73,7 +73,6 @@ __all__ = [
     "number",
     "plain_steps",
     "read_ahead",
-    "recorded_steps",
     "require_finite",
     "require_finite_in",
     "require_numbers",

@@ -1,8 +1,6 @@
 """Programs: recorded equations in the form in which a backend runs them again and again."""
 
-from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nnarray.backends.backend import Backend
@@ -12,16 +10,13 @@ if TYPE_CHECKING:
     from nnarray.backends.cupy.device import CupyDevice
     from nnarray.backends.cupy.graph import CapturedSteps
     from nnarray.backends.cupy.uploads import Uploads
-    from nnarray.programs.recording import Recording, Value
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+    from nnarray.programs.graph import Graph
 
 
 class Program(Protocol):
-    """Called with the inputs and the outputs of a recording, in its order, it fills the outputs.
+    """Called with the inputs and the outputs of a graph, in its order, it fills the outputs and returns the result.
 
-    It returns the number that the recording returns, on the device. `works_in_place` says whether outputs may lie in
-    the memory of the inputs that they replace.
+    `works_in_place` says whether outputs may lie in the memory of the inputs that the graph would like them over.
     """
 
     works_in_place: bool
@@ -31,38 +26,19 @@ class Program(Protocol):
 
 
 def has_programs(backend: Backend) -> bool:
-    """Whether equations are recorded for the backend; not where the environment asks for plain steps."""
+    """Whether equations are compiled for the backend; not where the environment asks for plain steps."""
     return backend.name in {"numpy", "cupy"} and not plain_steps()
 
 
-def new_program(
-    recording: "Recording",
-    backend: Backend,
-    *,
-    returns: "Value | None" = None,
-    outputs: Mapping[str, "Value"] = NOTHING,
-    over: Mapping[str, "Value"] = NOTHING,
-    captured: bool = False,
-) -> Program:
-    """The program that writes the `outputs`, given by name, and returns what `returns` stands for.
-
-    `over` says of an output which input's memory it may be given. One that is to be `captured`, on CuPy, finds its
-    numbers on the device.
-    """
+def new_program(graph: "Graph", backend: Backend, *, captured: bool = False) -> Program:
+    """The graph compiled for the backend. One that is to be `captured`, on CuPy, finds its numbers on the device."""
     if backend.name == "numpy":
         from nnarray.programs.targets import numpy_calls
 
-        return numpy_calls.Program(recording, returns=returns, outputs=outputs, over=over)
+        return numpy_calls.Program(graph)
     from nnarray.programs.targets.cuda import program
 
-    return program.Program(
-        recording,
-        device=gpu(),
-        returns=returns,
-        outputs=outputs,
-        operands=backend.precision,
-        numbers_on_device=captured,
-    )
+    return program.Program(graph, device=gpu(), operands=backend.precision, numbers_on_device=captured)
 
 
 def captures_steps(backend: Backend) -> bool:

@@ -4,16 +4,12 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnarray.backends import numpy_steps
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Namespace
-
-if TYPE_CHECKING:
-    from nnarray.programs.recording import Recording
 
 ACCELERATED: dict[ModuleType, Callable[[Steps], Steps]] = {np: numpy_steps.accelerate}
 """By namespace, what puts faster steps in the place of core's."""
@@ -34,8 +30,3 @@ def steps_for(xp: Namespace) -> Steps:
     steps = bind(xp)
     accelerate = ACCELERATED.get(xp)
     return steps if accelerate is None or plain_steps() else accelerate(steps)
-
-
-def recorded_steps(recording: "Recording") -> Steps:
-    """The steps that a recording of NumPy's calls notes down: those that NumPy itself computes with."""
-    return numpy_steps.accelerate(bind(recording))

@@ -40,7 +40,7 @@ def captured_steps(
         return None
     g = backend.xp.empty_like(theta)
     return new_captured_steps(
-        replay.captured_program(equations.cost_and_gradients, network, columns, theta.dtype, given, backend),
+        replay.compiled(equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True),
         update,
         [V for V in (whole.X, whole.Y, weights) if V is not None],
         [V for pair in layers for V in pair],

@@ -56,11 +56,11 @@ def predict(
     batch = Batch(X, None, X.shape[1])
 
     def in_tiles(width: int) -> Array:
-        found, alone = Columns(X.shape[1], backend), width >= batch.columns
+        found = Columns(X.shape[1], backend)
 
         def put(tile: Tile, start: int) -> int:
             require_finite(tile.X, "X", backend, first=start)
-            found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
+            found.put(start, _forward(equations.prediction, tile, layers, network, backend)[1])
             return 0
 
         _over_tiles(put, add, batch, layers[0][0].dtype, backend, workers, width)
@@ -89,7 +89,7 @@ def cost(
 
         def tile_cost(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
-            J, A = _forward(wanted, tile, layers, network, backend, numbers, alone=alone)
+            J, A = _forward(wanted, tile, layers, network, backend, numbers)
             if keep is not None:
                 keep.put(start, A)
             return J
@@ -140,7 +140,7 @@ def _cost_and_gradients(
     what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
-        program = replay.program_for(what, tile, layers, network, backend, numbers, returns_often=not alone)
+        program = replay.program_for(what, tile, layers, network, backend, numbers)
         if program is None:
             J, V = replay.compute(what, tile, layers, network, backend, numbers)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
@@ -202,11 +202,9 @@ def _forward(
     network: Architecture,
     backend: Backend,
     numbers: Mapping[str, Any] = replay.NO_NUMBERS,
-    *,
-    alone: bool,
 ) -> tuple[Array, Array]:
     """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
-    program = replay.program_for(wanted, tile, layers, network, backend, numbers, returns_often=not alone)
+    program = replay.program_for(wanted, tile, layers, network, backend, numbers)
     if program is None:
         J, made = replay.compute(wanted, tile, layers, network, backend, numbers)
         return J, made[0] if made else None

@@ -1,83 +1,24 @@
-"""The equations of a tile, compiled where the library can: recorded for NumPy and CuPy, jitted on JAX.
-
-On NumPy a shape that comes only once is not worth recording: a batch of one tile is computed as core stands the first
-time.
-"""
+"""The equations of a tile, compiled where the library can: traced once per shape for NumPy and CuPy, jitted on JAX."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 
-from nnarray.backends import (
-    Backend,
-    Program,
-    has_programs,
-    is_sparse,
-    new_program,
-    plain_steps,
-    recorded_steps,
-)
+from nnarray.backends import Backend, Program, has_programs, is_sparse, new_program, plain_steps
+from nnarray.core.steps import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
+from nnarray.programs.trace import Trace
 
 SHAPES_KEPT = 64
 """How many shapes of tiles keep their program."""
 
-BYTES_KEPT = 64 * 2**20
-"""How much memory the programs' buffers may take together before a further program is noted down."""
-
 NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
-
-_programs: WeakSet[Any] = WeakSet()
-"""those of NumPy, which keep their buffers from one run to the next"""
-_lock = Lock()
-
-
-class Shape:
-    """A shape of tiles: how often it was met, and its program once there is one."""
-
-    def __init__(self) -> None:
-        self.visits = 0
-        self.program: Program | None = None
-
-
-@lru_cache(maxsize=SHAPES_KEPT)
-def _shape(*_: Any) -> Shape:
-    return Shape()
-
-
-def program_for(
-    equations: Equations,
-    tile: Tile,
-    layers: Pairs,
-    network: Architecture,
-    backend: Backend,
-    numbers: Mapping[str, Any] = NO_NUMBERS,
-    *,
-    returns_often: bool,
-) -> Program | None:
-    """The program for tiles of this shape; None where there can't be one or it isn't worth it yet.
-
-    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations.
-    `returns_often` says that tiles of this shape will come again.
-    """
-    if not has_programs(backend) or is_sparse(tile.X):
-        return None
-    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
-    columns, dtype = tile.X.shape[1], layers[0][0].dtype
-    shape = _shape(equations, network, columns, dtype, given, backend)
-    if shape.program is None:
-        shape.visits += 1
-        if shape.visits > 1 or returns_often or backend.name != "numpy":
-            shape.program = _kept(_record(equations, network, columns, dtype, given, backend), backend)
-    return shape.program
 
 
 class Given(NamedTuple):
@@ -90,16 +31,26 @@ class Given(NamedTuple):
     """the names of further arguments, and whether each is an array on the device"""
 
 
+def program_for(
+    equations: Equations,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    numbers: Mapping[str, Any] = NO_NUMBERS,
+) -> Program | None:
+    """The program for tiles of this shape; None where there can't be one.
+
+    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations.
+    """
+    if not has_programs(backend) or is_sparse(tile.X):
+        return None
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
+    return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend)
+
+
 def _kinds(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
     return tuple((name, not isinstance(number, int | float | np.generic)) for name, number in numbers.items())
-
-
-def _kept(program: Program, backend: Backend) -> Program:
-    if backend.name == "numpy":
-        _make_room()
-        with _lock:
-            _programs.add(program)
-    return program
 
 
 def compute(
@@ -128,35 +79,14 @@ def _jitted(equations: Equations, network: Architecture, backend: Backend) -> Ca
     return jitted
 
 
-def _make_room() -> None:
-    """Where the buffers have grown large, let all of them go: those still in use are soon made again."""
-    with _lock:
-        programs = list(_programs)
-    if sum(program.idle_bytes for program in programs) > BYTES_KEPT:
-        for program in programs:
-            program.forget_buffers()
-
-
 def inputs_of(tile: Tile, layers: Pairs, numbers: Mapping[str, Any] = NO_NUMBERS) -> list[Any]:
     """What a program is called with, before its outputs."""
     given = [V for V in (tile.X, tile.Y, tile.weights) if V is not None]
     return [*given, *tile.masks, *(V for pair in layers for V in pair), *numbers.values()]
 
 
-@lru_cache(maxsize=16)
-def captured_program(
-    equations: Equations,
-    network: Architecture,
-    columns: int,
-    dtype: Any,
-    given: Given,
-    backend: Backend,
-) -> Program:
-    """The program for tiles of this shape that is to be captured in a graph."""
-    return _record(equations, network, columns, dtype, given, backend, captured=True)
-
-
-def _record(
+@lru_cache(maxsize=SHAPES_KEPT)
+def compiled(
     equations: Equations,
     network: Architecture,
     columns: int,
@@ -166,21 +96,17 @@ def _record(
     *,
     captured: bool = False,
 ) -> Program:
-    from nnarray.programs.recording import Recording
-
-    recording, sizes = Recording(dtype), network.sizes
-    X = recording.input("X", (sizes[0], columns))
-    Y = recording.input("Y", (sizes[-1], columns)) if given.labels else None
-    weights = recording.input("weights", (1, columns)) if given.weights else None
-    masks = [recording.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
+    """The program for tiles of this shape; one that is to be `captured` in a graph finds its numbers on the device."""
+    trace, sizes = Trace(dtype), network.sizes
+    X = trace.input("X", (sizes[0], columns))
+    Y = trace.input("Y", (sizes[-1], columns)) if given.labels else None
+    weights = trace.input("weights", (1, columns)) if given.weights else None
+    masks = [trace.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
     layers = [
-        (recording.input(f"W{l}", (n, n_prev), order="C"), recording.input(f"b{l}", (n, 1)))
+        (trace.input(f"W{l}", (n, n_prev), order="C"), trace.input(f"b{l}", (n, 1)))
         for l, (n_prev, n) in enumerate(pairwise(sizes), 1)
     ]
-    numbers = {
-        name: recording.input(name, ()) if is_array else recording.scalar(name) for name, is_array in given.numbers
-    }
-    tile = Tile(X, Y, weights, masks)
-    result, outputs = equations(tile, layers, network, recorded_steps(recording), **numbers)
-    named = {f"out{i}": V for i, V in enumerate(outputs)}
-    return new_program(recording, backend, returns=result, outputs=named, captured=captured)
+    numbers = {name: trace.input(name, ()) if is_array else trace.scalar(name) for name, is_array in given.numbers}
+    result, outputs = equations(Tile(X, Y, weights, masks), layers, network, bind(trace), **numbers)
+    graph = trace.graph({f"out{i}": V for i, V in enumerate(outputs)}, result=result)
+    return new_program(graph, backend, captured=captured)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from nnarray.backends import Backend, Program, has_programs, new_program
 from nnarray.core.typing import Array
+from nnarray.programs.trace import Trace
 
 PIECE = 2**16
 """Entries of a piece."""
@@ -61,12 +62,10 @@ def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Bac
 
 @lru_cache(maxsize=16)
 def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
-    from nnarray.programs.recording import Recording
-
-    recording = Recording(dtype)
-    vectors = [recording.input(f"vector{i}", (size,)) for i in range(count)]
-    g, t, alpha = recording.input("g", (size,)), recording.scalar("t"), recording.scalar("alpha")
-    made = rule(*vectors, g=g, t=t, alpha=alpha, xp=recording)
+    trace = Trace(dtype)
+    vectors = [trace.input(f"vector{i}", (size,)) for i in range(count)]
+    g, t, alpha = trace.input("g", (size,)), trace.scalar("t"), trace.scalar("alpha")
+    made = rule(*vectors, g=g, t=t, alpha=alpha, xp=trace)
     names = [f"out{i}" for i in range(count)]
-    over = dict(zip(names, vectors, strict=True))
-    return new_program(recording, backend, outputs=dict(zip(names, made, strict=True)), over=over, captured=captured)
+    graph = trace.graph(dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))
+    return new_program(graph, backend, captured=captured)

@@ -1,1 +1,14 @@
-"""What is asked for, made runnable: core's functions recorded once and compiled for a target."""
+"""What is asked for, made runnable: core's functions traced once per shape and compiled. Imports NumPy alone.
+
+The rooms in the order in which an equation passes through them:
+
+- `graph`     frozen nodes: operation, sources, shape, dtype
+- `trace`     core's functions called on placeholders → a graph
+- `lowering`  rewrites of a graph: a sum over columns as a product with ones, narrow operands, …
+- `schedule`  a graph → a plan: products of matrices and the loops between them, in order
+- `memory`    where the stored nodes of a plan lie, and which take over the place of others
+- `products`  a product as BLAS wants it
+- `targets/`  what prints a plan: `numpy_calls` (NumPy's calls, replayed) and `cuda` (kernels and cuBLAS)
+
+A target chooses its lowerings and the `Limits` of its loops; adding one touches nothing above it.
+"""

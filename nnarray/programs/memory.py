@@ -1,78 +1,100 @@
-"""Where the values of a fusion lie: in an output's memory, or in the arena, one piece of memory for a whole run."""
+"""Where the stored nodes of a plan lie: in an output's memory, or in the arena, one piece of memory for a whole run."""
 
 from itertools import accumulate
 
-from nnarray.programs.blocks import Blocks
-from nnarray.programs.recording import Value
-from nnarray.programs.schedule import Fusion, Launch, Product, matrix_shape
+from nnarray.programs.graph import Node
+from nnarray.programs.schedule import Loops, Plan, Product, Stage
 
 ALIGNMENT = 256
-"""Bytes; what the CUDA allocators keep to, and a multiple of every vector that a kernel or cuBLAS loads."""
+"""Bytes; what CUDA's allocators keep to, and a multiple of a cache line and of every vector that is loaded at once."""
 
 NARROW_BYTES = 2
 
 
 class Memory:
-    """A place for every stored value: `outputs` has its output's name, or `offsets` its first byte in the arena.
+    """A place for every stored node: `outputs` has its output's name, or `offsets` its first byte in the arena.
 
-    A value takes over the place of one that is read for the last time to make it, if both are alike.
+    A node takes over the place of one that is read for the last time to make it, if both are alike.
     """
 
-    def __init__(self, fusion: Fusion) -> None:
-        self._fusion = fusion
-        self.outputs = {value: name for name, value in fusion.outputs.items()}
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.outputs = {node: name for name, node in plan.graph.outputs.items()}
         self._borrow_outputs()
-        self._blocks, self._block_of = Blocks(), dict[Value, int]()
+        self._blocks, self._block_of = Blocks(), dict[Node, int]()
         self._place()
         ends = list(accumulate((size + -size % ALIGNMENT for size in self._blocks.sizes), initial=0))
         self.size = ends[-1]
         """bytes of the arena"""
-        self.offsets = {value: ends[block] for value, block in self._block_of.items()}
+        self.offsets = {node: ends[block] for node, block in self._block_of.items()}
 
-    def bytes_of(self, value: Value) -> int:
-        """How much memory the value takes."""
-        rows, columns = matrix_shape(value)
-        return rows * columns * (NARROW_BYTES if value in self._fusion.narrow else value.dtype.itemsize)
+    def bytes_of(self, node: Node) -> int:
+        """How much memory the node takes."""
+        rows, columns = node.matrix_shape
+        return rows * columns * (NARROW_BYTES if node in self._plan.graph.narrow else node.dtype.itemsize)
 
     def _borrow_outputs(self) -> None:
-        """Let a product that only one output's job reads, and once, be made in that output's memory."""
-        reads = [leaf for step in self._fusion.steps for leaf in self._fusion.reads(step)]
-        for value, name in list(self.outputs.items()):
-            if self._fusion.makers[value].function == "matmul":
+        """Let a product that only one output's loop reads, and once, be made in that output's memory."""
+        reads = [leaf for stage in self._plan.stages for leaf in self._plan.reads(stage)]
+        for node, name in list(self.outputs.items()):
+            if node.operation == "matmul" or name in self._plan.graph.over:
                 continue
-            for leaf in self._fusion.leaves(value, [value]):
-                call = self._fusion.makers.get(leaf)
-                if call and call.function == "matmul" and reads.count(leaf) == 1 and self._alike(leaf, value):
+            for leaf in self._plan.leaves(node, [node]):
+                if leaf.operation == "matmul" and reads.count(leaf) == 1 and self._alike(leaf, node):
                     self.outputs.setdefault(leaf, name)
                     break
 
     def _place(self) -> None:
-        """Walk through the steps with the blocks that are free at each."""
-        last_read = {leaf: i for i, step in enumerate(self._fusion.steps) for leaf in self._fusion.reads(step)}
-        for i, step in enumerate(self._fusion.steps):
+        """Walk through the stages with the blocks that are free at each."""
+        last_read = {leaf: i for i, stage in enumerate(self._plan.stages) for leaf in self._plan.reads(stage)}
+        for i, stage in enumerate(self._plan.stages):
             dying = [leaf for leaf in self._block_of if last_read.get(leaf) == i]
-            made = [step.value] if isinstance(step, Product) else [value for job in step.jobs for value in job.values]
-            for value in made:
-                if value not in self.outputs:
-                    heir = self._heir(value, step, dying)
-                    self._block_of[value] = self._blocks.take(self.bytes_of(value)) if heir is None else heir
-            held = {self._block_of[value] for value in made if value in self._block_of}
-            for block in {self._block_of[value] for value in dying} - held:
+            made = [stage.node] if isinstance(stage, Product) else stage.nodes
+            for node in made:
+                if node not in self.outputs:
+                    heir = self._heir(node, stage, dying)
+                    self._block_of[node] = self._blocks.take(self.bytes_of(node)) if heir is None else heir
+            held = {self._block_of[node] for node in made if node in self._block_of}
+            for block in {self._block_of[node] for node in dying} - held:
                 self._blocks.give_back(block)
 
-    def _heir(self, value: Value, step: Launch | Product, dying: list[Value]) -> int | None:
-        """The block of a value that dies in the job that makes this one, and in no other."""
-        if isinstance(step, Product):
+    def _heir(self, node: Node, stage: Stage, dying: list[Node]) -> int | None:
+        """The block of a node that dies in the loop that makes this one, and in no other."""
+        if not isinstance(stage, Loops):
             return None
-        reads = self._fusion.reads(step)
-        job = next(job for job in step.jobs if value in job.values)
-        mine = self._fusion.leaves(value, job.values)
+        reads = self._plan.reads(stage)
+        loop = next(loop for loop in stage.loops if node in loop.nodes)
+        mine = set(self._plan.leaves(node, loop.nodes)) - {V.base for V in node.nodes if V.base is not V}
         for leaf in dying:
-            if leaf in mine and reads.count(leaf) == 1 and self._alike(leaf, value) and job.kind != "sums":
+            if leaf in mine and reads.count(leaf) == 1 and self._alike(leaf, node) and loop.kind != "sums":
                 dying.remove(leaf)
                 return self._block_of[leaf]
         return None
 
-    def _alike(self, one: Value, other: Value) -> bool:
-        same = matrix_shape(one) == matrix_shape(other) and self._fusion.order(one) == self._fusion.order(other)
-        return same and (one in self._fusion.narrow) == (other in self._fusion.narrow) and one.dtype == other.dtype
+    def _alike(self, one: Node, other: Node) -> bool:
+        same = one.shape == other.shape and self._plan.order(one) == self._plan.order(other)
+        narrow = self._plan.graph.narrow
+        return same and (one in narrow) == (other in narrow) and one.dtype == other.dtype
+
+
+class Blocks:
+    """The blocks of an arena, known by number, as nodes take them and give them back in turn."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        """bytes of each block, as large as the largest node that it held"""
+        self._free: list[int] = []
+
+    def take(self, size: int) -> int:
+        """A free block, the smallest that is large enough, else the largest, which grows; a new one if none is free."""
+        if not self._free:
+            self.sizes.append(size)
+            return len(self.sizes) - 1
+        block = min(self._free, key=lambda b: (self.sizes[b] < size, abs(self.sizes[b] - size)))
+        self._free.remove(block)
+        self.sizes[block] = max(self.sizes[block], size)
+        return block
+
+    def give_back(self, block: int) -> None:
+        """Let the next node have it."""
+        self._free.append(block)

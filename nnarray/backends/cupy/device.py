@@ -13,7 +13,7 @@ import numpy as np
 
 from nnarray.backends.cupy.graph import captured_product
 from nnarray.programs.products import Gemm
-from nnarray.programs.targets.cuda.source import COMMON, DEVICE
+from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 
 COMPILER_OPTIONS = ("--std=c++17",)
 

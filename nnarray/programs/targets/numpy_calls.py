@@ -1,178 +1,162 @@
-"""Recorded equations replayed on NumPy without making an array.
+"""A target that every machine has: NumPy calls one after the other, each into memory that was allocated beforehand.
 
-A program is the source of a Python function: NumPy calls one after the other, each into a buffer made beforehand. A
-buffer whose value nobody needs any more is used again, and an elementwise call works in place where it can. The numbers
-are those of the recorded calls, bit for bit.
+A program is the source of a Python function. An elementwise call works in place where it can.
 
->>> from nnarray.programs.recording import Recording
->>> recording = Recording("float32")
->>> Z = recording.input("Z", (3, 8))
->>> print(Program(recording, outputs={"A": recording.maximum(Z, 0.0) * 2.0 + 1.0}).source)
+>>> from nnarray.programs.trace import Trace
+>>> trace = Trace("float32")
+>>> Z = trace.input("Z", (3, 8))
+>>> print(Program(trace.graph({"A": trace.maximum(Z, 0.0) * 2.0 + 1.0})).source)
 def replay(Z, A):
     maximum(Z, zeros_8, out=v0)
     multiply(v0, 2.0, v0)
     add(v0, 1.0, A)
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from types import CodeType, FunctionType, MappingProxyType
+from collections.abc import Iterator
+from threading import Lock
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
+import numpy.typing as npt
 
-from nnarray.programs.blocks import Blocks
-from nnarray.programs.recording import ELEMENTWISE, Call, Recording, Scalar, Shape, Value, needed
+from nnarray.programs.graph import ELEMENTWISE, Graph, Node, Reduction, Shape, Source
+from nnarray.programs.lowering import outputs_of_their_own, sums_over_columns_as_products
+from nnarray.programs.memory import ALIGNMENT, Memory
+from nnarray.programs.schedule import Limits, Plan, Product
+from nnarray.programs.targets.expressions import python_expression
 
-NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
+ONE_CALL_AT_A_TIME = Limits(chain=1, nodes=1)
 
-ALIGNMENT = 64
-"""Bytes; a cache line."""
+FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
+
+REDUCTIONS = {"sum": "add.reduce", "max": "maximum.reduce"}
+
+BYTES_KEPT = 64 * 2**20
+"""How much idle memory all programs may hold together before it is released."""
+
+_programs: WeakSet["Program"] = WeakSet()
+_lock = Lock()
 
 
 class Program:
-    """Recorded calls with a name for every array in them.
+    """The graph as a sequence of NumPy calls.
 
-    Called with the inputs and the outputs, in the order in which they were named, it fills the outputs and returns what
-    `returns` stands for. `over` says of an output which input's memory it may be given. Any number of threads may call
-    it: each replay has buffers to itself. Raises ValueError where an input is still read after it was written over.
+    Called with its inputs and outputs in the graph's order, it fills the outputs and returns the result. Any number of
+    threads may call it: each replay has an arena to itself. `works_in_place` says whether outputs may lie over inputs
+    as the graph would like it.
     """
 
-    works_in_place = True
-
-    def __init__(
-        self,
-        recording: Recording,
-        *,
-        returns: Value | None = None,
-        outputs: Mapping[str, Value] = MappingProxyType({}),
-        over: Mapping[str, Value] = MappingProxyType({}),
-    ) -> None:
-        calls = needed(recording.calls, {value.base for value in (returns, *outputs.values()) if value is not None})
-        calls = [_with_row_of_zeros(call, recording) for call in calls]
-        self.constants, self._blocks, self._views = recording.constants, Blocks(), dict[str, View]()
-        made = {call.value for call in calls}
-        for name, value in outputs.items():
-            if value in made and not value.name and value is not returns:
-                value.name = name
-            else:  # it has a place already: copy it from there
-                calls.append(Call("copyto", (value,), Value(recording, value.shape, value.dtype, name)))
-        _check_order(calls, over)
-        sums_last = any(call.value is returns and call.is_sum for call in calls)
-        self._name_buffers(calls, returns, returned_at_once=sums_last)
-        lines = [_returning(call) if call.value is returns and sums_last else _line(call) for call in calls]
-        parameters = [given.name if isinstance(given, Value) else given.expression for given in recording.inputs]
-        parameters += list(outputs)
-        if returns is not None:
-            lines.append("return result" if sums_last else f"return {returns.name}[()]")
-        self.source = "\n    ".join([f"def replay({', '.join(parameters)}):", *lines])
+    def __init__(self, graph: Graph) -> None:
+        self.graph = outputs_of_their_own(sums_over_columns_as_products(graph))
+        plan = Plan(self.graph, ONE_CALL_AT_A_TIME)
+        self.works_in_place, self.memory = plan.works_in_place, Memory(plan)
+        self._views: dict[View, str] = {}
+        self._names = {x: x.name for x in graph.arrays} | self.memory.outputs
+        for node, begin in self.memory.offsets.items():
+            view = View(begin, node.shape, node.dtype)
+            self._names[node] = self._views.setdefault(view, f"v{len(self._views)}")
+        self._constants: dict[str, npt.NDArray[Any]] = {}
+        calls = [self._call(stage.node if isinstance(stage, Product) else stage.nodes[0]) for stage in plan.stages]
+        if graph.result is not None:
+            calls.append(f"return {graph.result}[()]")
+        self.source = "\n    ".join([f"def replay({', '.join(self._parameters())}):", *calls])
         self._code = _compiled(self.source)
         self._idle: list[FunctionType] = []
+        _release_idle_arenas_above_limit()
+        with _lock:
+            _programs.add(self)
 
     def __call__(self, *given: Any) -> Any:
         """Replay on these arrays and numbers."""
         try:
             replay = self._idle.pop()
         except IndexError:
-            replay = self._with_buffers()
+            replay = self._with_arena()
         result = replay(*given)
         self._idle.append(replay)
         return result
 
     @property
     def idle_bytes(self) -> int:
-        """The memory of buffers that wait for the next replay."""
-        return len(self._idle) * sum(self._blocks.sizes)
+        """The memory that waits for the next replay."""
+        return len(self._idle) * self.memory.size
 
-    def forget_buffers(self) -> None:
-        """Let the waiting buffers go; the next replay makes new ones."""
+    def release(self) -> None:
+        """Free the memory that waits; the next replay allocates anew."""
         self._idle.clear()
 
-    def _name_buffers(self, calls: Sequence[Call], returns: Value | None, *, returned_at_once: bool) -> None:
-        """Give each call's value a buffer: that of an operand it may write over, a free one, or a new one."""
-        last_read = {base: i for i, call in enumerate(calls) for base in call.bases}
-        if returns is not None:
-            last_read[returns.base] = len(calls)
-        block_of: dict[Value, int] = {}
-        for i, call in enumerate(calls):
-            value = call.value
-            dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
-            if value.name == "" and not (returned_at_once and value is returns):
-                heir = next((d for d in dying if call.is_elementwise and _alike(d, value)), None)
-                block_of[value] = block_of.pop(heir) if heir else self._blocks.take(_bytes(value))
-                value.name = heir.name if heir else f"v{len(self._views)}"
-                self._views.setdefault(value.name, View(block_of[value], value.shape, value.dtype))
-            for base in dying:
-                if base in block_of:
-                    self._blocks.give_back(block_of.pop(base))
+    def _parameters(self) -> Iterator[str]:
+        yield from (x.name for x in self.graph.inputs)
+        yield from (name for name in self.graph.outputs if name != self.graph.result)
 
-    def _with_buffers(self) -> FunctionType:
-        """The function with new buffers."""
-        blocks = [np.empty(size + ALIGNMENT, np.uint8) for size in self._blocks.sizes]
-        aligned = [block[-block.ctypes.data % ALIGNMENT :] for block in blocks]
-        buffers = {
-            name: aligned[view.block][: _bytes(view)].view(view.dtype).reshape(view.shape)
-            for name, view in self._views.items()
-        }
-        return FunctionType(self._code, NUMPY_FUNCTIONS | self.constants | buffers)
+    def _call(self, node: Node) -> str:
+        """The call that computes the node."""
+        out, given = self._names[node], [self._text(source) for source in node.sources]
+        if node.operation == "copy":
+            return f"copyto({out}, {given[0]})"
+        if isinstance(node, Reduction):
+            return f"{REDUCTIONS[node.operation]}({given[0]}, {node.axis}, None, {out}, {node.keepdims})"
+        if node.operation == "maximum":  # whose third positional argument NumPy will give another meaning
+            return f"maximum({given[0]}, {self._zeros(node) if given[1] == '0.0' else given[1]}, out={out})"
+        if node.operation == "matmul" and 1 in node.shape:  # where matmul may let no other thread run
+            return f"dot({given[0]}, {given[1]}, {out})"
+        return f"{node.operation}({', '.join([*given, out])})"
+
+    def _text(self, source: Source) -> str:
+        if not isinstance(source, Node):
+            return python_expression(source)
+        if source.operation == "transpose":
+            return f"{self._text(source.nodes[0])}.T"
+        if source.operation == "ones":
+            return self._constant("ones_" + "_".join(map(str, source.shape)), np.ones(source.shape, source.dtype))
+        return self._names[source]
+
+    def _zeros(self, node: Node) -> str:
+        """A row of zeros, against which a maximum is faster than against the number."""
+        if not node.shape[1:]:
+            return "0.0"
+        columns = node.shape[-1]
+        return self._constant(f"zeros_{columns}", np.zeros(columns, node.dtype))
+
+    def _constant(self, name: str, array: npt.NDArray[Any]) -> str:
+        self._constants.setdefault(name, array)
+        return name
+
+    def _with_arena(self) -> FunctionType:
+        """The function with new memory."""
+        memory = np.empty(self.memory.size + ALIGNMENT, np.uint8)
+        arena = memory[-memory.ctypes.data % ALIGNMENT :]
+        views = {name: np.ndarray(view.shape, view.dtype, arena, view.begin) for view, name in self._views.items()}
+        if self.graph.result is not None:
+            views[self.graph.result] = np.empty((), self.graph.outputs[self.graph.result].dtype)
+        return FunctionType(self._code, FUNCTIONS | self._constants | views)
 
 
 class View(NamedTuple):
-    """A buffer's place: its block of memory, seen in a shape and a dtype."""
+    """A part of the arena."""
 
-    block: int
+    begin: int
     shape: Shape
     dtype: np.dtype[Any]
 
 
-def _check_order(calls: Sequence[Call], over: Mapping[str, Value]) -> None:
-    """Raise ValueError if an output would be written over an input that is still to be read."""
-    for name, overwritten in over.items():
-        written = next(i for i, call in enumerate(calls) if call.value.name == name)
-        if any(overwritten in call.bases for call in calls[written + 1 :]):
-            msg = f"{name} cannot be written over {overwritten.name}, which is read after it"
-            raise ValueError(msg)
+def idle_bytes() -> int:
+    """The memory of all programs that waits for their next replay."""
+    with _lock:
+        return sum(program.idle_bytes for program in _programs)
 
 
-def _with_row_of_zeros(call: Call, recording: Recording) -> Call:
-    """A maximum with 0 as one with a row of zeros, against which NumPy is faster."""
-    if call.function != "maximum" or call.operands[1] != 0.0 or not call.value.shape[1:]:
-        return call
-    columns = call.value.shape[-1]
-    zeros = recording.constant(f"zeros_{columns}", np.zeros(columns, call.value.dtype))
-    return Call("maximum", (call.operands[0], zeros), call.value)
-
-
-def _line(call: Call) -> str:
-    """The call as source."""
-    given = [o.expression if isinstance(o, Value | Scalar) else repr(o) for o in call.operands]
-    out = call.value.name
-    if call.function == "copyto":
-        return f"copyto({out}, {given[0]})"
-    if call.function.endswith(".reduce"):
-        V, axis, keepdims = given
-        return f"{call.function}({V}, {axis}, None, {out}, {keepdims})"
-    if call.function == "maximum":  # whose third positional argument NumPy will give another meaning
-        return f"maximum({', '.join(given)}, out={out})"
-    if call.function == "matmul" and 1 in call.value.shape:  # where matmul may let no other thread run
-        return f"dot({', '.join([*given, out])})"
-    return f"{call.function}({', '.join([*given, out])})"
-
-
-def _bytes(value: Value | View) -> int:
-    return math.prod(value.shape) * value.dtype.itemsize
-
-
-def _alike(one: Value, other: Value) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype
-
-
-def _returning(call: Call) -> str:
-    """The call as source, where its result is what the program returns: a sum over all."""
-    V, axis, _ = call.operands
-    return f"result = {call.function}({V.expression}, {axis})"
+def _release_idle_arenas_above_limit() -> None:
+    """Where programs have come to hold much memory, release all of it: what is still in use is soon allocated anew."""
+    if idle_bytes() > BYTES_KEPT:
+        with _lock:
+            programs = list(_programs)
+        for program in programs:
+            program.release()
 
 
 def _compiled(source: str) -> CodeType:
-    module = compile(source, "<recording>", "exec")
+    module = compile(source, "<program>", "exec")
     return next(constant for constant in module.co_consts if isinstance(constant, CodeType))

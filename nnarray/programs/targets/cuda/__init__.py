@@ -1,6 +1,6 @@
-"""Recorded equations on a CUDA GPU: everything between two products of matrices is one kernel, made of core's calls.
+"""A target: CUDA GPUs, where everything between two products of matrices is fused into one kernel.
 
-Read in this order: `fusion` (which calls become one launch), `memory` (where values lie), `source` (a launch as CUDA
-C), `products` (a product as cuBLAS wants it), `program` (the whole, ready to be run) and `device` (CuPy, which runs
-it). Only `device` needs a GPU; the rest is plain Python, and the tests compile and run its kernels on the host.
+Read in this order: `program` (the whole, ready to be queued), `kernel` (loops that run together), `loops` (one of them
+as CUDA C), `parameters` (what a kernel is given) and `prelude` (what every kernel may call). None needs a GPU: what
+runs a program is a `Device`, CuPy's in nnarray/backends/cupy, and the tests compile and run the kernels on the host.
 """

@@ -1,21 +1,33 @@
-"""Recorded equations as a list of kernels and products, ready to be run."""
+"""A graph as kernels and products, queued on a device."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from nnarray.programs.graph import Graph, Input, Node, Reduction
+from nnarray.programs.lowering import (
+    narrow_operands,
+    outputs_of_their_own,
+    sums_over_all_in_parts,
+    sums_over_columns_as_products,
+)
 from nnarray.programs.memory import Memory
 from nnarray.programs.products import Gemm, gemm
-from nnarray.programs.recording import Recording, Value
-from nnarray.programs.schedule import Fusion, Launch, Product, matrix_shape
-from nnarray.programs.targets.cuda.source import THREADS, Columns, Kernel, Number, Pointer, Stop, Stride
+from nnarray.programs.schedule import Limits, Plan, Product
+from nnarray.programs.targets.cuda.kernel import Kernel
+from nnarray.programs.targets.cuda.loops import THREADS
+from nnarray.programs.targets.cuda.parameters import Columns, Number, Pointer, Stop, Stride
+from nnarray.programs.targets.expressions import python_expression
+
+LIMITS = Limits(chain=64, nodes=32)
+"""Registers are few, and a kernel's parameters have to fit into the 4096 bytes that every driver takes."""
 
 Table = list[Any]
 """Of one run: where everything lies, strides, numbers. A parameter is a slot of it."""
 
-Step = Callable[[Table], None]
+Call = Callable[[Table], None]
 
 
 class Device(Protocol):
@@ -46,62 +58,51 @@ class Slots(NamedTuple):
 
 
 class Program:
-    """What was recorded, as kernels and products; every value between them lies in one arena, allocated for each run.
+    """The graph as kernels and products; every node between them lies in one arena, allocated for each run.
 
-    Called with the inputs and the outputs in the order in which they were named, it fills the outputs and returns what
-    `returns` stands for, an array without axes. It waits for nothing: all is queued on the device. `operands` is the
-    float in which products take their operands: the recording's own, or "tf32", "bfloat16" or "float16". Raises
-    MemoryError, before anything is queued, where there is no room for the arena.
+    Called with its inputs and outputs in the graph's order, it fills the outputs and returns the result. Nothing is
+    waited for: all is queued on the device. `operands` is the float in which products take their operands: that of the
+    graph, or "tf32", "bfloat16" or "float16". Raises MemoryError, before anything is queued, where there is no room for
+    the arena.
 
     With `numbers_on_device`, kernels load what `numbers` returns from device memory, where `run` says that it lies, so
     that numbers may change from one replay of a captured run to the next.
     """
 
     def __init__(
-        self,
-        recording: Recording,
-        *,
-        device: Device,
-        returns: Value | None = None,
-        outputs: Mapping[str, Value],
-        operands: str | None = None,
-        numbers_on_device: bool = False,
+        self, graph: Graph, *, device: Device, operands: str | None = None, numbers_on_device: bool = False
     ) -> None:
-        self.device, self.dtype, self._returns = device, recording.dtype, returns is not None
-        self.numbers_on_device = numbers_on_device
+        self.device, self.dtype, self.numbers_on_device = device, graph.dtype, numbers_on_device
         operands = operands or self.dtype.name
         narrow = operands if operands in {"bfloat16", "float16"} else ""
-        named = dict(outputs) if returns is None else {**outputs, "J": returns}
-        self.fusion = Fusion(recording, named, narrow_operands=bool(narrow))
-        self.memory = Memory(self.fusion)
-        inputs = {x: x.name for x in recording.inputs if isinstance(x, Value)}
+        self.plan = Plan(lowered(graph, narrow=bool(narrow)), LIMITS)
+        self.memory, self.works_in_place = Memory(self.plan), self.plan.works_in_place
+        self.graph = self.plan.graph
+        inputs = {x: x.name for x in graph.arrays}
         self._outside = inputs | self.memory.outputs
-        launches = [step for step in self.fusion.steps if isinstance(step, Launch)]
+        loops = [stage for stage in self.plan.stages if not isinstance(stage, Product)]
         self.kernels = [
-            Kernel(step, self.fusion, self._outside, f"launch_{i}", narrow, numbers_on_device=numbers_on_device)
-            for i, step in enumerate(launches)
+            Kernel(stage, self.plan, self._outside, f"launch_{i}", narrow, numbers_on_device=numbers_on_device)
+            for i, stage in enumerate(loops)
         ]
         self.source = f"typedef {'double' if self.dtype == np.float64 else 'float'} T;\n\n"
         self.source += "\n".join(kernel.source for kernel in self.kernels)
-        jobs = [job for launch in launches for job in launch.jobs]
-        self.works_in_place = [job.kind for job in jobs] == ["entries"] and len(self.fusion.steps) == 1
-        """whether every entry is read by the thread that writes over it, and by no other"""
         self._fixed: Table = []
+        self._ones: dict[Node, Any] = {}
         self._slots: dict[Any, int] = {}
-        self._ones = {value: device.ones(value.shape, value.dtype) for value in self._constants_of(recording)}
         kernels, product = iter(self.kernels), device.product(self.dtype.name, operands)
-        self._steps = [
-            self._bound_launch(next(kernels)) if isinstance(step, Launch) else self._bound_product(step, product)
-            for step in self.fusion.steps
+        self._calls = [
+            self._bound_product(stage, product) if isinstance(stage, Product) else self._bound_launch(next(kernels))
+            for stage in self.plan.stages
         ]
-        self._array_slots = [self._slots_of(name) for name in (*inputs.values(), *named)]
-        self._arena_slots = [(self._slot(value), offset) for value, offset in self.memory.offsets.items()]
-        self._is_array = [isinstance(x, Value) for x in recording.inputs] + [True] * len(named)
-        scalars = ", ".join(x.expression for x in recording.inputs if not isinstance(x, Value))
-        expressions = [key.expression for key in self._slots if isinstance(key, Number)]
-        self.number_slots = [self._slots[Number(expression)] for expression in expressions]
-        self.scalars = self._is_array.count(False)
-        self._numbers = eval(f"lambda {scalars}: ({''.join(f'{e}, ' for e in expressions)})")
+        self._array_slots = [self._slots_of(name) for name in (*inputs.values(), *graph.outputs)]
+        self._arena_slots = [(self._slot(node), offset) for node, offset in self.memory.offsets.items()]
+        self._is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
+        numbers = [key for key in self._slots if isinstance(key, Number)]
+        self.number_slots = [self._slots[number] for number in numbers]
+        self.scalars = len(graph.scalars)
+        expressions = "".join(f"{python_expression(number.scalar)}, " for number in numbers)
+        self._numbers = eval(f"lambda {', '.join(x.name for x in graph.scalars)}: ({expressions})")
 
     def numbers(self, *scalars: float) -> tuple[float, ...]:
         """What kernels need of the numbers that a run is given."""
@@ -113,7 +114,7 @@ class Program:
 
     def run(self, given: Sequence[Any], kept: list[Any], numbers_at: int = 0) -> Any:
         """Queue a run; `kept` collects the memory that it takes. Numbers on the device are at `numbers_at`."""
-        J = [self.device.empty((), self.dtype)] if self._returns else []
+        J = [] if self.graph.result is None else [self.device.empty((), self.dtype)]
         table = self._fixed.copy()
         if self.memory.size:
             arena = self.device.empty((self.memory.size,), np.uint8)
@@ -133,20 +134,15 @@ class Program:
         else:
             for slot, number in zip(self.number_slots, self.numbers(*scalars), strict=True):
                 table[slot] = number
-        for step in self._steps:
-            step(table)
+        for call in self._calls:
+            call(table)
         return J[0] if J else None
 
-    def _constants_of(self, recording: Recording) -> list[Value]:
-        """The ones that products take."""
-        bases = [o.base for step in self.fusion.steps if isinstance(step, Product) for o in (step.A, step.B)]
-        return [value for value in dict.fromkeys(bases) if value.name in recording.constants]
-
-    def _bound_launch(self, kernel: Kernel) -> Step:
+    def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
-        for job, blocks in zip(kernel.jobs, kernel.blocks, strict=True):
+        for loop, blocks in zip(kernel.loops, kernel.blocks, strict=True):
             ends.append((ends[-1] if ends else 0) + blocks)
-            columns.append(job.shape[0] if job.order == "C" and job.kind != "columns" else job.shape[1])
+            columns.append(loop.shape[0] if loop.order == "C" and loop.kind != "columns" else loop.shape[1])
         fixed = {Stop(i): end for i, end in enumerate(ends)} | {Columns(i): n for i, n in enumerate(columns)}
         slots = [self._fixed_slot(fixed[p]) if p in fixed else self._slot(p) for p in kernel.parameters]
         run, arguments = self.device.kernel(self.source, kernel.name), _getter(slots)
@@ -156,9 +152,9 @@ class Program:
 
         return launch
 
-    def _bound_product(self, step: Product, product: Callable[[Gemm, int, int, int], None]) -> Step:
-        shapes = matrix_shape(step.A), matrix_shape(step.B)
-        places = [self._place_of(value) for value in (step.A, step.B, step.value)]
+    def _bound_product(self, stage: Product, product: Callable[[Gemm, int, int, int], None]) -> Call:
+        shapes = stage.A.matrix_shape, stage.B.matrix_shape
+        places = [self._place_of(node) for node in (stage.A, stage.B, stage.node)]
         pointers, strides = _getter([pointer for pointer, _ in places]), [_getter(slots) for _, slots in places]
 
         def multiply(table: Table) -> None:
@@ -168,29 +164,31 @@ class Program:
 
         return multiply
 
-    def _place_of(self, value: Value) -> tuple[int, list[int]]:
-        """The slots of where a value begins and of its strides in entries."""
-        base, (rows, columns) = value.base, matrix_shape(value.base)
+    def _place_of(self, node: Node) -> tuple[int, list[int]]:
+        """The slots of where a node begins and of its strides in entries."""
+        base, (rows, columns) = node.base, node.base.matrix_shape
         if base in self._outside:
             slots = self._slots_of(self._outside[base])
             pointer, strides = slots.pointer, [slots.rows, slots.columns]
         else:
-            by_columns = self.fusion.order(base) == "F" and base not in self._ones
+            by_columns = self.plan.order(base) == "F" and base.operation != "ones"
             pointer = self._slot(base)
             strides = [self._fixed_slot(n) for n in ((1, rows) if by_columns else (columns, 1))]
-        return pointer, strides if base is value else strides[::-1]
+        return pointer, strides if base is node else strides[::-1]
 
     def _slots_of(self, name: str) -> Slots:
         return Slots(*(self._slot((name, what)) for what in Slots._fields))
 
     def _slot(self, key: Any) -> int:
-        """The slot of a parameter, of a value in the arena or of a property of a caller's array."""
-        if isinstance(key, Pointer | Stride) and key.value in self._outside:
-            slots = self._slots_of(self._outside[key.value])
+        """The slot of a parameter, of a node in the arena or of a property of a caller's array."""
+        if isinstance(key, Pointer | Stride) and key.node in self._outside:
+            slots = self._slots_of(self._outside[key.node])
             return slots[0] if isinstance(key, Pointer) else slots[1 + key.axis]
         if isinstance(key, Pointer):
-            key = key.value
-        if key in self._ones:
+            key = key.node
+        if isinstance(key, Node) and key.operation == "ones":
+            if key not in self._ones:
+                self._ones[key] = self.device.ones(key.shape, key.dtype)
             return self._fixed_slot(self.device.place(self._ones[key])[0])
         return self._new_slot(key, None)
 
@@ -202,6 +200,25 @@ class Program:
             self._slots[key] = len(self._fixed)
             self._fixed.append(content)
         return self._slots[key]
+
+
+def lowered(graph: Graph, *, narrow: bool) -> Graph:
+    """The graph as a GPU computes it. Raises ValueError for what no kernel does: see `_is_known`."""
+    graph = outputs_of_their_own(sums_over_all_in_parts(sums_over_columns_as_products(graph)))
+    for node in graph.nodes:
+        if not _is_known(node):
+            msg = f"{node.operation} of arrays of the shapes {[source.shape for source in node.nodes]} cannot be fused"
+            raise ValueError(msg)
+    return narrow_operands(graph) if narrow else graph
+
+
+def _is_known(node: Node) -> bool:
+    """Loops read no transposed array, and reduce nothing but the columns of a matrix."""
+    if node.operation == "matmul":
+        return True
+    if isinstance(node, Reduction) and (node.axis != 0 or len(node.nodes[0].shape) != 2):
+        return False
+    return all(source.operation != "transpose" for source in node.nodes)
 
 
 def _entries(strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:

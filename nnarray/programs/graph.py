@@ -1,0 +1,203 @@
+"""What core asks for, as a graph of frozen nodes: each is an operation on nodes, scalars and Python numbers.
+
+Nothing here knows how a node is computed or written. `trace` builds graphs, `lowering` rewrites them, `schedule` orders
+them, and the targets print them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+ELEMENTWISE = frozenset(
+    "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()  # noqa: SIM905
+)
+COMPARISONS = frozenset({"greater", "greater_equal"})
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """An array to be, the result of an operation on its sources.
+
+    The operation is one of ELEMENTWISE, or "copy" (also into another dtype), "matmul", "sum", "max", "transpose", and
+    without sources "input" or "ones".
+    """
+
+    operation: str
+    sources: "tuple[Source, ...]"
+    shape: Shape
+    dtype: np.dtype[Any]
+
+    @property
+    def base(self) -> "Node":
+        """The node in whose memory this one lies: of a transpose, its source's."""
+        return self.nodes[0].base if self.operation == "transpose" else self
+
+    @property
+    def nodes(self) -> "list[Node]":
+        """The sources that are arrays."""
+        return [source for source in self.sources if isinstance(source, Node)]
+
+    @property
+    def reads(self) -> "list[Node]":
+        """The nodes in whose memory the sources lie."""
+        return [node.base for node in self.nodes]
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """The shape as that of a matrix: a number is 1 × 1, a vector is a row."""
+        rows, columns = (1, 1, *self.shape)[-2:]
+        return rows, columns
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether each entry depends on those at its own place alone."""
+        return self.operation in ELEMENTWISE or self.operation == "copy"
+
+    @property
+    def is_reduction(self) -> bool:
+        """Whether it is a sum or a maximum."""
+        return self.operation in {"sum", "max"}
+
+    @property
+    def is_view(self) -> bool:
+        """Whether nothing is computed for it: an input, ones, or a transpose."""
+        return self.operation in {"input", "ones", "transpose"}
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """An array that a program is given. `order` is which entries are neighbours: "F", of a column, or "C", of a row."""
+
+    name: str
+    order: str = "F"
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction(Node):
+    """A sum or a maximum over the axis, None for all."""
+
+    axis: int | None
+    keepdims: bool
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A Python number to be: one that a program is given by name, or an operation on such and on Python numbers."""
+
+    operation: str
+    sources: "tuple[Scalar | float, ...]" = ()
+    name: str = ""
+
+    def __rpow__(self, base: float) -> "Scalar":
+        return Scalar("power", (base, self))
+
+    def __pow__(self, power: float) -> "Scalar":
+        return Scalar("power", (self, power))
+
+    def __rsub__(self, other: float) -> "Scalar":
+        return Scalar("subtract", (other, self))
+
+    def __rmul__(self, other: float) -> "Scalar":
+        return Scalar("multiply", (other, self))
+
+    def __truediv__(self, other: "Scalar") -> "Scalar":
+        return Scalar("divide", (self, other)) if isinstance(other, Scalar | int | float) else NotImplemented
+
+    def __rtruediv__(self, other: float) -> "Scalar":
+        return Scalar("divide", (other, self))
+
+
+Source = Node | Scalar | int | float
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a program computes: the `outputs`, by name, from the `inputs`."""
+
+    inputs: tuple[Input | Scalar, ...]
+    """in the order in which a program is given them"""
+    nodes: tuple[Node, ...]
+    """what is computed, each after its sources, in the order in which core asked for it"""
+    outputs: Mapping[str, Node]
+    """in the order in which a program is given the arrays that it fills"""
+    result: str | None = None
+    """the output, without axes, that a program is not given an array for but returns"""
+    over: Mapping[str, Input] = field(default_factory=dict)
+    """the inputs whose memory the caller would like to give to outputs, by the output's name"""
+    narrow: frozenset[Node] = frozenset()
+    """nodes that are stored in a narrower float than they are computed in"""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """In which everything is computed, comparisons aside."""
+        return self.arrays[0].dtype
+
+    @property
+    def arrays(self) -> list[Input]:
+        """The inputs that are arrays."""
+        return [x for x in self.inputs if isinstance(x, Input)]
+
+    @property
+    def scalars(self) -> list[Scalar]:
+        """The inputs that are Python numbers."""
+        return [x for x in self.inputs if isinstance(x, Scalar)]
+
+    def needed(self) -> "Graph":
+        """The graph without nodes that no output needs."""
+        wanted, kept = {node.base for node in self.outputs.values()}, list[Node]()
+        for node in reversed(self.nodes):
+            if node in wanted:
+                kept.append(node)
+                wanted.update(node.reads)
+        return replace(self, nodes=tuple(kept[::-1]))
+
+    def rewritten(self, rewrite: Callable[[Node, Node], Node]) -> "Graph":
+        """The graph with each node replaced by what `rewrite` makes of it, as it was and as it is on replaced sources.
+
+        What `rewrite` returns may have new sources of its own.
+        """
+        replaced, nodes = dict[Node, Node](), dict[Node, None]()
+
+        def add(node: Node) -> None:
+            for source in node.nodes:
+                if source.base not in nodes and not source.base.is_view:
+                    add(source.base)
+            if not node.is_view:
+                nodes[node] = None
+
+        for node in self.nodes:
+            replaced[node] = rewrite(node, with_sources(node, replaced))
+            add(replaced[node].base)
+        outputs = {name: _replaced(node, replaced) for name, node in self.outputs.items()}
+        narrow = frozenset(_replaced(node, replaced) for node in self.narrow)
+        return replace(self, nodes=tuple(nodes), outputs=outputs, narrow=narrow)
+
+
+def with_sources(node: Node, replaced: Mapping[Node, Node]) -> Node:
+    """The node on what its sources were replaced by; itself where none was."""
+    sources = tuple(_replaced(s, replaced) if isinstance(s, Node) else s for s in node.sources)
+    unchanged = all(one is other for one, other in zip(sources, node.sources, strict=True))
+    return node if unchanged else replace(node, sources=sources)
+
+
+def _replaced(node: Node, replaced: Mapping[Node, Node]) -> Node:
+    return with_sources(node, replaced) if node.operation == "transpose" else replaced.get(node, node)
+
+
+def transpose(node: Node) -> Node:
+    """A view of the node's memory, the other way round."""
+    return Node("transpose", (node,), node.shape[::-1], node.dtype)
+
+
+def copy(node: Node, dtype: Any = None) -> Node:
+    """The same numbers in a place of their own."""
+    return Node("copy", (node,), node.shape, np.dtype(dtype or node.dtype))
+
+
+def ones(shape: Shape, dtype: Any) -> Node:
+    """Ones."""
+    return Node("ones", (), shape, np.dtype(dtype))

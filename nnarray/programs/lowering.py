@@ -1,0 +1,69 @@
+"""Rewrites of a graph into what targets are good at. Each gives the same values, but for rounding where it says so."""
+
+from dataclasses import replace
+
+from nnarray.programs.graph import Graph, Node, Reduction, copy, ones, transpose
+
+FEW, MANY, LARGE = 32, 1024, 2**15
+"""Partial sums: few, or many for an array that has a large number of entries."""
+
+
+def sums_over_columns_as_products(graph: Graph) -> Graph:
+    """Σ_columns V as V times a column of ones: BLAS adds rows up several times faster than NumPy, in another order."""
+    columns = dict[object, Node]()
+
+    def rewrite(_: Node, node: Node) -> Node:
+        if not (isinstance(node, Reduction) and node.operation == "sum" and node.axis == 1 and node.keepdims):
+            return node
+        [V] = node.nodes
+        column = columns.setdefault((V.shape[1], V.dtype), ones((V.shape[1], 1), V.dtype))
+        return Node("matmul", (V, column), node.shape, node.dtype)
+
+    return graph.rewritten(rewrite)
+
+
+def sums_over_all_in_parts(graph: Graph) -> Graph:
+    """Sums over all entries as a few partial sums, which are added up after that: in another order."""
+
+    def rewrite(_: Node, node: Node) -> Node:
+        if not (isinstance(node, Reduction) and node.operation == "sum" and node.shape == ()):
+            return node
+        [V] = node.nodes
+        rows, columns = V.matrix_shape
+        parts = Node("partial_sums", (V,), (MANY if rows * columns >= LARGE else FEW, 1), V.dtype)
+        return Reduction("sum", (parts,), node.shape, node.dtype, 0, True)
+
+    return graph.rewritten(rewrite)
+
+
+def outputs_of_their_own(graph: Graph) -> Graph:
+    """An output that is an input, a view or another output, too, as a copy."""
+    outputs = dict[str, Node]()
+    for name, node in graph.outputs.items():
+        outputs[name] = copy(node) if node.is_view or node in outputs.values() else node
+    copies = [node for node in outputs.values() if node not in graph.outputs.values()]
+    return replace(graph, nodes=(*graph.nodes, *copies), outputs=outputs)
+
+
+def narrow_operands(graph: Graph) -> Graph:
+    """What products read is stored in the narrower float.
+
+    What loops make for them is stored so at once; of inputs, outputs and other products there are copies.
+    """
+    narrow, copies, outputs = set[Node](), dict[Node, Node](), set(graph.outputs.values())
+
+    def narrowed(was: Node, operand: Node) -> Node:
+        base = operand.base
+        if base.is_view or base.operation == "matmul" or was.base in outputs:
+            base = copies.setdefault(base, copy(base))
+        narrow.add(base)
+        return base if operand.base is operand else transpose(base)
+
+    def rewrite(was: Node, node: Node) -> Node:
+        if node.operation != "matmul":
+            return node
+        operands = tuple(map(narrowed, was.nodes, node.nodes))
+        return Node("matmul", operands, node.shape, node.dtype)
+
+    rewritten = graph.rewritten(rewrite)
+    return replace(rewritten, narrow=frozenset(narrow))
