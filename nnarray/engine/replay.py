@@ -13,6 +13,7 @@ from nnarray.core.steps import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
+from nnarray.programs.graph import Graph
 from nnarray.programs.trace import Trace
 
 SHAPES_KEPT = 64
@@ -97,6 +98,11 @@ def compiled(
     captured: bool = False,
 ) -> Program:
     """The program for tiles of this shape; one that is to be `captured` in a graph finds its numbers on the device."""
+    return new_program(traced(equations, network, columns, dtype, given), backend, captured=captured)
+
+
+def traced(equations: Equations, network: Architecture, columns: int, dtype: Any, given: Given) -> Graph:
+    """The equations of a tile of so many columns; `inputs_of` says in which order its program is given the inputs."""
     trace, sizes = Trace(dtype), network.sizes
     X = trace.input("X", (sizes[0], columns))
     Y = trace.input("Y", (sizes[-1], columns)) if given.labels else None
@@ -108,5 +114,4 @@ def compiled(
     ]
     numbers = {name: trace.input(name, ()) if is_array else trace.scalar(name) for name, is_array in given.numbers}
     result, outputs = equations(Tile(X, Y, weights, masks), layers, network, bind(trace), **numbers)
-    graph = trace.graph({f"out{i}": V for i, V in enumerate(outputs)}, result=result)
-    return new_program(graph, backend, captured=captured)
+    return trace.graph({f"out{i}": V for i, V in enumerate(outputs)}, result=result)

@@ -1,0 +1,204 @@
+"""Plans over drawn graphs: every target computes what the graph says, whatever is fused and wherever it is stored."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_target
+from conftest import problem
+from host_device import COMPILER, HostDevice
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnarray.core.steps import bind
+from nnarray.engine import equations
+from nnarray.engine.batch import Tile
+from nnarray.engine.replay import Given, inputs_of, traced
+from nnarray.programs import lowering
+from nnarray.programs.graph import Graph, Node, Reduction
+from nnarray.programs.memory import Memory
+from nnarray.programs.schedule import Limits, Plan, Product
+from nnarray.programs.targets import numpy_calls
+from nnarray.programs.targets.cuda import program as cuda
+from nnarray.programs.trace import Trace
+
+LIMITS = [Limits(1, 1), Limits(2, 3), Limits(64, 32)]
+UNARY = ("abs", "exp_", "tanh", "negative", "sqrt_")
+BINARY = ("add", "subtract", "multiply", "maximum", "greater")
+
+
+def evaluate(graph: Graph, given: dict[str, Any]) -> dict[str, Any]:
+    """The outputs, node by node in NumPy: nothing is lowered, fused or stored over anything else."""
+    known: dict[Any, Any] = {x: given[x.name] for x in graph.arrays}
+
+    def value(source: Any) -> Any:
+        if not isinstance(source, Node):
+            return source
+        if source.operation == "transpose":
+            return value(source.nodes[0]).T
+        if source.operation == "ones":
+            return np.ones(source.shape, source.dtype)
+        if source not in known:
+            known[source] = compute(source)
+        return known[source]
+
+    def compute(node: Node) -> Any:
+        sources = [value(source) for source in node.sources]
+        if isinstance(node, Reduction):
+            return getattr(np, node.operation)(*sources, axis=node.axis, keepdims=node.keepdims)
+        if node.operation == "copy":
+            return sources[0].astype(node.dtype)
+        return getattr(np, node.operation)(*sources).astype(node.dtype)
+
+    return {name: value(node) for name, node in graph.outputs.items()}
+
+
+@st.composite
+def graphs(draw: Any) -> tuple[Graph, list[np.ndarray]]:
+    """A graph of up to 14 operations on up to three matrices, with up to four outputs, and its inputs."""
+    trace, sides = Trace("float64"), st.integers(1, 4)
+    n = draw(st.integers(1, 3))
+    shapes = [(draw(sides), draw(sides)) for _ in range(n)]
+    values = [trace.input(f"V{i}", shape) for i, shape in enumerate(shapes)]
+    for _ in range(draw(st.integers(1, 14))):
+        V, kind = draw(st.sampled_from(values)), draw(st.integers(0, 5))
+        alike = [W for W in values if W.shape == V.shape or (1 in W.shape and _broadcast(W.shape, V.shape) == V.shape)]
+        if kind == 0:
+            name = draw(st.sampled_from(UNARY))
+            x = trace.abs(V) * -1.0 if name == "exp_" else trace.abs(V) if name == "sqrt_" else V
+            values.append(getattr(trace, name.rstrip("_"))(x))
+        elif kind == 1:
+            made = trace.elementwise(draw(st.sampled_from(BINARY)), V, draw(st.sampled_from(alike)))
+            values.append(trace.astype(made, "float64") if made.dtype == bool else made)
+        elif kind == 2:
+            values.append(V * draw(st.sampled_from([0.5, 2.0, -1.5])) + 0.25)
+        elif kind == 3:
+            W = draw(st.sampled_from(values))
+            if V.shape[1] == W.shape[0]:
+                values.append(V @ W * 0.25)
+            elif V.shape == W.shape:
+                values.append((V @ W.T if draw(st.booleans()) else V.T @ W) * 0.25)
+        elif kind == 4:
+            axis = draw(st.sampled_from([0, 1]))
+            reduce = trace.sum if axis == 1 or draw(st.booleans()) else trace.max
+            values.append(reduce(V, axis=axis, keepdims=True))
+        else:
+            values.append(V * 0.1 + trace.sum(V) * 0.01)
+    chosen = [values[-1], *(draw(st.sampled_from(values)) for _ in range(draw(st.integers(0, 3))))]
+    result = trace.sum(draw(st.sampled_from(values)))
+    graph = trace.graph({f"out{i}": V for i, V in enumerate(chosen)}, result=result)
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    return graph, [generator.normal(size=shape) for shape in shapes]
+
+
+def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return np.broadcast_shapes(one, other)
+    except ValueError:
+        return None
+
+
+def check(program: Any, graph: Graph, inputs: list[np.ndarray]) -> None:
+    expected = evaluate(graph, {x.name: V for x, V in zip(graph.arrays, inputs, strict=True)})
+    before = [V.copy() for V in inputs]
+    made = {name: np.full(V.shape, np.nan) for name, V in expected.items() if name != graph.result}
+    result = program(*inputs, *made.values())
+    for name, V in made.items():
+        np.testing.assert_allclose(V, expected[name], rtol=1e-11, atol=1e-11, err_msg=name)
+    np.testing.assert_allclose(result, expected[graph.result], rtol=1e-11, atol=1e-11)
+    for V, was in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(V, was)
+
+
+drawn = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+@drawn
+@given(graphs())
+def test_the_reference_target(limits, case) -> None:
+    graph, inputs = case
+    check(reference_target.Program(cuda.lowered(graph, narrow=False), limits), graph, inputs)
+
+
+@drawn
+@given(graphs())
+def test_numpy_calls(case) -> None:
+    graph, inputs = case
+    check(numpy_calls.Program(graph), graph, inputs)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs())
+def test_cuda(case) -> None:
+    graph, inputs = case
+    check(cuda.Program(graph, device=HostDevice()), graph, inputs)
+
+
+@drawn
+@given(graphs(), st.sampled_from(LIMITS))
+def test_nothing_is_stored_over_what_is_still_read(case, limits) -> None:
+    """The places of the nodes that live at the same time do not overlap, but for a loop that works in place."""
+    plan = Plan(cuda.lowered(case[0], narrow=False), limits)
+    memory = Memory(plan)
+    written = {node: i for i, stage in enumerate(plan.stages) for node in _made(stage)}
+    last_read = {node: i for i, stage in enumerate(plan.stages) for node in plan.reads(stage)}
+    placed = [node for node in written if node in memory.offsets]
+    for i, one in enumerate(placed):
+        for other in placed[i + 1 :]:
+            begin, end = max(written[one], written[other]), min(last_read.get(one, 0), last_read.get(other, 0))
+            if begin < end:
+                apart = memory.offsets[one] + memory.bytes_of(one) <= memory.offsets[other]
+                assert apart or memory.offsets[other] + memory.bytes_of(other) <= memory.offsets[one]
+
+
+def test_a_node_that_two_loops_read_is_not_written_over_by_one_of_them() -> None:
+    trace = Trace("float64")
+    V, W = trace.input("V", (3, 4)), trace.input("W", (4, 5))
+    P = V @ W
+    graph = trace.graph({"out": (P * 2.0) @ trace.max(P, axis=0, keepdims=True).T})
+    generator = np.random.default_rng(0)
+    v, w = generator.normal(size=(3, 4)), generator.normal(size=(4, 5))
+    found = np.empty((3, 1))
+    reference_target.Program(graph)(v, w, found)
+    np.testing.assert_allclose(found, (v @ w * 2) @ (v @ w).max(axis=0)[:, None], rtol=1e-12)
+
+
+def test_a_node_is_not_stored_over_one_that_it_reads_transposed() -> None:
+    trace = Trace("float64")
+    V = trace.input("V", (3, 3))
+    P = V @ V
+    made = P + P.T
+    memory = Memory(Plan(trace.graph({"out": made @ V}), Limits(1, 1)))
+    assert memory.offsets[P.node] != memory.offsets[made.node]
+
+
+def _made(stage: Any) -> list[Node]:
+    return [stage.node] if isinstance(stage, Product) else stage.nodes
+
+
+@pytest.mark.parametrize("lower", [lowering.sums_over_columns_as_products, lowering.sums_over_all_in_parts])
+def test_lowering_leaves_no_sum_of_its_kind(lower) -> None:
+    trace = Trace("float64")
+    V = trace.input("V", (3, 4))
+    graph = lower(
+        trace.graph({"out": trace.exp(V) + trace.sum(trace.exp(V), axis=1, keepdims=True)}, result=trace.sum(V))
+    )
+    left = {(node.axis, node.nodes[0].shape) for node in graph.nodes if isinstance(node, Reduction)}
+    assert ((1, (3, 4)) in left) == (lower is lowering.sums_over_all_in_parts)
+    assert ((None, (3, 4)) in left) == (lower is lowering.sums_over_columns_as_products)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
+def test_the_lecture_s_network_on_a_target_of_plain_loops(output) -> None:
+    network, layers, X, Y = problem((2, 3, 4, 2), ("relu", "tanh"), output, m=5)
+    tile, numbers = Tile(X, Y, np.linspace(0.5, 2, 5)[None], ()), {"m": 6.5, "l2": 0.3}
+    J, expected = equations.cost_and_gradients(tile, layers, network, bind(np), **numbers)
+    shape = Given(labels=True, weights=True, masks=False, numbers=(("m", False), ("l2", False)))
+    graph = traced(equations.cost_and_gradients, network, 5, "float64", shape)
+    made = [np.full_like(V, np.nan) for V in expected]
+    found = reference_target.Program(cuda.lowered(graph, narrow=False))(*inputs_of(tile, layers, numbers), *made)
+    np.testing.assert_allclose(found, J, rtol=1e-12)
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
