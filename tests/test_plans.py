@@ -10,6 +10,7 @@ from host_device import COMPILER, HostDevice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnarray.backends.cblas import cblas
 from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
@@ -20,6 +21,7 @@ from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.cuda import program as cuda
+from nnarray.programs.targets.llvm import program as llvm
 from nnarray.programs.trace import Trace
 
 LIMITS = [Limits(1, 1), Limits(2, 3), Limits(64, 32)]
@@ -128,6 +130,13 @@ def test_numpy_calls(case) -> None:
     check(numpy_calls.Program(graph), graph, inputs)
 
 
+@drawn
+@given(graphs())
+def test_machine_code(case) -> None:
+    graph, inputs = case
+    check(llvm.Program(graph, cblas()), graph, inputs)
+
+
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(graphs())
@@ -178,7 +187,11 @@ def _made(stage: Any) -> list[Node]:
     return [stage.node] if isinstance(stage, Product) else stage.nodes
 
 
-@pytest.mark.parametrize("lower", [lowering.sums_over_columns_as_products, lowering.sums_over_all_in_parts])
+def sums_over_all(graph: Graph) -> Graph:
+    return lowering.sums_over_all_in_parts(graph, lambda entries: 32)
+
+
+@pytest.mark.parametrize("lower", [lowering.sums_over_columns_as_products, sums_over_all])
 def test_lowering_leaves_no_sum_of_its_kind(lower) -> None:
     trace = Trace("float64")
     V = trace.input("V", (3, 4))
@@ -186,7 +199,7 @@ def test_lowering_leaves_no_sum_of_its_kind(lower) -> None:
         trace.graph({"out": trace.exp(V) + trace.sum(trace.exp(V), axis=1, keepdims=True)}, result=trace.sum(V))
     )
     left = {(node.axis, node.nodes[0].shape) for node in graph.nodes if isinstance(node, Reduction)}
-    assert ((1, (3, 4)) in left) == (lower is lowering.sums_over_all_in_parts)
+    assert ((1, (3, 4)) in left) == (lower is sums_over_all)
     assert ((None, (3, 4)) in left) == (lower is lowering.sums_over_columns_as_products)
 
 

@@ -11,11 +11,9 @@ from nnarray import Network, backend, engine
 from nnarray.backends.steps import steps_for
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
-from nnarray.engine.replay import Given, _kinds, compiled, inputs_of
+from nnarray.engine.replay import Given, _kinds, compiled, inputs_of, traced
 from nnarray.programs.targets.numpy_calls import Program
 from nnarray.programs.trace import Trace
-
-NUMPY = backend("numpy")
 
 
 def linear_backward(dZ: np.ndarray, A_prev: np.ndarray, *, m: float) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +39,10 @@ def tile_of(sizes: tuple[int, ...], hidden: str, output: str, m: int, dtype: str
 
 
 def replayed(
-    wanted: Any, tile: Tile, layers: Any, network: Network, **numbers: float
+    wanted: Any, tile: Tile, layers: Any, network: Network, target: Any = Program, **numbers: float
 ) -> tuple[Any, list[np.ndarray], Any]:
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
-    program = compiled(wanted, network, tile.X.shape[1], layers[0][0].dtype, given, NUMPY)
+    program = target(traced(wanted, network, tile.X.shape[1], layers[0][0].dtype, given))
     _, made = wanted(tile, layers, network, LOWERED, **numbers)
     out = [np.full_like(V, np.nan) for V in made]
     return program(*inputs_of(tile, layers, numbers), *out), out, program
@@ -159,7 +157,7 @@ def test_what_core_does_not_use_is_not_known() -> None:
 def test_threads_replay_side_by_side() -> None:
     network, layers, tile = tile_of((20, 30, 1), "tanh", "sigmoid", 500, "float32", full=False)
     given = Given(labels=True, weights=False, masks=False, numbers=())
-    program = compiled(equations.cost_and_gradients, network, 500, np.dtype("float32"), given, NUMPY)
+    program = Program(traced(equations.cost_and_gradients, network, 500, np.dtype("float32"), given))
     expected = replayed(equations.cost_and_gradients, tile, layers, network)[1]
 
     def run(_: int) -> bool:

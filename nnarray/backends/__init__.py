@@ -32,6 +32,7 @@ from nnarray.backends.names import (
 from nnarray.backends.programs import (
     Program,
     captures_steps,
+    entries_at_once,
     fits,
     has_programs,
     new_captured_steps,
@@ -56,6 +57,7 @@ __all__ = [
     "captures_steps",
     "choose",
     "convert",
+    "entries_at_once",
     "extent",
     "fits",
     "for_products",

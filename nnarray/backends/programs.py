@@ -1,6 +1,7 @@
 """Programs: recorded equations in the form in which a backend runs them again and again."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nnarray.backends.backend import Backend
@@ -33,12 +34,42 @@ def has_programs(backend: Backend) -> bool:
 def new_program(graph: "Graph", backend: Backend, *, captured: bool = False) -> Program:
     """The graph compiled for the backend. One that is to be `captured`, on CuPy, finds its numbers on the device."""
     if backend.name == "numpy":
-        from nnarray.programs.targets import numpy_calls
-
-        return numpy_calls.Program(graph)
+        return _of_this_machine(graph)
     from nnarray.programs.targets.cuda import program
 
     return program.Program(graph, device=gpu(), operands=backend.precision, numbers_on_device=captured)
+
+
+def _of_this_machine(graph: "Graph") -> Program:
+    """Machine code where there is a compiler, else NumPy's calls."""
+    from nnarray.backends.cblas import cblas
+
+    blas = cblas()
+    if blas is not None and machine_code_is_unavailable() is None:
+        from nnarray.programs.targets.llvm import program
+
+        return program.Program(graph, blas)
+    from nnarray.programs.targets import numpy_calls
+
+    return numpy_calls.Program(graph)
+
+
+def entries_at_once(backend: Backend) -> int | None:
+    """Of long vectors, how many entries a program should be given: for NumPy's calls, what fits a cache; None: all."""
+    return 2**16 if backend.name == "numpy" and machine_code_is_unavailable() else None
+
+
+@lru_cache(maxsize=1)
+def machine_code_is_unavailable() -> str | None:
+    """Why programs are not compiled to machine code on this machine; None where they are."""
+    from nnarray.backends.cblas import cblas
+    from nnarray.programs.targets.llvm import arrays
+
+    if find_spec("llvmlite") is None:
+        return "llvmlite is not installed"
+    if not arrays.are_known():
+        return "NumPy's arrays are not laid out as expected"
+    return "no OpenBLAS was found" if cblas() is None else None
 
 
 def captures_steps(backend: Backend) -> bool:

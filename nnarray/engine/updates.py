@@ -1,20 +1,12 @@
-"""An update rule over theta and the optimiser's running means: one kernel on CuPy, on NumPy piece by piece.
-
-A piece of each vector fits the cache. The pieces are taken by one thread. Two are no faster: the calls are so short
-that the threads wait for each other.
-"""
+"""An update rule over theta and the optimiser's running means, as one program."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from nnarray.backends import Backend, Program, has_programs, new_program
+from nnarray.backends import Backend, Program, entries_at_once, has_programs, new_program
 from nnarray.core.typing import Array
 from nnarray.programs.trace import Trace
-
-PIECE = 2**16
-"""Entries of a piece."""
-
 
 Rule: TypeAlias = Callable[..., Sequence[Array]]
 """An update's equations: `rule(theta, *means, g=g, t=t, alpha=alpha, xp=xp)` is theta and the running means after
@@ -42,7 +34,7 @@ def _by_program(
     rule: Rule, vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
 ) -> Sequence[Array]:
     size = g.shape[0]
-    piece = PIECE if backend.name == "numpy" else size
+    piece = entries_at_once(backend) or size
     first = _program(rule, len(vectors), min(size, piece), g.dtype, backend)
     made = vectors if in_place and first.works_in_place else [backend.xp.empty_like(vector) for vector in vectors]
     if size <= piece:

@@ -1,11 +1,9 @@
 """Rewrites of a graph into what targets are good at. Each gives the same values, but for rounding where it says so."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from nnarray.programs.graph import Graph, Node, Reduction, copy, ones, transpose
-
-FEW, MANY, LARGE = 32, 1024, 2**15
-"""Partial sums: few, or many for an array that has a large number of entries."""
 
 
 def sums_over_columns_as_products(graph: Graph) -> Graph:
@@ -22,15 +20,15 @@ def sums_over_columns_as_products(graph: Graph) -> Graph:
     return graph.rewritten(rewrite)
 
 
-def sums_over_all_in_parts(graph: Graph) -> Graph:
-    """Sums over all entries as a few partial sums, which are added up after that: in another order."""
+def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Graph:
+    """Sums over all entries as partial sums, as many as suit their number, which are added up after that."""
 
     def rewrite(_: Node, node: Node) -> Node:
         if not (isinstance(node, Reduction) and node.operation == "sum" and node.shape == ()):
             return node
         [V] = node.nodes
         rows, columns = V.matrix_shape
-        parts = Node("partial_sums", (V,), (MANY if rows * columns >= LARGE else FEW, 1), V.dtype)
+        parts = Node("partial_sums", (V,), (parts_of(rows * columns), 1), V.dtype)
         return Reduction("sum", (parts,), node.shape, node.dtype, 0, True)
 
     return graph.rewritten(rewrite)

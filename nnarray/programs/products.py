@@ -8,6 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 
+class StridesError(ValueError):
+    """BLAS cannot read a matrix where it lies."""
+
+
 class Gemm(NamedTuple):
     """C = op(A) op(B) in BLAS's letters: op(A) is m × k, op(B) k × n; `swapped` says that A is the right factor."""
 
@@ -28,7 +32,7 @@ def gemm(
 ) -> Gemm:
     """How BLAS makes `out` of `left` and `right`, given their strides in entries along rows and columns.
 
-    A result by rows is the transpose, right times left, by columns. Raises ValueError for strides that BLAS can't take.
+    A result by rows is the transpose, right times left, by columns. Raises StridesError for what BLAS cannot read.
     """
     (m, k), (_, n) = shapes
     by_columns, leading = _read(out, (m, n))
@@ -47,4 +51,4 @@ def _read(strides: tuple[int, int], shape: tuple[int, int]) -> tuple[bool, int]:
     if (across == 1 or columns == 1) and (down >= columns or rows == 1):
         return False, max(down if rows > 1 else columns, columns)
     msg = f"BLAS cannot read a matrix of shape {shape} with strides {strides}"
-    raise ValueError(msg)
+    raise StridesError(msg)

@@ -17,6 +17,8 @@ class Limits(NamedTuple):
     """operations that follow from one another in registers; the last one's node is stored"""
     nodes: int
     """that loops which run together may store"""
+    order: str | None = None
+    """"F" or "C", in which all is stored; None: as what it is made of"""
 
 
 class Product(NamedTuple):
@@ -122,6 +124,8 @@ class Plan:
     def _found_order(self, node: Node) -> str:
         if isinstance(node, Input):
             return node.order
+        if self.limits.order and node.operation != "transpose":
+            return self.limits.order
         if node.operation == "ones":
             return "F"
         if node.operation == "transpose":

@@ -204,12 +204,17 @@ class Program:
 
 def lowered(graph: Graph, *, narrow: bool) -> Graph:
     """The graph as a GPU computes it. Raises ValueError for what no kernel does: see `_is_known`."""
-    graph = outputs_of_their_own(sums_over_all_in_parts(sums_over_columns_as_products(graph)))
+    graph = outputs_of_their_own(sums_over_all_in_parts(sums_over_columns_as_products(graph), few_or_many))
     for node in graph.nodes:
         if not _is_known(node):
             msg = f"{node.operation} of arrays of the shapes {[source.shape for source in node.nodes]} cannot be fused"
             raise ValueError(msg)
     return narrow_operands(graph) if narrow else graph
+
+
+def few_or_many(entries: int) -> int:
+    """Partial sums, each the work of one warp: many for a large array."""
+    return 1024 if entries >= 2**15 else 32
 
 
 def _is_known(node: Node) -> bool:

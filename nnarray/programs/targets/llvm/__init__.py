@@ -1,0 +1,1 @@
+"""A target: machine code for the CPU, printed as LLVM IR."""

@@ -1,0 +1,171 @@
+"""One loop of a plan as LLVM IR. The innermost loop goes along rows, whose entries are contiguous, and vectorises."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from nnarray.programs.graph import Node, Scalar, Source
+from nnarray.programs.schedule import Loop, Plan
+from nnarray.programs.targets.llvm import mathematics
+from nnarray.programs.targets.llvm.code import Code
+from nnarray.programs.targets.llvm.places import Places
+
+BLOCK = 128
+"""Columns that are reduced at once; their sums and maxima lie on the stack."""
+
+ARITHMETIC = {"add": "fadd", "divide": "fdiv", "multiply": "fmul", "subtract": "fsub"}
+COMPARISONS = {"greater": "ogt", "greater_equal": "oge"}
+INSTRUCTIONS = {
+    "abs": "call {T} @llvm.fabs({T} {x})",
+    "negative": "fneg {T} {x}",
+    "sqrt": "call {T} @llvm.sqrt({T} {x})",
+}
+MATHEMATICS: dict[str, Callable[[Code, str], str]] = {
+    "exp": mathematics.exp,
+    "log": mathematics.log,
+    "log1p": mathematics.log1p,
+    "tanh": mathematics.tanh,
+}
+
+Known = dict[Source, str]
+"""Values that were computed or loaded for the entry at hand."""
+
+
+class LoopCode:
+    """The code of one loop."""
+
+    def __init__(self, loop: Loop, plan: Plan, places: Places) -> None:
+        self.loop, self.nodes, self.plan, self.places = loop, loop.nodes, plan, places
+        self.code = places.code
+
+    def write(self) -> None:
+        """Write it."""
+        {"entries": self._entries, "columns": self._columns, "sums": self._sum}[self.loop.kind]()
+
+    def _entries(self) -> None:
+        with self._each_entry() as (r, c, known):
+            made = [(node, self._value(node, r, c, known)) for node in self.nodes]
+            for node, x in made:
+                self.places.store(node, r, c, x)
+
+    def _sum(self) -> None:
+        """All entries in one sum, of doubles; its terms are added in an order that suits vectors."""
+        [part], [V], T, total = self.nodes, self.nodes[0].nodes, self.code.T, self.code.variable("double")
+        self.code.do(f"store double {0.0}, ptr {total}")
+        with self._each_entry() as (r, c, known):
+            x = self._value(V, r, c, known)
+            term = x if T == "double" else self.code.value(f"fpext float {x} to double")
+            before = self.code.value(f"load double, ptr {total}")
+            self.code.do(f"store double {self.code.value(f'fadd reassoc double {before}, {term}')}, ptr {total}")
+        x = self.code.value(f"load double, ptr {total}")
+        self.places.store(part, "0", "0", x if T == "double" else self.code.value(f"fptrunc double {x} to float"))
+
+    @contextmanager
+    def _each_entry(self) -> Iterator[tuple[str, str, Known]]:
+        rows = self.places.word("rows", self.loop.shape[0])
+        if self.loop.shape[1] == 1:
+            with self.code.loop(rows, parallel=True) as r:
+                yield r, "0", {}
+            return
+        with self.code.loop(rows) as r:
+            known = self._same_along_the_row(self.nodes, r)
+            with self.code.loop(self._count(), parallel=True) as c:
+                yield r, c, known
+
+    def _columns(self) -> None:
+        """Blocks of columns: their sums and maxima over rows first, then what is stored, row by row."""
+        found = (r for node in self.nodes for r in self.plan.reductions(node, self.nodes))
+        buffers = {reduction: self.code.variable(f"[{BLOCK} x {self.code.T}]") for reduction in dict.fromkeys(found)}
+        with self.code.loop(self._count(), step=BLOCK) as first:
+            left = self.code.value(f"sub i64 {self._count()}, {first}")
+            is_last = self.code.value(f"icmp ult i64 {left}, {BLOCK}")
+            width = self.code.value(f"select i1 {is_last}, i64 {left}, i64 {BLOCK}")
+            known = dict[Node, str]()
+            for reduction, buffer in buffers.items():
+                self._reduce(reduction, buffer, first, width, known)
+                known[reduction] = buffer
+            for rows in sorted({node.matrix_shape[0] for node in self.nodes}, reverse=True):
+                self._store_rows(rows, first, width, buffers)
+
+    def _reduce(self, reduction: Node, buffer: str, first: str, width: str, buffers: dict[Node, str]) -> None:
+        """The sum or the maximum of each column of the block, one row after the other."""
+        [V], is_sum = reduction.nodes, reduction.operation == "sum"
+        with self.code.loop(width, parallel=True) as j:
+            self._set(buffer, j, self.code.constant(0.0 if is_sum else -math.inf))
+        with self._each_of_block(V.matrix_shape[0], [reduction], first, width, buffers) as (r, c, j, known):
+            x, before = self._value(V, r, c, known), self._get(buffer, j)
+            self._set(buffer, j, self.code.arithmetic("fadd", before, x) if is_sum else self._maximum(before, x))
+
+    def _store_rows(self, rows: int, first: str, width: str, buffers: dict[Node, str]) -> None:
+        """The nodes of this many rows."""
+        nodes = [node for node in self.nodes if node.matrix_shape[0] == rows]
+        with self._each_of_block(rows, nodes, first, width, buffers) as (r, c, _, known):
+            made = [(node, self._value(node, r, c, known)) for node in nodes]
+            for node, x in made:
+                self.places.store(node, r, c, x)
+
+    @contextmanager
+    def _each_of_block(
+        self, rows: int, nodes: list[Node], first: str, width: str, buffers: dict[Node, str]
+    ) -> Iterator[tuple[str, str, str, Known]]:
+        with self.code.loop(self.places.word("rows", rows)) as r:
+            same = self._same_along_the_row(nodes, r)
+            with self.code.loop(width, parallel=True) as j:
+                known = same | {reduction: self._get(buffer, j) for reduction, buffer in buffers.items()}
+                yield r, self.code.add(first, j), j, known
+
+    def _count(self) -> str:
+        """How many columns the loop goes over."""
+        return self.places.word("columns", self.loop.shape[1])
+
+    def _same_along_the_row(self, nodes: Iterable[Node], r: str) -> Known:
+        """What has one column, loaded before the loop along the row."""
+        leaves = dict.fromkeys(leaf for node in nodes for leaf in self.plan.leaves(node, self.nodes))
+        return {leaf: self.places.load(leaf, r, "0") for leaf in leaves if leaf.matrix_shape[1] == 1}
+
+    def _value(self, source: Source, r: str, c: str, known: Known) -> str:
+        """What a node is at (r, c), or a number."""
+        if isinstance(source, Scalar):
+            return self.places.number(source)
+        if not isinstance(source, Node):
+            return self.code.constant(source)
+        if source not in known:
+            known[source] = self._loaded_or_computed(source, r, c, known)
+        return known[source]
+
+    def _loaded_or_computed(self, node: Node, r: str, c: str, known: Known) -> str:
+        if self.plan.is_loaded(node.base, self.nodes):
+            return self.places.load(node, r, c)
+        return self._computed(node, [self._value(source, r, c, known) for source in node.sources])
+
+    def _computed(self, node: Node, sources: list[str]) -> str:
+        T, operation = self.code.T, node.operation
+        if operation in ARITHMETIC:
+            return self.code.arithmetic(ARITHMETIC[operation], *sources)
+        if operation in MATHEMATICS:
+            return MATHEMATICS[operation](self.code, sources[0])
+        if operation in COMPARISONS:
+            return self._as_float(mathematics.compare(self.code, COMPARISONS[operation], *sources), node)
+        if operation == "copy":
+            return self._as_float(sources[0], node) if node.nodes[0].dtype == bool else sources[0]
+        if operation == "maximum":
+            return self._maximum(*sources)
+        return self.code.value(INSTRUCTIONS[operation].format(T=T, x=sources[0]))
+
+    def _as_float(self, holds: str, node: Node) -> str:
+        """A condition as 0 or 1, where the node wants a float."""
+        return holds if node.dtype == bool else self.code.value(f"uitofp i1 {holds} to {self.code.T}")
+
+    def _maximum(self, x: str, y: str) -> str:
+        """The larger one; NaN if either is."""
+        is_x = mathematics.compare(self.code, "oge", x, y)
+        is_nan = mathematics.compare(self.code, "uno", x, x)
+        return mathematics.select(self.code, self.code.value(f"or i1 {is_x}, {is_nan}"), x, y)
+
+    def _get(self, buffer: str, j: str) -> str:
+        address = self.code.value(f"getelementptr {self.code.T}, ptr {buffer}, i64 {j}")
+        return self.code.value(f"load {self.code.T}, ptr {address}, !llvm.access.group !0")
+
+    def _set(self, buffer: str, j: str, x: str) -> None:
+        address = self.code.value(f"getelementptr {self.code.T}, ptr {buffer}, i64 {j}")
+        self.code.do(f"store {self.code.T} {x}, ptr {address}, !llvm.access.group !0")

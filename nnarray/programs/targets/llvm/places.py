@@ -1,0 +1,73 @@
+"""Where one function finds what it computes with: a table of words of 8 bytes, with all that its text leaves open.
+
+Nothing in the text depends on a network or on m, so equal loops of all layers and networks are one function.
+"""
+
+from collections.abc import Container
+
+from nnarray.programs.graph import Node, Scalar
+from nnarray.programs.targets.llvm.code import Code
+
+
+class Places:
+    """The address of each entry of each node.
+
+    `keys` are what the words of the table have to hold, in their order: ("address", node), ("stride", node, axis),
+    ("number", scalar), and what the function asks for besides. `outside` are the nodes in callers' arrays, whose
+    strides may be any; `unit` are those of them whose rows are contiguous.
+    """
+
+    def __init__(self, code: Code, outside: Container[Node], unit: Container[Node]) -> None:
+        self.code, self._outside, self._unit = code, outside, unit
+        self.keys: list[tuple[object, ...]] = []
+        self._known: dict[object, str] = {}
+
+    def word(self, *key: object, kind: str = "i64") -> str:
+        """What the table holds under the key."""
+        if key not in self._known:
+            self._known[key] = self.code.parameter("%table", len(self.keys), kind)
+            self.keys.append(key)
+        return self._known[key]
+
+    def number(self, scalar: Scalar) -> str:
+        """The value of a scalar."""
+        wide = self.word("number", scalar, kind="double")
+        if self.code.T == "double":
+            return wide
+        if scalar not in self._known:
+            self._known[scalar] = self.code.at_entry(f"fptrunc double {wide} to float")
+        return self._known[scalar]
+
+    def load(self, node: Node, r: str, c: str) -> str:
+        """The entry (r, c); of a single row or column, the same for all r or c."""
+        if node.operation == "ones":
+            return self.code.constant(1.0)
+        T = self._kind(node)
+        loaded = self.code.value(f"load {T}, ptr {self._entry(node, r, c)}, align 1, !llvm.access.group !0")
+        return self.code.value(f"icmp ne i8 {loaded}, 0") if T == "i8" else loaded
+
+    def store(self, node: Node, r: str, c: str, x: str) -> None:
+        """Store x as the entry (r, c)."""
+        T = self._kind(node)
+        if T == "i8":
+            x = self.code.value(f"zext i1 {x} to i8")
+        self.code.do(f"store {T} {x}, ptr {self._entry(node, r, c)}, align 1, !llvm.access.group !0")
+
+    def _entry(self, node: Node, r: str, c: str) -> str:
+        if node.operation == "transpose":
+            return self._entry(node.nodes[0], c, r)
+        rows, columns = node.matrix_shape
+        down = "0" if rows == 1 else self.code.times(r, self._stride(node, 0))
+        across = "0" if columns == 1 else self.code.times(c, self._stride(node, 1))
+        index = across if down == "0" else down if across == "0" else self.code.add(down, across)
+        address = self.word("address", node, kind="ptr")
+        return self.code.value(f"getelementptr {self._kind(node)}, ptr {address}, i64 {index}")
+
+    def _stride(self, node: Node, axis: int) -> str:
+        """From one row (axis 0) or column (axis 1) to the next, in entries; the arena's rows are contiguous."""
+        if node not in self._outside and (axis == 1 or node.matrix_shape[1] == 1):
+            return "1"
+        return "1" if axis == 1 and node in self._unit else self.word("stride", node, axis)
+
+    def _kind(self, node: Node) -> str:
+        return "i8" if node.dtype == bool else self.code.T

@@ -1,0 +1,224 @@
+"""Machine code for CPUs: its functions, its programs, and what it does with arrays that it is not for."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from test_programs import EQUATIONS, HIDDEN, OUTPUTS, replayed, tile_of
+
+from nnarray.backends.cblas import cblas
+from nnarray.core.steps import bind
+from nnarray.engine import equations
+from nnarray.engine.batch import Tile
+from nnarray.programs.targets.llvm import arrays, driver, mathematics
+from nnarray.programs.targets.llvm.code import Code
+from nnarray.programs.targets.llvm.places import Places
+from nnarray.programs.targets.llvm.program import Program
+from nnarray.programs.trace import Trace
+
+TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
+
+
+def program(graph: Any) -> Program:
+    blas = cblas()
+    assert blas is not None
+    return Program(graph, blas)
+
+
+def relative(found: Any, expected: Any) -> float:
+    return float(np.linalg.norm(np.asarray(found - expected)) / (np.linalg.norm(np.asarray(expected)) or 1))
+
+
+class TestMathematics:
+    """Against the next wider float of NumPy, over all exponents, near 0, 1 and every end."""
+
+    ENDS = (0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 88.72, 88.73, -87.4, -103.9, 709.78, 709.79, -708.4, -745.1)
+
+    @staticmethod
+    def arguments(dtype: str) -> np.ndarray:
+        generator, bits = np.random.default_rng(0), np.uint32 if dtype == "float32" else np.uint64
+        any_bits = generator.integers(0, 2 ** (8 * np.dtype(bits).itemsize), 1_000_000, dtype=np.uint64, endpoint=False)
+        drawn = [generator.normal(size=100_000) * scale for scale in (1e-6, 1e-3, 1, 30)]
+        near_one = 1 + generator.normal(size=100_000) * 1e-3
+        tiny = np.geomspace(np.finfo(dtype).smallest_subnormal, np.finfo(dtype).tiny * 10, 1000, dtype=dtype)
+        ends = np.array(TestMathematics.ENDS)
+        with np.errstate(over="ignore"):
+            parts = [any_bits.astype(bits).view(dtype), *drawn, near_one, tiny, -tiny, ends]
+            return np.concatenate([part.astype(dtype) for part in parts])
+
+    @pytest.mark.parametrize("name", ["exp", "log", "log1p", "tanh"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_within_4_ulp_over_the_whole_range(self, name, dtype) -> None:
+        trace, x = Trace(dtype), self.arguments(dtype)
+        V = trace.input("V", x.shape)
+        found = np.empty_like(x)
+        program(trace.graph({"out": getattr(trace, name)(V)}))(x, found)
+        wide = "float64" if dtype == "float32" else "longdouble"
+        with np.errstate(all="ignore"):
+            exact = getattr(np, name)(x.astype(wide))
+            expected = exact.astype(dtype)
+            finite = np.isfinite(expected)
+            ulp = np.spacing(np.abs(expected[finite])).astype(wide)
+            assert np.max(np.abs(found[finite].astype(wide) - exact[finite]) / ulp) <= 4
+        np.testing.assert_array_equal(found[~finite], expected[~finite])
+        zero = expected == 0
+        np.testing.assert_array_equal(np.signbit(found[zero]), np.signbit(expected[zero]))
+
+    def test_the_larger_of_two_is_nan_if_either_is(self) -> None:
+        trace = Trace("float64")
+        V, W = trace.input("V", (9,)), trace.input("W", (9,))
+        values = [1.0, np.nan, -np.inf]
+        v, w = np.repeat(values, 3), np.tile(values, 3)
+        found = np.empty(9)
+        program(trace.graph({"out": trace.maximum(V, W)}))(v, w, found)
+        np.testing.assert_array_equal(found, np.maximum(v, w))
+
+    def test_a_selection_of_parts_is_no_branch(self) -> None:
+        """A loop with a branch would not vectorise."""
+        for function in (mathematics.exp, mathematics.log, mathematics.log1p, mathematics.tanh):
+            code = Code("float")
+            function(code, "%x")
+            assert " br " not in code.function("%table").split("start:")[1]
+
+
+@pytest.mark.parametrize("wanted", EQUATIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_every_network(hidden, output, dtype, full, wanted) -> None:
+    for sizes, m in (((3, 4, 5, 2), 9), ((2, 3, 40), 300), ((6, 2), 1), ((20, 30, 18, 3), 65)):
+        network, layers, tile = tile_of(sizes, hidden, output, m, dtype, full=full)
+        J, expected = wanted(tile, layers, network, bind(np))
+        for _ in range(2):
+            found, out, _ = replayed(wanted, tile, layers, network, program)
+            assert J is None or relative(found, J) < TOLERANCE[dtype]
+            for one, other in zip(out, expected, strict=True):
+                assert one.dtype == dtype
+                assert relative(one, other) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(
+    "layout", [np.ascontiguousarray, np.asfortranarray, lambda V: V[::-1, ::-1], lambda V: np.repeat(V, 2, 1)[:, ::2]]
+)
+def test_arrays_may_lie_anyhow(layout) -> None:
+    network, layers, tile = tile_of((20, 30, 2), "relu", "sigmoid", 65, "float64", full=True)
+    laid = Tile(layout(tile.X), layout(tile.Y), layout(tile.weights), [layout(D) for D in tile.masks])
+    pairs = [(layout(W), layout(b)) for W, b in layers]
+    J, expected = equations.cost_and_gradients(laid, pairs, network, bind(np))
+    found, out, _ = replayed(equations.cost_and_gradients, laid, pairs, network, program)
+    assert relative(found, J) < 1e-12
+    for one, other in zip(out, expected, strict=True):
+        assert relative(one, other) < 1e-12
+
+
+def test_inputs_are_read_and_never_written() -> None:
+    network, layers, tile = tile_of((20, 30, 2), "tanh", "softmax", 65, "float32", full=True)
+    given = [tile.X, tile.Y, tile.weights, *tile.masks, *(V for pair in layers for V in pair)]
+    before = [V.copy() for V in given]
+    replayed(equations.cost_and_gradients, tile, layers, network, program)
+    for V, was in zip(given, before, strict=True):
+        np.testing.assert_array_equal(V, was)
+
+
+@pytest.mark.parametrize(
+    ("V", "message"),
+    [
+        (np.ones((3, 5)), r"expected an array of shape \(3, 4\) and dtype float64, got \(3, 5\) and float64"),
+        (np.ones((3, 4), "float32"), "got .* and float32"),
+        (np.ones(12), r"got \(12,\)"),
+        (np.ones((1, 3, 4)), r"got \(1, 3, 4\)"),
+        (np.ones((3, 4), ">f8"), "got .* and >f8"),
+    ],
+)
+def test_other_arrays_than_the_graph_s_are_refused_before_anything_is_computed(V, message) -> None:
+    trace = Trace("float64")
+    run = program(trace.graph({"out": trace.input("V", (3, 4)) * 2.0}))
+    out = np.zeros((3, 4))
+    for _ in range(2):  # before it knows arrays that it can take, and after
+        with pytest.raises(ValueError, match=message):
+            run(V, out)
+        assert not out.any()
+        run(np.zeros((3, 4)), out)
+
+
+def test_what_is_no_array_is_refused() -> None:
+    trace = Trace("float64")
+    run = program(trace.graph({"out": trace.input("V", (3, 4)) * 2.0}))
+    run(np.ones((3, 4)), np.empty((3, 4)))
+    for wrong in (None, 3, [1.0], "text"):
+        with pytest.raises((ValueError, AttributeError)):
+            run(wrong, np.empty((3, 4)))
+
+
+def test_an_update_in_place_and_not() -> None:
+    trace = Trace("float32")
+    theta, g, t = trace.input("theta", (1000,)), trace.input("g", (1000,)), trace.scalar("t")
+    run = program(trace.graph({"new": theta - g / (1 - 0.9**t)}, over={"new": theta}))
+    assert run.works_in_place
+    x, y = np.linspace(-1, 1, 1000, dtype="float32"), np.linspace(2, 3, 1000, dtype="float32")
+    apart = np.empty_like(x)
+    run(x, y, 3, apart)
+    np.testing.assert_allclose(apart, x - y / (1 - 0.9**3), rtol=1e-5)
+    run(x, y, 3, x)
+    np.testing.assert_array_equal(x, apart)
+
+
+def test_equal_loops_of_all_networks_are_compiled_once() -> None:
+    def run(sizes: tuple[int, ...], m: int) -> None:
+        network, layers, tile = tile_of(sizes, "relu", "softmax", m, "float32", full=False)
+        replayed(equations.cost_and_gradients, tile, layers, network, program)
+
+    run((40, 50, 60, 70), 33)
+    before = compiler_misses()
+    run((41, 55, 66, 71), 35)
+    run((41, 55, 66, 59, 47, 71), 129)
+    assert compiler_misses() == before
+
+
+def compiler_misses() -> int:
+    from nnarray.programs.targets.llvm import compiler
+
+    return compiler._compiled.cache_info().misses
+
+
+def test_threads_run_side_by_side() -> None:
+    network, layers, tile = tile_of((20, 30, 1), "tanh", "sigmoid", 500, "float32", full=False)
+    _, expected, run = replayed(equations.cost_and_gradients, tile, layers, network, program)
+    given = [tile.X, tile.Y, *(V for pair in layers for V in pair)]
+
+    def once(_: int) -> bool:
+        out = [np.empty_like(V) for V in expected]
+        run(*given, *out)
+        return all(np.array_equal(one, other) for one, other in zip(out, expected, strict=True))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(once, range(400)))
+    assert run.idle_bytes > 0
+    run.release()
+    assert run.idle_bytes == 0
+    assert once(0)
+
+
+def test_numpy_s_arrays_are_known_and_blas_is_found() -> None:
+    assert arrays.are_known()
+    assert cblas() is not None
+    assert driver.driver().address
+
+
+def test_a_program_of_the_engine_is_machine_code() -> None:
+    from nnarray import backend
+    from nnarray.backends.programs import new_program
+
+    trace = Trace("float64")
+    assert isinstance(new_program(trace.graph({"out": trace.input("V", (3,)) * 2.0}), backend("numpy")), Program)
+
+
+def test_places_name_each_word_of_their_table_once() -> None:
+    trace = Trace("float32")
+    V = trace.input("V", (3, 4)).node
+    places = Places(Code("float"), {V: 0}, frozenset())
+    for _ in range(2):
+        places.load(V, "1", "2")
+    assert places.keys == [("stride", V, 0), ("stride", V, 1), ("address", V)]
