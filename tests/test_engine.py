@@ -505,7 +505,7 @@ class TestFiles:
 class TestUpdates:
     OPTIMIZERS = (nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01))
 
-    @pytest.mark.parametrize("size", [1, 5, engine.updates.PIECE, engine.updates.PIECE + 1, 150_000])
+    @pytest.mark.parametrize("size", [1, 5, 2**16, 2**16 + 1, 150_000])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
     def test_piece_by_piece_and_in_place_is_the_rule_on_the_whole(self, optimizer, dtype, size) -> None:
