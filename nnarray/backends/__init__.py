@@ -19,7 +19,7 @@ from nnarray.backends.arrays import (
     same_backend,
 )
 from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
-from nnarray.backends.blas import ONE_THREAD, allowed_one_thread, usable_threads
+from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.names import (
     BACKENDS,
@@ -38,16 +38,19 @@ from nnarray.backends.programs import (
     new_program,
     new_uploads,
 )
+from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
 
 __all__ = [
     "BACKENDS",
+    "BLAS_THREADS",
     "FLOATS",
     "NUMPY",
-    "ONE_THREAD",
     "PRECISIONS",
     "Backend",
     "BackendUnavailableError",
+    "Block",
+    "Ended",
     "Program",
     "all_finite",
     "allowed_one_thread",
@@ -72,6 +75,7 @@ __all__ = [
     "new_uploads",
     "number",
     "plain_steps",
+    "quiet",
     "read_ahead",
     "recorded_steps",
     "require_finite",

@@ -98,7 +98,8 @@ class Program:
             value = call.value
             dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
             if value.name == "" and not (returned_at_once and value is returns):
-                heir = next((d for d in dying if call.is_elementwise and _alike(d, value)), None)
+                heirs = [d for d in dying if call.is_elementwise and _alike(d, value)]
+                heir = heirs[0] if heirs else None
                 block_of[value] = block_of.pop(heir) if heir else self._blocks.take(_bytes(value))
                 value.name = heir.name if heir else f"v{len(self._views)}"
                 self._views.setdefault(value.name, View(block_of[value], value.shape, value.dtype))
@@ -128,8 +129,8 @@ class View(NamedTuple):
 def _check_order(calls: Sequence[Call], over: Mapping[str, Value]) -> None:
     """Raise ValueError if an output would be written over an input that is still to be read."""
     for name, overwritten in over.items():
-        written = next(i for i, call in enumerate(calls) if call.value.name == name)
-        if any(overwritten in call.bases for call in calls[written + 1 :]):
+        written = [call.value.name for call in calls].index(name)
+        if overwritten in {base for call in calls[written + 1 :] for base in call.bases}:
             msg = f"{name} cannot be written over {overwritten.name}, which is read after it"
             raise ValueError(msg)
 

@@ -7,10 +7,9 @@ time.
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from weakref import WeakSet
+from weakref import ref
 
 import numpy as np
 
@@ -35,9 +34,8 @@ BYTES_KEPT = 64 * 2**20
 
 NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
 
-_programs: WeakSet[Any] = WeakSet()
+_programs: list[ref[Any]] = []
 """those of NumPy, which keep their buffers from one run to the next"""
-_lock = Lock()
 
 
 class Shape:
@@ -97,8 +95,7 @@ def _kinds(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
 def _kept(program: Program, backend: Backend) -> Program:
     if backend.name == "numpy":
         _make_room()
-        with _lock:
-            _programs.add(program)
+        _programs.append(ref(program))
     return program
 
 
@@ -130,8 +127,8 @@ def _jitted(equations: Equations, network: Architecture, backend: Backend) -> Ca
 
 def _make_room() -> None:
     """Where the buffers have grown large, let all of them go: those still in use are soon made again."""
-    with _lock:
-        programs = list(_programs)
+    _programs[:] = [known for known in _programs if known() is not None]
+    programs = [program for known in list(_programs) if (program := known()) is not None]
     if sum(program.idle_bytes for program in programs) > BYTES_KEPT:
         for program in programs:
             program.forget_buffers()

@@ -111,8 +111,7 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
     if is_concrete(weights) and not is_known(given, "weights", backend):
         require_finite(weights, "weights", backend)
         smallest = number(backend.xp.min(weights))
-        with np.errstate(over="ignore"):
-            total = number(backend.xp.sum(weights))
+        total = number(backend.xp.sum(weights))
         if smallest < 0 or not 0 < total < np.inf:
             found = f"a smallest weight of {smallest:g} and a sum of {total:g}"
             msg = f"weights must be ≥ 0 with a positive sum that is finite in {dtype}, got {found}"

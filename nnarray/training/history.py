@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, overload
 
+from nnarray.backends import quiet
 from nnarray.network.parameters import Parameters
 
 
@@ -48,6 +49,7 @@ class History(Sequence[Epoch]):
         names = [name for name in Epoch._fields if name != "params"]
         return {name: [getattr(epoch, name) for epoch in self._epochs] for name in names}
 
+    @quiet
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """A matplotlib figure of the cost and, where there is one, the score over the epochs; saved to `path` if given.
 
