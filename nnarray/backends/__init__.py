@@ -18,6 +18,7 @@ from nnarray.backends.arrays import (
     require_finite_in,
     same_backend,
 )
+from nnarray.backends.atomic import write_atomically
 from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
@@ -87,4 +88,5 @@ __all__ = [
     "unavailable_reason",
     "usable_threads",
     "use_backend",
+    "write_atomically",
 ]

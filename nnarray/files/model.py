@@ -10,11 +10,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from nnarray.backends import Backend, quiet
+from nnarray.backends import Backend, quiet, write_atomically
 from nnarray.backends import backend as choose_backend
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
-from nnarray.files.atomic import write_atomically
 from nnarray.files.description import from_json, short, to_json
 from nnarray.network import Network, Parameters
 from nnarray.network.network import require_network
