@@ -4,7 +4,7 @@ On NumPy a shape that comes only once is not worth recording: a batch of one til
 time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from nnarray.backends import (
     recorded_steps,
 )
 from nnarray.core.typing import Array, Pairs
+from nnarray.engine import jitted
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
 
@@ -107,22 +108,10 @@ def compute(
     backend: Backend,
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
-    """The equations without a program: as core stands, on JAX jitted for each network and shape."""
+    """The equations without a program: as core stands, on JAX jitted."""
     if backend.name != "jax" or plain_steps():
         return equations(tile, layers, network, backend.steps, **numbers)
-    result: tuple[Array | None, list[Array]] = _jitted(equations, network, backend)(tile, [*layers], dict(numbers))
-    return result
-
-
-@lru_cache(maxsize=SHAPES_KEPT)
-def _jitted(equations: Equations, network: Architecture, backend: Backend) -> Callable[..., Any]:
-    import jax
-
-    def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
-        return equations(tile, layers, network, backend.steps, **numbers)
-
-    jitted: Callable[..., Any] = jax.jit(compute)
-    return jitted
+    return jitted.compute(equations, tile, layers, network, backend, numbers)
 
 
 def _make_room() -> None:
