@@ -16,9 +16,9 @@ from conftest import Space, problem, targets
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends import ONE_THREAD, blas, mapped_file, usable_threads
+from nnarray.backends import BLAS_THREADS, Block, blas, mapped_file, usable_threads
 from nnarray.engine import tiling, workers
-from nnarray.programs.targets import numpy_calls
+from nnarray.programs.targets import idle
 from nnarray.training.batches import Dropout
 
 NUMPY = nn.backend("numpy")
@@ -262,14 +262,14 @@ FORKED = """
 import os, warnings
 import numpy as np
 import nnarray as nn
-from nnarray.backends import ONE_THREAD, blas
+from nnarray.backends import Block, blas
 warnings.simplefilter("ignore", DeprecationWarning)
 network = nn.Network((30, 20, 4), output="softmax")
 params = network.init(0)
 X, Y = np.random.default_rng(0).normal(size=(30, 30_000)).astype("float32"), nn.one_hot(np.arange(30_000) % 4, 4)
 expected = network.gradients(params, X, Y, workers=2)[1].vector
 before = blas._settings(blas._libraries().shared)
-with ONE_THREAD:  # as if another thread were in the middle of a call
+with Block(one=True):  # as if another thread were in the middle of a call
     child = os.fork()
     if child == 0:
         restored = blas._settings(blas._libraries().shared) == before
@@ -287,8 +287,8 @@ class TestThreads:
         before = settings()
 
         def fail_in_the_block() -> None:
-            with ONE_THREAD:
-                with ONE_THREAD:
+            with Block(one=True):
+                with Block(one=True):
                     assert set(settings()) == {1}
                 assert set(settings()) == {1}
                 assert usable_threads() >= min(max(before), len(os.sched_getaffinity(0)))
@@ -327,11 +327,11 @@ class TestThreads:
             "import numpy as np, nnarray as nn\n"
             "from nnarray import engine\n"
             "from nnarray.backends import blas\n"
-            "batch = engine.Batch(np.ones((3, 5)), np.ones((1, 5)), 5)\n"
+            "batch = engine.Batch(np.ones((300, 200)), np.ones((1, 200)), 200)\n"
             "seen = lambda: blas._settings(blas._libraries().shared)\n"
             "seen_within = []\n"
             "engine.replay.program_for = lambda *_, **__: seen_within.extend(seen())\n"
-            "network = nn.Network((3, 1))\n"
+            "network = nn.Network((300, 200, 1))\n"
             "layers = network.init(0, dtype='float64').layers\n"
             "engine.cost_and_gradients(batch, layers, network, nn.backend('numpy'), l2=0.0)\n"
             "print(seen_within == [1] * len(seen()), seen())"
@@ -424,7 +424,7 @@ class TestMemory:
         for n in range(400, 440):
             network = nn.Network((50, n, 1))
             network.gradients(network.init(0), X, Y)
-        assert 0 < numpy_calls.idle_bytes() < numpy_calls.BYTES_KEPT + 2**26
+        assert 0 < idle.idle_bytes() < idle.LIMIT + 2**26
 
     def test_a_step_of_a_large_network_stays_within_six_times_its_parameters(self, peak) -> None:
         network = nn.Network((1024, 1024, 1024, 10), output="softmax")
@@ -556,16 +556,17 @@ class TestDropoutMasks:
 
 
 def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() -> None:
-    outside = ONE_THREAD.threads_outside()
+    outside = BLAS_THREADS.outside()
     small, large = nn.Network((64, 100, 10), output="softmax"), nn.Network((784, 512, 512, 10), output="softmax")
-    with engine.many_steps(small, 200, nn.backend("numpy")):
-        assert set(settings()) == {1}
-        assert ONE_THREAD.threads_outside() == outside
-    for block in (
-        engine.many_steps(large, 200, nn.backend("numpy")),
-        engine.many_steps(small, 20_000, nn.backend("numpy")),
-    ):
-        with block:
+    with engine.ManySteps(small, 200, nn.backend("numpy")) as steps:
+        for _ in range(2):
+            steps.go_on()
+            assert set(settings()) == {1}
+            assert BLAS_THREADS.outside() == outside
+    assert max(settings()) == outside
+    for network, columns in ((large, 200), (small, 20_000)):
+        with engine.ManySteps(network, columns, nn.backend("numpy")) as steps:
+            steps.go_on()
             assert max(settings()) == outside
 
 

@@ -12,14 +12,16 @@ from nnarray.backends.arrays import (
     is_known,
     is_sparse,
     know,
+    looked_into,
     new_matrix,
     number,
     require_finite,
     require_finite_in,
     same_backend,
 )
+from nnarray.backends.atomic import write_atomically
 from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
-from nnarray.backends.blas import ONE_THREAD, allowed_one_thread, usable_threads
+from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.names import (
     BACKENDS,
@@ -39,16 +41,19 @@ from nnarray.backends.programs import (
     new_program,
     new_uploads,
 )
+from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, steps_for
 
 __all__ = [
     "BACKENDS",
+    "BLAS_THREADS",
     "FLOATS",
     "NUMPY",
-    "ONE_THREAD",
     "PRECISIONS",
     "Backend",
     "BackendUnavailableError",
+    "Block",
+    "Ended",
     "Program",
     "all_finite",
     "allowed_one_thread",
@@ -67,6 +72,7 @@ __all__ = [
     "is_known",
     "is_sparse",
     "know",
+    "looked_into",
     "mapped_file",
     "new_captured_steps",
     "new_matrix",
@@ -74,6 +80,7 @@ __all__ = [
     "new_uploads",
     "number",
     "plain_steps",
+    "quiet",
     "read_ahead",
     "require_finite",
     "require_finite_in",
@@ -84,4 +91,5 @@ __all__ = [
     "unavailable_reason",
     "usable_threads",
     "use_backend",
+    "write_atomically",
 ]

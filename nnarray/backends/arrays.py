@@ -136,11 +136,22 @@ def all_finite(x: Array, backend: Backend) -> bool:
     """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
     if is_sparse(x):
         x = x.data
+    x, backend = looked_into(x, backend)
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.add.reduce(x, axis=None)) if backend.name == "numpy" else number(backend.xp.sum(x))
     if math.isfinite(total):
         return True
     return bool(backend.xp.all(backend.xp.isfinite(x)))
+
+
+def looked_into(x: Array, backend: Backend) -> tuple[Array, Backend]:
+    """The array as one looks into it, without changing it: JAX's on the CPU, with NumPy, in the memory where it lies.
+
+    JAX would compile, and keep, a program for every shape that it is asked about.
+    """
+    if backend.name == "jax" and getattr(backend.device, "platform", "") == "cpu":
+        return np.asarray(x), NUMPY
+    return x, backend
 
 
 def number(x: Array) -> float:
@@ -150,6 +161,7 @@ def number(x: Array) -> float:
 
 def extent(x: Array, backend: Backend) -> tuple[float, float]:
     """The smallest and the largest value; NaN where there is one."""
+    x, backend = looked_into(x, backend)
     if backend.name == "numpy":
         return float(np.minimum.reduce(x, axis=None)), float(np.maximum.reduce(x, axis=None))
     return number(backend.xp.min(x)), number(backend.xp.max(x))

@@ -8,6 +8,7 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import steps_for
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace
@@ -58,6 +59,7 @@ class Backend:
             raise ValueError(msg)
         return getattr(self.xp, name)
 
+    @quiet
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """`x`, an array of any namespace or a nested list, as an array of this backend on its device.
 
@@ -70,16 +72,19 @@ class Backend:
             if wanted is None or x.dtype == wanted:
                 return x
             require_numbers(x, "x", self)
-            with np.errstate(over="ignore"), self.current():
+            with self.current():
                 return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)
         if dtype is not None:
             require_numbers(host, "x", None)
-            with np.errstate(over="ignore"):
-                host = host.astype(dtype, copy=False)
+            host = host.astype(dtype, copy=False)
         if self.name == "numpy":
             return host
         host = host.astype(host.dtype.newbyteorder("="), copy=False)
+        if self.name == "jax":  # whose own asarray would compile two programs for every shape
+            import jax
+
+            return jax.device_put(host, self.device, may_alias=False)
         with self.current():
             return self.xp.asarray(_as_torch_takes_it(host) if self.name == "torch" else host, device=self.device)
 

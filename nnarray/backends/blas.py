@@ -1,14 +1,20 @@
 """How many threads NumPy may use here, and NumPy's BLAS held to one while tiles use them all."""
 
 import os
+import time
+from contextlib import suppress
 from functools import lru_cache
-from threading import Lock, local
-from typing import Any, NamedTuple
+from threading import RLock, get_ident
+from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 THREADS_VARIABLE = "NNARRAY_NUM_THREADS"
 """In the environment, the number of threads to compute with; it wins over what the machine offers. Read once."""
 
 CGROUP = "/sys/fs/cgroup"
+
+PAUSE = 0.0002
+"""Seconds between two looks whether it is one's turn."""
 
 
 def usable_threads() -> int:
@@ -17,7 +23,7 @@ def usable_threads() -> int:
     BLAS's setting is what OMP_NUM_THREADS and its like, threadpoolctl and joblib's workers turn down. Raises ValueError
     where the environment variable is no whole number ≥ 1.
     """
-    return _asked_for() or min(_affinity(), _cgroup_share() or _affinity(), ONE_THREAD.threads_outside())
+    return _asked_for() or min(_affinity(), _cgroup_share() or _affinity(), BLAS_THREADS.outside())
 
 
 @lru_cache(maxsize=1)
@@ -26,40 +32,124 @@ def allowed_one_thread() -> bool:
     return (_asked_for() or _cgroup_share()) == 1
 
 
-class OneThread:
-    """A block in which BLAS computes each product in one thread; restored when the last such block ends.
+class Block:
+    """A stretch of computing in one thread of Python for which BLAS has one thread, or else its own setting.
 
-    Most builds of BLAS have one setting for the whole process, so the blocks of several user threads count as one.
-    Where each thread has its own (MKL, OpenBLAS on OpenMP), a block sets that of its thread, and helpers keep to one.
+    Enter it as `with Ended(block), block:`. Both ends, and `begin`, may come twice: an interrupt that breaks into one
+    is made good by the next.
+    """
+
+    def __init__(self, *, one: bool) -> None:
+        self.one = one
+        self.turn, self.thread = 0, 0
+        self.is_inner, self.is_on = False, False
+        self.of_this_thread: list[int] = []
+
+    def begin(self) -> None:
+        """Wait for blocks of the other kind that came before, then set BLAS's threads."""
+        BLAS_THREADS.begin(self)
+
+    def end(self) -> None:
+        """Give BLAS the threads back that it had, unless another block still wants one."""
+        BLAS_THREADS.end(self)
+
+    def __enter__(self) -> "Block":
+        self.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class Ended:
+    """The outer half of a block: it changes nothing when entered, and at its end sees to it that the blocks ended.
+
+    An interrupt may come between any two instructions, those of `__exit__` among them. It comes once: what it kept
+    the inner `__exit__` from doing is done here.
+    """
+
+    def __init__(self, *blocks: "Endable") -> None:
+        self._blocks = blocks
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is not None:
+            BLAS_THREADS.unlock()
+        for block in self._blocks:
+            block.end()
+
+
+class Endable(Protocol):
+    """What has an end that may be reached twice."""
+
+    def end(self) -> None:
+        """Leave everything as it was before."""
+
+
+class BlasThreads:
+    """Who may compute with how many threads of BLAS.
+
+    Most builds of BLAS have one setting for the whole process. Blocks that want one thread therefore never run at the
+    same time as those that want BLAS's own, in whatever Python threads they are: they take turns in the order in which
+    they came, and a result depends on no other thread. Inner blocks of one thread have the setting of the outer one.
+    Where each thread has a setting of its own (MKL, OpenBLAS on OpenMP) nobody waits, and helpers keep to one.
+
+    The blocks are known by weak references: one that was lost without its end, to several interrupts, counts no more.
     """
 
     def __init__(self) -> None:
-        self._reset()
+        self._lock, self._turn = RLock(), 0  # reentrant: a signal's handler may compute, too
+        self._blocks: list[ref[Block]] = []
+        self._before: list[int] = []
 
-    def threads_outside(self) -> int:
-        """BLAS's own setting, that of outside the block; 1 where there is no BLAS to set."""
+    def begin(self, block: Block) -> None:
+        """Begin the block; one that has begun goes on, after those that wait for the other setting."""
+        if block.is_on:
+            if block.is_inner or not self._is_waited_for(block):
+                return
+            self.end(block)
         with self._lock:
-            shared = self._before if self._blocks else _settings(_libraries().shared)
-        own = self._outside.stack[0] if self._stack() else _settings(_libraries().of_each_thread)
-        return max([*shared, *own], default=1)
+            others = self._others(block)
+            self._turn = block.turn = self._turn + 1
+            block.thread = get_ident()
+            block.is_inner = block.thread in [other.thread for other in others]
+            self._blocks = [ref(one) for one in (*others, block)]
+        while not self._starts(block):
+            time.sleep(PAUSE)
 
-    def __enter__(self) -> None:
-        libraries = _libraries()
+    def end(self, block: Block) -> None:
+        """End the block; one that has ended stays so."""
         with self._lock:
-            if self._blocks == 0:
-                self._before = _settings(libraries.shared)
-                _set(libraries.shared, [1] * len(libraries.shared))
-            self._blocks += 1
-        self._stack().append(_settings(libraries.of_each_thread))
-        _set(libraries.of_each_thread, [1] * len(libraries.of_each_thread))
+            others = self._others(block)
+            if len(others) == len(self._live()):
+                return
+            if block.of_this_thread:
+                _set(_libraries().of_each_thread, block.of_this_thread)
+            if not [other for other in others if other.one and other.is_on]:
+                self._restore()
+            block.is_on, block.of_this_thread = False, []
+            self._blocks = [ref(other) for other in others]
 
-    def __exit__(self, *_: object) -> None:
-        libraries = _libraries()
-        _set(libraries.of_each_thread, self._stack().pop())
+    def outside(self) -> int:
+        """BLAS's own setting, that of outside all blocks; 1 where there is no BLAS to set."""
+        libraries, me = _libraries(), get_ident()
         with self._lock:
-            self._blocks -= 1
-            if self._blocks == 0:
-                _set(libraries.shared, self._before)
+            shared = self._before or _settings(libraries.shared)
+            mine = [block.of_this_thread for block in self._live() if block.thread == me and block.of_this_thread]
+        return max([*shared, *(mine[0] if mine else _settings(libraries.of_each_thread))], default=1)
+
+    def unlock(self) -> None:
+        """Leave the lock that an interrupt kept this thread from leaving."""
+        with suppress(RuntimeError):  # when it is not this thread's
+            while True:
+                self._lock.release()
+
+    def is_set_here(self) -> bool:
+        """Whether the calling thread is in a block."""
+        me = get_ident()
+        return me in [block.thread for block in self._live() if block.is_on]
 
     def keep(self) -> None:
         """Keep this thread to one for good, where threads have settings of their own: it is a helper."""
@@ -68,26 +158,51 @@ class OneThread:
 
     def restore_in_child(self) -> None:
         """After a fork from inside a block, give the child's BLAS its threads back."""
-        before = self._before if self._blocks else []
-        self._reset()
+        before = self._before
+        vars(self).update(vars(BlasThreads()))
         if before:
             _set(_libraries().shared, before)
 
-    def _reset(self) -> None:
-        self._lock, self._blocks, self._before, self._outside = Lock(), 0, list[int](), local()
+    def _live(self) -> list[Block]:
+        return [block for known in self._blocks if (block := known()) is not None]
 
-    def _stack(self) -> list[list[int]]:
-        if not hasattr(self._outside, "stack"):
-            self._outside.stack = []
-        stack: list[list[int]] = self._outside.stack
-        return stack
+    def _others(self, block: Block) -> list[Block]:
+        return [other for other in self._live() if other is not block]
+
+    def _is_waited_for(self, block: Block) -> bool:
+        return len(self._blocks) > 1 and (not block.one) in [other.one for other in self._live() if not other.is_inner]
+
+    def _starts(self, block: Block) -> bool:
+        """Set BLAS's threads, unless it is another block's turn."""
+        libraries = _libraries()
+        with self._lock:
+            others = self._others(block)
+            if block.is_inner:
+                block.is_on = True
+                return True
+            if libraries.shared and (not block.one) in [other.one for other in others if other.turn < block.turn]:
+                return False
+            if not [other for other in others if other.one and other.is_on]:
+                self._restore()
+            block.is_on = True
+            if block.one:
+                self._before = self._before or _settings(libraries.shared)
+                _set(libraries.shared, [1] * len(libraries.shared))
+                block.of_this_thread = _settings(libraries.of_each_thread)
+                _set(libraries.of_each_thread, [1] * len(libraries.of_each_thread))
+            return True
+
+    def _restore(self) -> None:
+        if self._before:
+            _set(_libraries().shared, self._before)
+            self._before = []
 
 
-ONE_THREAD = OneThread()
-"""The one block of this process, entered with `with ONE_THREAD:`."""
+BLAS_THREADS = BlasThreads()
+"""Those of this process."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=ONE_THREAD.restore_in_child)
+    os.register_at_fork(after_in_child=BLAS_THREADS.restore_in_child)
 
 
 class Libraries(NamedTuple):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import nnarray as nn
+from nnarray.backends import quiet
 from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
 
@@ -14,6 +15,7 @@ EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueE
 FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 
 
+@quiet
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 if a check failed, 2 for a mistake, 130 after Ctrl-C."""
     try:

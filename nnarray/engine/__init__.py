@@ -4,20 +4,20 @@ from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import captured_steps
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
 from nnarray.engine.host import HostColumns, stays_on_host
+from nnarray.engine.threads import ManySteps
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
-from nnarray.engine.workers import many_steps
 
 __all__ = [
     "Architecture",
     "Batch",
     "Columns",
     "HostColumns",
+    "ManySteps",
     "captured_steps",
     "cost",
     "cost_and_gradients",
     "cost_of",
-    "many_steps",
     "predict",
     "stays_on_host",
     "tile_width",

@@ -1,20 +1,22 @@
 """The equations over a batch, tile by tile: costs and gradients are sums over columns, predictions lie side by side.
 
-Each tile goes forward, and back, while its activations are in the cache. A batch of one tile runs straight through, on
-the threads that its library has of its own. In every function, `workers` bounds the threads that take tiles (None:
-all that may be used) and `width` is the columns of a tile (None: `tiling.tile_width`).
+Each tile goes forward, and back, while its activations are in the cache. A batch of one tile runs straight through: on
+NumPy in one thread, or if it is large on BLAS's own, as the sizes have it and no other thread. In every function,
+`workers` bounds the threads that take tiles (None: all that may be used) and `width` is the columns of a tile (None:
+`tiling.tile_width`).
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import reduce
 from operator import add
 from typing import Any, TypeVar
 
 from nnarray.backends import (
-    ONE_THREAD,
+    BLAS_THREADS,
     Backend,
-    allowed_one_thread,
+    Block,
+    Ended,
     mapped_file,
     new_matrix,
     read_ahead,
@@ -28,7 +30,8 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.host import HostColumns
-from nnarray.engine.tiling import tile_width
+from nnarray.engine.threads import blas_block
+from nnarray.engine.tiling import is_tiny, tile_width
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
@@ -63,7 +66,7 @@ def predict(
             found.put(start, _forward(equations.prediction, tile, layers, network, backend)[1])
             return 0
 
-        _over_tiles(put, add, batch, layers[0][0].dtype, backend, workers, width)
+        _over_tiles(put, add, batch, layers[0][0].dtype, network, backend, workers, width)
         return found.joined()
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -96,7 +99,7 @@ def cost(
 
         if keep is not None:
             keep.parts.clear()
-        J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, backend, workers, width)
+        J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
         return J if alone else _with_penalty(J, layers, backend, l2=l2) / batch.m
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -153,7 +156,7 @@ def _cost_and_gradients(
         spare.append(other[1])
         return total
 
-    J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, backend, workers, width)
+    J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
     del spare[1:]
     if alone:
         return J, g
@@ -275,6 +278,7 @@ def _over_tiles(
     add: Callable[[T, T], T],
     batch: Batch,
     dtype: Any,
+    network: Architecture,
     backend: Backend,
     workers: int | None,
     width: int,
@@ -282,8 +286,7 @@ def _over_tiles(
     """What `compute` makes of each tile and its first column, added up."""
     columns = batch.columns
     if width >= columns:
-        with ONE_THREAD if backend.name == "numpy" and allowed_one_thread() else nullcontext():
-            return compute(batch.tile(0, columns, dtype, backend), 0)
+        return _alone(compute, batch, dtype, network, backend)
 
     X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
@@ -296,5 +299,16 @@ def _over_tiles(
 
     if backend.name != "numpy":  # others keep threads of their own, and a GPU has no memory for more than two sums
         return reduce(add, map(of_tile, range(count)))
-    with ONE_THREAD:
+    block = Block(one=True)
+    with Ended(block), block:
         return add_up(count, of_tile, add, workers or usable_threads())
+
+
+def _alone(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
+    """What `compute` makes of the batch as one tile, with threads of BLAS whose number depends on the sizes alone."""
+    columns = batch.columns
+    if backend.name != "numpy" or is_tiny(network, columns) or BLAS_THREADS.is_set_here():
+        return compute(batch.tile(0, columns, dtype, backend), 0)
+    block = blas_block(network, columns)
+    with Ended(block), block:
+        return compute(batch.tile(0, columns, dtype, backend), 0)

@@ -1,6 +1,6 @@
 """The equations of a tile, compiled where the library can: traced once per shape for NumPy and CuPy, jitted on JAX."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -11,6 +11,7 @@ import numpy as np
 from nnarray.backends import Backend, Program, has_programs, is_sparse, new_program, plain_steps
 from nnarray.core.steps import bind
 from nnarray.core.typing import Array, Pairs
+from nnarray.engine import jitted
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
 from nnarray.programs.graph import Graph
@@ -62,22 +63,10 @@ def compute(
     backend: Backend,
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
-    """The equations without a program: as core stands, on JAX jitted for each network and shape."""
+    """The equations without a program: as core stands, on JAX jitted."""
     if backend.name != "jax" or plain_steps():
         return equations(tile, layers, network, backend.steps, **numbers)
-    result: tuple[Array | None, list[Array]] = _jitted(equations, network, backend)(tile, [*layers], dict(numbers))
-    return result
-
-
-@lru_cache(maxsize=SHAPES_KEPT)
-def _jitted(equations: Equations, network: Architecture, backend: Backend) -> Callable[..., Any]:
-    import jax
-
-    def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
-        return equations(tile, layers, network, backend.steps, **numbers)
-
-    jitted: Callable[..., Any] = jax.jit(compute)
-    return jitted
+    return jitted.compute(equations, tile, layers, network, backend, numbers)
 
 
 def inputs_of(tile: Tile, layers: Pairs, numbers: Mapping[str, Any] = NO_NUMBERS) -> list[Any]:

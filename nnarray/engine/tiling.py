@@ -4,7 +4,9 @@ The width depends on the problem alone, never on the machine or on how many work
 are taken first, and with them the last bits of a result.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 
 from nnarray.core.vector import vector_size
@@ -27,6 +29,16 @@ LARGE_THETA, NARROWEST_LARGE = 8 * 2**20, 2048
 SHARES = 8
 """A batch of many tiles is cut into a multiple of this, so that workers get equal shares."""
 
+SMALL_STEP, LARGE_STEP = 32e6, 1e9
+"""Operations of a step's matrix products. Up to the first, a second thread costs more than it brings: BLAS's waits
+spinning, in the way of all that comes between the products. Between the two, more time goes into what comes between
+them, and tiles are narrower than the cache asks for, so that workers share it. From the second on the products take
+most of it, and BLAS's own threads share those better."""
+
+UNSPLIT_PRODUCT = 9000
+"""Multiplications of a product that no BLAS gives to several threads (OpenBLAS from 9216 on, of a matrix and a
+vector)."""
+
 MULTIPLE = 16
 """Columns that a width is rounded up to."""
 
@@ -45,8 +57,25 @@ def _width(sizes: tuple[int, ...], columns: int, itemsize: int) -> int:
         narrowest = NARROWEST_LARGE
     wide = min(max(size // (sum(sizes) * itemsize), narrowest), WIDEST)
     tiles = ceil(columns / wide)
+    if tiles == 1 and SMALL_STEP < operations(sizes, columns) <= LARGE_STEP:
+        tiles = max(1, min(SHARES, columns // narrowest))
     if tiles > 1:
         shares = min(SHARES, 1 << (tiles - 1).bit_length())
         tiles = ceil(tiles / shares) * shares
     width = max(ceil(columns / tiles), min(narrowest, NARROWEST))
     return width + -width % MULTIPLE
+
+
+def operations(sizes: Sequence[int], columns: int) -> int:
+    """Of the matrix products of a forward and a backward pass."""
+    return 6 * columns * vector_size(sizes)
+
+
+def is_small(network: Architecture, columns: int) -> bool:
+    """Whether a step on a batch of `columns` is too small for a second thread."""
+    return operations(network.sizes, columns) <= SMALL_STEP
+
+
+def is_tiny(network: Architecture, columns: int) -> bool:
+    """Whether no product of it is ever computed by more than one thread."""
+    return columns * max(n * n_prev for n_prev, n in pairwise(network.sizes)) <= UNSPLIT_PRODUCT

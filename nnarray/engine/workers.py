@@ -1,97 +1,117 @@
 """Who computes the tiles: the calling thread and helpers, who take one tile after the other and add up."""
 
 import os
+from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nnarray.backends import ONE_THREAD, Backend
-from nnarray.core.vector import vector_size
+from nnarray.backends import BLAS_THREADS, Ended
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from nnarray.engine.batch import Architecture
-
 T = TypeVar("T")
-
-SMALL_STEP = 32e6
-"""Operations of a step's matrix products below which a second thread of BLAS costs more than it brings: it waits
-spinning, in the way of all that comes between the products."""
 
 MOST_HELPERS = 256
 """In one process, whatever the workers asked for; a thread is started only when there is work for it."""
 
 
 @lru_cache(maxsize=1)
-def _helpers() -> "ThreadPoolExecutor":
+def _pool() -> "ThreadPoolExecutor":
     from concurrent.futures import ThreadPoolExecutor
 
-    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="nnarray", initializer=ONE_THREAD.keep)
+    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="nnarray", initializer=BLAS_THREADS.keep)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a fork takes no threads along
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork takes no threads along
 
 
-def many_steps(network: "Architecture", columns: int, backend: Backend) -> AbstractContextManager[Any]:
-    """The block for a run of steps on batches of `columns`: on NumPy, small ones have one thread."""
-    operations = 6 * columns * vector_size(network.sizes)
-    return ONE_THREAD if backend.name == "numpy" and operations <= SMALL_STEP else nullcontext()
+class Work:
+    """`do(i)` for i = 0, …, count - 1, each once, by whoever calls; what one raises ends it for all.
 
+    There is no lock that an interrupt could leave locked: one step of a deque or a dict is atomic.
+    """
 
-class Turns:
-    """0, 1, …, count - 1, each handed out once, to whoever asks next; none after `stop`."""
+    def __init__(self, count: int, do: Callable[[int], Any]) -> None:
+        self._turns = deque(range(count))
+        self._do: Callable[[int], Any] | None = do
 
-    def __init__(self, count: int) -> None:
-        self._next, self._count, self._lock = 0, count, Lock()
-
-    def take(self) -> int | None:
-        """The next one, None when there are no more."""
-        with self._lock:
-            turn = self._next
-            self._next += 1
-        return turn if turn < self._count else None
+    def __call__(self) -> None:
+        """Do what nobody has begun yet."""
+        do = self._do
+        try:
+            while do is not None and (i := self._take()) is not None:
+                do(i)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
-        """Hand out no more."""
-        with self._lock:
-            self._next = self._count
+        """Begin no more, and keep nothing alive, though a pool may keep this."""
+        self._turns.clear()
+        self._do = None
+
+    def _take(self) -> int | None:
+        try:
+            return self._turns.popleft()
+        except IndexError:
+            return None
+
+
+class Helpers:
+    """Threads that take part in some work. Enter it as `with Ended(helpers), helpers:`."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._futures: list[Future[None]] = []
+
+    def call(self, count: int) -> None:
+        """Ask so many; where no thread is to be had, those do that there are."""
+        pool = _pool()
+        try:
+            for _ in range(count):
+                self._futures.append(pool.submit(copy_context().run, self._work))
+        except (RuntimeError, MemoryError, OSError):
+            _pool.cache_clear()  # the pool would keep what it could not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def end(self) -> None:
+        """Wait for what is under way."""
+        from concurrent.futures import wait
+
+        self._work.stop()
+        wait([future for future in self._futures if not future.cancel()])
+
+    def __enter__(self) -> "Helpers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def raise_errors(self) -> None:
+        """Raise what a helper raised."""
+        for future in self._futures:
+            if not future.cancelled():
+                future.result()
 
 
 def for_each(count: int, do: Callable[[int], Any], workers: int) -> None:
     """`do(i)` for i = 0, …, count - 1, by this thread and up to workers - 1 others; what one raises is raised here.
 
-    The others only help: where none is free, this thread does it all. So calls may nest, and many user threads may
-    call at once.
+    The others only help: where none is free, or no thread can be started, this thread does it all. So calls may nest,
+    and many user threads may call at once.
     """
-    turns = Turns(count)
-
-    def work() -> None:
-        try:
-            while (i := turns.take()) is not None:
-                do(i)
-        except BaseException:
-            turns.stop()
-            raise
-
+    work = Work(count, do)
     if min(workers, count) == 1:
         return work()
-    from concurrent.futures import wait
-
-    helpers: list[Future[None]] = [
-        _helpers().submit(copy_context().run, work) for _ in range(min(workers, count, MOST_HELPERS) - 1)
-    ]
-    try:
+    helpers = Helpers(work)
+    with Ended(helpers), helpers:
+        helpers.call(min(workers, count, MOST_HELPERS) - 1)
         work()
-    finally:
-        begun = [helper for helper in helpers if not helper.cancel()]
-        wait(begun)
-    for helper in begun:
-        helper.result()
+    helpers.raise_errors()
 
 
 def add_up(count: int, compute: Callable[[int], T], add: Callable[[T, T], T], workers: int) -> T:
@@ -100,21 +120,22 @@ def add_up(count: int, compute: Callable[[int], T], add: Callable[[T, T], T], wo
     Which two values are added depends on `count` alone, so floats have the same bits whoever computes them. Values are
     dropped as soon as they are added: some log2(count) + workers live at once, twice as many if a worker is held up.
     """
-    waiting: dict[tuple[int, int], T] = {}
-    lock = Lock()
+    waiting: dict[tuple[int, int], tuple[T]] = {}
 
     def compute_and_climb(i: int) -> None:
         value, row = compute(i), count
         while row > 1:
             if i ^ 1 < row:  # the last of an odd row has no neighbour
-                with lock:
-                    neighbour = waiting.pop((row, i ^ 1), None)
-                    if neighbour is None:
-                        waiting[row, i] = value
-                        return
+                mine, pair = (value,), (row, i // 2)
+                found = waiting.setdefault(pair, mine)
+                if found is mine:
+                    return
+                (neighbour,) = waiting.pop(pair)
                 value = add(neighbour, value) if i % 2 else add(value, neighbour)
+                del found, mine, neighbour
             i, row = i // 2, (row + 1) // 2
-        waiting[1, 0] = value
+        waiting[1, 0] = (value,)
 
     for_each(count, compute_and_climb, workers)
-    return waiting[1, 0]
+    (total,) = waiting[1, 0]
+    return total

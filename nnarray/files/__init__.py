@@ -4,7 +4,7 @@ A file is data and nothing else: reading one runs no code and follows no path in
 renamed into it, so that after a crash or on a full disk the old file or the new one is there, whole.
 """
 
-from nnarray.files.atomic import write_atomically
+from nnarray.backends import write_atomically
 from nnarray.files.model import Model, ModelFileError, load, read_model, save
 
 __all__ = ["Model", "ModelFileError", "load", "read_model", "save", "write_atomically"]

@@ -10,11 +10,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, quiet, write_atomically
 from nnarray.backends import backend as choose_backend
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
-from nnarray.files.atomic import write_atomically
 from nnarray.files.description import from_json, short, to_json
 from nnarray.network import Network, Parameters
 from nnarray.network.network import require_network
@@ -38,6 +37,7 @@ class Model(NamedTuple):
     """those of "classes", "features", "target" and "preprocessing" that the file has"""
 
 
+@quiet
 def save(
     path: str | os.PathLike[str], network: Network, params: Pairs, *, metadata: Mapping[str, Any] | None = None
 ) -> None:
@@ -77,6 +77,7 @@ def load(path: str | os.PathLike[str], backend: str | Backend | None = None) -> 
     return model.network, model.params
 
 
+@quiet
 def read_model(path: str | os.PathLike[str], backend: str | Backend | None = None) -> Model:
     """The network, the parameters and the metadata in a model file; otherwise like `load`."""
     chosen = choose_backend(backend)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, number, require_finite
+from nnarray.backends import Backend, number, quiet, require_finite
 from nnarray.core import checking, propagation
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.typing import Array
@@ -42,6 +42,7 @@ class GradientCheck(NamedTuple):
         )
 
 
+@quiet
 def check_gradients(
     network: Network,
     params: Any,

@@ -18,6 +18,7 @@ from nnarray.backends import (
     is_concrete,
     is_known,
     know,
+    looked_into,
     mapped_file,
     number,
     require_finite,
@@ -110,9 +111,8 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
     weights = backend.xp.reshape(weights, (1, m))
     if is_concrete(weights) and not is_known(given, "weights", backend):
         require_finite(weights, "weights", backend)
-        smallest = number(backend.xp.min(weights))
-        with np.errstate(over="ignore"):
-            total = number(backend.xp.sum(weights))
+        seen, own = looked_into(weights, backend)
+        smallest, total = number(own.xp.min(seen)), number(own.xp.sum(seen))
         if smallest < 0 or not 0 < total < np.inf:
             found = f"a smallest weight of {smallest:g} and a sum of {total:g}"
             msg = f"weights must be ≥ 0 with a positive sum that is finite in {dtype}, got {found}"
@@ -159,6 +159,7 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
 
 
 def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
+    Y, backend = looked_into(Y, backend)
     xp = backend.xp
     sums = xp.sum(Y, axis=0)
     if number(xp.max(xp.abs(sums - 1.0))) > 1e-3:

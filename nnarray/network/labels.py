@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import backend as default_backend
-from nnarray.backends import backend_of, host_array
+from nnarray.backends import backend_of, host_array, quiet
 from nnarray.core.typing import Array
 from nnarray.network.checks import check_count
 
 
+@quiet
 def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     """Y of shape (classes, m) with a 1 in each column at its label's row, 0 elsewhere.
 

@@ -16,6 +16,7 @@ from nnarray.backends import (
     is_concrete,
     is_known,
     know,
+    quiet,
     require_finite,
     require_finite_in,
     same_backend,
@@ -66,6 +67,7 @@ class Network:
         """How many parameters the network has, the length of theta."""
         return vector.vector_size(self.sizes)
 
+    @quiet
     def init(
         self,
         seed: int | None = 0,
@@ -85,6 +87,7 @@ class Network:
         layers = initial_layers(self.sizes, scheme, np.random.default_rng(check_seed(seed)))
         return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
 
+    @quiet
     def parameters(self, theta: Any, *, backend: str | Backend | None = None, dtype: str | None = None) -> Parameters:
         """The parameters over the vector `theta`, shape (size,): views of it where the namespace has views.
 
@@ -107,6 +110,7 @@ class Network:
                 theta = theta.copy()
         return Parameters(theta, self.sizes, place)
 
+    @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:
         """[A[0], …, A[L]] for X of shape (n_x, m): what every layer makes of the examples; A[0] is X."""
         place = enter_parameters(self, params, X=X)
@@ -116,6 +120,7 @@ class Network:
             require_finite(X, "X", place.backend)
             return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
 
+    @quiet
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
         """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example.
 
@@ -126,6 +131,7 @@ class Network:
         workers = check_optional_count(workers, "workers")
         return engine.predict(X, place.layers, self, place.backend, workers=workers)
 
+    @quiet
     def cost(
         self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
     ) -> Array:
@@ -138,6 +144,7 @@ class Network:
         workers = check_optional_count(workers, "workers")
         return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2), workers=workers)
 
+    @quiet
     def gradients(
         self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
     ) -> tuple[Array, Parameters]:
@@ -154,7 +161,7 @@ class Network:
         place, batch = enter_batch(self, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
         backend = place.backend
-        with np.errstate(invalid="ignore"), backend.current():
+        with backend.current():
             J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
             # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
             if is_concrete(g) and not is_known(batch.X, "finite", backend):
@@ -163,6 +170,7 @@ class Network:
                 know(batch.X, "finite", backend)
             return J, Parameters(g, self.sizes, backend)
 
+    @quiet
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
         """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
 

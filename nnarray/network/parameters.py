@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from nnarray.backends import Backend, convert, for_products, same_backend
+from nnarray.backends import Backend, convert, for_products, quiet, same_backend
 from nnarray.backends import backend as default_backend
 from nnarray.core.typing import Array, Pairs
 
@@ -42,6 +42,7 @@ class Parameters(Sequence[Layer]):
         self._layers: tuple[Layer, ...] | None = None
 
     @classmethod
+    @quiet
     def from_layers(cls, layers: Pairs, *, beside: Backend | None = None) -> "Parameters":
         """Parameters with the values of (W[1], b[1]), …, (W[L], b[L]), copied into one vector.
 

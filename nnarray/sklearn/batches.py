@@ -38,14 +38,16 @@ class Batches:
         order = None if self.in_table_order else self.backend.asarray(self.rows)
         whole = self.examples
         Y: Array = whole.Y
-        for part in gen_batches(self.count, self.size):
+
+        def batch(part: slice) -> Batch | None:
             m = part.stop - part.start
             if self.weights is not None:
                 m = float(self.weights[self.rows[part]].sum(dtype="float64"))
             if m == 0:
-                continue
+                return None
             if order is not None:
-                yield whole._replace(m=m, order=order[part], host_order=self.rows[part])
-            else:
-                weights = None if whole.weights is None else whole.weights[:, part]
-                yield Batch(whole.X[:, part], Y[:, part], m, weights)
+                return whole._replace(m=m, order=order[part], host_order=self.rows[part])
+            weights = None if whole.weights is None else whole.weights[:, part]
+            return Batch(whole.X[:, part], Y[:, part], m, weights)
+
+        return filter(None, map(batch, gen_batches(self.count, self.size)))  # a generator may swallow an interrupt

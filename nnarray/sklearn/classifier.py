@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from nnarray.backends import is_sparse, to_numpy
+from nnarray.backends import is_sparse, quiet, to_numpy
 from nnarray.core.typing import Array
 from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
 
@@ -119,14 +119,19 @@ class MLPClassifier(ClassifierMixin, MLP):
             else classes
         )
 
+    score = quiet(ClassifierMixin.score)
+
+    @quiet
     def predict(self, X: Any) -> Array:
         """The class of each example, (n_samples,), or its labels, (n_samples, n_outputs)."""
         return self._labels(self._predictions(X, "predict"))
 
+    @quiet
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (n_samples, n_classes), in the order of `classes_`; of each label being 1."""
         return self._probabilities(X, "predict_proba")
 
+    @quiet
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`."""
         A = self._probabilities(X, "predict_log_proba")

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray import engine
-from nnarray.backends import Backend
+from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
 from nnarray.network.parameters import dtype_name
@@ -61,11 +61,14 @@ class Computation:
         batch.let_go()
         return float(J), A.joined()
 
-    def descend(self, batches: Iterable[Batch], optimizer: Optimizer, dropout: Dropout) -> float:
+    def descend(
+        self, batches: Iterable[Batch], optimizer: Optimizer, dropout: Dropout, steps: engine.ManySteps
+    ) -> float:
         """One update per batch; the mean of their costs, each counted with the number of its examples."""
-        total, count = 0.0, 0
-        with Interrupts() as interrupts:
+        total, count, interrupts = 0.0, 0, Interrupts()
+        with Ended(interrupts), interrupts:
             for batch in batches:
+                steps.go_on()
                 J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
                 with interrupts.put_off:
                     theta = optimizer.update(self.theta, g, self.backend)

@@ -20,7 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from nnarray import engine
-from nnarray.backends import Backend, all_finite, backend, backend_of, choose, is_sparse, to_numpy
+from nnarray.backends import Backend, all_finite, backend, backend_of, choose, is_sparse, quiet, to_numpy
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.sklearn import solvers
@@ -102,6 +102,7 @@ class MLP(Settings, ABC):
     def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
         """How well the predictions A fit the targets Y, both (m, n_outputs) and on the host."""
 
+    @quiet
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> "MLP":
         units = _checked_units(self.hidden_layer_sizes)
         begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -146,7 +147,7 @@ class MLP(Settings, ABC):
         work = Computation(network, self._theta(place), place, home=own, l2=float(self.alpha), workers=self.workers)
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"), place.untracked():
+            with place.untracked():
                 fit(self, work, batch, validating, incremental=incremental)
         finally:
             batch.let_go()
@@ -262,6 +263,7 @@ class MLP(Settings, ABC):
     def _first_coefs(self) -> Array:
         return self.coefs_[0]
 
+    @quiet
     def _predictions(self, X: Any, method: str) -> Array:
         """A[L] of each example, shape (m, n_outputs), where X is."""
         check_is_fitted(self)
@@ -274,7 +276,7 @@ class MLP(Settings, ABC):
             dtype = "float64"
         network = self._network()
         X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype, network.sizes)
-        with np.errstate(over="ignore"), place.untracked(), place.current():
+        with place.untracked(), place.current():
             A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
         A = own.asarray(A.T)
         return np.ascontiguousarray(A) if own.name == "numpy" else A

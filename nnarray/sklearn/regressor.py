@@ -10,6 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils._array_api import get_namespace
 from sklearn.utils._param_validation import StrOptions
 
+from nnarray.backends import quiet
 from nnarray.core.typing import Array
 from nnarray.sklearn.estimator import MLP
 
@@ -50,6 +51,9 @@ class MLPRegressor(RegressorMixin, MLP):
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
 
+    score = quiet(RegressorMixin.score)
+
+    @quiet
     def predict(self, X: Any) -> Array:
         """The number of each example, (n_samples,), or its numbers, (n_samples, n_outputs)."""
         A = self._predictions(X, "predict")

@@ -10,8 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.optimize import _check_optimize_result
 
+from nnarray.backends import Ended
 from nnarray.core.typing import Array
-from nnarray.engine import Batch, many_steps
+from nnarray.engine import Batch, ManySteps
 from nnarray.sklearn.batches import Batches
 from nnarray.sklearn.computation import Computation
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
@@ -83,9 +84,10 @@ def fit_stochastic(
     model.n_iter_ = 0
     report = Report(model, work, validation)
     try:
-        with closing(report.bar), many_steps(work.network, batches.size, work.backend):
+        steps = ManySteps(work.network, batches.size, work.backend)
+        with closing(report.bar), Ended(steps), steps:
             for _ in range(1 if incremental else model.max_iter):
-                report.iteration(work.descend(batches.epoch(), model._optimizer, dropout))
+                report.iteration(work.descend(batches.epoch(), model._optimizer, dropout, steps))
                 model.t_ += batches.count
                 if _epoch_ends(model, report):
                     break

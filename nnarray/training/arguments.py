@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, require_finite_in, same_backend
+from nnarray.backends import Backend, choose, quiet, require_finite_in, same_backend
 from nnarray.engine import Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
@@ -14,6 +14,7 @@ from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
 
 
+@quiet
 def enter_training(
     network: Network,
     X: Any,

@@ -29,25 +29,24 @@ class MiniBatches:
         """Whether one batch holds all examples."""
         return self.size == self.columns
 
-    def __iter__(self) -> Iterator[Batch]:
-        if self.is_whole:
-            yield self.whole
-            return
-        host_order = self.draw()
-        yield from self.batches(host_order, self.backend.asarray(host_order))
-
     def draw(self) -> "np.ndarray":
         """The order of the columns in the next epoch, on the host."""
         return self.generator.permutation(self.columns)
 
     def batches(self, host_order: "np.ndarray", order: Array, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch in this order, from its column `first` on."""
-        for start in range(first, self.columns, self.size):
+        """The batches of an epoch in this order, from its column `first` on.
+
+        They come from no generator: one that is closed half-way may swallow an interrupt.
+        """
+
+        def batch(start: int) -> Batch | None:
             part = slice(start, min(start + self.size, self.columns))
             columns = host_order[part]
             m = self.m_of(columns)
-            if m > 0:  # examples that all weigh nothing are as good as absent
-                yield self.whole._replace(m=m, order=order[part], host_order=columns)
+            return self.whole._replace(m=m, order=order[part], host_order=columns) if m > 0 else None
+
+        # examples that all weigh nothing are as good as absent
+        return filter(None, map(batch, range(first, self.columns, self.size)))
 
     def m_of(self, columns: "np.ndarray") -> float:
         """What the cost of a batch of these columns is divided by: their number, or the sum of their weights."""
@@ -70,7 +69,7 @@ class Dropout:
     @property
     def drops(self) -> bool:
         """Whether any unit is ever dropped."""
-        return any(rate for _, rate in self.units)
+        return any(np.array([rate for _, rate in self.units]) > 0)
 
     def onto(self, batch: Batch, dtype: str) -> Batch:
         """The batch with masks; without any dropout, the batch itself."""
@@ -82,10 +81,10 @@ class Dropout:
             self.position += -(-batch.columns * n // 2)
 
         def draw(start: int, stop: int) -> tuple[Array, ...]:
-            return tuple(
-                self._mask(position, n, rate, start, stop, dtype)
-                for position, (n, rate) in zip(positions, self.units, strict=True)
-            )
+            masks = []
+            for position, (n, rate) in zip(positions, self.units, strict=True):
+                masks.append(self._mask(position, n, rate, start, stop, dtype))
+            return tuple(masks)
 
         return batch._replace(draw_masks=draw)
 

@@ -1,9 +1,12 @@
 """What happened in training, epoch by epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from os import PathLike
+from io import BytesIO
+from os import PathLike, fspath
+from os.path import splitext
 from typing import Any, NamedTuple, overload
 
+from nnarray.backends import quiet, write_atomically
 from nnarray.network.parameters import Parameters
 
 
@@ -48,9 +51,11 @@ class History(Sequence[Epoch]):
         names = [name for name in Epoch._fields if name != "params"]
         return {name: [getattr(epoch, name) for epoch in self._epochs] for name in names}
 
+    @quiet
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """A matplotlib figure of the cost and, where there is one, the score over the epochs; saved to `path` if given.
 
+        The name of `path` says in which format, such as .png or .svg; the file is written whole or not at all.
         Raises ImportError where matplotlib is not installed (the extra `plot`).
         """
         from matplotlib.figure import Figure
@@ -64,7 +69,7 @@ class History(Sequence[Epoch]):
         if has_score:
             _draw(axes[1], table, {"validation": "validation_score"}, "score (accuracy or R²)")
         if path is not None:
-            figure.savefig(path, dpi=120)
+            _save(figure, path)
         return figure
 
     @overload
@@ -82,6 +87,15 @@ class History(Sequence[Epoch]):
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs, last {self._epochs[-1] if self._epochs else None})"
+
+
+def _save(figure: Any, path: str | PathLike[str]) -> None:
+    """As `figure.savefig` does, in the format that the name says, but whole or not at all."""
+    name, content = fspath(path), BytesIO()
+    ending = splitext(name)[1][1:].lower()
+    kind = ending or figure.canvas.get_default_filetype()
+    figure.savefig(content, dpi=120, format=kind)
+    write_atomically(name if ending else f"{name}.{kind}", content.getvalue())
 
 
 def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label: str) -> None:

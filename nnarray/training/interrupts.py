@@ -10,7 +10,7 @@ class Interrupts:
     """A block in which Ctrl-C can be put off: what comes within `with interrupts.put_off:` breaks in at its end.
 
     The signal's handler is changed once for the whole block, so that putting off costs a step next to nothing. Only the
-    main thread is ever interrupted; in others, the block changes nothing.
+    main thread is ever interrupted; in others, the block changes nothing. Enter it as `with Ended(block), block:`.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,13 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.put_off.handler is not None:
+        self.end()
+
+    def end(self) -> None:
+        """Give the signal its handler back, and what is still put off to that; a second time, nothing."""
+        if self.put_off.handler is not None and signal.getsignal(signal.SIGINT) == self.put_off.note:
             signal.signal(signal.SIGINT, self.put_off.handler)
+        self.put_off.deliver()
 
 
 class PutOff:
@@ -44,11 +49,15 @@ class PutOff:
         else:
             self.handler(number, frame)
 
-    def __enter__(self) -> None:
-        self._within = True
-
-    def __exit__(self, *_: object) -> None:
+    def deliver(self) -> None:
+        """Give what was noted to the handler."""
         self._within = False
         if self._came is not None:
             came, self._came = self._came, None
             self.handler(*came)
+
+    def __enter__(self) -> None:
+        self._within = True
+
+    def __exit__(self, *_: object) -> None:
+        self.deliver()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, all_finite
+from nnarray.backends import Backend, Ended, all_finite, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
@@ -144,6 +144,7 @@ class Run:
     workers: int | None
     history: History = field(default_factory=History)
 
+    @quiet
     def __post_init__(self) -> None:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
@@ -155,6 +156,7 @@ class Run:
         self.captured: Any = None
         self.tried_to_capture = False
         self.interrupts = Interrupts()
+        self.steps = engine.ManySteps(self.network, self.batches.size, self.backend)
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
@@ -164,13 +166,12 @@ class Run:
         self.began = time.perf_counter()
         stopped = "epochs"
         bar = progress_bar(epochs, progress)
-        must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
+        self.must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
         try:
-            small = engine.many_steps(self.network, self.batches.size, self.backend)
-            with self.interrupts, small:
+            with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
                 for epoch in range(1, epochs + 1):
                     self.epoch(epoch)
-                    if not (must_know or self.watch.is_due or epoch == epochs):
+                    if not (self.must_know or self.watch.is_due or epoch == epochs):
                         continue
                     for record in self.read():
                         bar.show(record)
@@ -193,16 +194,18 @@ class Run:
         theta = self.theta if best is None else best
         return TrainingResult(self.params.replace(theta), self.history, stopped, self.patience.best_epoch, self.state)
 
+    @quiet
     def epoch(self, number: int) -> None:
         """One pass over the examples; what came of it is watched, and not read yet."""
         before = copied(self.theta, self.backend) if self.cost_is_of_before else None
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), self.backend.untracked():
+        with self.backend.untracked():
             cost, validated = self._descend(), self._validate()
             with self.interrupts.put_off:
                 alpha, is_finite = self.optimizer.alpha(self.state.t - 1), math.isfinite(validated[0] or 0.0)
                 self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
                 self.validated, self.of_cost = validated, self.theta if before is None else before
 
+    @quiet
     def read(self) -> list[Epoch]:
         """The records of the epochs since the last reading, added to the history."""
         with self.interrupts.put_off:
@@ -227,6 +230,7 @@ class Run:
         )
         return DivergenceError(msg, self.params.replace(self.watch.last_finite), self.history)
 
+    @quiet
     def _end_interrupted(self) -> None:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
         self.read()
@@ -235,7 +239,7 @@ class Run:
 
     def _descend(self) -> Array:
         """One update per batch; the mean of their costs, on the device."""
-        total, count, batches = 0.0, 0.0, iter(self.batches)
+        total, count, batches = 0.0, 0.0, iter([self.batches.whole])
         if not self.batches.is_whole:
             host_order = self.batches.draw()
             order, first = self.backend.asarray(host_order), 0
@@ -244,6 +248,7 @@ class Run:
                 total, count, first = self._replay(order, ms), float(sum(ms)), len(ms) * self.batches.size
             batches = self.batches.batches(host_order, order, first)
         for batch in batches:
+            self.steps.go_on()
             J, g = engine.cost_and_gradients(
                 self.dropout.onto(batch, self.dtype),
                 self.layers,
@@ -257,6 +262,8 @@ class Run:
                 self._update(g)
             self.spare.append(g)
             total, count = total + J * batch.m, count + batch.m
+        if self.must_know:
+            self.steps.end()  # a callback may wait for other threads
         return total / count
 
     def _ms_to_replay(self, host_order: "np.ndarray") -> list[float] | None:

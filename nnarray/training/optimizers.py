@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from nnarray import engine
-from nnarray.backends import Backend, same_backend
+from nnarray.backends import Backend, quiet, same_backend
 from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
 from nnarray.network.checks import check_number
@@ -49,11 +49,13 @@ class Optimizer(ABC):
         """Make a hyperparameter a Python float: a NumPy scalar would make float64 of float32 arrays."""
         object.__setattr__(self, name, check_number(getattr(self, name), name, at_least=0.0, below=below))
 
+    @quiet
     def init(self, params: Any) -> State:
         """The state before the first update: no updates made, running means zero."""
         params = Parameters.from_layers(params)
         return self.init_vector(params.vector, params.backend)
 
+    @quiet
     def update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
         """New parameters and state from parameters, their gradients and the state; the old ones stay as they are.
 

@@ -13,10 +13,8 @@ def replay(Z, A):
 """
 
 from collections.abc import Iterator
-from threading import Lock
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +24,13 @@ from nnarray.programs.lowering import outputs_of_their_own, sums_over_columns_as
 from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.expressions import python_expression
+from nnarray.programs.targets.idle import keep_watch
 
 ONE_CALL_AT_A_TIME = Limits(chain=1, nodes=1)
 
 FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
 
 REDUCTIONS = {"sum": "add.reduce", "max": "maximum.reduce"}
-
-BYTES_KEPT = 64 * 2**20
-"""How much idle memory all programs may hold together before it is released."""
-
-_programs: WeakSet["Program"] = WeakSet()
-_lock = Lock()
 
 
 class Program:
@@ -64,9 +57,7 @@ class Program:
         self.source = "\n    ".join([f"def replay({', '.join(self._parameters())}):", *calls])
         self._code = _compiled(self.source)
         self._idle: list[FunctionType] = []
-        _release_idle_arenas_above_limit()
-        with _lock:
-            _programs.add(self)
+        keep_watch(self)
 
     def __call__(self, *given: Any) -> Any:
         """Replay on these arrays and numbers."""
@@ -140,21 +131,6 @@ class View(NamedTuple):
     begin: int
     shape: Shape
     dtype: np.dtype[Any]
-
-
-def idle_bytes() -> int:
-    """The memory of all programs that waits for their next replay."""
-    with _lock:
-        return sum(program.idle_bytes for program in _programs)
-
-
-def _release_idle_arenas_above_limit() -> None:
-    """Where programs have come to hold much memory, release all of it: what is still in use is soon allocated anew."""
-    if idle_bytes() > BYTES_KEPT:
-        with _lock:
-            programs = list(_programs)
-        for program in programs:
-            program.release()
 
 
 def _compiled(source: str) -> CodeType:

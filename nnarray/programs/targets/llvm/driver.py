@@ -1,7 +1,7 @@
 """The one function that runs every program: it checks the arrays, fills the tables in, and calls step after step.
 
 It is given three addresses. `%plan` holds for arrays of the same classes, dtypes, shapes and strides; `%given` changes
-with each call: the array objects, then numbers; `%memory` is the tables of the steps, followed by the arena.
+with each call: the array objects, then numbers; `%memory` is room for the tables of the steps, followed by the arena.
 """
 
 from collections.abc import Sequence
@@ -24,22 +24,34 @@ class Step(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A word of the memory, and what of %given goes there: the data of an array object, or a number."""
+    """A word of the tables that each call fills in, and from where: a place in %given, or an offset of %memory."""
 
     word: int
-    given: int
+    source: int
 
 
-def plan(
-    given: Sequence[Any], data: Sequence[Fill], numbers: Sequence[Fill], steps: Sequence[Step]
-) -> npt.NDArray[Any]:
+class Tables(NamedTuple):
+    """The tables of the steps."""
+
+    words: list[int]
+    """what stays"""
+    data: list[Fill]
+    """addresses of the first entries of array objects"""
+    places: list[Fill]
+    """addresses in the arena"""
+    numbers: list[Fill]
+    steps: list[Step]
+
+
+def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
     """%plan for arrays like these."""
-    words = [len(given), len(data), len(numbers), len(steps)]
+    words = [len(given), *[len(part) for part in tables]]
     for x in given:
         words += [id(type(x)), id(x.dtype), x.ndim]
         for length, stride in zip(x.shape, x.strides, strict=True):
             words += [length, stride]
-    for pair in (*data, *numbers, *steps):
+    words += tables.words
+    for pair in (*tables.data, *tables.places, *tables.numbers, *tables.steps):
         words += pair
     return np.array(words, np.int64)
 
@@ -49,7 +61,7 @@ def driver() -> Compiled:
     """The function, which returns 1 if it did nothing because the arrays are others than those of %plan."""
     code = Code("double")
     at = code.variable("i64")
-    code.do(f"store i64 4, ptr {at}")
+    code.do(f"store i64 6, ptr {at}")
 
     def following() -> str:
         """The next word of %plan."""
@@ -63,7 +75,10 @@ def driver() -> Compiled:
     def require_equal(found: str, expected: str) -> None:
         code.require(code.value(f"icmp eq i64 {found}, {expected}"))
 
-    count, data, numbers, steps = (code.parameter("%plan", i, "i64") for i in range(4))
+    def table_word(i: str) -> str:
+        return code.value(f"getelementptr i64, ptr %memory, i64 {i}")
+
+    count, words, data, places, numbers, steps = [code.parameter("%plan", i, "i64") for i in range(6)]
     with code.loop(count) as i:
         owner = code.word("%given", i, "ptr")
         require_equal(field(owner, arrays.TYPE, "i64"), following())
@@ -73,15 +88,19 @@ def driver() -> Compiled:
         with code.loop(axes) as axis:
             for offset in (arrays.DIMENSIONS, arrays.STRIDES):
                 require_equal(code.word(field(owner, offset, "ptr"), axis), following())
+    with code.loop(words) as i:
+        code.do(f"store i64 {following()}, ptr {table_word(i)}")
     with code.loop(data):
-        word = code.value(f"getelementptr i64, ptr %memory, i64 {following()}")
+        word = table_word(following())
         owner = code.word("%given", following(), "ptr")
         code.do(f"store i64 {field(owner, arrays.DATA, 'i64')}, ptr {word}")
+    with code.loop(places):
+        word = table_word(following())
+        code.do(f"store ptr {code.value(f'getelementptr i8, ptr %memory, i64 {following()}')}, ptr {word}")
     with code.loop(numbers):
-        word = code.value(f"getelementptr i64, ptr %memory, i64 {following()}")
+        word = table_word(following())
         code.do(f"store i64 {code.word('%given', following())}, ptr {word}")
     with code.loop(steps):
         function = code.value(f"inttoptr i64 {following()} to ptr")
-        table = code.value(f"getelementptr i64, ptr %memory, i64 {following()}")
-        code.value(f"call i32 {function}(ptr {table})")
+        code.value(f"call i32 {function}(ptr {table_word(following())})")
     return compiled(code.function("%plan", "%given", "%memory"))

@@ -16,21 +16,33 @@ from nnarray.programs.products import StridesError, gemm
 from nnarray.programs.schedule import Limits, Loop, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.expressions import python_expression
+from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
-from nnarray.programs.targets.llvm.driver import Fill, Step
+from nnarray.programs.targets.llvm.driver import Fill, Step, Tables
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.products import Blas, ProductCode
 
 LIMITS = Limits(chain=64, nodes=2**31, order="C")
 
+ROOM = 4096
+"""Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
+
 TRANSPOSED, PLAIN = 112, 111
 """CblasTrans and CblasNoTrans"""
 
 Strides = Mapping[Node, tuple[int, int]]
 """Of the nodes in callers' arrays, in entries along rows and columns."""
+
+
+class Arena(NamedTuple):
+    """Memory for one call at a time: room for tables, and after it the nodes between the steps."""
+
+    memory: npt.NDArray[np.uint8]
+    address: int
+    """of its first aligned byte"""
 
 
 class Program:
@@ -57,6 +69,8 @@ class Program:
         self._numbers = eval(f"lambda {', '.join(x.name for x in graph.scalars)}: ({expressions})")
         self._pack = struct.Struct(f"{len(self.given_arrays)}q{len(self.scalars)}d").pack
         self._bound: list[Bound] = []
+        self.idle: list[Arena] = []
+        keep_watch(self)
 
     def __call__(self, *given: Any) -> Any:
         """Compute with these arrays and numbers."""
@@ -80,12 +94,22 @@ class Program:
     @property
     def idle_bytes(self) -> int:
         """The memory that waits for the next call."""
-        return sum(bound.idle_bytes for bound in self._bound)
+        return sum([arena.memory.nbytes for arena in self.idle])
 
     def release(self) -> None:
         """Free the memory that waits; the next call allocates anew."""
-        for bound in self._bound:
-            bound.idle.clear()
+        self.idle.clear()
+
+    def take_arena(self, room: int) -> Arena:
+        """An arena with so much room for tables."""
+        try:
+            arena = self.idle.pop()
+        except IndexError:
+            arena = None
+        if arena is None or arena.memory.nbytes < room + self.memory.size + ALIGNMENT:
+            memory = np.empty(room + self.memory.size + ALIGNMENT, np.uint8)
+            arena = Arena(memory, memory.ctypes.data + -memory.ctypes.data % ALIGNMENT)
+        return arena
 
     def parts(self) -> Iterator[Product | Loop]:
         """What is called in turn."""
@@ -105,81 +129,54 @@ class Program:
         return bound
 
 
-class Arena(NamedTuple):
-    """Memory for one call at a time: the tables of the steps, and after them the nodes between the steps."""
-
-    memory: npt.NDArray[np.uint8]
-    address: int
-    """of its first aligned byte"""
-
-
 class Bound:
     """A program for arrays of certain classes, dtypes, shapes and strides."""
 
     def __init__(self, program: Program, arrays: Sequence[Any]) -> None:
-        self.program, self.idle = program, list[Arena]()
+        self._program = program
         self._strides = {node: _matrix_strides(arrays[i]) for node, i in program.given.items()}
-        self._unit = frozenset(node for node, (_, across) in self._strides.items() if across == 1)
-        self._words: list[int] = []
-        self._data, self._numbers, self._in_arena = list[Fill](), list[Fill](), list[tuple[int, int]]()
-        steps = list[Step]()
-        functions = [self._function(part, steps) for part in program.parts()]
-        plan = driver.plan(arrays, self._data, self._numbers, steps)
-        self._tables = np.array(self._words, np.int64)
+        self._unit = frozenset([node for node, (_, across) in self._strides.items() if across == 1])
+        self._tables = Tables([], [], [], [], [])
+        functions = [self._function(part) for part in program.parts()]
+        self._room = len(self._tables.words) * 8
+        self._room += -self._room % ROOM
+        places = [Fill(word, self._room + offset) for word, offset in self._tables.places]
+        plan = driver.plan(arrays, self._tables._replace(places=places))
         self._plan, self._driver = plan.ctypes.data, driver.driver().run
         self._kept = plan, functions, [(type(x), x.dtype) for x in arrays]
 
     def run(self, given: bytes) -> bool:
         """Compute, unless the arrays are others than those it is for."""
-        try:
-            arena = self.idle.pop()
-        except IndexError:
-            arena = self._new_arena()
+        arena = self._program.take_arena(self._room)
         done = not self._driver(self._plan, given, arena.address)
-        self.idle.append(arena)
+        self._program.idle.append(arena)
         return done
 
-    @property
-    def idle_bytes(self) -> int:
-        """The memory that waits for the next call."""
-        return sum(arena.memory.nbytes for arena in self.idle)
-
-    def _new_arena(self) -> Arena:
-        tables = self._tables.nbytes + -self._tables.nbytes % ALIGNMENT
-        memory = np.empty(tables + self.program.memory.size + ALIGNMENT, np.uint8)
-        begin = -memory.ctypes.data % ALIGNMENT
-        arena = Arena(memory, memory.ctypes.data + begin)
-        words = memory[begin : begin + self._tables.nbytes].view(np.int64)
-        words[...] = self._tables
-        for word, offset in self._in_arena:
-            words[word] = arena.address + tables + offset
-        return arena
-
-    def _function(self, part: Product | Loop, steps: list[Step]) -> Compiled:
+    def _function(self, part: Product | Loop) -> Compiled:
         """The function of a part, whose step and table are added."""
-        code = Code("float" if self.program.graph.dtype == np.float32 else "double")
-        places = Places(code, self.program.given, self._unit)
+        code = Code("float" if self._program.graph.dtype == np.float32 else "double")
+        places = Places(code, self._program.given, self._unit)
         if isinstance(part, Product):
-            ProductCode(part, places, self.program.blas).write()
+            ProductCode(part, places, self._program.blas).write()
         else:
-            LoopCode(part, self.program.plan, places).write()
+            LoopCode(part, self._program.plan, places).write()
         function = compiled(code.function("%table"))
-        steps.append(Step(function.address, len(self._words)))
+        self._tables.steps.append(Step(function.address, len(self._tables.words)))
         for key in places.keys:
-            self._words.append(self._word(part, *key))
+            self._tables.words.append(self._word(part, *key))
         return function
 
     def _word(self, part: Product | Loop, what: object, of: Any, *axis: Any) -> int:
-        """What a table holds under a key; 0 where it is filled in later."""
-        at = len(self._words)
+        """What a table holds under a key; 0 where each call fills it in."""
+        at, program = len(self._tables.words), self._program
         if what == "number":
-            self._numbers.append(Fill(at, len(self.program.given_arrays) + self.program.scalars.index(of)))
+            self._tables.numbers.append(Fill(at, len(program.given_arrays) + program.scalars.index(of)))
             return 0
-        if what == "address" and of in self.program.given:
-            self._data.append(Fill(at, self.program.given[of]))
+        if what == "address" and of in program.given:
+            self._tables.data.append(Fill(at, program.given[of]))
             return 0
         if what == "address":
-            self._in_arena.append((at, self.program.memory.offsets[of]))
+            self._tables.places.append(Fill(at, program.memory.offsets[of]))
             return 0
         if what == "stride":
             return self._strides_of(of)[axis[0]]

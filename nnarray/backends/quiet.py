@@ -1,0 +1,30 @@
+"""NumPy's error state: a public call computes under one of its own, and leaves the caller's as it was."""
+
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` under an error state that ignores everything, whatever `np.seterr` said: it looks at results instead.
+
+    NumPy keeps the state in a context variable. The function runs in a copy of the caller's context, so there is
+    nothing to restore that an interrupt could keep from being restored.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return copy_context().run(_ignoring, function, args, kwargs)
+
+    return call
+
+
+def _ignoring(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    np.seterr(all="ignore")
+    return function(*args, **kwargs)

@@ -1,0 +1,86 @@
+"""The equations jitted by JAX. Each shape costs a compilation, and megabytes for as long as it is kept."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends import Backend, is_concrete, looked_into
+from nnarray.core.typing import Array, Pairs
+from nnarray.engine import equations
+from nnarray.engine.batch import Architecture, Tile
+
+EXACT_WIDTHS = 32
+"""Of a network's equations, how many numbers of columns are compiled as they come. What comes after those is padded."""
+
+KEPT = 256
+"""Programs of all networks and shapes; the one that was not used for longest is dropped."""
+
+
+def compute(
+    wanted: equations.Equations,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    numbers: Mapping[str, Any],
+) -> tuple[Array | None, list[Array]]:
+    """The equations of a tile, which is padded with columns that weigh nothing where its width is one too many."""
+    columns, key = tile.X.shape[1], (wanted, network, backend, layers[0][0].dtype)
+    widths = _exact_widths(*key)
+    host = looked_into(tile.X, backend)[1].name == "numpy"
+    if not (host and all(map(is_concrete, [V for V in (*tile[:3], *layers[0]) if V is not None]))):
+        return _run(key, tile, layers, numbers)
+    if columns in widths or len(widths) < EXACT_WIDTHS:
+        widths.add(columns)
+        return _run(key, tile, layers, numbers)
+    padded = _padded(tile, columns, wanted is not equations.prediction, backend)
+    J, made = _run(key, padded, layers, numbers)
+    if wanted in {equations.prediction, equations.cost_and_prediction}:
+        made = [backend.asarray(looked_into(A, backend)[0][:, :columns].copy()) for A in made]
+    return J, made
+
+
+def padded_width(columns: int) -> int:
+    """The next of 4, 5, 6 and 7 times a power of two, so that up to any m there are few, and at most a quarter more."""
+    step = 1 << max(0, (columns - 1).bit_length() - 3)
+    return -(-columns // step) * step
+
+
+def _padded(tile: Tile, columns: int, is_weighted: bool, backend: Backend) -> Tile:
+    further = padded_width(columns) - columns
+
+    def wider(V: Array) -> Array:
+        return backend.asarray(np.pad(np.asarray(V), ((0, 0), (0, further))))
+
+    weights = tile.weights
+    if is_weighted and weights is None:
+        weights = np.ones((1, columns), tile.X.dtype)
+    X, Y, weights = (V if V is None else wider(V) for V in (tile.X, tile.Y, weights))
+    return Tile(X, Y, weights, [wider(D) for D in tile.masks])
+
+
+def _run(key: Any, tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> tuple[Array | None, list[Array]]:
+    given = tuple(V is not None for V in tile[:3]), len(tile.masks), tuple(numbers)
+    jitted = _jitted(*key, tile.X.shape[1], given)
+    return jitted(tile, [*layers], dict(numbers))
+
+
+@lru_cache(maxsize=64)
+def _exact_widths(*_: Any) -> set[int]:
+    return set()
+
+
+@lru_cache(maxsize=KEPT)
+def _jitted(
+    wanted: equations.Equations, network: Architecture, backend: Backend, *_: Any
+) -> Callable[..., tuple[Array | None, list[Array]]]:
+    """The equations for one shape, so that what JAX compiled is given back where it is dropped here."""
+    import jax
+
+    def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
+        return wanted(tile, layers, network, backend.steps, **numbers)
+
+    jitted: Callable[..., Any] = jax.jit(compute)
+    return jitted

@@ -1,0 +1,364 @@
+"""Whatever instruction an interrupt comes at: BLAS's threads, the handler of SIGINT and NumPy's error state stay.
+
+By default some points of each call; all of them with NNARRAY_INTERRUPTS=all (`nox -s interrupts`).
+"""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from interrupting import BrokenError, State, break_off, faults, interrupt, points
+
+import nnarray as nn
+from nnarray.backends import BLAS_THREADS, Block, Ended
+
+
+@pytest.fixture(autouse=True)
+def the_usual_handler() -> Iterator[None]:
+    """pytest-xdist's workers ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+POINTS = 10**9 if os.environ.get("NNARRAY_INTERRUPTS") == "all" else 60
+
+
+def examples(n_x: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(0).normal(size=(n_x, m)).astype("float32")
+    return X, (X[:1] > 0).astype("float32")
+
+
+def training(m: int, n_x: int = 4, **options: Any) -> Callable[[], bool]:
+    X, Y = examples(n_x, m)
+    network = nn.Network((n_x, 8, 5, 1))
+    return lambda: nn.train(network, X, Y, epochs=2, progress=False, **options).stopped == "interrupt"
+
+
+def fitting(**options: Any) -> Callable[[], bool]:
+    sklearn = pytest.importorskip("nnarray.sklearn")
+    X, Y = examples(4, 60)
+
+    def fit() -> bool:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sklearn.MLPClassifier((5,), max_iter=2, **options).fit(X.T, Y[0] > 0)
+        return any("interrupted" in str(warning.message) for warning in caught)
+
+    return fit
+
+
+def asking(what: str, sizes: tuple[int, ...], m: int) -> Callable[[], bool]:
+    X, Y = examples(sizes[0], m)
+    network = nn.Network(sizes)
+    params, data = network.init(0), (X,) if what == "predict" else (X, Y)
+    return lambda: getattr(network, what)(params, *data, workers=2) is None
+
+
+def commanding(words: str, folder: Path) -> Callable[[], bool]:
+    from nnarray import cli
+
+    return lambda: cli.main(words.format(folder).split()) == cli.INTERRUPTED
+
+
+CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
+    "train on the whole batch": lambda _: training(20),
+    "train in tiles": lambda _: training(3000, 300, workers=2),
+    "train on mini-batches": lambda _: training(
+        20, batch_size=8, dropout=0.3, validation=examples(4, 9), patience=3, callback=lambda _: None
+    ),
+    "fit": lambda _: fitting(batch_size=20, early_stopping=True),
+    "fit by L-BFGS": lambda _: fitting(solver="lbfgs"),
+    "predict in tiles": lambda _: asking("predict", (30, 64, 1), 3000),
+    "gradients in tiles": lambda _: asking("gradients", (30, 64, 1), 3000),
+    "cost of one small tile": lambda _: asking("cost", (50, 20, 1), 100),
+    "gradients on BLAS's own threads": lambda _: asking("gradients", (300, 400, 1), 200),
+    "command line": lambda folder: commanding("train iris --epochs 1 --out {}/a.safetensors", folder),
+}
+
+
+def sampled(call: Callable[[], bool], *, opcodes: bool) -> range:
+    """Points spread over the whole call, from 1 on."""
+    call()
+    call()
+    count = points(call, opcodes=opcodes)
+    return range(1, count + 1, max(1, count // POINTS))
+
+
+class TestEveryPoint:
+    @pytest.mark.parametrize("name", CALLS)
+    def test_ctrl_c_changes_nothing_that_lasts(self, name, tmp_path, capfd) -> None:
+        call = CALLS[name](tmp_path)
+        assert faults(call, act=interrupt, chosen=sampled(call, opcodes=False), opcodes=False) == []
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_nor_does_an_exception_that_cannot_be_put_off(self, name, tmp_path, capfd) -> None:
+        call = CALLS[name](tmp_path)
+        assert faults(call, act=break_off, chosen=sampled(call, opcodes=False), opcodes=False) == []
+
+    @pytest.mark.parametrize("name", ["train on the whole batch", "gradients in tiles", "cost of one small tile"])
+    def test_between_any_two_instructions(self, name, tmp_path) -> None:
+        call = CALLS[name](tmp_path)
+        assert faults(call, act=break_off, chosen=sampled(call, opcodes=True), opcodes=True) == []
+
+    def test_at_every_instruction_of_a_block(self) -> None:
+        """All of them in any case: this is what every call stands on."""
+
+        def call() -> None:
+            block = Block(one=True)
+            with Ended(block), block:
+                assert set(BLAS_THREADS._blocks)
+
+        for act in (interrupt, break_off):
+            chosen = range(1, points(call, opcodes=True) + 1)
+            assert len(chosen) > 100
+            assert faults(lambda: call() or False, act=act, chosen=chosen, opcodes=True) == []
+
+    def test_saving_leaves_the_old_file_or_the_new_one_and_nothing_beside_it(self, tmp_path) -> None:
+        network, path = nn.Network((2, 3, 1)), tmp_path / "model.safetensors"
+        old, new = network.init(1), network.init(2)
+        nn.save(path, network, old)
+
+        def check() -> None:
+            assert os.listdir(tmp_path) == [path.name]
+            theta = nn.load(path)[1].vector
+            assert np.array_equal(theta, old.vector) or np.array_equal(theta, new.vector)
+
+        def call() -> bool:
+            nn.save(path, network, new)
+            return False
+
+        for act in (interrupt, break_off):
+            chosen = sampled(call, opcodes=False)
+            nn.save(path, network, old)
+            assert faults(call, act=act, chosen=chosen, opcodes=False, check=check) == []
+
+    def test_the_harness_sees_what_a_plain_block_leaves_behind(self) -> None:
+        def call() -> bool:
+            with Block(one=True):  # without the outer half
+                return False
+
+        chosen = range(1, points(call, opcodes=False) + 1)
+        assert faults(call, act=break_off, chosen=chosen, opcodes=False) != []
+
+
+SIGNALLED = """
+import os, random, signal, sys, threading, time
+import numpy as np
+import nnarray as nn
+from interrupting import State
+rng = np.random.default_rng(0)
+X = rng.normal(size=(20, 3000)).astype("float32")
+Y = (X[:1] > 0).astype("float32")
+network = nn.Network((20, 30, 1))
+params = network.init(0)
+calls = [
+    lambda: nn.train(network, X, Y, epochs=3, progress=False, batch_size=500),
+    lambda: nn.train(network, X[:, :50], Y[:, :50], epochs=20, progress=False),
+    lambda: network.gradients(params, X, Y, workers=2),
+]
+expected = network.gradients(params, X, Y)[1].vector
+for call in calls:
+    call()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+before, rounds, wrong = State.now(), 0, 0
+until = time.time() + float(sys.argv[1])
+delays = random.Random(0)
+while time.time() < until:
+    try:
+        alarm = threading.Timer(delays.random() * 0.02, os.kill, (os.getpid(), signal.SIGINT))
+        alarm.start()
+        calls[rounds % 3]()
+        alarm.join()
+    except KeyboardInterrupt:
+        pass
+    alarm.join()
+    rounds += 1
+    wrong += State.now() != before
+print(wrong, rounds > 20, np.array_equal(network.gradients(params, X, Y)[1].vector, expected))
+"""
+
+
+def run(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(nn.__file__).parent.parent)])
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": path} | environment,
+    )
+
+
+def test_real_signals_at_random_moments() -> None:
+    done = run(SIGNALLED, "3")
+    assert (done.stdout, done.stderr) == ("0 True True\n", "")
+
+
+class TestOtherThreads:
+    """The bits of a result do not depend on what other threads do."""
+
+    @pytest.mark.parametrize("m", [40, 300, 700])
+    def test_a_batch_of_one_tile_has_the_same_bits_beside_one_in_tiles(self, m) -> None:
+        network = nn.Network((200, 300, 1))
+        X, Y = examples(200, m)
+        wide, wide_Y = examples(200, 6000)
+        params = network.init(0)
+        expected = network.gradients(params, X, Y)[1].vector
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                network.gradients(params, wide, wide_Y)
+
+        other = threading.Thread(target=work)
+        other.start()
+        try:
+            for _ in range(10):
+                np.testing.assert_array_equal(network.gradients(params, X, Y)[1].vector, expected)
+        finally:
+            over.set()
+            other.join()
+
+    def test_blocks_of_two_kinds_take_turns(self) -> None:
+        before, seen, rest = State.now(), list[bool](), list[set[bool]]()
+        now = list[bool]()
+
+        def work(one: bool) -> None:
+            for _ in range(30):
+                block = Block(one=one)
+                with Ended(block), block:
+                    now.append(one)
+                    time.sleep(0.0005)
+                    rest.append(set(now))
+                    now.remove(one)
+                seen.append(one)
+
+        threads = [threading.Thread(target=work, args=(i % 2 == 0,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(seen) == 120
+        assert all(len(kinds) == 1 for kinds in rest)
+        assert State.now() == before
+
+    def test_a_run_of_small_steps_lets_others_in_between_two_steps(self) -> None:
+        network, entered = nn.Network((4, 5, 1)), threading.Event()
+        X, Y = examples(4, 64)
+
+        def other() -> None:
+            block = Block(one=False)
+            with Ended(block), block:
+                entered.set()
+
+        def callback(_: nn.Epoch) -> bool:
+            return entered.is_set()
+
+        thread = threading.Thread(target=other)
+        started = itertools.count()
+        real, engine = nn.engine.cost_and_gradients, nn.engine
+
+        def step(*given: Any, **options: Any) -> Any:
+            if next(started) == 3:
+                thread.start()
+                time.sleep(0.05)
+            return real(*given, **options)
+
+        engine.cost_and_gradients = step
+        try:
+            nn.train(network, X, Y, epochs=1, batch_size=4)
+        finally:
+            engine.cost_and_gradients = real
+        thread.join(10)
+        assert entered.is_set()
+
+    def test_a_callback_may_wait_for_a_thread_that_computes(self) -> None:
+        network, large = nn.Network((4, 5, 1)), nn.Network((300, 400, 1))
+        X, Y = examples(4, 64)
+        wide = examples(300, 200)
+        params = large.init(0)
+
+        def callback(_: nn.Epoch) -> None:
+            thread = threading.Thread(target=large.gradients, args=(params, *wide))
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+
+        assert nn.train(network, X, Y, epochs=2, callback=callback).stopped == "epochs"
+
+    @pytest.mark.parametrize(("sizes", "m"), [((64, 100, 10), 1797), ((30, 20, 4), 90), ((50, 60, 1), 5000)])
+    def test_any_number_of_threads_gives_the_same_bits(self, sizes, m) -> None:
+        code = (
+            "import sys, numpy as np, nnarray as nn, zlib\n"
+            f"network = nn.Network({sizes}); X = np.random.default_rng(0).normal(size=({sizes[0]}, {m}))\n"
+            f"Y = (np.random.default_rng(1).random(({sizes[-1]}, {m})) < 0.5)\n"
+            "params = network.init(0)\n"
+            "one = [network.gradients(params, X, Y, workers=w)[1].vector.tobytes() for w in (1, 2, 3)]\n"
+            "assert len(set(one)) == 1; print(zlib.crc32(one[0]))"
+        )
+        found = {run(code, NNARRAY_NUM_THREADS=threads).stdout for threads in ("1", "2", "4")}
+        assert len(found) == 1
+        assert found.pop().strip().isdecimal()
+
+
+NO_THREADS = """
+import gc, sys, threading, weakref
+import numpy as np
+import nnarray as nn
+rng = np.random.default_rng(0)
+X = rng.normal(size=(20, 30_000)).astype("float32")
+Y = (X[:1] > 0).astype("float32")
+network = nn.Network((20, 30, 1))
+params = network.init(0)
+expected = network.gradients(params, X, Y, workers=1)[1].vector
+if sys.argv[1] == "later":
+    network.gradients(params, X, Y, workers=2)
+threading.stack_size(2**46)  # more address space than there is
+try:
+    threading.Thread(target=print).start()
+    print("it started")
+except RuntimeError:
+    pass
+for _ in range(3):
+    for call in (lambda X: network.gradients(params, X, Y, workers=6)[1].vector,
+                 lambda X: nn.train(network, X, Y, params=params, epochs=1, workers=6) and expected):
+        mine = X.copy()
+        assert np.array_equal(call(mine), expected)
+        gone = weakref.ref(mine)
+        del mine
+        gc.collect()
+        assert gone() is None
+threading.stack_size(0)
+assert np.array_equal(network.gradients(params, X, Y, workers=3)[1].vector, expected)
+print(any(thread.name.startswith("nnarray") for thread in threading.enumerate()))
+"""
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_where_no_thread_is_to_be_had_the_caller_computes_alone(when) -> None:
+    done = run(NO_THREADS, when)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_the_handler_that_a_callback_installs_stays() -> None:
+    def mine(*_: Any) -> None:
+        raise BrokenError
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        training(20, callback=lambda _: signal.signal(signal.SIGINT, mine))()
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)

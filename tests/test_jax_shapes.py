@@ -1,0 +1,107 @@
+"""JAX arrays with many numbers of columns: the same numbers as NumPy's, from few programs."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from conftest import targets
+
+import nnarray as nn
+from nnarray.engine import jitted
+
+jax = pytest.importorskip("jax")
+
+NETWORK = nn.Network((4, 7, 3), "tanh", "softmax")
+BACKEND = nn.backend("jax")
+
+
+@pytest.fixture(autouse=True)
+def few_exact_widths(monkeypatch) -> Iterator[None]:
+    monkeypatch.setattr(jitted, "EXACT_WIDTHS", 3)
+    jitted._exact_widths.cache_clear()
+    jitted._jitted.cache_clear()
+    yield
+    jitted._exact_widths.cache_clear()
+
+
+def examples(m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(m)
+    return generator.normal(size=(4, m)), targets("softmax", 3, m, generator), generator.random((1, m)) + 0.1
+
+
+def on_jax(*arrays: np.ndarray) -> list[object]:
+    return [jax.device_put(V, BACKEND.device) for V in arrays]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_numbers_are_numpys_however_many_there_were_before(weighted) -> None:
+    host, params = NETWORK.init(0, dtype="float64"), NETWORK.init(0, backend="jax", dtype="float64")
+    for m in [5, 6, 7, 8, 9, 10, 11, 13, 17, 40, 100, 257, 8, 5, 1]:
+        X, Y, w = examples(m)
+        own = dict(zip(("X", "Y", "weights"), on_jax(X, Y, w), strict=True))
+        weights, on_device = (w, own["weights"]) if weighted else (None, None)
+        A = NETWORK.predict(params, own["X"])
+        assert (A.shape, A.dtype.name, A.device) == ((3, m), "float64", BACKEND.device)
+        np.testing.assert_allclose(A, NETWORK.predict(host, X), rtol=1e-12)
+        J, gradients = NETWORK.gradients(params, own["X"], own["Y"], weights=on_device, l2=0.1)
+        J_host, gradients_host = NETWORK.gradients(host, X, Y, weights=weights, l2=0.1)
+        np.testing.assert_allclose(J, J_host, rtol=1e-12)
+        np.testing.assert_allclose(gradients.vector, gradients_host.vector, rtol=1e-10, atol=1e-14)
+        cost = NETWORK.cost(params, own["X"], own["Y"], weights=on_device)
+        np.testing.assert_allclose(cost, NETWORK.cost(host, X, Y, weights=weights), rtol=1e-12)
+
+
+def test_training_with_dropout_and_validation() -> None:
+    for m in (20, 21, 22, 23, 24, 31):
+        X, Y, _ = examples(m)
+        own, own_Y = on_jax(X, Y)
+        options = {"epochs": 2, "batch_size": 7, "dropout": 0.4, "dtype": "float64"}
+        expected = nn.train(NETWORK, X, Y, validation=(X, Y), **options)
+        found = nn.train(NETWORK, own, own_Y, validation=(own, own_Y), **options)
+        np.testing.assert_allclose(found.params.vector, expected.params.vector, rtol=1e-9, atol=1e-12)
+        assert found.history[-1].validation_cost == pytest.approx(expected.history[-1].validation_cost, rel=1e-9)
+
+
+def test_new_widths_compile_nothing_more(caplog) -> None:
+    params = NETWORK.init(0, backend="jax", dtype="float64")
+
+    def ask(m: int) -> None:
+        X, Y, w = examples(m)
+        own, own_Y, own_w = on_jax(X, Y, w)
+        NETWORK.predict(params, own)
+        NETWORK.gradients(params, own, own_Y)
+        NETWORK.gradients(params, own, own_Y, weights=own_w)
+
+    for m in (65, 66, 67, 80, 96):
+        ask(m)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for m in range(68, 97):
+            ask(m)
+    assert [record.message for record in caplog.records if "Compiling" in record.message] == []
+
+
+def test_the_first_widths_compile_the_equations_and_nothing_else(caplog) -> None:
+    params = NETWORK.init(0, backend="jax", dtype="float64")
+    NETWORK.gradients(params, *on_jax(*examples(5)[:2]))
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        NETWORK.gradients(params, *on_jax(*examples(6)[:2]))
+    assert len([record for record in caplog.records if "Compiling" in record.message]) == 1
+
+
+def test_a_trace_counts_for_nothing_and_sees_its_own_width() -> None:
+    pairs = [(W, b) for W, b in NETWORK.init(0, backend="jax", dtype="float64")]
+    for m in range(5, 12):
+        X, Y, _ = examples(m)
+        own, own_Y = on_jax(X, Y)
+        traced = jax.jit(lambda pairs, X, Y: NETWORK.gradients(pairs, X, Y)[0])(pairs, own, own_Y)
+        np.testing.assert_allclose(traced, NETWORK.cost(NETWORK.init(0, dtype="float64"), X, Y), rtol=1e-12)
+    assert jitted._exact_widths.cache_info().misses <= 1
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 100, 129, 1000, 4097, 10**6 + 1])
+def test_the_padding_is_at_most_a_quarter(columns) -> None:
+    width = jitted.padded_width(columns)
+    assert columns <= width <= max(1.25 * columns, columns)
+    assert jitted.padded_width(width) == width
+    assert len({jitted.padded_width(m) for m in range(1, 5000)}) < 50
