@@ -8,7 +8,6 @@ from nnarray.backends.arrays import (
     extent,
     for_products,
     host_array,
-    is_concrete,
     is_known,
     is_sparse,
     know,
@@ -39,6 +38,7 @@ from nnarray.backends.programs import (
     new_uploads,
 )
 from nnarray.backends.steps import plain_steps, recorded_steps, steps_for
+from nnarray.backends.tracing import at_once, is_concrete, is_constant, require_concrete
 
 __all__ = [
     "BACKENDS",
@@ -51,6 +51,7 @@ __all__ = [
     "Program",
     "all_finite",
     "allowed_one_thread",
+    "at_once",
     "backend",
     "backend_of",
     "captures_steps",
@@ -62,6 +63,7 @@ __all__ = [
     "has_programs",
     "host_array",
     "is_concrete",
+    "is_constant",
     "is_known",
     "is_sparse",
     "know",
@@ -74,6 +76,7 @@ __all__ = [
     "plain_steps",
     "read_ahead",
     "recorded_steps",
+    "require_concrete",
     "require_finite",
     "require_finite_in",
     "require_numbers",

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends.steps import steps_for
+from nnarray.backends.tracing import at_once, is_traced_by_jax, torch_transforms
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace
 
@@ -70,7 +71,7 @@ class Backend:
             if wanted is None or x.dtype == wanted:
                 return x
             require_numbers(x, "x", self)
-            with np.errstate(over="ignore"), self.current():
+            with np.errstate(over="ignore"), self.current(), at_once(x):
                 return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)
         if dtype is not None:
@@ -80,7 +81,7 @@ class Backend:
         if self.name == "numpy":
             return host
         host = host.astype(host.dtype.newbyteorder("="), copy=False)
-        with self.current():
+        with self.current(), at_once():
             return self.xp.asarray(_as_torch_takes_it(host) if self.name == "torch" else host, device=self.device)
 
     def to_numpy(self, x: Array) -> npt.NDArray[Any]:
@@ -103,9 +104,19 @@ class Backend:
         block: AbstractContextManager[Any] = self.device if self.name == "cupy" else nullcontext()
         return block
 
+    def quiet(self, *warnings: str) -> AbstractContextManager[Any]:
+        """A block in which NumPy gives none of these of its warnings ("invalid", "over", …), nor what is built on it."""
+        if self.name == "torch":  # which has no such warnings, and whose compiler cannot see through NumPy's block
+            return nullcontext()
+        return np.errstate(**dict.fromkeys(warnings, "ignore"))  # type: ignore[arg-type]
+
     def untracked(self) -> AbstractContextManager[Any]:
-        """A block in which torch keeps no history for its autograd; the other namespaces never do."""
-        block: AbstractContextManager[Any] = self.xp.no_grad() if self.name == "torch" else nullcontext()
+        """A block in which torch keeps no history for its autograd; the other namespaces never do.
+
+        Under torch.func it does nothing: what is differentiated there is what the block computes.
+        """
+        keeps_none = self.name == "torch" and not torch_transforms()
+        block: AbstractContextManager[Any] = self.xp.no_grad() if keeps_none else nullcontext()
         return block
 
     def _holds(self, x: Any) -> bool:
@@ -113,7 +124,9 @@ class Backend:
             return False
         if self.name == "numpy":
             return type(x) is np.ndarray
-        return bool(array_api_compat.array_namespace(x) is self.xp and array_api_compat.device(x) == self.device)
+        if array_api_compat.array_namespace(x) is not self.xp:
+            return False
+        return bool(self.device is None or is_traced_by_jax(x) or array_api_compat.device(x) == self.device)
 
     def __hash__(self) -> int:
         return hash((self.name, str(self.device), self.precision))  # CuPy's devices have no hash
@@ -160,7 +173,8 @@ def require_plain(x: Any, argument: str) -> None:
     if isinstance(x, np.ma.MaskedArray):
         msg = f"{argument} must not be masked, got a {type(x).__name__}; fill it or leave the masked examples out"
         raise TypeError(msg)
-    if "sparse" in type(x).__module__ or (array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided"):
+    of_torch = array_api_compat.is_torch_array(x)
+    if str(x.layout) != "torch.strided" if of_torch else "sparse" in type(x).__module__:
         msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray() or .to_dense()"
         raise TypeError(msg)
 

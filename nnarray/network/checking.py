@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, number, require_finite
+from nnarray.backends import Backend, at_once, number, require_concrete, require_finite
 from nnarray.core import checking, propagation
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.typing import Array
@@ -78,8 +78,9 @@ def check_gradients(
     coordinates = check_count(coordinates, "coordinates", at_least=0 if directions else 1)
     generator = np.random.default_rng(check_seed(seed))
     place, batch = enter_batch(network, params, X, Y, weights)
-    backend = replace(place.backend, precision=None)
-    with backend.current():
+    backend, W = replace(place.backend, precision=None), place.layers[0].W
+    require_concrete("nn.check_gradients", params=W, X=batch.X, Y=batch.Y, weights=batch.weights)
+    with backend.current(), at_once(W, batch.X, batch.Y):
         require_finite(batch.X, "X", place.backend)
         batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
         theta = backend.asarray(backend.steps.join(place.layers), "float64")

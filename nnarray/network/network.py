@@ -27,7 +27,7 @@ from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
-from nnarray.network.entry import enter_batch, enter_parameters, enter_X
+from nnarray.network.entry import Place, enter_batch, enter_parameters, enter_X
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -154,17 +154,15 @@ class Network:
         place, batch = enter_batch(self, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
         backend = place.backend
-        with np.errstate(invalid="ignore"), backend.current():
+        with backend.quiet("invalid"), backend.current(), backend.untracked():
             J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
-            # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-            if is_concrete(g) and not is_known(batch.X, "finite", backend):
-                if not all_finite(g, backend):
-                    require_finite_in(place.dtype, batch.X, "X", backend)
-                know(batch.X, "finite", backend)
+            _require_finite_examples(batch.X, g, place)
             return J, Parameters(g, self.sizes, backend)
 
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
-        """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
+        """How good the predictions are, a float: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
+
+        While a library traces or transforms the call, a 0-d array.
 
         A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
         `workers` as in `gradients`.
@@ -173,11 +171,25 @@ class Network:
         workers = check_optional_count(workers, "workers")
         A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)
         with place.backend.current():
-            return scoring.score(A, batch.Y, self.output, place.backend)
+            score: float = scoring.score(A, batch.Y, self.output, place.backend)
+            return score
 
     def summary(self) -> str:
         """A table of the layers, their shapes and how many parameters each has."""
         return summarize(self.sizes, self.hidden, self.output)
+
+
+def _require_finite_examples(X: Array, g: Array, place: Place) -> None:
+    """Raise ValueError for an X that is not finite, having looked at the gradient g first.
+
+    X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
+    """
+    if is_known(X, "finite", place.backend):
+        return
+    if not is_concrete(g) or not all_finite(g, place.backend):
+        require_finite_in(place.dtype, X, "X", place.backend)
+    if is_concrete(g):
+        know(X, "finite", place.backend)
 
 
 def require_network(network: Any) -> None:

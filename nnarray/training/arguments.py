@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, require_finite_in, same_backend
+from nnarray.backends import Backend, choose, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
@@ -40,6 +40,7 @@ def enter_training(
     if first.sizes != network.sizes:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
         raise ValueError(msg)
+    require_concrete("nn.train", params=first.vector, **data)
     examples = _examples(network, X, Y, weights, first)
     if validation is None:
         return first, examples, None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, all_finite
+from nnarray.backends import Backend, all_finite, at_once
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
@@ -113,7 +113,7 @@ def train(
     first, examples, validating = enter_training(
         network, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
     )
-    with first.backend.current():
+    with first.backend.current(), at_once(first.vector, examples.X, examples.Y):
         run = Run(
             network,
             first,
