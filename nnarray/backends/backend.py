@@ -105,7 +105,7 @@ class Backend:
         return block
 
     def quiet(self, *warnings: str) -> AbstractContextManager[Any]:
-        """A block in which NumPy gives none of these of its warnings ("invalid", "over", …), nor what is built on it."""
+        """A block in which NumPy gives none of these of its warnings ("invalid", "over", …), nor do others on it."""
         if self.name == "torch":  # which has no such warnings, and whose compiler cannot see through NumPy's block
             return nullcontext()
         return np.errstate(**dict.fromkeys(warnings, "ignore"))  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ import numpy as np
 from nnarray.backends.blocks import Blocks
 from nnarray.backends.recording import ELEMENTWISE, Call, Recording, Scalar, Shape, Value, needed
 
-NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
+NUMPY_FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE - {"where"}, "copyto", "dot", "matmul")}
 
 ALIGNMENT = 64
 """Bytes; a cache line."""
@@ -98,7 +98,7 @@ class Program:
             value = call.value
             dying = [base for base in dict.fromkeys(call.bases) if base in block_of and last_read[base] == i]
             if value.name == "" and not (returned_at_once and value is returns):
-                heir = next((d for d in dying if call.is_elementwise and _alike(d, value)), None)
+                heir = next((d for d in dying if _writes_over(call) and _alike(d, value)), None)
                 block_of[value] = block_of.pop(heir) if heir else self._blocks.take(_bytes(value))
                 value.name = heir.name if heir else f"v{len(self._views)}"
                 self._views.setdefault(value.name, View(block_of[value], value.shape, value.dtype))
@@ -147,16 +147,24 @@ def _line(call: Call) -> str:
     """The call as source."""
     given = [o.expression if isinstance(o, Value | Scalar) else repr(o) for o in call.operands]
     out = call.value.name
+    if call.function == "where":
+        condition, one, other = given
+        return f"copyto({out}, {other}); copyto({out}, {one}, where={condition})"
     if call.function == "copyto":
         return f"copyto({out}, {given[0]})"
     if call.function.endswith(".reduce"):
         V, axis, keepdims = given
         return f"{call.function}({V}, {axis}, None, {out}, {keepdims})"
-    if call.function == "maximum":  # whose third positional argument NumPy will give another meaning
-        return f"maximum({', '.join(given)}, out={out})"
+    if call.function in {"maximum", "minimum"}:  # whose third positional argument NumPy will give another meaning
+        return f"{call.function}({', '.join(given)}, out={out})"
     if call.function == "matmul" and 1 in call.value.shape:  # where matmul may let no other thread run
         return f"dot({', '.join([*given, out])})"
     return f"{call.function}({', '.join([*given, out])})"
+
+
+def _writes_over(call: Call) -> bool:
+    """Whether the call may write its value over one that it reads."""
+    return call.is_elementwise and call.function != "where"
 
 
 def _bytes(value: Value | View) -> int:

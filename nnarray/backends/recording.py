@@ -15,10 +15,14 @@ Shape = tuple[int, ...]
 Operand = Any
 """a Value, a Scalar or a Python number"""
 
-ELEMENTWISE = frozenset(
-    "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()  # noqa: SIM905
+COMPARISONS = frozenset(
+    "equal greater greater_equal less less_equal logical_and logical_not logical_or not_equal".split()  # noqa: SIM905
 )
-COMPARISONS = frozenset({"greater", "greater_equal"})
+"""What gives truths."""
+
+ELEMENTWISE = COMPARISONS | frozenset(
+    "abs add divide exp expm1 floor log log1p maximum minimum multiply negative sign sqrt subtract tanh where".split()  # noqa: SIM905
+)
 
 
 class Value:
@@ -76,6 +80,12 @@ class Value:
 
     def __ge__(self, other: Operand) -> "Value":
         return self.recording.elementwise("greater_equal", self, other)
+
+    def __lt__(self, other: Operand) -> "Value":
+        return self.recording.elementwise("less", self, other)
+
+    def __le__(self, other: Operand) -> "Value":
+        return self.recording.elementwise("less_equal", self, other)
 
     def __matmul__(self, other: "Value") -> "Value":
         return self.recording.call("matmul", (self, other), (self.shape[0], other.shape[1]), self.dtype)
@@ -183,6 +193,11 @@ class Recording:
         shape = np.broadcast_shapes(*(value.shape for value in values))
         dtype = np.bool_ if function in COMPARISONS else np.result_type(*(value.dtype for value in values))
         return self.call(function, operands, shape, dtype)
+
+    def where(self, condition: Value, one: Operand, other: Operand) -> Value:
+        """One where the condition holds, else the other; shapes broadcast."""
+        shapes = [V.shape for V in (condition, one, other) if isinstance(V, Value)]
+        return self.call("where", (condition, one, other), np.broadcast_shapes(*shapes), self.dtype)
 
     def sum(self, V: Value, axis: int | None = None, keepdims: bool = False) -> Value:
         """The sum over an axis, or over all."""

@@ -58,7 +58,7 @@ class Parameters(Sequence[Layer]):
 
     @property
     def backend(self) -> Backend:
-        """Where theta is. (What a transform of a library puts in theta's place need not be an array, and isn't asked.)"""
+        """Where theta is. What a transform puts in theta's place need not be an array, and is not asked until then."""
         if self._backend is None:
             self._backend = backend_of(self.vector) or default_backend()
         return self._backend

@@ -23,21 +23,34 @@ OPERATIONS = {
     "add": "({} + {})",
     "copyto": "T({})",
     "divide": "({} / {})",
+    "equal": "({} == {})",
     "exp": "exp({})",
+    "expm1": "expm1({})",
+    "floor": "floor({})",
     "greater": "({} > {})",
     "greater_equal": "({} >= {})",
+    "less": "({} < {})",
+    "less_equal": "({} <= {})",
     "log": "log({})",
     "log1p": "log1p({})",
+    "logical_and": "({} && {})",
+    "logical_not": "(!{})",
+    "logical_or": "({} || {})",
     "maximum": "maximum({}, {})",
+    "minimum": "minimum({}, {})",
     "multiply": "({} * {})",
     "negative": "(-{})",
+    "not_equal": "({} != {})",
+    "sign": "({0} != {0} ? {0} : T(({0} > 0) - ({0} < 0)))",
     "sqrt": "sqrt({})",
     "subtract": "({} - {})",
     "tanh": "tanh({})",
+    "where": "({} ? {} : {})",
 }
 
 COMMON = """\
 template <class V> __device__ V maximum(V a, V b) { return a >= b || a != a ? a : b; }  // NaN if either is
+template <class V> __device__ V minimum(V a, V b) { return a <= b || a != a ? a : b; }
 template <class V> __device__ V load(const V* p, long long i) { return p[i]; }
 template <class V> __device__ void store(V* p, long long i, V x) { p[i] = x; }
 template <class V> struct alignas(4 * sizeof(V)) Four { V x[4]; };  // neighbours, moved by one instruction or two
