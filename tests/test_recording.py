@@ -17,7 +17,7 @@ from nnarray.engine.batch import Tile
 from nnarray.engine.replay import Given, _kinds, _record, inputs_of
 
 NUMPY = backend("numpy")
-HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)
 
@@ -219,7 +219,7 @@ def test_every_elementwise_function_has_numpy_s_bits() -> None:
         "chosen": chosen,
         "neither": recording.where(recording.logical_not(recording.logical_and(c, one < 1.0)), one * 2.0, -1.0),
     }
-    program = Program(recording, outputs=made)
+    program = Program(recording, outputs={f"out_{name}": value for name, value in made.items()})
     out = {name: np.full((3, 5), np.nan) for name in made}
     program(V, U, *out.values())
     expected = {name: getattr(np, name)(V) for name in ("expm1", "floor", "sign", "abs", "exp", "tanh")}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.regularization import dropout
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
@@ -14,7 +15,7 @@ class Forward(NamedTuple):
     A: list[Array]
     """A[0], …, A[L], each as the next layer sees it (after dropout, where there is any)"""
     cached: list[Array]
-    """A[1], …, A[L-1] as g' needs them, before dropout"""
+    """for each hidden layer what its g' is written in, A[l] before dropout, or Z[l]"""
     Z: Array
     """Z[L], in which the loss is written"""
 
@@ -30,7 +31,7 @@ def forward(
     for l, (W, b) in enumerate(layers[:-1]):
         Z = steps.linear_forward(A[l], W, b)
         A_l = steps.activation_forward[hidden[l]](Z)
-        cached.append(A_l)
+        cached.append(Z if ACTIVATIONS[hidden[l]].in_Z else A_l)
         A.append(dropout(A_l, masks[l]) if masks else A_l)
     W, b = layers[-1]
     Z = steps.linear_forward(A[-1], W, b)

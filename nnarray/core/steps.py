@@ -35,7 +35,7 @@ class Steps(NamedTuple):
     activation_forward: Mapping[str, Function]
     """Z to A"""
     activation_backward: Mapping[str, Function]
-    """(dA, A) to dZ"""
+    """(dA, A or Z, as the activation's derivative is written) to dZ"""
     mean: Mapping[str, Function]
     """Z[L] to A[L]"""
     loss: Mapping[str, Function]

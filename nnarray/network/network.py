@@ -36,7 +36,8 @@ from nnarray.network.summary import summarize
 class Network:
     """A dense network: sizes (n_x, n[1], …, n[L]), the hidden layers' activations and the output.
 
-    `hidden` is "relu", "tanh", "sigmoid", "leaky_relu" or "identity", one for all hidden layers or one per layer.
+    `hidden` is "relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu" (exact), "gelu_tanh" (its approximation),
+    "silu", "softplus", "elu" or "selu", one for all hidden layers or one per layer.
     `output` chooses the last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of
     n[L]), "identity" (regression, half the squared error) or "exp" (counts, Poisson). `Network((n_x, 1))` is logistic
     regression. A network holds no numbers: its methods are pure functions of the parameters they are given, which may
