@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
-from nnarray.network import GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
+from nnarray.network import Cost, GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
 from nnarray.training import (
     Adam,
     DivergenceError,
@@ -51,6 +51,7 @@ __all__ = [
     "Adam",
     "Backend",
     "BackendUnavailableError",
+    "Cost",
     "DivergenceError",
     "Epoch",
     "GradientCheck",

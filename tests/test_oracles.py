@@ -207,11 +207,11 @@ def torch_loss(output: str, Z: Any, Y: Any) -> Any:
     return loss(Z, Y, reduction="none").sum(1)
 
 
-def torch_gradients(network, layers, X, Y, *, l2, weights):
+def torch_activation(name: str) -> Any:
     import torch
     from torch.nn import functional
 
-    g = {
+    return {
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
         "relu": functional.relu,
@@ -223,11 +223,17 @@ def torch_gradients(network, layers, X, Y, *, l2, weights):
         "softplus": partial(functional.softplus, threshold=100),
         "elu": functional.elu,
         "selu": functional.selu,
-    }
+    }[name]
+
+
+def torch_gradients(network, layers, X, Y, *, l2, weights):
+    import torch
+    from torch.nn import functional
+
     leaves = [(torch.tensor(W, requires_grad=True), torch.tensor(b[:, 0], requires_grad=True)) for W, b in layers]
     A, targets, w = torch.tensor(X.T), torch.tensor(Y.T), torch.tensor(weights[0])
     for (W, b), name in zip(leaves[:-1], network.hidden, strict=True):
-        A = g[name](functional.linear(A, W, b))
+        A = torch_activation(name)(functional.linear(A, W, b))
     loss = torch_loss(network.output, functional.linear(A, *leaves[-1]), targets)
     J = (w @ loss + 0.5 * l2 * sum((W**2).sum() for W, _ in leaves)) / w.sum()
     J.backward()

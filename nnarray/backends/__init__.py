@@ -28,6 +28,7 @@ from nnarray.backends.names import (
     unavailable_reason,
     use_backend,
 )
+from nnarray.backends.placeholders import NotRecordable, call_with
 from nnarray.backends.programs import (
     Program,
     captures_steps,
@@ -48,12 +49,14 @@ __all__ = [
     "PRECISIONS",
     "Backend",
     "BackendUnavailableError",
+    "NotRecordable",
     "Program",
     "all_finite",
     "allowed_one_thread",
     "at_once",
     "backend",
     "backend_of",
+    "call_with",
     "captures_steps",
     "choose",
     "convert",

@@ -1,7 +1,7 @@
 """The activations of the hidden layers, each g above its derivative g'.
 
 The derivative is written in A = g(Z), so the forward pass keeps A and drops Z; of an activation that is `in_Z` it keeps
-Z. At Z = 0, where they have none, g' is 0 for relu, 0.01 for leaky_relu and alpha lambda for selu, as in PyTorch and JAX.
+Z. At Z = 0, where they have none, g' is 0 for relu, 0.01 for leaky_relu, alpha lambda for selu, as in PyTorch and JAX.
 """
 
 from math import pi, sqrt

@@ -32,6 +32,10 @@ class Architecture(Protocol):
         Gradients stay those of the output's.
         """
 
+    @property
+    def own_cost(self) -> Any:
+        """A cost of the caller's own, with its `loss` and `dZ` or `dA`, in the place of the output's; else None."""
+
     def __hash__(self) -> int:
         """Equal networks have equal hashes."""
 

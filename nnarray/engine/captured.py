@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nnarray.backends import Backend, captures_steps, new_captured_steps
+from nnarray.backends import Backend, NotRecordable, captures_steps, new_captured_steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations, replay, updates
 from nnarray.engine.batch import Architecture, Batch
@@ -38,9 +38,13 @@ def captured_steps(
     update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
     if not update.works_in_place:
         return None
+    try:
+        gradient = replay.captured_program(equations.cost_and_gradients, network, columns, theta.dtype, given, backend)
+    except NotRecordable:
+        return None
     g = backend.xp.empty_like(theta)
     return new_captured_steps(
-        replay.captured_program(equations.cost_and_gradients, network, columns, theta.dtype, given, backend),
+        gradient,
         update,
         [V for V in (whole.X, whole.Y, weights) if V is not None],
         [V for pair in layers for V in pair],

@@ -164,6 +164,49 @@ def _cost_and_gradients(
     return _with_penalty(J, layers, backend, l2=l2) / batch.m, g
 
 
+def pull(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    workers: int | None = None,
+    width: int | None = None,
+) -> tuple[Array, Array]:
+    """A vector of Σ_columns dW[l] and db[l] laid out as theta, and dX (n_x, m), of a batch with dA[L] for its Y.
+
+    Each tile goes forward again, so that what lies between X and A[L] is never kept. Raises ValueError for an X that is
+    not finite.
+    """
+
+    def in_tiles(width: int) -> tuple[Array, Array]:
+        dX, alone = Columns(batch.columns, backend), is_whole(width, batch)
+
+        def sums(tile: Tile, start: int) -> Array:
+            require_finite(tile.X, "X", backend, first=start)
+            g, part = _pulled(tile, layers, network, backend, alone=alone)
+            dX.put(start, part)
+            return g
+
+        g = _over_tiles(sums, _added, batch, layers[0][0].dtype, backend, workers, width)
+        return g, dX.joined()
+
+    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+
+
+def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend, *, alone: bool) -> tuple[Array, Array]:
+    program = replay.program_for(equations.pullback, tile, layers, network, backend, returns_often=not alone)
+    if program is None:
+        _, V = replay.compute(equations.pullback, tile, layers, network, backend)
+        return backend.steps.join(list(zip(V[:-1:2], V[1::2], strict=True))), V[-1]
+    dtype = layers[0][0].dtype
+    g = backend.xp.empty(vector_size(network.sizes), dtype=dtype)
+    dX = new_matrix((network.sizes[0], tile.X.shape[1]), dtype, backend)
+    gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
+    program(*replay.inputs_of(tile, layers), *gradients, dX)
+    return g, dX
+
+
 def cost_of(
     passed: propagation.Forward, batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
 ) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from nnarray.backends import (
     Backend,
+    NotRecordable,
     Program,
     has_programs,
     is_sparse,
@@ -46,6 +47,8 @@ class Shape:
     def __init__(self) -> None:
         self.visits = 0
         self.program: Program | None = None
+        self.is_plain = False
+        """whether a cost of the caller's own does what no program can"""
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
@@ -73,10 +76,13 @@ def program_for(
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
     columns, dtype = tile.X.shape[1], layers[0][0].dtype
     shape = _shape(equations, network, columns, dtype, given, backend)
-    if shape.program is None:
+    if shape.program is None and not shape.is_plain:
         shape.visits += 1
         if shape.visits > 1 or returns_often or backend.name != "numpy":
-            shape.program = _kept(_record(equations, network, columns, dtype, given, backend), backend)
+            try:
+                shape.program = _kept(_record(equations, network, columns, dtype, given, backend), backend)
+            except NotRecordable:
+                shape.is_plain = True
     return shape.program
 
 

@@ -95,9 +95,22 @@ def enter_Y(network: Architecture, Y: Any, *, m: int, backend: Backend, dtype: s
         elif tuple(Y.shape) == (m, n_L):
             msg += f"; is it {argument}.T?"
         raise ValueError(msg)
-    if is_concrete(Y):
+    if network.own_cost is not None:
+        require_finite(Y, argument, backend)
+    elif is_concrete(Y):
         check_targets(Y, network.output, backend, argument=argument)
     return Y
+
+
+def enter_dA(network: Architecture, dA: Any, *, m: int, backend: Backend, dtype: str) -> Array:
+    """dA[L] as (n[L], m) in `dtype` on `backend`, finite."""
+    with backend.current():
+        dA = convert(dA, "dA", backend=backend, dtype=dtype)
+        if tuple(dA.shape) != (network.sizes[-1], m):
+            msg = f"dA must have the shape of A[L], (n[L], m) = ({network.sizes[-1]}, {m}), got {tuple(dA.shape)}"
+            raise ValueError(msg)
+        require_finite(dA, "dA", backend)
+        return dA
 
 
 def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Array | None:
