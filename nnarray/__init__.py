@@ -24,8 +24,8 @@ from nnarray.training import (
 )
 
 if TYPE_CHECKING:
-    from nnarray.core import schedules
     from nnarray.files import Model, ModelFileError, load, read_model, save
+    from nnarray.training import schedules
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _FILES = ("Model", "ModelFileError", "load", "read_model", "save")
 def __getattr__(name: str) -> Any:
     """Load what is seldom needed on its first use."""
     if name == "schedules":
-        return importlib.import_module("nnarray.core.schedules")
+        return importlib.import_module("nnarray.training.schedules")
     if name in _FILES:
         return getattr(importlib.import_module("nnarray.files"), name)
     msg = f"module 'nnarray' has no attribute {name!r}"

@@ -217,6 +217,14 @@ def test_what_no_program_can_do_is_computed_as_it_stands(space: Space) -> None:
     assert_close(space.to_numpy(g.vector), pull(np.sin(residual) / M)[0].vector, 1e-12)
 
 
+def test_training_goes_on_without_programs(space: Space) -> None:
+    network, _, X, Y = problem((3, 5, 2), "tanh", "identity", m=M)
+    settings = {"epochs": 3, "batch_size": 8, "cost": nn.Cost(no_program, dA=no_program_dA), "dtype": "float64"}
+    here = nn.train(network, X, Y, **settings)
+    there = nn.train(network, X, Y, backend=space.backend, **settings)
+    assert_close(space.to_numpy(there.params.vector), here.params.vector, 1e-9)
+
+
 def test_constants_of_numpy_do_not_make_float64_of_float32() -> None:
     network, layers, X, Y = problem((3, 5, 2), "tanh", "identity", m=M)
     cost = nn.Cost(lambda A, Y, xp: np.float64(0.5) * (A - Y) ** 2, dA=lambda A, Y, xp: np.float64(1.0) * (A - Y))

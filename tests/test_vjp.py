@@ -60,8 +60,9 @@ def test_it_is_jax_s(output) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_namespace(space: Space, dtype) -> None:
-    network, layers, X, _ = problem((3, 5, 4, 2), ("gelu", "relu"), "softmax", m=7)
+@pytest.mark.parametrize("hidden", [("gelu", "relu"), ("gelu_tanh", "silu"), ("softplus", "elu"), ("tanh", "selu")])
+def test_every_namespace(space: Space, hidden, dtype) -> None:
+    network, layers, X, _ = problem((3, 5, 4, 2), hidden, "softmax", m=7)
     dA = np.random.default_rng(0).normal(size=(2, 7))
     expected = of_ours(network, layers, X, dA)
     pairs = space.pairs(layers, dtype)
