@@ -139,6 +139,19 @@ def smooth_in_torch(name: str, Z: Any) -> Any:
     return functional.softplus(Z, threshold=100) if name == "softplus" else getattr(functional, name)(Z)
 
 
+class TestOutputsBackward:
+    @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
+    def test_dZ_from_dA_is_the_derivative(self, output) -> None:
+        _, _, Z, _ = problem((3, 3), (), output, m=7)
+        dA, g = np.random.default_rng(1).normal(size=(3, 7)), outputs.OUTPUTS[output]
+        found = g.mean_backward(dA, g.mean(Z, xp=np), xp=np)
+        for i in range(3):
+            step = np.zeros((3, 1))
+            step[i] = 1e-6
+            difference = g.mean(Z + step, xp=np) - g.mean(Z - step, xp=np)
+            np.testing.assert_allclose(found[i], (dA * difference).sum(axis=0) / 2e-6, rtol=1e-6, atol=1e-9)
+
+
 class TestActivationsInZ:
     @pytest.mark.parametrize("name", SMOOTH)
     def test_values_and_derivatives_are_torch_s(self, name) -> None:

@@ -43,10 +43,10 @@ def require_concrete(task: str, **arrays: Any) -> None:
 def at_once(*arrays: Any) -> AbstractContextManager[Any]:
     """A block in which JAX computes with these arrays at once, even while it traces the function that is running.
 
-    None of them may be traced, else the block does nothing, as it does outside JAX.
+    Where one of them is traced, or another library's, the block does nothing.
     """
     jax = sys.modules.get("jax")
-    if jax is None or not all(map(is_concrete, arrays)):
+    if jax is None or not all(map(array_api_compat.is_jax_array, arrays)) or any(map(is_traced_by_jax, arrays)):
         return nullcontext()
     block: AbstractContextManager[Any] = jax.ensure_compile_time_eval()
     return block
