@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
-from nnarray.network import GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
+from nnarray.network import Cost, GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
 from nnarray.training import (
     Adam,
     DivergenceError,
@@ -24,8 +24,8 @@ from nnarray.training import (
 )
 
 if TYPE_CHECKING:
-    from nnarray.core import schedules
     from nnarray.files import Model, ModelFileError, load, read_model, save
+    from nnarray.training import schedules
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _FILES = ("Model", "ModelFileError", "load", "read_model", "save")
 def __getattr__(name: str) -> Any:
     """Load what is seldom needed on its first use."""
     if name == "schedules":
-        return importlib.import_module("nnarray.core.schedules")
+        return importlib.import_module("nnarray.training.schedules")
     if name in _FILES:
         return getattr(importlib.import_module("nnarray.files"), name)
     msg = f"module 'nnarray' has no attribute {name!r}"
@@ -51,6 +51,7 @@ __all__ = [
     "Adam",
     "Backend",
     "BackendUnavailableError",
+    "Cost",
     "DivergenceError",
     "Epoch",
     "GradientCheck",

@@ -26,7 +26,7 @@ HOST = """\
 #define FUNCTION(name) static float name(float x) { return __builtin_##name##f(x); } \
     static double name(double x) { return __builtin_##name(x); }
 namespace host {
-FUNCTION(exp) FUNCTION(fabs) FUNCTION(log) FUNCTION(log1p) FUNCTION(sqrt) FUNCTION(tanh)
+FUNCTION(exp) FUNCTION(expm1) FUNCTION(fabs) FUNCTION(floor) FUNCTION(log) FUNCTION(log1p) FUNCTION(sqrt) FUNCTION(tanh)
 #define __global__
 #define __device__ static inline
 #define WARP 1

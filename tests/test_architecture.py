@@ -119,9 +119,9 @@ def calls(path: Path) -> Iterator[tuple[str, int]]:
 
 
 class TestCore:
-    def test_it_has_at_most_600_lines(self) -> None:
+    def test_it_has_at_most_700_lines(self) -> None:
         assert len(CORE) >= 10
-        assert 300 < sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CORE) <= 600
+        assert 300 < sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CORE) <= 700
 
     @pytest.mark.parametrize("path", CORE, ids=name_of)
     def test_its_functions_are_short(self, path) -> None:
@@ -129,10 +129,6 @@ class TestCore:
 
     @pytest.mark.parametrize("path", CORE, ids=name_of)
     def test_it_never_looks_at_a_value(self, path) -> None:
-        """schedules is left out: it computes with Python's numbers and takes no array."""
-        if path.name == "schedules.py":
-            assert "Array" not in path.read_text(encoding="utf-8")
-            return
         looking = {"float", "bool", "int", "item", "tolist", "__array__"}
         assert [call for call in calls(path) if call[0] in looking] == []
 

@@ -710,7 +710,7 @@ ARCHITECTURES: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"sizes": (3,)}, ValueError, ("sizes", "n_x and at least one layer", "(3,)")),
     ({"sizes": (3, 0)}, ValueError, ("sizes[1]", "≥ 1", "got 0")),
     ({"sizes": (-3, 1)}, ValueError, ("sizes[0]", "≥ 1", "got -3")),
-    ({"sizes": SIZES, "hidden": "gelu"}, ValueError, ("hidden", "'leaky_relu'", "'gelu'")),
+    ({"sizes": SIZES, "hidden": "mish"}, ValueError, ("hidden", "'leaky_relu'", "'mish'")),
     ({"sizes": SIZES, "hidden": "RELU"}, ValueError, ("hidden", "'relu'", "'RELU'")),
     ({"sizes": SIZES, "hidden": ("tanh", "tanh")}, ValueError, ("hidden", "one per hidden layer (1)", "got 2")),
     ({"sizes": SIZES, "hidden": []}, ValueError, ("hidden", "one per hidden layer (1)", "got 0")),

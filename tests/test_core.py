@@ -127,6 +127,75 @@ class TestActivationValues:
             np.testing.assert_allclose(A.astype(EXACT), exact, rtol=float(20 * np.finfo(dtype).eps))
 
 
+SMOOTH = ("gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
+"""What torch has too, in the order of the table."""
+
+
+def smooth_in_torch(name: str, Z: Any) -> Any:
+    from torch.nn import functional
+
+    if name.startswith("gelu"):
+        return functional.gelu(Z, approximate="tanh" if name == "gelu_tanh" else "none")
+    return functional.softplus(Z, threshold=100) if name == "softplus" else getattr(functional, name)(Z)
+
+
+class TestOutputsBackward:
+    @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
+    def test_dZ_from_dA_is_the_derivative(self, output) -> None:
+        _, _, Z, _ = problem((3, 3), (), output, m=7)
+        dA, g = np.random.default_rng(1).normal(size=(3, 7)), outputs.OUTPUTS[output]
+        found = g.mean_backward(dA, g.mean(Z, xp=np), xp=np)
+        for i in range(3):
+            step = np.zeros((3, 1))
+            step[i] = 1e-6
+            difference = g.mean(Z + step, xp=np) - g.mean(Z - step, xp=np)
+            np.testing.assert_allclose(found[i], (dA * difference).sum(axis=0) / 2e-6, rtol=1e-6, atol=1e-9)
+
+
+class TestActivationsInZ:
+    @pytest.mark.parametrize("name", SMOOTH)
+    def test_values_and_derivatives_are_torch_s(self, name) -> None:
+        torch = pytest.importorskip("torch")
+        Z = torch.linspace(-12, 12, 2001, dtype=torch.float64, requires_grad=True)
+        A = smooth_in_torch(name, Z)
+        A.sum().backward()
+        g, at = activations.ACTIVATIONS[name], Z.detach().numpy()
+        np.testing.assert_allclose(g.g(at, xp=np), A.detach().numpy(), rtol=4e-15, atol=8e-15)
+        np.testing.assert_allclose(g.g_prime(at, xp=np), Z.grad.numpy(), rtol=4e-15, atol=8e-15)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gelu_is_right_to_10_ulp_far_into_its_tail(self, dtype) -> None:
+        """Where torch's 1 + erf has no right digit left."""
+        special = pytest.importorskip("scipy.special")
+        lowest = -37.0 if dtype == "float64" else -12.5
+        Z = np.linspace(lowest, 8, 3001).astype(dtype)
+        exact = Z.astype(float) * np.where(
+            Z < -1, np.exp(special.log_ndtr(Z.astype(float))), special.ndtr(Z.astype(float))
+        )
+        if dtype == "float32":
+            assert ulps(activations.gelu(Z, xp=np), exact.astype(EXACT)).max() <= 10
+        np.testing.assert_allclose(activations.gelu(Z, xp=np), exact, rtol=4e-13 if dtype == "float64" else 1e-6)
+        near = np.abs(Z) < 5
+        exact = Z.astype(float) * 0.5 * special.erfc(-Z.astype(float) / np.sqrt(2))
+        np.testing.assert_allclose(activations.gelu(Z, xp=np)[near], exact[near], rtol=32 * np.finfo(dtype).eps)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("name", SMOOTH)
+    def test_nothing_overflows_and_no_derivative_is_lost_at_the_ends(self, name, dtype) -> None:
+        largest = np.finfo(dtype).max / 2
+        Z = np.array([largest, -largest, 1e4, -1e4, 41, -41], dtype)
+        g = activations.ACTIVATIONS[name]
+        with np.errstate(all="raise", under="ignore"):
+            A, slope = g.g(Z, xp=np), g.g_prime(Z, xp=np)
+        scale = activations.LAMBDA if name == "selu" else 1.0
+        np.testing.assert_allclose(A[::2], scale * Z[::2], rtol=1e-6)
+        np.testing.assert_allclose(
+            A[1::2], {"elu": -1, "selu": -1.7580993408473766}.get(name, 0), rtol=1e-6, atol=1e-15
+        )
+        np.testing.assert_allclose(slope, [scale, 0] * 3, atol=1e-12, rtol=1e-6)
+        assert A.dtype == slope.dtype == dtype
+
+
 class TestActivationEdges:
     @pytest.mark.parametrize(
         ("name", "at_zero", "slope"),
@@ -159,7 +228,7 @@ class TestActivationEdges:
         assert np.isnan(space.to_numpy(loss)).tolist() == [[True, False]]
 
     def test_the_names_are_the_keys(self) -> None:
-        assert list(activations.ACTIVATIONS) == ["sigmoid", "tanh", "relu", "leaky_relu", "identity"]
+        assert list(activations.ACTIVATIONS) == ["sigmoid", "tanh", "relu", "leaky_relu", "identity", *SMOOTH]
         assert list(outputs.OUTPUTS) == ["sigmoid", "softmax", "identity", "exp"]
         for table in (activations.ACTIVATIONS, outputs.OUTPUTS):
             assert [entry.name for entry in table.values()] == list(table)

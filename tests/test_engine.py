@@ -22,7 +22,7 @@ from nnarray.programs.targets import idle
 from nnarray.training.batches import Dropout
 
 NUMPY = nn.backend("numpy")
-HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 

@@ -47,7 +47,7 @@ class TestMathematics:
             parts = [any_bits.astype(bits).view(dtype), *drawn, near_one, tiny, -tiny, ends]
             return np.concatenate([part.astype(dtype) for part in parts])
 
-    @pytest.mark.parametrize("name", ["exp", "log", "log1p", "tanh"])
+    @pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh"])
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_within_4_ulp_over_the_whole_range(self, name, dtype) -> None:
         trace, x = Trace(dtype), self.arguments(dtype)
@@ -76,7 +76,14 @@ class TestMathematics:
 
     def test_a_selection_of_parts_is_no_branch(self) -> None:
         """A loop with a branch would not vectorise."""
-        for function in (mathematics.exp, mathematics.log, mathematics.log1p, mathematics.tanh):
+        for function in (
+            mathematics.exp,
+            mathematics.expm1,
+            mathematics.sign,
+            mathematics.log,
+            mathematics.log1p,
+            mathematics.tanh,
+        ):
             code = Code("float")
             function(code, "%x")
             assert " br " not in code.function("%table").split("start:")[1]

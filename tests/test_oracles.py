@@ -11,7 +11,7 @@ from conftest import Space, problem
 from nnarray.core import checking, propagation, updates
 from nnarray.core.steps import bind
 
-HIDDEN = ("sigmoid", "tanh", "relu", "leaky_relu", "identity")
+HIDDEN = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 
 
@@ -22,12 +22,29 @@ def assert_close(found: Any, expected: Any, tolerance: float) -> None:
     assert np.max(np.abs(found - expected)) <= tolerance * max(np.max(np.abs(expected)), 1e-3)
 
 
+SELU = (1.6732632423543772, 1.0507009873554805)
+
+
+def normal(z: float) -> float:
+    return 0.5 * (1 + math.erf(z / math.sqrt(2)))
+
+
+def cubic(z: float) -> float:
+    return math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)
+
+
 G = {
     "sigmoid": lambda z: 1 / (1 + math.exp(-z)),
     "tanh": math.tanh,
     "relu": lambda z: max(0.0, z),
     "leaky_relu": lambda z: max(0.01 * z, z),
     "identity": lambda z: z,
+    "gelu": lambda z: z * normal(z),
+    "gelu_tanh": lambda z: 0.5 * z * (1 + math.tanh(cubic(z))),
+    "silu": lambda z: z / (1 + math.exp(-z)),
+    "softplus": lambda z: math.log(1 + math.exp(z)),
+    "elu": lambda z: z if z > 0 else math.exp(z) - 1,
+    "selu": lambda z: SELU[1] * (z if z > 0 else SELU[0] * (math.exp(z) - 1)),
 }
 G_PRIME = {
     "sigmoid": lambda z: math.exp(-z) / (1 + math.exp(-z)) ** 2,
@@ -35,6 +52,15 @@ G_PRIME = {
     "relu": lambda z: 1.0 if z > 0 else 0.0,
     "leaky_relu": lambda z: 1.0 if z > 0 else 0.01,
     "identity": lambda z: 1.0,
+    "gelu": lambda z: normal(z) + z * math.exp(-z * z / 2) / math.sqrt(2 * math.pi),
+    "gelu_tanh": lambda z: (
+        0.5 * (1 + math.tanh(cubic(z)))
+        + 0.5 * z / math.cosh(cubic(z)) ** 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z * z)
+    ),
+    "silu": lambda z: (1 + math.exp(-z) * (1 + z)) / (1 + math.exp(-z)) ** 2,
+    "softplus": lambda z: 1 / (1 + math.exp(-z)),
+    "elu": lambda z: 1.0 if z > 0 else math.exp(z),
+    "selu": lambda z: SELU[1] * (1.0 if z > 0 else SELU[0] * math.exp(z)),
 }
 
 
@@ -181,21 +207,33 @@ def torch_loss(output: str, Z: Any, Y: Any) -> Any:
     return loss(Z, Y, reduction="none").sum(1)
 
 
-def torch_gradients(network, layers, X, Y, *, l2, weights):
+def torch_activation(name: str) -> Any:
     import torch
     from torch.nn import functional
 
-    g = {
+    return {
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
         "relu": functional.relu,
         "leaky_relu": functional.leaky_relu,
         "identity": lambda Z: Z,
-    }
+        "gelu": functional.gelu,
+        "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+        "silu": functional.silu,
+        "softplus": partial(functional.softplus, threshold=100),
+        "elu": functional.elu,
+        "selu": functional.selu,
+    }[name]
+
+
+def torch_gradients(network, layers, X, Y, *, l2, weights):
+    import torch
+    from torch.nn import functional
+
     leaves = [(torch.tensor(W, requires_grad=True), torch.tensor(b[:, 0], requires_grad=True)) for W, b in layers]
     A, targets, w = torch.tensor(X.T), torch.tensor(Y.T), torch.tensor(weights[0])
     for (W, b), name in zip(leaves[:-1], network.hidden, strict=True):
-        A = g[name](functional.linear(A, W, b))
+        A = torch_activation(name)(functional.linear(A, W, b))
     loss = torch_loss(network.output, functional.linear(A, *leaves[-1]), targets)
     J = (w @ loss + 0.5 * l2 * sum((W**2).sum() for W, _ in leaves)) / w.sum()
     J.backward()
@@ -212,6 +250,12 @@ def jax_gradients(network, layers, X, Y, *, l2, weights):
         "relu": jax.nn.relu,
         "leaky_relu": jax.nn.leaky_relu,
         "identity": lambda Z: Z,
+        "gelu": partial(jax.nn.gelu, approximate=False),
+        "gelu_tanh": jax.nn.gelu,
+        "silu": jax.nn.silu,
+        "softplus": jax.nn.softplus,
+        "elu": jax.nn.elu,
+        "selu": jax.nn.selu,
     }
     losses = {
         "sigmoid": lambda z, y: jnp.sum(jnp.logaddexp(0.0, z) - y * z, axis=0),
@@ -260,8 +304,8 @@ def jax_space(open_space) -> Space:
 def test_all_of_propagation_runs_under_jit(jax_space, output) -> None:
     import jax
 
-    network, layers, X, Y = problem((3, 4, 4, 4, 4, 4, 2), HIDDEN, output, m=5)
-    masks = [np.where(np.random.default_rng(l).random((4, 5)) < 0.3, 0.0, 1 / 0.7) for l in range(5)]
+    network, layers, X, Y = problem((3, *(4,) * len(HIDDEN), 2), HIDDEN, output, m=5)
+    masks = [np.where(np.random.default_rng(l).random((4, 5)) < 0.3, 0.0, 1 / 0.7) for l in range(len(HIDDEN))]
     weights = np.linspace(0.5, 2.0, 5)[None, :]
 
     def everything(xp, layers, X, Y, weights, masks):

@@ -22,7 +22,7 @@ def linear_backward(dZ: np.ndarray, A_prev: np.ndarray, *, m: float) -> tuple[np
 
 
 LOWERED = steps_for(np)._replace(linear_backward=linear_backward)
-HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)
 
@@ -204,3 +204,28 @@ def test_what_a_program_returns_is_not_written_over() -> None:
     out = np.empty((3, 4))
     assert program(np.ones((3, 4)), out) == 1.0
     assert np.array_equal(out, np.full((3, 4), 1.1))
+
+
+def test_every_elementwise_function_has_numpy_s_bits() -> None:
+    generator = np.random.default_rng(0)
+    V, U = generator.normal(size=(2, 3, 5)).round(1)
+    trace = Trace("float64")
+    one, other = trace.input("one", (3, 5)), trace.input("other", (3, 5))
+    c = one > other
+    chosen = trace.where(trace.logical_or(c, other <= -0.5), one, trace.where(c, 2.0, other))
+    made = {
+        **{name: getattr(trace, name)(one) for name in ("expm1", "floor", "sign", "abs", "exp", "tanh")},
+        **{name: trace.astype(getattr(trace, name)(one, other), "float64") for name in ("equal", "not_equal")},
+        **{name: getattr(trace, name)(one, other) for name in ("minimum", "maximum")},
+        "chosen": chosen,
+        "neither": trace.where(trace.logical_not(trace.logical_and(c, one < 1.0)), one * 2.0, -1.0),
+    }
+    program = Program(trace.graph({f"out_{name}": value for name, value in made.items()}))
+    out = {name: np.full((3, 5), np.nan) for name in made}
+    program(V, U, *out.values())
+    expected = {name: getattr(np, name)(V) for name in ("expm1", "floor", "sign", "abs", "exp", "tanh")}
+    expected |= {name: getattr(np, name)(V, U) for name in ("equal", "not_equal", "minimum", "maximum")}
+    expected["chosen"] = np.where((V > U) | (U <= -0.5), V, np.where(V > U, 2.0, U))
+    expected["neither"] = np.where(~((V > U) & (V < 1.0)), V * 2, -1.0)
+    for name, found in out.items():
+        np.testing.assert_array_equal(found, expected[name], err_msg=name)

@@ -8,7 +8,6 @@ from nnarray.backends.arrays import (
     extent,
     for_products,
     host_array,
-    is_concrete,
     is_known,
     is_sparse,
     know,
@@ -43,6 +42,7 @@ from nnarray.backends.programs import (
 )
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, steps_for
+from nnarray.backends.tracing import at_once, is_concrete, is_constant, require_concrete
 
 __all__ = [
     "BACKENDS",
@@ -57,6 +57,7 @@ __all__ = [
     "Program",
     "all_finite",
     "allowed_one_thread",
+    "at_once",
     "backend",
     "backend_of",
     "captures_steps",
@@ -69,6 +70,7 @@ __all__ = [
     "has_programs",
     "host_array",
     "is_concrete",
+    "is_constant",
     "is_known",
     "is_sparse",
     "know",
@@ -82,6 +84,7 @@ __all__ = [
     "plain_steps",
     "quiet",
     "read_ahead",
+    "require_concrete",
     "require_finite",
     "require_finite_in",
     "require_numbers",

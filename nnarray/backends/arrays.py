@@ -9,6 +9,7 @@ import array_api_compat
 import numpy as np
 
 from nnarray.backends.backend import FLOATS, Backend, require_numbers, require_plain, to_numpy
+from nnarray.backends.tracing import at_once, is_concrete, is_traced_by_jax
 from nnarray.core.typing import Array
 
 NUMPY = Backend("numpy", np, "cpu")
@@ -26,12 +27,12 @@ def backend_of(x: Any) -> Backend | None:
     """The backend that the array `x` lives on; None for what is no array, such as a list."""
     if type(x) is np.ndarray:
         return NUMPY
-    if isinstance(x, np.ndarray | np.generic):
+    if isinstance(x, (np.ndarray, np.generic)):
         return NUMPY
     if not array_api_compat.is_array_api_obj(x):
         return None
     xp = array_api_compat.array_namespace(x)
-    device = None if not is_concrete(x) else array_api_compat.device(x)
+    device = None if is_traced_by_jax(x) else array_api_compat.device(x)
     return Backend(KNOWN_NAMESPACES.get(xp.__name__, xp.__name__), xp, device)
 
 
@@ -126,22 +127,14 @@ def host_array(x: Any, argument: str) -> np.ndarray:
     return host
 
 
-def is_concrete(x: Array) -> bool:
-    """Whether the array has values to look at; under `jax.jit` it has none yet."""
-    jax = sys.modules.get("jax")
-    return jax is None or not isinstance(x, jax.core.Tracer)
-
-
 def all_finite(x: Array, backend: Backend) -> bool:
     """Whether every value is finite. One sum finds out; only where it overflowed is every value looked at."""
     if is_sparse(x):
         x = x.data
     x, backend = looked_into(x, backend)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"), at_once(x):
         total = float(np.add.reduce(x, axis=None)) if backend.name == "numpy" else number(backend.xp.sum(x))
-    if math.isfinite(total):
-        return True
-    return bool(backend.xp.all(backend.xp.isfinite(x)))
+        return math.isfinite(total) or bool(backend.xp.all(backend.xp.isfinite(x)))
 
 
 def looked_into(x: Array, backend: Backend) -> tuple[Array, Backend]:
@@ -164,7 +157,8 @@ def extent(x: Array, backend: Backend) -> tuple[float, float]:
     x, backend = looked_into(x, backend)
     if backend.name == "numpy":
         return float(np.minimum.reduce(x, axis=None)), float(np.maximum.reduce(x, axis=None))
-    return number(backend.xp.min(x)), number(backend.xp.max(x))
+    with at_once(x):
+        return number(backend.xp.min(x)), number(backend.xp.max(x))
 
 
 _passed: dict[tuple[int, str], Any] = {}
@@ -203,7 +197,7 @@ def require_finite_in(dtype: str, X: Array, argument: str, backend: Backend) -> 
 
 
 def require_finite(x: Array, argument: str, backend: Backend, *, first: int = 0) -> None:
-    """Raise ValueError naming `argument`, and where, if it holds NaN or an infinity; a traced array passes.
+    """Raise ValueError naming `argument`, and where, if it holds NaN or an infinity; one that is not concrete passes.
 
     `first` is the column of `argument` at which x begins.
     """
@@ -227,4 +221,4 @@ def _agree(one: Backend, other: Backend) -> bool:
 
 
 def _place(backend: Backend) -> str:
-    return f'{backend.name} (device "{backend.device}")'
+    return f"{backend.name} (traced)" if backend.device is None else f'{backend.name} (device "{backend.device}")'

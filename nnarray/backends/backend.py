@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import steps_for
+from nnarray.backends.tracing import at_once, is_traced_by_jax, torch_transforms
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace
 
@@ -72,7 +73,7 @@ class Backend:
             if wanted is None or x.dtype == wanted:
                 return x
             require_numbers(x, "x", self)
-            with self.current():
+            with self.current(), at_once(x):
                 return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)
         if dtype is not None:
@@ -84,7 +85,8 @@ class Backend:
         if self.name == "jax":  # whose own asarray would compile two programs for every shape
             import jax
 
-            return jax.device_put(host, self.device, may_alias=False)
+            with at_once():
+                return jax.device_put(host, self.device, may_alias=False)
         with self.current():
             return self.xp.asarray(_as_torch_takes_it(host) if self.name == "torch" else host, device=self.device)
 
@@ -109,8 +111,12 @@ class Backend:
         return block
 
     def untracked(self) -> AbstractContextManager[Any]:
-        """A block in which torch keeps no history for its autograd; the other namespaces never do."""
-        block: AbstractContextManager[Any] = self.xp.no_grad() if self.name == "torch" else nullcontext()
+        """A block in which torch keeps no history for its autograd; the other namespaces never do.
+
+        Under torch.func it does nothing: what is differentiated there is what the block computes.
+        """
+        keeps_none = self.name == "torch" and not torch_transforms()
+        block: AbstractContextManager[Any] = self.xp.no_grad() if keeps_none else nullcontext()
         return block
 
     def _holds(self, x: Any) -> bool:
@@ -118,7 +124,9 @@ class Backend:
             return False
         if self.name == "numpy":
             return type(x) is np.ndarray
-        return bool(array_api_compat.array_namespace(x) is self.xp and array_api_compat.device(x) == self.device)
+        if array_api_compat.array_namespace(x) is not self.xp:
+            return False
+        return bool(self.device is None or is_traced_by_jax(x) or array_api_compat.device(x) == self.device)
 
     def __hash__(self) -> int:
         return hash((self.name, str(self.device), self.precision))  # CuPy's devices have no hash
@@ -165,7 +173,8 @@ def require_plain(x: Any, argument: str) -> None:
     if isinstance(x, np.ma.MaskedArray):
         msg = f"{argument} must not be masked, got a {type(x).__name__}; fill it or leave the masked examples out"
         raise TypeError(msg)
-    if "sparse" in type(x).__module__ or (array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided"):
+    of_torch = array_api_compat.is_torch_array(x)
+    if str(x.layout) != "torch.strided" if of_torch else "sparse" in type(x).__module__:
         msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray() or .to_dense()"
         raise TypeError(msg)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends.backend import PRECISIONS, Backend
+from nnarray.backends.tracing import at_once
 
 BACKENDS = ("numpy", "cupy", "torch", "jax")
 """The names that `backend` knows, besides "auto"."""
@@ -156,7 +157,7 @@ def _load_torch(device: Any) -> Backend:
 def _load_jax(device: Any) -> Backend:
     import jax
 
-    with _on_device("jax", device):
+    with _on_device("jax", device), at_once():
         if isinstance(device, str):
             platform, _, index = device.partition(":")
             device = jax.devices(platform)[int(index or 0)]

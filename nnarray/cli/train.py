@@ -20,9 +20,8 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.preparation import Parts, Scaling, fold, split, standardisation
 from nnarray.cli.tables import Table, read_table
 from nnarray.cli.targets import Target, understand
-from nnarray.core import schedules
 from nnarray.files import save
-from nnarray.training import Optimizer
+from nnarray.training import Optimizer, schedules
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gradient-descent": nn.GradientDescent,

@@ -29,6 +29,6 @@ def activation_forward(Z: Array, activation: Activation, *, xp: Namespace) -> Ar
     return activation.g(Z, xp=xp)
 
 
-def activation_backward(dA: Array, A: Array, activation: Activation, *, xp: Namespace) -> Array:
-    """dZ = dA * g'(Z), elementwise, with g' written in the cached A."""
-    return dA * activation.g_prime(A, xp=xp)
+def activation_backward(dA: Array, cached: Array, activation: Activation, *, xp: Namespace) -> Array:
+    """dZ = dA * g'(Z), elementwise, with g' written in the cached A, or Z."""
+    return dA * activation.g_prime(cached, xp=xp)

@@ -11,21 +11,30 @@ instead of A, no loss overflows and none takes the logarithm of zero.
 
 from typing import NamedTuple
 
-from nnarray.core.activations import identity, sigmoid
+from nnarray.core.activations import identity, sigmoid, sigmoid_prime
 from nnarray.core.typing import Array, Function, Namespace
 
 
 class Output(NamedTuple):
-    """An output: `mean(Z, xp=xp)` is A[L]; `loss(Z, Y, xp=xp)` is each example's loss, shape (1, m)."""
+    """An output: `mean(Z, xp=xp)` is A[L]; `loss(Z, Y, xp=xp)` is each example's loss, shape (1, m).
+
+    `mean_backward(dA, A, xp=xp)` is dZ[L] where a cost of the caller's own gives dA[L].
+    """
 
     name: str
     mean: Function
+    mean_backward: Function
     loss: Function
 
 
 def over_units(V: Array, *, xp: Namespace) -> Array:
     """Σ over the units of each example: (n, m) to (1, m)."""
     return xp.sum(V, axis=0, keepdims=True)
+
+
+def sigmoid_backward(dA: Array, A: Array, *, xp: Namespace) -> Array:
+    """dZ = dA * A (1 - A)."""
+    return dA * sigmoid_prime(A, xp=xp)
 
 
 def sigmoid_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
@@ -39,10 +48,20 @@ def softmax(Z: Array, *, xp: Namespace) -> Array:
     return E / over_units(E, xp=xp)
 
 
+def softmax_backward(dA: Array, A: Array, *, xp: Namespace) -> Array:
+    """dZ = A * (dA - Σ_units A dA), as every e^Z is in every sum."""
+    return A * (dA - over_units(A * dA, xp=xp))
+
+
 def softmax_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
     """log Σ e^Z - Σ ZY, which is -Σ Y log A; Z counts from its largest, which changes nothing as Σ Y = 1."""
     Z = Z - xp.max(Z, axis=0, keepdims=True)
     return xp.log(over_units(xp.exp(Z), xp=xp)) - over_units(Z * Y, xp=xp)
+
+
+def identity_backward(dA: Array, A: Array, *, xp: Namespace) -> Array:
+    """dZ = dA."""
+    return dA
 
 
 def identity_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
@@ -53,6 +72,11 @@ def identity_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
 def exp(Z: Array, *, xp: Namespace) -> Array:
     """e^Z."""
     return xp.exp(Z)
+
+
+def exp_backward(dA: Array, A: Array, *, xp: Namespace) -> Array:
+    """dZ = dA * A."""
+    return dA * A
 
 
 def exp_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
@@ -68,9 +92,9 @@ def output_backward(A: Array, Y: Array) -> Array:
 OUTPUTS = {
     o.name: o
     for o in (
-        Output("sigmoid", sigmoid, sigmoid_loss),
-        Output("softmax", softmax, softmax_loss),
-        Output("identity", identity, identity_loss),
-        Output("exp", exp, exp_loss),
+        Output("sigmoid", sigmoid, sigmoid_backward, sigmoid_loss),
+        Output("softmax", softmax, softmax_backward, softmax_loss),
+        Output("identity", identity, identity_backward, identity_loss),
+        Output("exp", exp, exp_backward, exp_loss),
     )
 }

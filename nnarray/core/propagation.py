@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.regularization import dropout
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
@@ -14,7 +15,7 @@ class Forward(NamedTuple):
     A: list[Array]
     """A[0], …, A[L], each as the next layer sees it (after dropout, where there is any)"""
     cached: list[Array]
-    """A[1], …, A[L-1] as g' needs them, before dropout"""
+    """for each hidden layer what its g' is written in, A[l] before dropout, or Z[l]"""
     Z: Array
     """Z[L], in which the loss is written"""
 
@@ -30,7 +31,7 @@ def forward(
     for l, (W, b) in enumerate(layers[:-1]):
         Z = steps.linear_forward(A[l], W, b)
         A_l = steps.activation_forward[hidden[l]](Z)
-        cached.append(A_l)
+        cached.append(Z if ACTIVATIONS[hidden[l]].in_Z else A_l)
         A.append(dropout(A_l, masks[l]) if masks else A_l)
     W, b = layers[-1]
     Z = steps.linear_forward(A[-1], W, b)
@@ -56,10 +57,24 @@ def backward(
     masks: Sequence[Array] = (),
 ) -> list[tuple[Array, Array]]:
     """(dW[1], db[1]), …, (dW[L], db[L]), from dZ[L] = A[L] - Y down to layer 1."""
-    A = passed.A
-    dZ = steps.output_backward(A[-1], Y)
+    dZ = steps.output_backward(passed.A[-1], Y)
     if weights is not None:
         dZ = weights * dZ
+    return backward_from(dZ, passed, layers, hidden, m=m, steps=steps, masks=masks)[0]
+
+
+def backward_from(
+    dZ: Array,
+    passed: Forward,
+    layers: Pairs,
+    hidden: Sequence[str],
+    *,
+    m: Array,
+    steps: Steps,
+    masks: Sequence[Array] = (),
+) -> tuple[list[tuple[Array, Array]], Array]:
+    """The gradients of every layer and dZ[1], from dZ[L] of any cost."""
+    A = passed.A
     gradients = [steps.linear_backward(dZ, A[-2], m=m)]
     for l in range(len(layers) - 1, 0, -1):
         W, _ = layers[l]  # W[l+1], since layers[0] is layer 1
@@ -68,4 +83,4 @@ def backward(
             dA = dropout(dA, masks[l - 1])
         dZ = steps.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
         gradients.append(steps.linear_backward(dZ, A[l - 1], m=m))
-    return gradients[::-1]
+    return gradients[::-1], dZ

@@ -35,9 +35,11 @@ class Steps(NamedTuple):
     activation_forward: Mapping[str, Function]
     """Z to A"""
     activation_backward: Mapping[str, Function]
-    """(dA, A) to dZ"""
+    """(dA, A or Z, as the activation's derivative is written) to dZ"""
     mean: Mapping[str, Function]
     """Z[L] to A[L]"""
+    mean_backward: Mapping[str, Function]
+    """(dA[L], A[L]) to dZ[L]"""
     loss: Mapping[str, Function]
     """(Z[L], Y) to the losses, (1, m)"""
     output_backward: Function
@@ -58,6 +60,7 @@ def bind(xp: Namespace) -> Steps:
         activation_forward={k: partial(activation_forward, activation=g, xp=xp) for k, g in ACTIVATIONS.items()},
         activation_backward={k: partial(activation_backward, activation=g, xp=xp) for k, g in ACTIVATIONS.items()},
         mean={k: partial(output.mean, xp=xp) for k, output in OUTPUTS.items()},
+        mean_backward={k: partial(output.mean_backward, xp=xp) for k, output in OUTPUTS.items()},
         loss={k: partial(output.loss, xp=xp) for k, output in OUTPUTS.items()},
         output_backward=output_backward,
         join=partial(join, xp=xp),

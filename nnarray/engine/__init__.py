@@ -2,7 +2,7 @@
 
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import captured_steps
-from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict
+from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict, pull
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.threads import ManySteps
 from nnarray.engine.tiling import tile_width
@@ -19,6 +19,7 @@ __all__ = [
     "cost_and_gradients",
     "cost_of",
     "predict",
+    "pull",
     "stays_on_host",
     "tile_width",
     "update",

@@ -32,6 +32,10 @@ class Architecture(Protocol):
         Gradients stay those of the output's.
         """
 
+    @property
+    def own_cost(self) -> Any:
+        """A cost of the caller's own, with its `loss` and `dZ` or `dA`, in the place of the output's; else None."""
+
     def __hash__(self) -> int:
         """Equal networks have equal hashes."""
 
@@ -57,8 +61,9 @@ class Batch(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """How many examples."""
-        return int(self.X.shape[1] if self.order is None else self.order.shape[0])
+        """How many examples; where a library leaves m open, what stands for it there, such as a symbol or None."""
+        columns: int = self.X.shape[1] if self.order is None else self.order.shape[0]
+        return columns
 
     def let_go(self) -> None:
         """Give back what X on the host was brought to a GPU with, when no copy is under way any more."""
@@ -90,7 +95,8 @@ class Batch(NamedTuple):
                 return V.chosen(self.host_order[start:stop])
             rows = self.order[start:stop]  # of a C-ordered table: contiguous
             return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
-        return V if stop - start == self.columns else V[:, start:stop]
+        is_all = (start == 0 and stop is self.columns) or stop - start == self.columns
+        return V if is_all else V[:, start:stop]
 
 
 class Tile(NamedTuple):

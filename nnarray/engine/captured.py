@@ -38,9 +38,14 @@ def captured_steps(
     update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
     if not update.works_in_place:
         return None
+    gradient = replay.compiled(
+        equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True
+    )
+    if gradient is None:
+        return None
     g = backend.xp.empty_like(theta)
     return new_captured_steps(
-        replay.compiled(equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True),
+        gradient,
         update,
         [V for V in (whole.X, whole.Y, weights) if V is not None],
         [V for pair in layers for V in pair],

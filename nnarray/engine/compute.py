@@ -59,7 +59,7 @@ def predict(
     batch = Batch(X, None, X.shape[1])
 
     def in_tiles(width: int) -> Array:
-        found = Columns(X.shape[1], backend)
+        found = Columns(batch.columns, backend)
 
         def put(tile: Tile, start: int) -> int:
             require_finite(tile.X, "X", backend, first=start)
@@ -87,7 +87,7 @@ def cost(
     wanted = equations.cost if keep is None else equations.cost_and_prediction
 
     def in_tiles(width: int) -> Array:
-        alone = width >= batch.columns
+        alone = is_whole(width, batch)
         numbers = _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
         def tile_cost(tile: Tile, start: int) -> Array:
@@ -139,7 +139,7 @@ def _cost_and_gradients(
     workers: int | None,
     width: int,
 ) -> tuple[Array, Array]:
-    alone = width >= batch.columns
+    alone = is_whole(width, batch)
     what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
@@ -160,11 +160,54 @@ def _cost_and_gradients(
     del spare[1:]
     if alone:
         return J, g
-    if l2:
+    if has_penalty(l2):
         penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
         g = _added(g, backend.steps.join(penalty))
     g /= batch.m
     return _with_penalty(J, layers, backend, l2=l2) / batch.m, g
+
+
+def pull(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    workers: int | None = None,
+    width: int | None = None,
+) -> tuple[Array, Array]:
+    """A vector of Σ_columns dW[l] and db[l] laid out as theta, and dX (n_x, m), of a batch with dA[L] for its Y.
+
+    Each tile goes forward again, so that what lies between X and A[L] is never kept. Raises ValueError for an X that is
+    not finite.
+    """
+
+    def in_tiles(width: int) -> tuple[Array, Array]:
+        dX = Columns(batch.columns, backend)
+
+        def sums(tile: Tile, start: int) -> Array:
+            require_finite(tile.X, "X", backend, first=start)
+            g, part = _pulled(tile, layers, network, backend)
+            dX.put(start, part)
+            return g
+
+        g = _over_tiles(sums, _added, batch, layers[0][0].dtype, network, backend, workers, width)
+        return g, dX.joined()
+
+    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+
+
+def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) -> tuple[Array, Array]:
+    program = replay.program_for(equations.pullback, tile, layers, network, backend)
+    if program is None:
+        _, V = replay.compute(equations.pullback, tile, layers, network, backend)
+        return backend.steps.join(list(zip(V[:-1:2], V[1::2], strict=True))), V[-1]
+    dtype = layers[0][0].dtype
+    g = backend.xp.empty(vector_size(network.sizes), dtype=dtype)
+    dX = new_matrix((network.sizes[0], tile.X.shape[1]), dtype, backend)
+    gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
+    program(*replay.inputs_of(tile, layers), *gradients, dX)
+    return g, dX
 
 
 def cost_of(
@@ -195,7 +238,17 @@ class Columns:
 
 def _numbers(batch: Batch, l2: float) -> dict[str, Any]:
     """What the equations of a batch in one tile are given besides: what it divides by, and the penalty's lambda."""
-    return {"m": batch.m, "l2": l2} if l2 else {"m": batch.m}
+    return {"m": batch.m, "l2": l2} if has_penalty(l2) else {"m": batch.m}
+
+
+def has_penalty(l2: float) -> bool:
+    """Whether there is a penalty: l2 is not 0, or an array whose value isn't known yet."""
+    return not isinstance(l2, float | int) or l2 != 0
+
+
+def is_whole(width: int, batch: Batch) -> bool:
+    """Whether one tile of this width holds the whole batch."""
+    return width is batch.columns or width >= batch.columns
 
 
 def _forward(
@@ -226,7 +279,7 @@ def _added(one: Array, other: Array) -> Array:
 
 def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
     """m J with m times the L2 penalty."""
-    return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if l2 else J
+    return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if has_penalty(l2) else J
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:
@@ -267,10 +320,12 @@ def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Bac
     """A width for the cache on NumPy, for copies of some size where X is on the host, else the whole batch."""
     if backend.name == "numpy":
         return tile_width(network, batch.columns, layers[0][0].itemsize)
-    widest = _widest.get((network.sizes, backend), batch.columns)
+    widest = _widest.get((network.sizes, backend), MOST_COLUMNS if backend.name == "cupy" else None)
+    if widest is None:
+        return batch.columns  # not compared with any number: a library that traces may have left m open
     if isinstance(batch.X, HostColumns):
         widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
-    return min(widest, batch.columns, MOST_COLUMNS)
+    return min(widest, batch.columns)
 
 
 def _over_tiles(
@@ -285,7 +340,7 @@ def _over_tiles(
 ) -> T:
     """What `compute` makes of each tile and its first column, added up."""
     columns = batch.columns
-    if width >= columns:
+    if is_whole(width, batch):
         return _alone(compute, batch, dtype, network, backend)
 
     X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X

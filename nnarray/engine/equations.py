@@ -9,10 +9,12 @@ from functools import partial
 from typing import TypeAlias
 
 from nnarray.core import propagation
+from nnarray.core.outputs import over_units
 from nnarray.core.regularization import l2_cost, l2_gradient
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Batch, Tile
+from nnarray.programs.placeholders import call_with
 
 Equations: TypeAlias = Callable[..., tuple[Array | None, list[Array]]]
 
@@ -44,13 +46,20 @@ def cost_and_gradients(
     """J as in `cost`, and m dW[1], m db[1], m dW[2], …; given m, they too are divided by it and have their penalty."""
     passed = forward(tile, layers, network, steps)
     J = loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2)
-    gradients = propagation.backward(
-        passed, tile.Y, layers, network.hidden, m=m, steps=steps, weights=tile.weights, masks=tile.masks
-    )
+    dZ = output_gradient(passed, tile, network, steps)
+    gradients, _ = propagation.backward_from(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
     if l2 is not None:
         of_layers = zip(gradients, layers, strict=True)
         gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in of_layers]
     return J, [V for pair in gradients for V in pair]
+
+
+def pullback(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
+    """dW[1], db[1], dW[2], … and dX, given dA[L] in the place of Y."""
+    passed = forward(tile, layers, network, steps)
+    dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
+    gradients, dZ = propagation.backward_from(dZ, passed, layers, network.hidden, m=1, steps=steps)
+    return None, [*(V for pair in gradients for V in pair), steps.linear_backward_input(dZ, layers[0][0])]
 
 
 def forward(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> propagation.Forward:
@@ -64,7 +73,40 @@ def loss(
     """The sum of the losses, divided by m."""
     if network.reported_loss is not None:
         steps = steps._replace(loss={network.output: partial(network.reported_loss, xp=steps.xp)})
+    elif network.own_cost is not None:
+        steps = steps._replace(loss={network.output: partial(own_loss, network=network, steps=steps)})
     return propagation.cost(passed.Z, tile.Y, network.output, m=m, steps=steps, weights=tile.weights)
+
+
+def own_loss(Z: Array, Y: Array, *, network: Architecture, steps: Steps) -> Array:
+    """The losses of a cost of the caller's own, (1, m)."""
+    cost, (n_L, m) = network.own_cost, Z.shape
+    V = Z if cost.dA is None else steps.mean[network.output](Z)
+    losses = call_with(cost.loss, V, Y, xp=steps.xp)
+    if tuple(losses.shape) not in ((1, m), (n_L, m)):
+        msg = f"loss must give shape (1, m) = (1, {m}) or (n[L], m) = ({n_L}, {m}), got {tuple(losses.shape)}"
+        raise ValueError(msg)
+    return losses if losses.shape[0] == 1 else over_units(losses, xp=steps.xp)
+
+
+def output_gradient(passed: propagation.Forward, tile: Tile, network: Architecture, steps: Steps) -> Array:
+    """dZ[L], of the output's own cost or one of the caller's."""
+    A, cost = passed.A[-1], network.own_cost
+    if cost is None:
+        dZ = steps.output_backward(A, tile.Y)
+    elif cost.dA is None:
+        dZ = _like(A, "dZ", call_with(cost.dZ, passed.Z, tile.Y, xp=steps.xp))
+    else:
+        dA = _like(A, "dA", call_with(cost.dA, A, tile.Y, xp=steps.xp))
+        dZ = steps.mean_backward[network.output](dA, A)
+    return dZ if tile.weights is None else tile.weights * dZ
+
+
+def _like(A: Array, name: str, found: Array) -> Array:
+    if tuple(found.shape) != tuple(A.shape):
+        msg = f"{name} must give shape (n[L], m) = {tuple(A.shape)}, got {tuple(found.shape)}"
+        raise ValueError(msg)
+    return found
 
 
 def loss_and_penalty(

@@ -15,6 +15,7 @@ from nnarray.engine import jitted
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
 from nnarray.programs.graph import Graph
+from nnarray.programs.placeholders import NotTraceableError
 from nnarray.programs.trace import Trace
 
 SHAPES_KEPT = 64
@@ -85,9 +86,16 @@ def compiled(
     backend: Backend,
     *,
     captured: bool = False,
-) -> Program:
-    """The program for tiles of this shape; one that is to be `captured` in a graph finds its numbers on the device."""
-    return new_program(traced(equations, network, columns, dtype, given), backend, captured=captured)
+) -> Program | None:
+    """The program for tiles of this shape; None where a cost of the caller's own does what no program can.
+
+    One that is to be `captured` in a graph finds its numbers on the device.
+    """
+    try:
+        graph = traced(equations, network, columns, dtype, given)
+    except NotTraceableError:
+        return None
+    return new_program(graph, backend, captured=captured)
 
 
 def traced(equations: Equations, network: Architecture, columns: int, dtype: Any, given: Given) -> Graph:

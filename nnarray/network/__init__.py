@@ -1,8 +1,9 @@
 """The network: its architecture, its parameters, and what can be asked of them."""
 
 from nnarray.network.checking import GradientCheck, check_gradients
+from nnarray.network.costs import Cost
 from nnarray.network.labels import one_hot
 from nnarray.network.network import Network
 from nnarray.network.parameters import Layer, Parameters
 
-__all__ = ["GradientCheck", "Layer", "Network", "Parameters", "check_gradients", "one_hot"]
+__all__ = ["Cost", "GradientCheck", "Layer", "Network", "Parameters", "check_gradients", "one_hot"]

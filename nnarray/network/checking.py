@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, number, quiet, require_finite
+from nnarray.backends import Backend, at_once, number, quiet, require_concrete, require_finite
 from nnarray.core import checking, propagation
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_count, check_l2, check_number, check_seed
+from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import enter_batch, make_batch
 from nnarray.network.network import Network, require_network
 
@@ -51,6 +52,7 @@ def check_gradients(
     *,
     l2: float = 0.0,
     weights: Any = None,
+    cost: Cost | None = None,
     coordinates: int | None = None,
     directions: int = 0,
     seed: int | None = 0,
@@ -64,7 +66,7 @@ def check_gradients(
     kink of a relu between the two points, the difference is wrong and not the gradient: such a comparison is counted in
     `kinks` and left out.
 
-    Raises ValueError and TypeError as `Network.cost` does.
+    `cost` is an `nn.Cost`, in the place of the output's own. Raises ValueError and TypeError as `Network.cost` does.
 
     >>> network = Network((2, 3, 1), hidden="tanh")
     >>> X, Y = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
@@ -78,13 +80,15 @@ def check_gradients(
         coordinates = 0 if directions else 1000
     coordinates = check_count(coordinates, "coordinates", at_least=0 if directions else 1)
     generator = np.random.default_rng(check_seed(seed))
-    place, batch = enter_batch(network, params, X, Y, weights)
-    backend = replace(place.backend, precision=None)
-    with backend.current():
+    costed = with_cost(network, cost)
+    place, batch = enter_batch(costed, params, X, Y, weights)
+    backend, W = replace(place.backend, precision=None), place.layers[0].W
+    require_concrete("nn.check_gradients", params=W, X=batch.X, Y=batch.Y, weights=batch.weights)
+    with backend.current(), at_once(W, batch.X, batch.Y):
         require_finite(batch.X, "X", place.backend)
-        batch = make_batch(network, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
+        batch = make_batch(costed, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
         theta = backend.asarray(backend.steps.join(place.layers), "float64")
-        differences = Differences(network, batch, theta, backend, l2)
+        differences = Differences(costed, batch, theta, backend, l2)
         chosen = generator.permutation(network.size)[:coordinates]
         for i in np.sort(chosen).tolist():
             e_i = checking.coordinate(i, theta, xp=backend.xp, device=backend.device)
@@ -98,7 +102,7 @@ def check_gradients(
 class Differences:
     """The analytic gradient of J at theta, and the derivatives compared with it so far."""
 
-    def __init__(self, network: Network, batch: Batch, theta: Array, backend: Backend, l2: float) -> None:
+    def __init__(self, network: Architecture, batch: Batch, theta: Array, backend: Backend, l2: float) -> None:
         self.theta, self.backend = theta, backend
         layers = backend.steps.split(theta, network.sizes)
         _, self.gradient = engine.cost_and_gradients(batch, layers, network, backend, l2=l2)
@@ -109,7 +113,7 @@ class Differences:
         self.names: list[str] = []
         self.kinks = 0
 
-    def _cost_of(self, network: Network, batch: Batch, l2: float) -> Callable[[Array], Array]:
+    def _cost_of(self, network: Architecture, batch: Batch, l2: float) -> Callable[[Array], Array]:
         backend = self.backend
 
         def J(theta: Array) -> Array:

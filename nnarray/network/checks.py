@@ -1,15 +1,20 @@
 """Checks of numbers that callers give: counts, rates, seeds."""
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
+
+from nnarray.backends import is_constant
 
 NO_NUMBERS = (bool, np.bool_, str, np.complexfloating)
 """What Python would take for a number, or drop half of, where one is asked for."""
 
 
-def check_l2(l2: Any) -> float:
-    """The penalty's lambda, a finite number ≥ 0."""
+def check_l2(l2: Any) -> Any:
+    """The penalty's lambda, a finite number ≥ 0; an array that is traced or differentiated stays what it is."""
+    if hasattr(l2, "shape") and not is_constant(l2) and tuple(l2.shape) == ():
+        return l2
     return check_number(l2, "l2", at_least=0.0)
 
 
@@ -19,7 +24,7 @@ def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below:
         msg = f"{argument} must be a number, got {value!r}"
         raise TypeError(msg)
     checked = float(value)
-    if not (at_least <= checked < below and np.isfinite(checked)):
+    if not (at_least <= checked < below and isfinite(checked)):
         bounds = f" ≥ {at_least:g}" if at_least > -np.inf else ""
         bounds += f" and < {below:g}" if below < np.inf else ""
         msg = f"{argument} must be a finite number{bounds}, got {value!r}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnarray.backends import (
     Backend,
+    at_once,
     choose,
     convert,
     extent,
@@ -90,22 +91,41 @@ def enter_Y(network: Architecture, Y: Any, *, m: int, backend: Backend, dtype: s
         msg = f"{argument} must have shape (n[L], m) = ({n_L}, {m}), one example per column, got {tuple(Y.shape)}"
         if n_L == 1 and tuple(Y.shape) == (m,):
             msg += f"; make it {argument}[None, :]"
-        elif tuple(Y.shape) in {(m,), (1, m)}:
+        elif tuple(Y.shape) in ((m,), (1, m)):
             msg += f"; for class labels, nn.one_hot({argument}, {n_L})"
         elif tuple(Y.shape) == (m, n_L):
             msg += f"; is it {argument}.T?"
         raise ValueError(msg)
-    if is_concrete(Y):
+    if network.own_cost is not None:
+        require_finite(Y, argument, backend)
+    elif is_concrete(Y):
         check_targets(Y, network.output, backend, argument=argument)
     return Y
+
+
+def enter_dA(network: Architecture, dA: Any, *, m: int, backend: Backend, dtype: str) -> Array:
+    """dA[L] as (n[L], m) in `dtype` on `backend`, finite."""
+    with backend.current():
+        dA = convert(dA, "dA", backend=backend, dtype=dtype)
+        if tuple(dA.shape) != (network.sizes[-1], m):
+            msg = f"dA must have the shape of A[L], (n[L], m) = ({network.sizes[-1]}, {m}), got {tuple(dA.shape)}"
+            raise ValueError(msg)
+        require_finite(dA, "dA", backend)
+        return dA
 
 
 def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Array | None:
     """Example weights as (1, m), non-negative with a positive sum; None stays None."""
     if weights is None:
         return None
-    given = weights = convert(weights, "weights", backend=backend, dtype=dtype)
-    if tuple(weights.shape) not in {(m,), (1, m)}:
+    given = convert(weights, "weights", backend=backend, dtype=dtype)
+    with at_once(given):
+        return _checked_weights(given, m, backend, dtype)
+
+
+def _checked_weights(given: Array, m: int, backend: Backend, dtype: str) -> Array:
+    weights = given
+    if tuple(weights.shape) not in ((m,), (1, m)):
         msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(weights.shape)}"
         raise ValueError(msg)
     weights = backend.xp.reshape(weights, (1, m))
@@ -136,7 +156,10 @@ def make_batch(
     with backend.current():
         Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
         weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
-        return Batch(X, Y, m if weights is None else backend.xp.sum(weights), weights)
+        if weights is None:
+            return Batch(X, Y, m)
+        with at_once(weights):
+            return Batch(X, Y, backend.xp.sum(weights), weights)
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
@@ -161,8 +184,10 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
 def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
     Y, backend = looked_into(Y, backend)
     xp = backend.xp
-    sums = xp.sum(Y, axis=0)
-    if number(xp.max(xp.abs(sums - 1.0))) > 1e-3:
+    with at_once(Y):
+        sums = xp.sum(Y, axis=0)
+        furthest = number(xp.max(xp.abs(sums - 1.0)))
+    if furthest > 1e-3:
         host = backend.to_numpy(sums)
         wrong = np.unique(host[np.abs(host - 1.0) > 1e-3])
         msg = (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import backend as default_backend
-from nnarray.backends import backend_of, host_array, quiet
+from nnarray.backends import backend_of, host_array, is_concrete, quiet
 from nnarray.core.typing import Array
 from nnarray.network.checks import check_count
 
@@ -22,6 +22,8 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
     """
     classes = check_count(classes, "classes")
+    if not is_concrete(labels):
+        return _one_hot_of_traced(labels, classes, dtype)
     host = host_array(labels, "labels")
     _check_labels(host, classes)
     flat = host.reshape(-1).astype(np.int64)
@@ -30,10 +32,27 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     return (backend_of(labels) or default_backend()).asarray(table.T, dtype)
 
 
-def _check_labels(labels: np.ndarray, classes: int) -> None:
+def _one_hot_of_traced(labels: Array, classes: int, dtype: str) -> Array:
+    """Y of labels that have no values yet: a column is all 0 where a label turns out to be out of range."""
+    place = backend_of(labels) or default_backend()
+    wanted = place.dtype(dtype)
+    _check_label_shape(labels)
+    if not place.xp.isdtype(labels.dtype, ("bool", "integral")):
+        msg = f"labels must be integers 0 … {classes - 1}, got dtype {labels.dtype}"
+        raise TypeError(msg)
+    row = place.xp.reshape(labels, (1, labels.shape[-1]))
+    rows = place.xp.reshape(place.xp.arange(classes, device=place.device), (classes, 1))
+    return place.xp.astype(rows == row, wanted)
+
+
+def _check_label_shape(labels: Array) -> None:
     if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[0] == 1):
-        msg = f"labels must have shape (m,) or (1, m), got {labels.shape}"
+        msg = f"labels must have shape (m,) or (1, m), got {tuple(labels.shape)}"
         raise ValueError(msg)
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> None:
+    _check_label_shape(labels)
     if labels.size == 0:
         msg = f"labels must hold at least one example, got shape {labels.shape}"
         raise ValueError(msg)

@@ -1,6 +1,6 @@
 """Network: the architecture, and the questions one asks of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +28,8 @@ from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
-from nnarray.network.entry import enter_batch, enter_parameters, enter_X
+from nnarray.network.costs import Cost, with_cost
+from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -37,7 +38,8 @@ from nnarray.network.summary import summarize
 class Network:
     """A dense network: sizes (n_x, n[1], …, n[L]), the hidden layers' activations and the output.
 
-    `hidden` is "relu", "tanh", "sigmoid", "leaky_relu" or "identity", one for all hidden layers or one per layer.
+    `hidden` is "relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu" (exact), "gelu_tanh" (its approximation),
+    "silu", "softplus", "elu" or "selu", one for all hidden layers or one per layer.
     `output` chooses the last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of
     n[L]), "identity" (regression, half the squared error) or "exp" (counts, Poisson). `Network((n_x, 1))` is logistic
     regression. A network holds no numbers: its methods are pure functions of the parameters they are given, which may
@@ -55,6 +57,7 @@ class Network:
     hidden: tuple[str, ...] = ("relu",)
     output: str = "sigmoid"
     reported_loss: ClassVar[None] = None  # its cost is taken of the output's own loss
+    own_cost: ClassVar[None] = None
 
     def __init__(self, sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "sigmoid") -> None:
         sizes = _checked_sizes(sizes)
@@ -133,20 +136,37 @@ class Network:
 
     @quiet
     def cost(
-        self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
+        self,
+        params: Any,
+        X: Any,
+        Y: Any,
+        *,
+        l2: float = 0.0,
+        weights: Any = None,
+        cost: Cost | None = None,
+        workers: int | None = None,
     ) -> Array:
         """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖²; a 0-d array.
 
-        Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum. `workers` as
-        in `gradients`.
+        Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum. `cost` is an
+        `nn.Cost`, in the place of the output's own. `workers` as in `gradients`.
         """
-        place, batch = enter_batch(self, params, X, Y, weights)
+        network = with_cost(self, cost)
+        place, batch = enter_batch(network, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
-        return engine.cost(batch, place.layers, self, place.backend, l2=check_l2(l2), workers=workers)
+        return engine.cost(batch, place.layers, network, place.backend, l2=check_l2(l2), workers=workers)
 
     @quiet
     def gradients(
-        self, params: Any, X: Any, Y: Any, *, l2: float = 0.0, weights: Any = None, workers: int | None = None
+        self,
+        params: Any,
+        X: Any,
+        Y: Any,
+        *,
+        l2: float = 0.0,
+        weights: Any = None,
+        cost: Cost | None = None,
+        workers: int | None = None,
     ) -> tuple[Array, Parameters]:
         """J as `cost` gives it, and dW[l], db[l] for l = 1…L as Parameters.
 
@@ -158,21 +178,58 @@ class Network:
         On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
         written into them later is the caller's to check.
         """
-        place, batch = enter_batch(self, params, X, Y, weights)
+        network = with_cost(self, cost)
+        place, batch = enter_batch(network, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
         backend = place.backend
-        with backend.current():
-            J, g = engine.cost_and_gradients(batch, place.layers, self, backend, l2=check_l2(l2), workers=workers)
-            # X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-            if is_concrete(g) and not is_known(batch.X, "finite", backend):
-                if not all_finite(g, backend):
-                    require_finite_in(place.dtype, batch.X, "X", backend)
-                know(batch.X, "finite", backend)
+        with backend.current(), backend.untracked():
+            J, g = engine.cost_and_gradients(batch, place.layers, network, backend, l2=check_l2(l2), workers=workers)
+            _require_finite_examples(batch.X, g, place)
             return J, Parameters(g, self.sizes, backend)
 
     @quiet
+    def vjp(
+        self, params: Any, X: Any, *, workers: int | None = None
+    ) -> tuple[Array, Callable[[Any], tuple[Parameters, Array]]]:
+        """A[L] as `predict` gives it, and the way back from it for any cost: the vector-Jacobian product.
+
+        `pull(dA)`, with dA the derivative of the cost by A[L], shape (n[L], m), gives the derivatives of the cost by
+        every W[l] and b[l], as Parameters, and dX, shape (n_x, m). They are sums over the columns: what the cost
+        divides by is part of dA. `pull` may be called any number of times. It goes forward again, tile by tile, so that
+        nothing is kept; params and X have to stay as they are until then.
+
+        Raises ValueError for a dA of another shape or not finite, and as `predict` does.
+
+        >>> import numpy as np
+        >>> network = Network((2, 3, 1), hidden="tanh", output="identity")
+        >>> params, X = network.init(seed=0, dtype="float64"), np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+        >>> A, pull = network.vjp(params, X)
+        >>> gradients, saliency = pull(np.ones_like(A))  # of the sum of all predictions
+        >>> gradients[0].W.shape, saliency.shape
+        ((3, 2), (2, 3))
+        """
+        place = enter_parameters(self, params, X=X)
+        backend, layers = place.backend, place.layers
+        examples = enter_X(self, X, backend=backend, dtype=place.dtype)
+        workers = check_optional_count(workers, "workers")
+
+        @quiet
+        def pull(dA: Any) -> tuple[Parameters, Array]:
+            same_backend(params=backend, dA=dA)
+            given = enter_dA(self, dA, m=examples.shape[1], backend=backend, dtype=place.dtype)
+            batch = engine.Batch(examples, given, 1)
+            with backend.untracked():
+                g, dX = engine.pull(batch, layers, self, backend, workers=workers)
+            return Parameters(g, self.sizes, backend), dX
+
+        with backend.untracked():
+            return engine.predict(examples, layers, self, backend, workers=workers), pull
+
+    @quiet
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
-        """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
+        """How good the predictions are, a float: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
+
+        While a library traces or transforms the call, a 0-d array.
 
         A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
         `workers` as in `gradients`.
@@ -181,11 +238,25 @@ class Network:
         workers = check_optional_count(workers, "workers")
         A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)
         with place.backend.current():
-            return scoring.score(A, batch.Y, self.output, place.backend)
+            score: float = scoring.score(A, batch.Y, self.output, place.backend)
+            return score
 
     def summary(self) -> str:
         """A table of the layers, their shapes and how many parameters each has."""
         return summarize(self.sizes, self.hidden, self.output)
+
+
+def _require_finite_examples(X: Array, g: Array, place: Place) -> None:
+    """Raise ValueError for an X that is not finite, having looked at the gradient g first.
+
+    X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
+    """
+    if is_known(X, "finite", place.backend):
+        return
+    if not is_concrete(g) or not all_finite(g, place.backend):
+        require_finite_in(place.dtype, X, "X", place.backend)
+    if is_concrete(g):
+        know(X, "finite", place.backend)
 
 
 def require_network(network: Any) -> None:

@@ -6,9 +6,19 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from nnarray.backends import Backend, convert, for_products, quiet, same_backend
+from nnarray.backends import (
+    Backend,
+    at_once,
+    backend_of,
+    convert,
+    for_products,
+    is_constant,
+    quiet,
+    same_backend,
+)
 from nnarray.backends import backend as default_backend
 from nnarray.core.typing import Array, Pairs
+from nnarray.network.pytrees import tell_libraries
 
 
 class Layer(NamedTuple):
@@ -33,13 +43,14 @@ class Parameters(Sequence[Layer]):
     ((2, 3, 1), (13,), (3, 2))
     """
 
-    __slots__ = ("_layers", "backend", "sizes", "vector")
+    __slots__ = ("_backend", "_layers", "sizes", "vector")
 
-    def __init__(self, theta: Array, sizes: Sequence[int], backend: Backend) -> None:
+    def __init__(self, theta: Array, sizes: Sequence[int], backend: Backend | None) -> None:
         self.vector = theta
         self.sizes = tuple(sizes)
-        self.backend = backend
+        self._backend = backend
         self._layers: tuple[Layer, ...] | None = None
+        tell_libraries(Parameters)
 
     @classmethod
     @quiet
@@ -56,11 +67,22 @@ class Parameters(Sequence[Layer]):
             return cls(backend.steps.join(pairs), sizes, backend)
 
     @property
+    def backend(self) -> Backend:
+        """Where theta is. What a transform puts in theta's place need not be an array, and is not asked until then."""
+        if self._backend is None:
+            self._backend = backend_of(self.vector) or default_backend()
+        return self._backend
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers, 1…L."""
-        if self._layers is None:
-            self._layers = tuple(map(Layer._make, self.backend.steps.split(self.vector, self.sizes)))
-        return self._layers
+        if self._layers is not None:
+            return self._layers
+        with at_once(self.vector):
+            layers = tuple(map(Layer._make, self.backend.steps.split(self.vector, self.sizes)))
+        if is_constant(self.vector):
+            self._layers = layers
+        return layers
 
     @property
     def dtype(self) -> str:
@@ -96,6 +118,8 @@ class Parameters(Sequence[Layer]):
         return _rebuild, (self.vector, self.sizes, self.backend.precision)
 
     def __repr__(self) -> str:
+        if self._backend is None and not callable(getattr(self.vector, "__array_namespace__", None)):
+            return f"Parameters(sizes={self.sizes}, vector={self.vector!r})"
         return f"Parameters(sizes={self.sizes}, size={self.vector.shape[0]}, dtype={self.dtype!r}, {self.backend!r})"
 
 
@@ -145,5 +169,5 @@ def _sizes_of(layers: Sequence[Layer]) -> tuple[int, ...]:
 
 
 def _rebuild(theta: Array, sizes: tuple[int, ...], precision: str | None = None) -> Parameters:
-    own = same_backend(theta=theta) or default_backend()
+    own = backend_of(theta) or default_backend()
     return Parameters(theta, sizes, own if precision is None else replace(own, precision=precision))

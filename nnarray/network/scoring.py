@@ -1,22 +1,32 @@
 """How good predictions are, as one figure."""
 
-from nnarray.backends import Backend, number
-from nnarray.core.typing import Array
+from typing import Any
+
+from nnarray.backends import Backend, is_concrete, number
+from nnarray.core.typing import Array, Namespace
 
 
-def score(A: Array, Y: Array, output: str, backend: Backend) -> float:
-    """The accuracy for sigmoid and softmax, R² for identity and exp, of predictions A for targets Y, both (n[L], m)."""
+def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
+    """The accuracy for sigmoid and softmax, R² for identity and exp, of predictions A for targets Y, both (n[L], m).
+
+    A float, or a 0-d array where A or Y are not concrete.
+    """
     xp = backend.xp
     if output == "softmax":
-        right = xp.argmax(A, axis=0) == xp.argmax(Y, axis=0)
-        return int(xp.count_nonzero(right)) / int(right.shape[0])
+        return _share(xp.argmax(A, axis=0) == xp.argmax(Y, axis=0), A, xp)
     if output == "sigmoid":
-        right = xp.all((A >= 0.5) == (Y >= 0.5), axis=0)
-        return int(xp.count_nonzero(right)) / int(right.shape[0])
-    return r_squared(A, Y, backend)
+        return _share(xp.all((A >= 0.5) == (Y >= 0.5), axis=0), A, xp)
+    R2 = r_squared(A, Y, backend)
+    return number(R2) if is_concrete(R2) else R2
 
 
-def r_squared(A: Array, Y: Array, backend: Backend) -> float:
+def _share(right: Array, A: Array, xp: Namespace) -> Any:
+    """How many of the examples are `right`; an array like A where they are not concrete."""
+    count, m = xp.count_nonzero(right), right.shape[0]
+    return int(count) / m if is_concrete(count) else xp.astype(count, A.dtype) / m
+
+
+def r_squared(A: Array, Y: Array, backend: Backend) -> Array:
     """The coefficient of determination, 1 - Σ (Y-A)² / Σ (Y-mean)², averaged over the units.
 
     A unit whose targets are all the same scores 1 where every prediction is right, else 0 (scikit-learn's r2_score).
@@ -28,4 +38,4 @@ def r_squared(A: Array, Y: Array, backend: Backend) -> float:
     varies = total > 0
     explained = 1.0 - residual / xp.where(varies, total, 1.0)
     constant = xp.astype(residual == 0, A.dtype)
-    return number(xp.mean(xp.where(varies, explained, constant)))
+    return xp.mean(xp.where(varies, explained, constant))

@@ -12,10 +12,14 @@ import numpy as np
 
 Shape = tuple[int, ...]
 
-ELEMENTWISE = frozenset(
-    "abs add divide exp greater greater_equal log log1p maximum multiply negative sqrt subtract tanh".split()  # noqa: SIM905
+COMPARISONS = frozenset(
+    "equal greater greater_equal less less_equal logical_and logical_not logical_or not_equal".split()  # noqa: SIM905
 )
-COMPARISONS = frozenset({"greater", "greater_equal"})
+"""What gives truths."""
+
+ELEMENTWISE = COMPARISONS | frozenset(
+    "abs add divide exp expm1 floor log log1p maximum minimum multiply negative sign sqrt subtract tanh where".split()  # noqa: SIM905
+)
 
 
 @dataclass(frozen=True, eq=False)

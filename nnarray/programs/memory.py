@@ -37,7 +37,7 @@ class Memory:
         """Let a product that only one output's loop reads, and once, be made in that output's memory."""
         reads = [leaf for stage in self._plan.stages for leaf in self._plan.reads(stage)]
         for node, name in list(self.outputs.items()):
-            if node.operation == "matmul" or name in self._plan.graph.over:
+            if node.operation in {"matmul", "where"} or name in self._plan.graph.over:
                 continue
             for leaf in self._plan.leaves(node, [node]):
                 if leaf.operation == "matmul" and reads.count(leaf) == 1 and self._alike(leaf, node):
@@ -60,7 +60,7 @@ class Memory:
 
     def _heir(self, node: Node, stage: Stage, dying: list[Node]) -> int | None:
         """The block of a node that dies in the loop that makes this one, and in no other."""
-        if not isinstance(stage, Loops):
+        if not isinstance(stage, Loops) or node.operation == "where":  # which NumPy computes in two steps
             return None
         reads = self._plan.reads(stage)
         loop = next(loop for loop in stage.loops if node in loop.nodes)

@@ -92,6 +92,12 @@ class Traced:
     def __ge__(self, other: Operand) -> "Traced":
         return self.trace.elementwise("greater_equal", self, other)
 
+    def __lt__(self, other: Operand) -> "Traced":
+        return self.trace.elementwise("less", self, other)
+
+    def __le__(self, other: Operand) -> "Traced":
+        return self.trace.elementwise("less_equal", self, other)
+
     def __matmul__(self, other: "Traced") -> "Traced":
         shape = self.shape[0], other.shape[1]
         return self.trace.once(
@@ -152,6 +158,12 @@ class Trace:
         shape = np.broadcast_shapes(*(V.shape for V in arrays))
         dtype = np.dtype(np.bool_) if operation in COMPARISONS else np.result_type(*(V.dtype for V in arrays))
         return self._elementwise(operation, tuple(map(_source, operands)), shape, dtype)
+
+    def where(self, condition: Traced, one: Operand, other: Operand) -> Traced:
+        """One where the condition holds, else the other; shapes broadcast."""
+        operands = condition, one, other
+        shape = np.broadcast_shapes(*(V.shape for V in operands if isinstance(V, Traced)))
+        return self._elementwise("where", tuple(map(_source, operands)), shape, self.dtype)
 
     def sum(self, V: Traced, axis: int | None = None, keepdims: bool = False) -> Traced:
         """The sum over an axis, or over all."""

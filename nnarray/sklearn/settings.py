@@ -17,6 +17,7 @@ ACTIVATIONS = {
     "tanh": "tanh",
     "relu": "relu",
     "leaky_relu": "leaky_relu",
+    **{name: name for name in ("gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")},
 }
 """scikit-learn's names of the activations, and nnarray's."""
 
@@ -26,8 +27,9 @@ SHARED_PARAMETERS = """\
 hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
         The units of each hidden layer.
 
-    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu'} or a list of these, default='relu'
-        The activation of the hidden layers, one for all or one for each. *A list and 'leaky_relu' are nnarray's.*
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'gelu', 'gelu_tanh', 'silu', 'softplus', \
+            'elu', 'selu'} or a list of these, default='relu'
+        The activation of the hidden layers, one for all or one for each. *A list, and all after 'relu', are nnarray's.*
 
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
         'adam' (Kingma & Ba, 2015) and 'sgd' take batches; 'lbfgs' is SciPy's L-BFGS-B over all examples, good on small

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, quiet, require_finite_in, same_backend
-from nnarray.engine import Batch, HostColumns
+from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
+from nnarray.engine import Architecture, Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.network import Network, check_scheme, require_network
@@ -17,6 +17,7 @@ from nnarray.training.optimizers import Optimizer
 @quiet
 def enter_training(
     network: Network,
+    costed: Architecture,
     X: Any,
     Y: Any,
     weights: Any,
@@ -28,7 +29,10 @@ def enter_training(
     backend: str | Backend | None,
     dtype: str,
 ) -> tuple[Parameters, Batch, Batch | None]:
-    """The first parameters, the examples, and the validation examples if there are any, all in one place."""
+    """The first parameters, the examples, and the validation examples if there are any, all in one place.
+
+    `costed` is the network with the cost that the targets are for.
+    """
     check_scheme(scheme)
     X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
     data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
@@ -41,10 +45,11 @@ def enter_training(
     if first.sizes != network.sizes:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
         raise ValueError(msg)
-    examples = _examples(network, X, Y, weights, first)
+    require_concrete("nn.train", params=first.vector, **data)
+    examples = _examples(costed, X, Y, weights, first)
     if validation is None:
         return first, examples, None
-    return first, examples, _examples(network, X_validation, Y_validation, None, first, "validation ")
+    return first, examples, _examples(costed, X_validation, Y_validation, None, first, "validation ")
 
 
 def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
@@ -68,7 +73,7 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
     return tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in dropout)
 
 
-def _examples(network: Network, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
+def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X
     with first.backend.current():

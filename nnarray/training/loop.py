@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, Ended, all_finite, quiet
+from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Architecture, Batch
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
+from nnarray.network.costs import Cost, with_cost
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, enter_training
@@ -69,6 +70,7 @@ def train(
     batch_size: int | None = None,
     l2: float = 0.0,
     weights: Any = None,
+    cost: Cost | None = None,
     dropout: float | Sequence[float] = 0.0,
     seed: int | None = 0,
     scheme: str = "he",
@@ -85,9 +87,10 @@ def train(
 
     `params` are the first parameters; left out, `network.init(seed, scheme)` in `dtype`. `optimizer` is Adam() if left
     out. `batch_size` None takes all examples in each update, else that many at a time, in an order shuffled anew each
-    epoch. `weights`, shape (1, m), scale each example's loss. As in scikit-learn, an update divides by its own batch:
-    the loss by the sum of the batch's weights, and the penalty `l2` by the same, so that smaller batches want a smaller
-    `l2`. `dropout` is the share of hidden units dropped in training, one figure or one per hidden layer. `validation`
+    epoch. `weights`, shape (1, m), scale each example's loss. `cost` is an `nn.Cost`, in the place of the output's own.
+    As in scikit-learn, an update divides by its own batch: the loss by the sum of the batch's weights, and the penalty
+    `l2` by the same, so that smaller batches want a smaller `l2`. `dropout` is the share of hidden units dropped in
+    training, one figure or one per hidden layer. `validation`
     is a pair (X, Y) whose cost and score each epoch records.
 
     `patience` stops after that many epochs in a row without the cost (of the validation examples, if there are any)
@@ -110,12 +113,13 @@ def train(
     seed = check_seed(seed)
     epochs, batch_size = check_count(epochs, "epochs"), check_optional_count(batch_size, "batch_size")
     waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
+    costed = with_cost(network, cost)
     first, examples, validating = enter_training(
-        network, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
+        network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
     )
-    with first.backend.current():
+    with first.backend.current(), at_once(first.vector, examples.X, examples.Y):
         run = Run(
-            network,
+            costed,
             first,
             optimizer or Adam(),
             MiniBatches(examples, batch_size, seed, first.backend),
@@ -132,7 +136,7 @@ def train(
 class Run:
     """One training run: what stays the same in it, and theta and the optimiser's state as they move."""
 
-    network: Network
+    network: Architecture
     params: Parameters
     """the first parameters, of which the later ones are replacements"""
     optimizer: Optimizer

@@ -28,7 +28,7 @@ from nnarray.programs.targets.idle import keep_watch
 
 ONE_CALL_AT_A_TIME = Limits(chain=1, nodes=1)
 
-FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE, "copyto", "dot", "matmul")}
+FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE - {"where"}, "copyto", "dot", "matmul")}
 
 REDUCTIONS = {"sum": "add.reduce", "max": "maximum.reduce"}
 
@@ -89,8 +89,10 @@ class Program:
             return f"copyto({out}, {given[0]})"
         if isinstance(node, Reduction):
             return f"{REDUCTIONS[node.operation]}({given[0]}, {node.axis}, None, {out}, {node.keepdims})"
-        if node.operation == "maximum":  # whose third positional argument NumPy will give another meaning
-            return f"maximum({given[0]}, {self._zeros(node) if given[1] == '0.0' else given[1]}, out={out})"
+        if node.operation == "where":
+            return f"copyto({out}, {given[2]}); copyto({out}, {given[1]}, where={given[0]})"
+        if node.operation in {"maximum", "minimum"}:  # whose third positional argument NumPy will give another meaning
+            return f"{node.operation}({given[0]}, {self._zeros(node) if given[1] == '0.0' else given[1]}, out={out})"
         if node.operation == "matmul" and 1 in node.shape:  # where matmul may let no other thread run
             return f"dot({given[0]}, {given[1]}, {out})"
         return f"{node.operation}({', '.join([*given, out])})"

@@ -2,6 +2,7 @@
 
 COMMON = """\
 template <class V> __device__ V maximum(V a, V b) { return a >= b || a != a ? a : b; }  // NaN if either is
+template <class V> __device__ V minimum(V a, V b) { return a <= b || a != a ? a : b; }
 template <class V> __device__ V load(const V* p, long long i) { return p[i]; }
 template <class V> __device__ void store(V* p, long long i, V x) { p[i] = x; }
 template <class V> struct alignas(4 * sizeof(V)) Four { V x[4]; };  // neighbours, moved by one instruction or two

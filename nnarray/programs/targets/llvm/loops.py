@@ -1,31 +1,16 @@
 """One loop of a plan as LLVM IR. The innermost loop goes along rows, whose entries are contiguous, and vectorises."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from nnarray.programs.graph import Node, Scalar, Source
+from nnarray.programs.graph import COMPARISONS, Node, Scalar, Source
 from nnarray.programs.schedule import Loop, Plan
-from nnarray.programs.targets.llvm import mathematics
-from nnarray.programs.targets.llvm.code import Code
+from nnarray.programs.targets.llvm.operations import OPERATIONS, maximum
 from nnarray.programs.targets.llvm.places import Places
 
 BLOCK = 128
 """Columns that are reduced at once; their sums and maxima lie on the stack."""
-
-ARITHMETIC = {"add": "fadd", "divide": "fdiv", "multiply": "fmul", "subtract": "fsub"}
-COMPARISONS = {"greater": "ogt", "greater_equal": "oge"}
-INSTRUCTIONS = {
-    "abs": "call {T} @llvm.fabs({T} {x})",
-    "negative": "fneg {T} {x}",
-    "sqrt": "call {T} @llvm.sqrt({T} {x})",
-}
-MATHEMATICS: dict[str, Callable[[Code, str], str]] = {
-    "exp": mathematics.exp,
-    "log": mathematics.log,
-    "log1p": mathematics.log1p,
-    "tanh": mathematics.tanh,
-}
 
 Known = dict[Source, str]
 """Values that were computed or loaded for the entry at hand."""
@@ -94,7 +79,7 @@ class LoopCode:
             self._set(buffer, j, self.code.constant(0.0 if is_sum else -math.inf))
         with self._each_of_block(V.matrix_shape[0], [reduction], first, width, buffers) as (r, c, j, known):
             x, before = self._value(V, r, c, known), self._get(buffer, j)
-            self._set(buffer, j, self.code.arithmetic("fadd", before, x) if is_sum else self._maximum(before, x))
+            self._set(buffer, j, self.code.arithmetic("fadd", before, x) if is_sum else maximum(self.code, before, x))
 
     def _store_rows(self, rows: int, first: str, width: str, buffers: dict[Node, str]) -> None:
         """The nodes of this many rows."""
@@ -139,28 +124,11 @@ class LoopCode:
         return self._computed(node, [self._value(source, r, c, known) for source in node.sources])
 
     def _computed(self, node: Node, sources: list[str]) -> str:
-        T, operation = self.code.T, node.operation
-        if operation in ARITHMETIC:
-            return self.code.arithmetic(ARITHMETIC[operation], *sources)
-        if operation in MATHEMATICS:
-            return MATHEMATICS[operation](self.code, sources[0])
-        if operation in COMPARISONS:
-            return self._as_float(mathematics.compare(self.code, COMPARISONS[operation], *sources), node)
-        if operation == "copy":
-            return self._as_float(sources[0], node) if node.nodes[0].dtype == bool else sources[0]
-        if operation == "maximum":
-            return self._maximum(*sources)
-        return self.code.value(INSTRUCTIONS[operation].format(T=T, x=sources[0]))
-
-    def _as_float(self, holds: str, node: Node) -> str:
-        """A condition as 0 or 1, where the node wants a float."""
-        return holds if node.dtype == bool else self.code.value(f"uitofp i1 {holds} to {self.code.T}")
-
-    def _maximum(self, x: str, y: str) -> str:
-        """The larger one; NaN if either is."""
-        is_x = mathematics.compare(self.code, "oge", x, y)
-        is_nan = mathematics.compare(self.code, "uno", x, x)
-        return mathematics.select(self.code, self.code.value(f"or i1 {is_x}, {is_nan}"), x, y)
+        if node.operation == "copy":
+            x, is_truth = sources[0], node.nodes[0].dtype == bool
+        else:
+            x, is_truth = OPERATIONS[node.operation](self.code, *sources), node.operation in COMPARISONS
+        return self.code.value(f"uitofp i1 {x} to {self.code.T}") if is_truth and node.dtype != bool else x
 
     def _get(self, buffer: str, j: str) -> str:
         address = self.code.value(f"getelementptr {self.code.T}, ptr {buffer}, i64 {j}")

@@ -76,15 +76,38 @@ def exp(code: Code, x: str) -> str:
     return code.arithmetic("fmul", e, power_of_two(code, code.value(f"sub {integer} {n}, {half}")), flags="")
 
 
+def expm1(code: Code, x: str) -> str:
+    """2^n (e^r - 1) + (2^n - 1), halved and doubled, as 2^n itself may be too large."""
+    integer, _, _ = BITS[code.T]
+    n, r = reduced(code, clamp(code, x, TANH_END, EXP_RANGE[code.T][1]))
+    half = power_of_two(code, code.value(f"sub {integer} {n}, 1"))
+    t = code.arithmetic("fmul", half, _expm1_of_small(code, r))
+    t = code.arithmetic("fadd", t, code.arithmetic("fsub", half, code.constant(0.5)))
+    result = code.arithmetic("fmul", t, code.constant(2.0), flags="")
+    return select(code, compare(code, "oeq", x, code.constant(0.0)), x, result)
+
+
+def _expm1_of_small(code: Code, r: str) -> str:
+    """e^r - 1 for |r| ≤ ln 2 / 2."""
+    tail = horner(code, r, [1 / math.factorial(k) for k in range(2, EXP_TERMS[code.T] + 1)])
+    return code.arithmetic("fadd", r, code.arithmetic("fmul", code.arithmetic("fmul", r, r), tail))
+
+
+def sign(code: Code, x: str) -> str:
+    """-1, 0, 1 or NaN."""
+    zero = code.constant(0.0)
+    negative = select(code, compare(code, "olt", x, zero), code.constant(-1.0), x)
+    positive = select(code, compare(code, "ogt", x, zero), code.constant(1.0), negative)
+    return select(code, compare(code, "oeq", x, zero), zero, positive)
+
+
 def tanh(code: Code, x: str) -> str:
     """-t / (t + 2) with t = e^(-2|x|) - 1 = 2^n (e^r - 1) + (2^n - 1), and the sign of x."""
     T = code.T
     size = code.value(f"call {T} @llvm.fabs({T} {x})")
     n, r = reduced(code, clamp(code, code.arithmetic("fmul", size, code.constant(-2.0)), TANH_END, None))
-    tail = horner(code, r, [1 / math.factorial(k) for k in range(2, EXP_TERMS[T] + 1)])
-    e = code.arithmetic("fadd", r, code.arithmetic("fmul", code.arithmetic("fmul", r, r), tail))
     scale = power_of_two(code, n)
-    t = code.arithmetic("fmul", scale, e)
+    t = code.arithmetic("fmul", scale, _expm1_of_small(code, r))
     t = code.arithmetic("fadd", t, code.arithmetic("fsub", scale, code.constant(1.0)))
     quotient = code.arithmetic("fdiv", t, code.arithmetic("fadd", t, code.constant(2.0)), flags="")
     return code.value(f"call {T} @llvm.copysign({T} {quotient}, {T} {x})")

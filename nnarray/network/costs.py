@@ -1,0 +1,104 @@
+"""Costs of the caller's own, in the place of the one that an output brings along."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nnarray.core.typing import Array
+
+if TYPE_CHECKING:
+    from nnarray.engine import Architecture
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """A cost of one's own: the loss of each example, and its derivative by Z[L] or by A[L].
+
+    Parameters
+    ----------
+    loss : callable
+        `loss(A, Y, xp=xp)`, with `dA`, or `loss(Z, Y, xp=xp)`, with `dZ`: the losses of the examples, shape (1, m), or
+        of every unit, shape (n[L], m), which are added up.
+    dA : callable, optional
+        `dA(A, Y, xp=xp)`, the derivative of the loss by A[L], shape (n[L], m); the way on to Z[L] is the output's.
+    dZ : callable, optional
+        `dZ(Z, Y, xp=xp)`, the derivative by Z[L], shape (n[L], m), for a loss that is written in Z[L], the better way
+        where A[L] saturates. One of `dA` and `dZ` is given.
+
+    The functions are written in operators and in functions of the Array API standard, of the namespace `xp`, and look
+    at no value: then they run on every backend, tile by tile, and as part of compiled programs. (What a program can't
+    do is computed call by call.) As everywhere, dA and dZ leave out the factor 1/m, example weights and the penalty:
+    these are added by nnarray. Targets Y need only be finite. Make a cost once and use it again, since what is compiled
+    is kept by the object.
+
+    A model file holds a network with its output and no code: to go on training what was loaded, give the cost again.
+
+    Raises
+    ------
+    TypeError
+        If a function cannot be called, or if not exactly one of `dA` and `dZ` is given.
+
+    Examples
+    --------
+    Huber's loss: squared near the target, straight beyond 1 (Huber, Ann. Math. Statist. 35, 1964).
+
+    >>> import numpy as np
+    >>> def huber(A, Y, xp):
+    ...     R = xp.abs(A - Y)
+    ...     return xp.where(R <= 1.0, 0.5 * R * R, R - 0.5)
+    >>> def huber_dA(A, Y, xp):
+    ...     return xp.clip(A - Y, -1.0, 1.0)
+    >>> from nnarray import Adam, Network, train
+    >>> network, X = Network((1, 1), output="identity"), np.linspace(-1, 1, 21)[None, :]
+    >>> Y = 3.0 * X + 1.0
+    >>> Y[0, 10] = 1e4  # which a squared error would follow
+    >>> line = train(network, X, Y, cost=Cost(huber, dA=huber_dA), epochs=600, optimizer=Adam(0.05)).params
+    >>> line[0].W.round(1).tolist(), bool(abs(line[0].b[0, 0] - 1.0) < 0.1)
+    ([[3.0]], True)
+
+    Quantile regression: the line with nine tenths of the targets below it (Koenker & Bassett, Econometrica 46, 1978).
+
+    >>> def pinball(A, Y, xp):
+    ...     return xp.maximum(0.9 * (Y - A), 0.1 * (A - Y))
+    >>> def pinball_dA(A, Y, xp):
+    ...     return 0.1 - xp.astype(Y > A, A.dtype)
+    >>> Y = 3.0 * X + np.linspace(0, 1, 21)[np.random.default_rng(0).permutation(21)]
+    >>> line = train(network, X, Y, cost=Cost(pinball, dA=pinball_dA), epochs=600, optimizer=Adam(0.05)).params
+    >>> float(np.mean(Y < network.predict(line, X))) > 0.8
+    True
+    """
+
+    loss: Callable[..., Array]
+    dA: Callable[..., Array] | None = None  # noqa: N815 - the equations' letters
+    dZ: Callable[..., Array] | None = None  # noqa: N815
+
+    def __post_init__(self) -> None:
+        """Check that these are functions, and that there is one derivative."""
+        for name in ("loss", "dA", "dZ"):
+            function = getattr(self, name)
+            if not callable(function) and (function is not None or name == "loss"):
+                msg = f"{name} must be a function, got {function!r}"
+                raise TypeError(msg)
+        if (self.dA is None) == (self.dZ is None):
+            msg = "a cost needs its derivative by A[L] or by Z[L]: give one of dA and dZ"
+            raise TypeError(msg)
+
+
+class WithCost(NamedTuple):
+    """An architecture with a cost of the caller's own."""
+
+    sizes: tuple[int, ...]
+    hidden: tuple[str, ...]
+    output: str
+    own_cost: Cost
+    reported_loss: None = None
+
+
+def with_cost(network: "Architecture", cost: Any) -> "Architecture":
+    """The network as the engine sees it, with the cost in the place of its output's; without one, itself."""
+    if cost is None:
+        return network
+    if not isinstance(cost, Cost):
+        msg = f"cost must be an nn.Cost, got {type(cost).__name__}"
+        raise TypeError(msg)
+    return WithCost(network.sizes, network.hidden, network.output, cost)

@@ -1,0 +1,156 @@
+"""A caller's own functions on arrays: called as they are, or traced once in a program.
+
+While a program is traced, a caller's function gets placeholders for its arrays and, in the place of the namespace,
+one that traces. Whatever cannot be traced raises NotTraceableError, never a wrong number: equations that need it are
+computed as they stand.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnarray.core.typing import Array, Namespace
+from nnarray.programs.graph import COMPARISONS, ELEMENTWISE
+from nnarray.programs.trace import Trace, Traced
+
+
+class NotTraceableError(TypeError):
+    """A caller's function does what a program cannot."""
+
+
+def call_with(function: Callable[..., Array], *arrays: Array, xp: Namespace) -> Array:
+    """`function(*arrays, xp=xp)` in the dtype of the first array, traced where `xp` traces."""
+    if isinstance(xp, Trace):
+        return _traced(function, arrays, xp)
+    result = function(*arrays, xp=xp)
+    return result if result.dtype == arrays[0].dtype else xp.astype(result, arrays[0].dtype)
+
+
+def _traced(function: Callable[..., Array], arrays: tuple[Traced, ...], trace: Trace) -> Traced:
+    namespace = Standard(trace)
+    try:
+        result = function(*(Placeholder(V, namespace) for V in arrays), xp=namespace)
+    except Exception as error:  # of whatever kind: computed as it stands, the function raises it again, or doesn't
+        msg = f"it cannot be traced: {error}"
+        raise NotTraceableError(msg) from error
+    if not isinstance(result, Placeholder):
+        msg = f"it gave a {type(result).__name__} while it was traced"
+        raise NotTraceableError(msg)
+    V = result.value
+    return V if V.dtype == trace.dtype else trace.astype(V, trace.dtype)
+
+
+class Placeholder:
+    """An array of a function that is traced. It has a shape and a dtype, and no values to look at."""
+
+    __array_ufunc__ = None  # NumPy's numbers leave operators to this class
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Traced, namespace: "Standard") -> None:
+        self.value, self.namespace = value, namespace
+        self.shape, self.dtype, self.ndim = value.shape, value.dtype, len(value.shape)
+
+    def __bool__(self) -> bool:
+        """Raise NotTraceableError: a branch would hold for the arrays at hand alone."""
+        msg = "it looks at values"
+        raise NotTraceableError(msg)
+
+    def __pow__(self, power: Any) -> "Placeholder":
+        return self.namespace.pow(self, power)
+
+
+class Standard:
+    """The functions of the standard that a program can run; any other is an AttributeError."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self.float32, self.float64 = np.dtype("float32"), np.dtype("float64")
+
+    def __getattr__(self, name: str) -> Callable[..., Placeholder]:
+        if name not in ELEMENTWISE:
+            raise AttributeError(name)
+        return lambda *operands: self._wrapped(self._trace.elementwise(name, *self._operands(operands)))
+
+    def where(self, condition: Placeholder, one: Any, other: Any) -> Placeholder:
+        """`one` where the condition holds, else `other`."""
+        return self._wrapped(self._trace.where(*self._operands((condition, one, other))))
+
+    def clip(self, x: Placeholder, min: Any = None, max: Any = None) -> Placeholder:
+        """`x` within these bounds."""
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+    def pow(self, x: Placeholder, power: Any) -> Placeholder:
+        """A small whole power, as a product."""
+        if power not in {1, 2, 3, 4} or isinstance(power, Placeholder):
+            msg = f"the power {power!r}"
+            raise NotTraceableError(msg)
+        product = x
+        for _ in range(int(power) - 1):
+            product = self.multiply(product, x)
+        return product
+
+    def square(self, x: Placeholder) -> Placeholder:
+        """`x` times itself."""
+        return self.multiply(x, x)
+
+    def zeros_like(self, x: Placeholder) -> Placeholder:
+        """Zeros in the shape of `x`."""
+        return self.multiply(self.ones_like(x), 0.0)
+
+    def ones_like(self, x: Placeholder) -> Placeholder:
+        """Ones in the shape of `x`."""
+        return self._wrapped(self._trace.ones_like(x.value))
+
+    def astype(self, x: Placeholder, dtype: Any, copy: bool = True) -> Placeholder:
+        """`x` in another dtype."""
+        return self._wrapped(self._trace.astype(x.value, dtype))
+
+    def sum(self, x: Placeholder, *, axis: int, keepdims: bool = False) -> Placeholder:
+        """The sum over the units of each column."""
+        return self._wrapped(self._trace.sum(*self._units(x, axis, keepdims)))
+
+    def max(self, x: Placeholder, *, axis: int, keepdims: bool = False) -> Placeholder:
+        """The largest of the units of each column."""
+        return self._wrapped(self._trace.max(*self._units(x, axis, keepdims)))
+
+    def _units(self, x: Placeholder, axis: int, keepdims: bool) -> tuple[Traced, int, bool]:
+        if axis not in {0, -2} or not keepdims:
+            msg = "it reduces something else than units, with keepdims=True"
+            raise NotTraceableError(msg)
+        return x.value, 0, True
+
+    def _wrapped(self, value: Traced) -> Placeholder:
+        return Placeholder(value, self)
+
+    def _operands(self, given: tuple[Any, ...]) -> list[Any]:
+        return [x.value if isinstance(x, Placeholder) else _number(x) for x in given]
+
+
+def _number(x: Any) -> float:
+    """A number that stands in the program, as Python's float."""
+    if not isinstance(x, int | float | np.integer | np.floating):
+        msg = f"a {type(x).__name__} among the operands"
+        raise NotTraceableError(msg)
+    return float(x)
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    return lambda self, *other: getattr(self.namespace, name)(self, *other)
+
+
+def _reflected(name: str) -> Callable[..., Any]:
+    return lambda self, other: getattr(self.namespace, name)(other, self)
+
+
+OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide"}
+UNARY = {"neg": "negative", "abs": "abs", "invert": "logical_not"}
+COMPARED = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+LOGICAL = {"and": "logical_and", "or": "logical_or"}
+
+for _name, _function in (OPERATORS | UNARY | COMPARED | LOGICAL).items():
+    assert _function in ELEMENTWISE | COMPARISONS
+    setattr(Placeholder, f"__{_name}__", _operator(_function))
+for _name, _function in OPERATORS.items():
+    setattr(Placeholder, f"__r{_name}__", _reflected(_function))

@@ -1,0 +1,52 @@
+"""The examples run, and come out as they say."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def loops() -> Any:
+    pytest.importorskip("jax")
+    return load("jax_loops")
+
+
+def test_optax_style(loops) -> None:
+    assert loops.optax_style() >= 0.95
+
+
+def test_jaxopt_style(loops) -> None:
+    assert loops.jaxopt_style() >= 0.9
+
+
+def test_blackjax_style(loops) -> None:
+    assert 0.5 < loops.blackjax_style() <= 1.0
+
+
+def test_ensemble(loops) -> None:
+    X, _ = loops.data()
+    alone = [loops.NETWORK.predict(loops.NETWORK.init(seed=seed, backend="jax"), X) for seed in range(8)]
+    np.testing.assert_allclose(loops.ensemble(), np.mean(alone, axis=0), rtol=1e-5)
+
+
+def test_gradient_norms(loops) -> None:
+    X, Y = loops.data()
+    params = loops.NETWORK.init(seed=0, backend="jax")
+    _, g = loops.NETWORK.gradients(params, X[:, 5:6], Y[:, 5:6])
+    norms = loops.gradient_norms()
+    assert norms.shape == (64,)
+    np.testing.assert_allclose(norms[5], np.linalg.norm(g.vector), rtol=1e-5)
