@@ -176,4 +176,4 @@ def _returning(call: Call) -> str:
 
 def _compiled(source: str) -> CodeType:
     module = compile(source, "<recording>", "exec")
-    return next(constant for constant in module.co_consts if isinstance(constant, CodeType))
+    return [constant for constant in module.co_consts if isinstance(constant, CodeType)][0]  # noqa: RUF015

@@ -194,7 +194,8 @@ class Recording:
 
     def astype(self, V: Value, dtype: Any) -> Value:
         """V in another dtype, which a comparison can give at once."""
-        maker = next((call for call in self.calls if call.value is V), None)
+        makers = [call for call in self.calls if call.value is V]
+        maker = makers[0] if makers else None
         if maker is not None and maker.function in COMPARISONS:
             return self.call(maker.function, maker.operands, V.shape, dtype)
         return self.call("copyto", (V,), V.shape, dtype)
