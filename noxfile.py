@@ -1,4 +1,4 @@
-"""The project's tasks: `nox -s tests`, `emulated`, `lint`, `mutations`, `bench`, `gpu`, `docs`."""
+"""The project's tasks: `nox -s tests`, `emulated`, `lint`, `mutations`, `interrupts`, `soak`, `bench`, `gpu`, …"""
 
 import nox
 
@@ -35,6 +35,20 @@ def mutations(session: nox.Session) -> None:
     """Break each equation of the core once and see the tests go red."""
     session.install(".[test]")
     session.run("python", "tests/mutations.py", *session.posargs)
+
+
+@nox.session
+def interrupts(session: nox.Session) -> None:
+    """Interrupt every public call at every one of its lines, calls and returns, and some at every instruction."""
+    session.install(".[test]")
+    session.run("pytest", "tests/test_interrupts.py", *session.posargs, env={"NNARRAY_INTERRUPTS": "all"})
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Ten minutes of changing shapes: memory, descriptors and threads stay flat. `nox -s soak -- 3600` for an hour."""
+    session.install(".", "torch", "jax")
+    session.run("python", "tests/soak.py", *session.posargs)
 
 
 @nox.session

@@ -11,10 +11,10 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
 
-EXACT_WIDTHS = 32
+EXACT_WIDTHS = 16
 """Of a network's equations, how many numbers of columns are compiled as they come. What comes after those is padded."""
 
-KEPT = 256
+KEPT = 128
 """Programs of all networks and shapes; the one that was not used for longest is dropped."""
 
 

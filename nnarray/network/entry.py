@@ -156,10 +156,16 @@ def make_batch(
     with backend.current():
         Y = enter_Y(network, Y, m=m, backend=backend, dtype=dtype, argument=f"{of}Y")
         weights = enter_weights(weights, m=m, backend=backend, dtype=dtype)
-        if weights is None:
-            return Batch(X, Y, m)
-        with at_once(weights):
-            return Batch(X, Y, backend.xp.sum(weights), weights)
+        return Batch(X, Y, m if weights is None else _sum(weights, backend), weights)
+
+
+def _sum(weights: Array, backend: Backend) -> Array:
+    if not is_concrete(weights):
+        return backend.xp.sum(weights)
+    seen, own = looked_into(weights, backend)
+    with at_once(weights):
+        total = own.xp.sum(seen)
+        return total if own is backend or own.name == backend.name else backend.asarray(total)
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:

@@ -96,7 +96,8 @@ def train(
     `patience` stops after that many epochs in a row without the cost (of the validation examples, if there are any)
     falling by more than `min_delta`, and gives back the parameters of the best epoch. `callback` is called with each
     `Epoch` and stops the run by returning something true. `progress` shows a bar; left out, only on a terminal. Ctrl-C
-    ends the training and returns what there is, with `stopped` "interrupt".
+    ends the training between two updates and returns what there is, with `stopped` "interrupt": `params` and `state`
+    are those after the last update, and an epoch that was broken off has no record in `history`.
 
     The arrays stay where they are, unless `backend` names a place to bring them to. A float32 table of shape (m, n_x)
     in C order enters as its transpose without being copied.

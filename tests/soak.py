@@ -1,0 +1,72 @@
+"""Ten minutes of calls with changing shapes on NumPy, torch and JAX: memory, descriptors and threads stay flat.
+
+python tests/soak.py [seconds]
+"""
+
+import gc
+import os
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+
+import nnarray as nn
+from nnarray.backends import unavailable_reason
+
+SIZES = [(4, 7, 3), (30, 64, 64, 3), (20, 3), (5, 200, 3)]
+
+LARGEST_GROWTH = 0.05
+"""Of the memory at the first third, by the end: 5 %."""
+
+
+def resident() -> float:
+    """Megabytes."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def figures() -> tuple[float, int, int]:
+    """Megabytes, open descriptors and threads."""
+    gc.collect()
+    return resident(), len(os.listdir("/proc/self/fd")), threading.active_count()
+
+
+def one_round(generator: np.random.Generator, backends: list[str]) -> None:
+    """Each public call once, on columns as many as never before."""
+    network = nn.Network(SIZES[generator.integers(len(SIZES))], output="softmax")
+    m = int(generator.integers(1, 3000))
+    for name in backends:
+        place = nn.backend(name)
+        X = place.asarray(generator.normal(size=(network.sizes[0], m)), "float32")
+        Y = place.asarray(nn.one_hot(generator.integers(0, 3, m), 3))
+        params = network.init(0, backend=place)
+        network.predict(params, X)
+        network.gradients(params, X, Y, workers=2)
+        if name != "jax":  # which keeps programs of its own for every m that a training has
+            batch_size = max(1, m // int(generator.integers(1, 5)))
+            nn.train(network, X, Y, params=params, epochs=1, batch_size=batch_size, validation=(X, Y), dropout=0.1)
+
+
+def main(seconds: float) -> int:
+    """Print the figures twelve times and say whether they stayed flat."""
+    backends = [name for name in ("numpy", "torch", "jax") if unavailable_reason(name) is None]
+    generator, began, rounds, seen = np.random.default_rng(0), time.monotonic(), 0, list[tuple[float, int, int]]()
+    while len(seen) < 12:
+        one_round(generator, backends)
+        rounds += 1
+        if time.monotonic() - began >= seconds * (len(seen) + 1) / 12:
+            seen.append(figures())
+            print(
+                f"{rounds} rounds: {seen[-1][0]:.0f} MB, {seen[-1][1]} descriptors, {seen[-1][2]} threads", flush=True
+            )
+    early, late = seen[3], seen[-1]
+    grew = late[0] > early[0] * (1 + LARGEST_GROWTH) or late[1:] > early[1:]
+    print("something grew" if grew else f"flat on {', '.join(backends)}")
+    return int(grew)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 600.0))
