@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,30 @@ BAD_TENSORS = {
 }
 
 
+def raw_file(header, body=b""):
+    text = json.dumps(header, ensure_ascii=False).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+HOSTILE = ("\x1b[31m", "\u202e", "x" * 1000)
+LONG = "\x1b[31m\u202e\n" + "x" * 100_000
+QUOTED = {
+    "hidden": file_bytes(describe(hidden=[LONG])),
+    "output": file_bytes(describe(output=LONG)),
+    "sizes": file_bytes(describe(sizes=[3] * 50_000, hidden=["relu"])),
+    "an unknown key": file_bytes(describe(**{LONG: 1})),
+    "format": file_bytes(describe(format=LONG)),
+    "no object": file_bytes(json.dumps(LONG)),
+    "a class": file_bytes(describe(classes=[LONG, LONG])),
+    "a key of the preprocessing": file_bytes(describe(preprocessing={LONG: [1]})),
+    "a tensor's name": file_bytes(describe(), tensors_with(**{LONG: np.ones((1, 2), "float32")})),
+    "a tensor's shape": file_bytes(describe(), tensors_with(W1=np.ones((1,) * 60, "float32"))),
+    "a tensor's dtype": raw_file({"W1": {"dtype": LONG, "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+    "a field of a tensor": raw_file({"W1": {LONG: 1, "dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+    "an offset": raw_file({"W1": {"dtype": "F32", "shape": [1], "data_offsets": [0, LONG]}}, bytes(4)),
+}
+
+
 class TestReadRefuses:
     @pytest.mark.parametrize("description", DAMAGED.values(), ids=list(DAMAGED))
     def test_descriptions(self, tmp_path, description):
@@ -290,6 +315,17 @@ class TestReadRefuses:
         with pytest.raises(ModelFileError, match=r"m\.safetensors is not a valid model file: .") as caught:
             load(path)
         assert len(str(caught.value)) < 1000
+
+    @pytest.mark.parametrize("content", QUOTED.values(), ids=list(QUOTED))
+    def test_what_a_message_quotes_is_cut_and_escaped(self, tmp_path, content):
+        path = tmp_path / "m.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"m\.safetensors is not a valid model file: .") as caught:
+            load(path)
+        shown = "".join(traceback.format_exception(caught.value)).replace(str(path), "").splitlines()[-1]
+        assert str(caught.value).isprintable()
+        assert len(shown) < 600
+        assert not any(hostile in "".join(traceback.format_exception(caught.value)) for hostile in HOSTILE)
 
     @pytest.mark.parametrize("tensors", BAD_TENSORS.values(), ids=list(BAD_TENSORS))
     def test_tensors(self, tmp_path, tensors):

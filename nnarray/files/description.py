@@ -16,6 +16,9 @@ from nnarray.network import Network
 FORMAT = 1
 REQUIRED = ("format", "sizes", "hidden", "output")
 
+MESSAGE_CHARACTERS = 400
+"""How much is shown of a message that may quote a file."""
+
 
 def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
     """The description of a network as strict JSON. Raises ValueError for metadata that a file cannot hold."""
@@ -160,6 +163,12 @@ def short(value: Any) -> str:
     """The start of what a file holds, in ASCII, for an error message."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "…"
+
+
+def excerpt(message: str) -> str:
+    """The start of a message that may quote a file, with what a terminal would act upon escaped."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[:MESSAGE_CHARACTERS])
+    return shown if len(message) <= MESSAGE_CHARACTERS else f"{shown}…"
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nnarray.backends import backend as choose_backend
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
 from nnarray.files.atomic import write_atomically
-from nnarray.files.description import from_json, short, to_json
+from nnarray.files.description import excerpt, from_json, short, to_json
 from nnarray.network import Network, Parameters
 from nnarray.network.network import require_network
 
@@ -85,11 +85,11 @@ def read_model(path: str | os.PathLike[str], backend: str | Backend | None = Non
     try:
         network, theta, metadata = _read(path)
     except (SafetensorError, ValueError, OSError) as error:
-        msg = f"{path} is not a valid model file: {error}"
-        raise ModelFileError(msg) from error
+        msg = f"{path} is not a valid model file: {excerpt(str(error))}"
+        raise ModelFileError(msg) from None  # a traceback would show the cause uncut
     except (MemoryError, RecursionError) as error:
         msg = f"{path} is not a valid model file: it asks for more memory than there is ({type(error).__name__})"
-        raise ModelFileError(msg) from error
+        raise ModelFileError(msg) from None
     return Model(network, Parameters(chosen.asarray(theta, theta.dtype.name), network.sizes, chosen), metadata)
 
 

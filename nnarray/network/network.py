@@ -166,7 +166,7 @@ class Network:
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
         """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
 
-        A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
+        A sigmoid unit says 1 above 0.5, and an example of several units is right where all of them are.
         `workers` as in `gradients`.
         """
         place, batch = enter_batch(self, params, X, Y)

@@ -11,7 +11,7 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> float:
         right = xp.argmax(A, axis=0) == xp.argmax(Y, axis=0)
         return int(xp.count_nonzero(right)) / int(right.shape[0])
     if output == "sigmoid":
-        right = xp.all((A >= 0.5) == (Y >= 0.5), axis=0)
+        right = xp.all((A > 0.5) == (Y > 0.5), axis=0)
         return int(xp.count_nonzero(right)) / int(right.shape[0])
     return r_squared(A, Y, backend)
 
