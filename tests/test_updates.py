@@ -279,15 +279,15 @@ def test_the_warm_up_rises_evenly_to_the_peak_and_the_cosine_falls_from_it() -> 
         (lambda: schedules.Constant(float("nan")), "learning_rate of Constant must be ≥ 0, got nan"),
         (
             lambda: schedules.CosineWithWarmup(0.1, steps=10, warmup=-1),
-            "warmup of CosineWithWarmup must be ≥ 0, got -1",
+            "warmup of CosineWithWarmup must be ≥ 0 and ≤ steps = 10, got -1",
         ),
         (
             lambda: schedules.CosineWithWarmup(0.1, steps=10, warmup=20),
-            "warmup of CosineWithWarmup must be ≤ steps = 10, got 20",
+            "warmup of CosineWithWarmup must be ≥ 0 and ≤ steps = 10, got 20",
         ),
         (
             lambda: schedules.CosineWithWarmup(0.1, steps=10, final=0.2),
-            "final of CosineWithWarmup must be ≤ learning_rate = 0.1, got 0.2",
+            "final of CosineWithWarmup must be ≥ 0 and ≤ learning_rate = 0.1, got 0.2",
         ),
     ],
 )

@@ -1,0 +1,65 @@
+"""Examples that come batch by batch from outside."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, TypeAlias
+
+from nnarray.engine import Batch
+
+Given: TypeAlias = tuple[Any, Any, Any]
+"""X, Y and the weights, or None, of a batch as it comes."""
+
+
+class Stream:
+    """The batches of one epoch after the other: what an iterable yields, or what a function's iterables yield.
+
+    `first` is the first batch of the first epoch, as it came. A stream draws nothing: its order is its maker's.
+    """
+
+    is_whole = False
+    state = None
+
+    def __init__(self, source: Callable[[], Iterable[Any]] | Iterable[Any]) -> None:
+        self.source = source
+        epoch = self._epoch()
+        self.first = next(epoch)
+        self.begun: Iterator[Given] | None = chain([self.first], epoch)
+
+    def entering(self, enter: Callable[[Any, Any, Any, str], Batch]) -> "Stream":
+        """The stream whose batches are checked by `enter`, which is told how to speak of them in messages."""
+        self.enter = enter
+        self.size = self.enter(*self.first, "batch 1: ").columns
+        return self
+
+    def draw(self) -> None:
+        """Nothing is drawn."""
+
+    def batches(self, order: Any = None, first: int = 0) -> Iterator[Batch]:
+        """The batches of the next epoch."""
+        epoch, self.begun = self.begun or self._epoch(), None
+        for i, given in enumerate(epoch, 1):
+            yield self.enter(*given, f"batch {i}: ")
+
+    def go_on(self, state: Any) -> None:
+        """Go on from another run; nothing was drawn."""
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+    def _epoch(self) -> Iterator[Given]:
+        given = None
+        for given in self.source() if callable(self.source) else self.source:
+            yield _parts(given)
+        if given is None:
+            msg = "X gave no batch in an epoch; one that is used up comes as the function that makes it"
+            raise ValueError(msg)
+
+
+def _parts(given: Any) -> Given:
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        msg = f"X must give batches (X, Y) or (X, Y, weights), got a {type(given).__name__}"
+        if isinstance(given, tuple | list):
+            msg += f" of {len(given)}"
+        raise TypeError(msg)
+    X, Y, *weights = given
+    return X, Y, weights[0] if weights else None
