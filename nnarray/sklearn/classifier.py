@@ -2,21 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_class_weight
-from sklearn.utils._array_api import get_namespace, get_namespace_and_device, move_to
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from nnarray.backends import is_sparse, to_numpy
 from nnarray.core.typing import Array
 from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
+from nnarray.sklearn.private import (
+    StrOptions,
+    available_where,
+    check_partial_fit_first_call,
+    fits,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from nnarray.sklearn.settings import ActivationName
 
 
 @dataclass(eq=False, repr=False)
@@ -80,7 +87,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     """
 
     hidden_layer_sizes: Any = (100,)
-    activation: str | Sequence[str] = "relu"
+    activation: ActivationName | Sequence[ActivationName] = "relu"
     class_weight: Any = field(default=None, kw_only=True)
 
     loss: ClassVar[str] = "log_loss"
@@ -90,9 +97,9 @@ class MLPClassifier(ClassifierMixin, MLP):
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
-    @available_if(has_partial_fit)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+    @available_where(has_partial_fit)
+    @fits
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`.
 
         `classes`, (n_classes,), are all classes that will ever come; the first call needs them.
@@ -102,7 +109,7 @@ class MLPClassifier(ClassifierMixin, MLP):
             raise ValueError(msg)
         if classes is not None:
             classes = self._classes_of_all_calls(classes, X)
-        if _check_partial_fit_first_call(self, classes):
+        if check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         self._fit(X, y, sample_weight, (None, None, None), incremental=True)
@@ -131,7 +138,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         """The logarithm of `predict_proba`."""
         A = self._probabilities(X, "predict_log_proba")
         xp, _ = get_namespace(A)
-        return xp.log(A)
+        with np.errstate(divide="ignore"):  # a probability of 0 has the logarithm -∞
+            return xp.log(A)
 
     def _probabilities(self, X: Any, method: str) -> Array:
         A = self._predictions(X, method)
@@ -215,6 +223,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._label_binarizer.inverse_transform(A[:, 0] if self.n_outputs_ == 1 else A)
 
     def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
+        if self.classes_.shape[0] == 1:
+            return 1.0  # whatever A is, `predict` says the one class
         said = (V.argmax(axis=1) if self.out_activation_ == "softmax" else V > 0.5 for V in (Y, A))
         return float(accuracy_score(*said, sample_weight=weights))
 

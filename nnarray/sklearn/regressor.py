@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils._array_api import get_namespace
-from sklearn.utils._param_validation import StrOptions
 
 from nnarray.core.typing import Array
 from nnarray.sklearn.estimator import MLP
+from nnarray.sklearn.private import StrOptions, get_namespace
+from nnarray.sklearn.settings import ActivationName
 
 
 @dataclass(eq=False, repr=False)
@@ -40,9 +40,9 @@ class MLPRegressor(RegressorMixin, MLP):
     True
     """
 
-    loss: str = "squared_error"
+    loss: Literal["squared_error", "poisson"] = "squared_error"
     hidden_layer_sizes: Any = (100,)
-    activation: str | Sequence[str] = "relu"
+    activation: ActivationName | Sequence[ActivationName] = "relu"
 
     _has_numeric_y: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {

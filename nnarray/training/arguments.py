@@ -9,6 +9,7 @@ from nnarray.backends import Backend, choose, require_finite_in, same_backend
 from nnarray.engine import Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
+from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, check_scheme, require_network
 from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
@@ -25,9 +26,9 @@ def enter_training(
     params: Any,
     *,
     seed: int | None,
-    scheme: str,
+    scheme: SchemeName,
     backend: str | Backend | None,
-    dtype: str,
+    dtype: DTypeName,
 ) -> tuple[Parameters, Batch | Stream, Batch | None]:
     """The first parameters, the examples, and the validation examples if there are any, all in one place.
 

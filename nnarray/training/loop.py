@@ -14,6 +14,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
+from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
@@ -74,9 +75,9 @@ def train(
     weights: Any = None,
     dropout: float | Sequence[float] = 0.0,
     seed: int | None = 0,
-    scheme: str = "he",
+    scheme: SchemeName = "he",
     backend: str | Backend | None = None,
-    dtype: str = "float32",
+    dtype: DTypeName = "float32",
     validation: tuple[Any, Any] | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,

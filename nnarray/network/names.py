@@ -1,0 +1,8 @@
+"""The names that a caller chooses from, as types: a checker tells a misspelt one before the program runs."""
+
+from typing import Literal, TypeAlias
+
+HiddenName: TypeAlias = Literal["relu", "tanh", "sigmoid", "leaky_relu", "identity"]
+OutputName: TypeAlias = Literal["sigmoid", "softmax", "identity", "exp"]
+SchemeName: TypeAlias = Literal["he", "xavier", "small", "zeros"]
+DTypeName: TypeAlias = Literal["float32", "float64"]
