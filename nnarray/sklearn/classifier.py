@@ -13,6 +13,8 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from nnarray.backends import is_sparse, to_numpy
 from nnarray.core.typing import Array
+from nnarray.network import Network
+from nnarray.sklearn import bridge
 from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
 from nnarray.sklearn.private import (
     StrOptions,
@@ -125,6 +127,25 @@ class MLPClassifier(ClassifierMixin, MLP):
             if is_array_api
             else classes
         )
+
+    @classmethod
+    def from_network(cls, network: Network, params: Any, classes: Any = None, **parameters: Any) -> Self:
+        """A fitted classifier that predicts as the network does, and goes on from its parameters with `partial_fit`.
+
+        `classes` are the labels of its units in ascending order, or of 0 and 1 for a single unit; left out, 0, 1, …
+        Several units of a sigmoid are labels of their own, of 0 and 1 each. `parameters` are further ones of the
+        estimator, such as `solver`. Raises TypeError for what is no network, ValueError for another output than
+        'sigmoid' or 'softmax', parameters that don't fit and classes that don't.
+        """
+        params = bridge.enter(network, params)
+        if network.output not in ("sigmoid", "softmax"):
+            msg = f"a classifier's network has the output 'sigmoid' or 'softmax', got {network.output!r}"
+            raise ValueError(msg)
+        model = cls(**bridge.settings_of(network) | parameters)
+        model._label_binarizer = bridge.binarizer(network, classes)
+        model.classes_ = model._label_binarizer.classes_
+        bridge.fill(model, network, params)
+        return model
 
     def predict(self, X: Any) -> Array:
         """The class of each example, (n_samples,), or its labels, (n_samples, n_outputs)."""

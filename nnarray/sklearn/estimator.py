@@ -14,7 +14,8 @@ from nnarray import engine
 from nnarray.backends import Backend, all_finite, backend, backend_of, choose, is_sparse, require_finite, to_numpy
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
-from nnarray.sklearn import solvers
+from nnarray.network import Network, Parameters
+from nnarray.sklearn import bridge, solvers
 from nnarray.sklearn.computation import Computation, Names
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.sklearn.private import (
@@ -28,9 +29,6 @@ from nnarray.sklearn.private import (
     supported_float_dtypes,
 )
 from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, ActivationName, Settings
-
-OUTPUTS = {"logistic": "sigmoid", "softmax": "softmax", "identity": "identity", "exp": "exp"}
-"""scikit-learn's names of the outputs, and nnarray's."""
 
 
 def has_partial_fit(model: "MLP") -> bool:
@@ -232,7 +230,7 @@ class MLP(Settings, ABC):
     def _network(self) -> Names:
         """The architecture of the fitted parameters."""
         sizes = (int(self.coefs_[0].shape[0]), *(int(C.shape[1]) for C in self.coefs_))
-        return Names(sizes, _hidden_names(self.activation, len(sizes) - 2), OUTPUTS[self.out_activation_])
+        return Names(sizes, _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_])
 
     def _theta(self, place: Backend) -> Array:
         """The parameters as one vector: the one that they are views of, or a new one."""
@@ -261,6 +259,17 @@ class MLP(Settings, ABC):
         self.coefs_ = [W.T for W, _ in layers]
         self.intercepts_ = [own.xp.reshape(b, (-1,)) for _, b in layers]
         self._kept = Kept(theta, own, [*self.coefs_, *self.intercepts_])
+
+    def to_network(self) -> tuple[Network, Parameters]:
+        """The fitted network, and a copy of its parameters where `coefs_` are: `network.predict(params, X.T)` is A[L].
+
+        Raises NotFittedError before `fit`.
+        """
+        check_is_fitted(self)
+        names: Any = self._network()
+        place = _place_of(self.coefs_[0])
+        pairs = [(place.xp.asarray(W, copy=True), b) for W, b in self._layers(place, _float_name(None, self.coefs_[0]))]
+        return Network(*names), Parameters.from_layers(pairs)
 
     @property
     def _first_coefs(self) -> Array:

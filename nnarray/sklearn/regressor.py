@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from nnarray.core.typing import Array
+from nnarray.network import Network
+from nnarray.sklearn import bridge
 from nnarray.sklearn.estimator import MLP
 from nnarray.sklearn.private import StrOptions, get_namespace
 from nnarray.sklearn.settings import ActivationName
@@ -49,6 +51,22 @@ class MLPRegressor(RegressorMixin, MLP):
         **MLP._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
+
+    @classmethod
+    def from_network(cls, network: Network, params: Any, **parameters: Any) -> Self:
+        """A fitted regressor that predicts as the network does, and goes on from its parameters with `partial_fit`.
+
+        `parameters` are further ones of the estimator, such as `solver`. Raises TypeError for what is no network,
+        ValueError for another output than 'identity' or 'exp' (loss='poisson') and parameters that don't fit.
+        """
+        params = bridge.enter(network, params)
+        if network.output not in ("identity", "exp"):
+            msg = f"a regressor's network has the output 'identity' or 'exp', got {network.output!r}"
+            raise ValueError(msg)
+        loss = "poisson" if network.output == "exp" else "squared_error"
+        model = cls(**{"loss": loss, **bridge.settings_of(network), **parameters})
+        bridge.fill(model, network, params)
+        return model
 
     def predict(self, X: Any) -> Array:
         """The number of each example, (n_samples,), or its numbers, (n_samples, n_outputs)."""
