@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nnarray.bridges import from_torch, to_torch
     from nnarray.core import schedules
     from nnarray.files import Model, ModelFileError, load, read_model, save
+    from nnarray.onnx import from_onnx, to_onnx
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _SELDOM = {
     **dict.fromkeys(("Model", "ModelFileError", "load", "read_model", "save"), "nnarray.files"),
     **dict.fromkeys(("from_torch", "to_torch"), "nnarray.bridges"),
+    **dict.fromkeys(("from_onnx", "to_onnx"), "nnarray.onnx"),
 }
 
 
@@ -71,12 +73,14 @@ __all__ = [
     "TrainingResult",
     "backend",
     "check_gradients",
+    "from_onnx",
     "from_torch",
     "load",
     "one_hot",
     "read_model",
     "save",
     "schedules",
+    "to_onnx",
     "to_torch",
     "train",
     "use_backend",
