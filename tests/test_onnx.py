@@ -193,6 +193,29 @@ class TestGraphsOfOthers:
         A = network.predict(params, X.reshape(9, 6).numpy().T).T
         np.testing.assert_allclose(A, module(X).detach().numpy(), rtol=1e-5, atol=1e-6)
 
+    def test_keras_s_own_export(self, tmp_path, monkeypatch) -> None:
+        pytest.importorskip("torch")
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            keras = pytest.importorskip("keras")
+            layers = keras.layers
+            model = keras.Sequential(
+                [
+                    layers.Input((6,)),
+                    layers.Dense(5, activation="relu"),
+                    layers.Dropout(0.2),
+                    layers.Dense(4, activation="tanh"),
+                    layers.Dense(1, activation="sigmoid"),
+                ]
+            )
+            X = np.random.default_rng(0).normal(size=(7, 6)).astype("float32")
+            expected = model.predict(X, verbose=0)
+            model.export(str(tmp_path / "m.onnx"), format="onnx", verbose=False)
+        network, params = nn.from_onnx(tmp_path / "m.onnx")
+        assert network == nn.Network((6, 5, 4, 1), hidden=("relu", "tanh"))
+        np.testing.assert_allclose(network.predict(params, X.T).T, expected, rtol=1e-5, atol=1e-6)
+
     LAYER = (node("Gemm", ["X", "W", "b"], ["z"]),)
     REFUSED: tuple[tuple[str, list[Any], dict[str, Any], tuple[str, ...]], ...] = (
         ("Conv", [node("Conv", ["X", "W"], ["Y"])], {}, ("Y",)),

@@ -104,11 +104,14 @@ class _Chain:
         self.nodes = list(graph.node)
         self.constants = constants_of(graph)
         self.outputs = {value.name for value in graph.output}
-        inputs = [value.name for value in graph.input if value.name not in self.constants]
+        inputs = [value for value in graph.input if value.name not in self.constants]
         if len(inputs) != 1:
             msg = f"its graph must have one input, got {len(inputs)}"
             raise ValueError(msg)
-        self.at: str = inputs[0]
+        self.at: str = inputs[0].name
+        first = inputs[0].type.tensor_type.shape.dim[:1]
+        self.batch = [dim.dim_value for dim in first if dim.HasField("dim_value")]
+        """how many examples the graph takes, where it takes one number of them only"""
         self.users: dict[str, list[Any]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
@@ -228,9 +231,10 @@ class _Chain:
             if known is None:
                 return False
             shape = known.tolist()
+            examples = [-1, 0, *self.batch]
             if width is None:
-                return len(shape) == 2 and shape[0] in (-1, 0)
-            return shape in ([-1, width], [0, width], [0, -1]) or (width == 1 and shape == [-1])
+                return len(shape) == 2 and shape[0] in examples
+            return shape in [[m, n] for m in examples for n in (-1, width)] or (width == 1 and shape == [-1])
         return True
 
     def _is_activation(self, node: Any) -> bool:
