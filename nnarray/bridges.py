@@ -15,8 +15,26 @@ if TYPE_CHECKING:
 LEFT_OUT = ("Identity", "Flatten", "Dropout", "AlphaDropout")
 """Modules that change nothing where a trained network predicts."""
 
-HIDDEN = {"ReLU": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "LeakyReLU": "leaky_relu", "Identity": "identity"}
+HIDDEN = {
+    "ReLU": "relu",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "LeakyReLU": "leaky_relu",
+    "Identity": "identity",
+    "GELU": "gelu",
+    "GELU tanh": "gelu_tanh",
+    "SiLU": "silu",
+    "Softplus": "softplus",
+    "ELU": "elu",
+    "SELU": "selu",
+}
 """PyTorch's names of the activations, and nnarray's."""
+
+SETTINGS = {"LeakyReLU": ("negative_slope", LEAK), "Softplus": ("beta", 1.0), "ELU": ("alpha", 1.0)}
+"""What these must be set to."""
+
+SOFTPLUS_THRESHOLD = 40.0
+"""From where on Softplus is the identity: where it rounds to it in float64, too."""
 
 OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 """The same of the outputs; `Exp` is the module that `to_torch` makes."""
@@ -28,7 +46,8 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
     Parameters
     ----------
     module : torch.nn.Linear or torch.nn.Sequential
-        Linear layers with activations (ReLU, LeakyReLU, Tanh, Sigmoid) between them; sequences may hold sequences.
+        Linear layers with activations between them (ReLU, LeakyReLU, Tanh, Sigmoid, GELU, SiLU, Softplus, ELU, SELU,
+        with PyTorch's own settings); sequences may hold sequences.
         Flatten, Identity and Dropout are left out, as a trained network predicts without them. A layer without a bias
         gets zeros.
     output : {'sigmoid', 'softmax', 'identity', 'exp'}, optional
@@ -121,6 +140,12 @@ def _modules(name: str) -> Sequence[Any]:
         "sigmoid": torch.nn.Sigmoid,
         "leaky_relu": lambda: torch.nn.LeakyReLU(LEAK),
         "identity": torch.nn.Identity,
+        "gelu": torch.nn.GELU,
+        "gelu_tanh": lambda: torch.nn.GELU(approximate="tanh"),
+        "silu": torch.nn.SiLU,
+        "softplus": lambda: torch.nn.Softplus(threshold=SOFTPLUS_THRESHOLD),
+        "elu": torch.nn.ELU,
+        "selu": torch.nn.SELU,
         "output sigmoid": torch.nn.Sigmoid,
         "output softmax": lambda: torch.nn.Softmax(dim=-1),
         "output exp": exp_module(),
@@ -171,7 +196,7 @@ def _layers_of(module: Any) -> tuple[list[Any], list[str | None]]:
             msg = f"module must be Linear layers with an activation that nnarray has after each, got {part} in it"
             raise TypeError(msg)
         else:
-            between[-1] = name
+            between[-1] = f"{name} tanh" if getattr(part, "approximate", None) == "tanh" else name
     if not linear:
         msg = f"module must be a torch.nn.Linear or a Sequential with one, got {type(module).__name__}"
         raise TypeError(msg)
@@ -196,8 +221,9 @@ def _flat(module: Any) -> Iterator[Any]:
 def _is_activation(part: Any) -> bool:
     """Whether nnarray has this activation, with its settings."""
     name = type(part).__name__
-    if name == "LeakyReLU":
-        return bool(part.negative_slope == LEAK)
+    if name in SETTINGS:
+        setting, value = SETTINGS[name]
+        return bool(getattr(part, setting) == value)
     if name == "Softmax":
         return part.dim in (-1, 1)
     return name in {**HIDDEN, **OUTPUTS}

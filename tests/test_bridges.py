@@ -9,6 +9,7 @@ import pytest
 from conftest import Space, problem
 
 import nnarray as nn
+from nnarray.core.activations import ACTIVATIONS
 
 NETWORKS = [
     ((4, 1), (), "sigmoid"),
@@ -19,6 +20,7 @@ NETWORKS = [
     ((4, 6, 2), ("leaky_relu",), "identity"),
     ((4, 5, 5, 1), ("tanh", "tanh"), "identity"),
     ((4, 5, 2), ("sigmoid",), "exp"),
+    *(((4, 5, 4, 2), (name, name), "identity") for name in ACTIVATIONS),
 ]
 
 

@@ -9,13 +9,14 @@ import pytest
 from conftest import Space, problem
 
 import nnarray as nn
+from nnarray.core.activations import ACTIVATIONS
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 TensorProto, helper, numpy_helper = onnx.TensorProto, onnx.helper, onnx.numpy_helper
 
-HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity")
+HIDDEN = tuple(ACTIVATIONS)
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
 
@@ -36,7 +37,7 @@ def drawn(seed: int) -> tuple[nn.Network, list[Any], np.ndarray, str]:
     output = OUTPUTS[seed % 4]
     sizes = [int(n) for n in rng.integers(1, 33, depth + 1)]
     sizes[-1] += output == "softmax"
-    hidden = [HIDDEN[i] for i in rng.integers(0, 5, depth - 1)]
+    hidden = [HIDDEN[i] for i in rng.integers(0, len(HIDDEN), depth - 1)]
     dtype = ("float32", "float64")[seed // 4 % 2]
     network, layers, X, _ = problem(tuple(sizes), hidden, output, m=int(rng.integers(1, 50)), seed=seed)
     layers = [(W.astype(dtype), b.astype(dtype)) for W, b in layers]
@@ -292,7 +293,7 @@ def estimators() -> list[Any]:
     return [
         *(
             (f"binary {activation}", mlp((5,), activation, **small).fit(X, y.astype(int)))
-            for activation in ("identity", "logistic", "tanh", "relu", "leaky_relu")
+            for activation in sklearn.settings.ACTIVATIONS
         ),
         ("booleans", mlp((5,), **small).fit(X, y)),
         ("text", mlp((5,), **small).fit(X, np.where(y, "yes", "no"))),

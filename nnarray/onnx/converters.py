@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.onnx.building import add_layers
+from nnarray.onnx.tracing import trace
 
 
 def register_sklearn_converters() -> None:
@@ -53,6 +54,10 @@ class Container:
         made: str = self.scope.get_unique_variable_name(op.lower())
         self.put(made, op, *inputs, **attributes)
         return made
+
+    def composed(self, name: str, Z: str) -> str:
+        """The name of g(Z), by the operations that it consists of."""
+        return trace(self, Z, name)
 
     def put(self, made: str, op: str, *inputs: str, **attributes: Any) -> None:
         """A node that makes the value of this name."""

@@ -14,7 +14,20 @@ from nnarray.network.names import OutputName
 from nnarray.onnx.constants import constants_of
 from nnarray.onnx.library import onnx_library
 
-HIDDEN = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "LeakyRelu": "leaky_relu"}
+COMPOSED = ("gelu", "gelu_tanh", "softplus", "elu", "selu")
+"""What models of `to_onnx` bring along as functions."""
+HIDDEN = {
+    "Relu": "relu",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "LeakyRelu": "leaky_relu",
+    "Softplus": "softplus",
+    "Elu": "elu",
+    "Selu": "selu",
+    "Gelu": "gelu",
+    "Gelu tanh": "gelu_tanh",
+    **{name: name for name in ("silu", *COMPOSED)},
+}
 OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 PASSING = {"Identity", "Dropout", "Flatten", "Cast", "Reshape", "Squeeze"}
 """Nodes that leave each example's numbers as they are (Reshape and Squeeze: if the shape is right)."""
@@ -149,7 +162,7 @@ class _Chain:
     def _step(self) -> bool:
         """Go past the next node, or the nodes of one activation; whether there was one."""
         users = self.users.get(self.at, [])
-        if self._takes_leaky_relu(users):
+        if self._takes_leaky_relu(users) or self._takes_silu(users):
             return True
         if len(users) != 1 or (self.at in self.outputs and self.layers):
             return False
@@ -161,7 +174,7 @@ class _Chain:
         elif node.op_type == "Add" and self._adds_bias(node):
             self.at = node.output[0]
         elif self.layers and self.between[-1] is None and self._is_activation(node):
-            self.between[-1] = node.op_type
+            self.between[-1] = _name_of(node)
             self.at = node.output[0]
         else:
             return False
@@ -219,6 +232,16 @@ class _Chain:
         self.between[-1], self.at = "LeakyRelu", most.output[0]
         return True
 
+    def _takes_silu(self, users: list[Any]) -> bool:
+        """Whether the next nodes are Z sigmoid(Z); then they are taken."""
+        if sorted(node.op_type for node in users) != ["Mul", "Sigmoid"] or not self.layers:
+            return False
+        product, sigmoid = sorted(users, key=lambda node: str(node.op_type))
+        if self.between[-1] is not None or set(product.input) != {self.at, sigmoid.output[0]}:
+            return False
+        self.between[-1], self.at = "silu", product.output[0]
+        return True
+
     def _passes(self, node: Any) -> bool:
         """Whether the node leaves each example's numbers as they are."""
         if node.op_type == "Flatten":
@@ -239,11 +262,17 @@ class _Chain:
 
     def _is_activation(self, node: Any) -> bool:
         settings = _settings(node)
+        if node.domain == "nnarray":
+            return node.op_type in COMPOSED
         if node.op_type == "LeakyRelu":
             return bool(np.float32(settings.get("alpha", 0.01)) == np.float32(LEAK))
+        if node.op_type == "Elu":
+            return bool(settings.get("alpha", 1.0) == 1.0)
+        if node.op_type == "Selu":
+            return not settings
         if node.op_type == "Softmax":
             return settings.get("axis", -1) in (-1, 1)
-        return node.op_type in {**HIDDEN, **OUTPUTS}
+        return not node.domain and node.op_type in {**HIDDEN, **OUTPUTS}
 
     def _is_prediction(self, name: str) -> bool:
         """Whether the value is an output, as it is or beside its complement, and nothing but labels comes of it."""
@@ -266,6 +295,12 @@ class _Chain:
 
     def _users_named(self) -> str:
         return ", ".join(node.op_type for node in self.users.get(self.at, [])) or "nothing"
+
+
+def _name_of(node: Any) -> str:
+    """The node's operator, with its approximation where it has one."""
+    approximates = _settings(node).get("approximate", b"none") == b"tanh"
+    return f"{node.op_type} tanh" if approximates else str(node.op_type)
 
 
 def _settings(node: Any) -> dict[str, Any]:

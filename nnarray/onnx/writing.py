@@ -12,12 +12,15 @@ from nnarray.network import Network, Parameters
 from nnarray.network.network import require_network
 from nnarray.onnx.building import add_layers
 from nnarray.onnx.library import onnx_library
+from nnarray.onnx.tracing import trace
 
 if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET, DEFAULT_OPSET = 13, 17
 INPUT, OUTPUT = "X", "A"
+DOMAIN = "nnarray"
+"""Of the functions that a model brings along."""
 
 
 def to_onnx(
@@ -72,8 +75,9 @@ def to_onnx(
     opsets = [onnx.helper.make_opsetid("", opset)]
     model = onnx.helper.make_model(
         graph.finished(network.sizes[0], network.sizes[-1]),
-        opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets),
+        opset_imports=[*opsets, onnx.helper.make_opsetid(DOMAIN, 1)] if graph.functions else opsets,
+        functions=[body.function(name, opsets) for name, body in graph.functions.items()],
+        ir_version=max(onnx.helper.find_min_ir_version_for(opsets), 8 if graph.functions else 0),
         producer_name="nnarray",
     )
     description = json.loads(text)
@@ -84,12 +88,13 @@ def to_onnx(
 
 
 class Nodes:
-    """The nodes and constants of a graph of its own."""
+    """The nodes and constants of a graph of its own, and the functions of the activations that ONNX lacks."""
 
     def __init__(self, dtype: "np.dtype[Any]") -> None:
         self.dtype = dtype
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.functions: dict[str, Body] = {}
 
     def constant(self, value: npt.NDArray[Any], what: str) -> str:
         """The name of a new constant."""
@@ -104,9 +109,47 @@ class Nodes:
         self.nodes.append(onnx_library().helper.make_node(op, [*inputs], [name], name=name, **attributes))
         return name
 
+    def composed(self, name: str, Z: str) -> str:
+        """The name of g(Z), by a function of the model that bears the activation's name; leaky_relu is two nodes."""
+        if name == "leaky_relu":
+            return trace(self, Z, name)
+        if name not in self.functions:
+            body = Body(self.dtype)
+            body.result = trace(body, "Z", name)
+            self.functions[name] = body
+        return self.node(name, Z, domain=DOMAIN)
+
     def finished(self, n_x: int, n_L: int) -> Any:
         """The graph, from X to A."""
         helper = onnx_library().helper
         kind = helper.np_dtype_to_tensor_dtype(self.dtype)
         X, A = (helper.make_tensor_value_info(name, kind, ["m", n]) for name, n in ((INPUT, n_x), (OUTPUT, n_L)))
         return helper.make_graph(self.nodes, "network", [X], [A], self.constants)
+
+
+class Body:
+    """The body of a function of Z, whose constants are nodes of its own."""
+
+    def __init__(self, dtype: "np.dtype[Any]") -> None:
+        self.dtype = dtype
+        self.nodes: list[Any] = []
+        self.result = "Z"
+
+    def constant(self, value: npt.NDArray[Any], what: str) -> str:
+        """The name of a new constant."""
+        held = onnx_library().numpy_helper.from_array(np.asarray(value, dtype=self.dtype), what)
+        return self.node("Constant", value=held)
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """The name of what a new node makes of its inputs."""
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(onnx_library().helper.make_node(op, [*inputs], [name], **attributes))
+        return name
+
+    def composed(self, name: str, Z: str) -> str:
+        """The name of g(Z)."""
+        return trace(self, Z, name)
+
+    def function(self, name: str, opsets: list[Any]) -> Any:
+        """The function, by its name."""
+        return onnx_library().helper.make_function(DOMAIN, name, ["Z"], [self.result], self.nodes, opsets)

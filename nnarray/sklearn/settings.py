@@ -20,7 +20,9 @@ ACTIVATIONS = {
 }
 """scikit-learn's names of the activations, and nnarray's."""
 
-ActivationName: TypeAlias = Literal["identity", "logistic", "tanh", "relu", "leaky_relu"]
+ActivationName: TypeAlias = Literal[
+    "identity", "logistic", "tanh", "relu", "leaky_relu", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu"
+]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
 

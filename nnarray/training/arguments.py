@@ -73,7 +73,7 @@ def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
 def check_stream(X: Any, weights: Any, batch_size: int | None, epochs: int) -> None:
     """Raise TypeError for an X that is no stream where there is no Y, ValueError for what a stream doesn't go with."""
     if hasattr(X, "shape") or not (callable(X) or isinstance(X, Iterable)):
-        msg = f"Y must be given beside X, got a {type(X).__name__} X alone; without Y, X is an iterable of batches"
+        msg = f"Y must be given beside a {type(X).__name__} X, got NoneType; without Y, X is an iterable of batches"
         raise TypeError(msg)
     if isinstance(X, Iterator) and epochs > 1:
         msg = f"X is used up after one epoch of {epochs}: give the function that makes the {type(X).__name__}, uncalled"

@@ -224,7 +224,7 @@ class Run:
             with self.interrupts, small:
                 last = self.epochs + epochs
                 while self.epochs < last:
-                    self.epoch()
+                    self.epoch(self.epochs + 1)
                     if not (must_know or self.watch.is_due or self.epochs == last):
                         continue
                     for record in self.read():
@@ -264,15 +264,15 @@ class Run:
         batch.let_go()
         return float(J)
 
-    def epoch(self) -> None:
+    def epoch(self, number: int) -> None:
         """One pass over the examples; what came of it is watched, and not read yet."""
         before = self.standing() if self.cost_is_of_before else None
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"), self.backend.untracked():
             cost, validated = self._descend(), self._validate()
             with self.interrupts.put_off:
                 alpha, is_finite = self.optimizer.alpha(self.state.t - 1), math.isfinite(validated[0] or 0.0)
-                self.epochs += 1
-                self.watch.see(self.epochs, cost, self.theta, alpha, validated=is_finite)
+                self.epochs = number
+                self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
                 self.validated, self.before = validated, before
 
     def read(self) -> list[Epoch]:
