@@ -383,7 +383,11 @@ class TestConverters:
                 np.testing.assert_allclose(A, expected, rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-6)
 
     def test_ours_come_back_too(self) -> None:
+        """Of activations that are one operator, or two that are known; skl2onnx's graphs have no functions."""
+        composed = ("gelu", "gelu_tanh", "softplus", "elu", "selu")
         for name, model in estimators():
+            if name.split()[-1] in composed:
+                continue
             network, params = nn.from_onnx(self.convert(model, "float64"))
             expected, own = model.to_network()
             assert network == expected, name
