@@ -94,6 +94,7 @@ class TestRoundTrip:
         ("change", "error", "message"),
         [
             ({"opset": 12}, ValueError, "opset must be from 13 to"),
+            ({"opset": 17.5}, TypeError, "opset must be a whole number"),
             ({"opset": 999}, ValueError, "opset must be from 13 to"),
             ({"network": (3, 2)}, TypeError, "network must be a Network"),
             ({"network": nn.Network((3, 5))}, ValueError, "params must fit"),
@@ -242,6 +243,22 @@ class TestGraphsOfOthers:
         model = graph(nodes, {"W": W1, "b": b1, "V": W2, **constants}, outputs)
         with pytest.raises(nn.ModelFileError, match=message):
             nn.from_onnx(model)
+
+    def test_sequences_are_no_rows_until_they_are_flattened(self) -> None:
+        constants = {"W": W1, "V": np.ones((6, 2), "f")}
+        for dims, nodes, is_read in (
+            (["N", 7, 3], [node("MatMul", ["X", "W"], ["Y"])], False),
+            (["N", 2, 3], [node("Flatten", ["X"], ["x"]), node("MatMul", ["x", "V"], ["Y"])], True),
+            ([5, 2, 3], [node("Reshape", ["X", "s"], ["x"]), node("MatMul", ["x", "V"], ["Y"])], True),
+            ([5, 2, 3], [node("Reshape", ["X", "t"], ["x"]), node("MatMul", ["x", "V"], ["Y"])], False),
+        ):
+            model = graph(nodes, {**constants, "s": np.array([5, 6]), "t": np.array([4, 6])})
+            model.graph.input[0].CopyFrom(helper.make_tensor_value_info("X", TensorProto.FLOAT, dims))
+            if is_read:
+                assert nn.from_onnx(model)[0] == nn.Network((6, 2), output="identity")
+                continue
+            with pytest.raises(nn.ModelFileError, match=r"rows of a matrix|Reshape"):
+                nn.from_onnx(model)
 
     def test_two_inputs_and_a_tensor_elsewhere(self) -> None:
         model = graph([node("Gemm", ["X", "W", "b"], ["Y"])], {"b": b1})

@@ -125,6 +125,8 @@ class _Chain:
         first = inputs[0].type.tensor_type.shape.dim[:1]
         self.batch = [dim.dim_value for dim in first if dim.HasField("dim_value")]
         """how many examples the graph takes, where it takes one number of them only"""
+        self.has_rows = len(inputs[0].type.tensor_type.shape.dim) in (0, 2)
+        """whether an example is a row, or so unless a shape says otherwise"""
         self.users: dict[str, list[Any]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
@@ -168,7 +170,7 @@ class _Chain:
             return False
         (node,) = users
         if node.op_type in PASSING and self._passes(node):
-            self.at = node.output[0]
+            self.at, self.has_rows = node.output[0], self.has_rows or node.op_type in ("Flatten", "Reshape")
         elif node.op_type in ("Gemm", "MatMul"):
             self._take_layer(node)
         elif node.op_type == "Add" and self._adds_bias(node):
@@ -182,8 +184,8 @@ class _Chain:
 
     def _take_layer(self, node: Any) -> None:
         settings = _settings(node)
-        if node.input[0] != self.at or node.input[1] not in self.constants:
-            msg = f"{node.op_type} must multiply the examples, rows, by constant weights"
+        if not self.has_rows or node.input[0] != self.at or node.input[1] not in self.constants:
+            msg = f"{node.op_type} must multiply the examples, rows of a matrix, by constant weights"
             raise ValueError(msg)
         W = self.constants[node.input[1]]
         if node.op_type == "MatMul" or not settings.get("transB", 0):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from nnarray.files.description import to_json
 from nnarray.network import Network, Parameters
+from nnarray.network.checks import check_count
 from nnarray.network.network import require_network
 from nnarray.onnx.building import add_layers
 from nnarray.onnx.library import onnx_library
@@ -60,6 +61,7 @@ def to_onnx(
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
+    opset = check_count(opset, "opset")
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= opset <= newest:
         msg = f"opset must be from {OLDEST_OPSET} to {newest}, the newest of the installed onnx, got {opset!r}"

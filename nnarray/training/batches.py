@@ -54,16 +54,21 @@ class MiniBatches:
         return Order(on_host, self.backend.asarray(on_host))
 
     def batches(self, order: "Order | None", first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch in this order, from its column `first` on."""
+        """The batches of an epoch in this order, from its column `first` on.
+
+        They come from no generator: one that is closed half-way may swallow an interrupt.
+        """
         if order is None:
-            yield self.whole
-            return
-        for start in range(first, self.columns, self.size):
+            return iter([self.whole])
+
+        def batch(start: int) -> Batch | None:
             part = slice(start, min(start + self.size, self.columns))
             columns = order.on_host[part]
             m = self.m_of(columns)
-            if m > 0:  # examples that all weigh nothing are as good as absent
-                yield self.whole._replace(m=m, order=order.on_device[part], host_order=columns)
+            return self.whole._replace(m=m, order=order.on_device[part], host_order=columns) if m > 0 else None
+
+        # examples that all weigh nothing are as good as absent
+        return filter(None, map(batch, range(first, self.columns, self.size)))
 
     def let_go(self) -> None:
         """Give back what X on the host was brought to a GPU with."""

@@ -1,7 +1,7 @@
 """Examples that come batch by batch from outside."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, count
 from typing import Any, TypeAlias
 
 from nnarray.engine import Batch
@@ -37,8 +37,7 @@ class Stream:
     def batches(self, order: Any = None, first: int = 0) -> Iterator[Batch]:
         """The batches of the next epoch."""
         epoch, self.begun = self.begun or self._epoch(), None
-        for i, given in enumerate(epoch, 1):
-            yield self.enter(*given, f"batch {i}: ")
+        return map(self._entered, count(1), epoch)
 
     def go_on(self, state: Any) -> None:
         """Go on from another run; nothing was drawn."""
@@ -46,13 +45,17 @@ class Stream:
     def let_go(self) -> None:
         """Nothing is held."""
 
+    def _entered(self, number: int, given: Given) -> Batch:
+        return self.enter(*given, f"batch {number}: ")
+
     def _epoch(self) -> Iterator[Given]:
-        given = None
-        for given in self.source() if callable(self.source) else self.source:
-            yield _parts(given)
-        if given is None:
+        """What comes in the next epoch. (No generator: one that is closed half-way may swallow an interrupt.)"""
+        batches = iter(self.source() if callable(self.source) else self.source)
+        first = next(batches, None)
+        if first is None:
             msg = "X gave no batch in an epoch; one that is used up comes as the function that makes it"
             raise ValueError(msg)
+        return map(_parts, chain([first], batches))
 
 
 def _parts(given: Any) -> Given:
