@@ -46,18 +46,35 @@ class Model(NamedTuple):
 def save(
     path: str | os.PathLike[str], network: Network, params: Pairs, *, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a network and its parameters, W[l] (n[l], n[l-1]) and b[l] (n[l], 1), to one safetensors file.
+    """Write a network and its parameters to one safetensors file.
 
-    `params` are Parameters or a sequence of (W, b) pairs of any namespace; float64 stays float64, every other dtype
-    becomes float32. `metadata` may hold "classes" (the names of the classes: all text, all whole numbers or both
-    booleans), "features" (n_x names), "target" (its name) and "preprocessing" ("mean" and "scale", n_x numbers each,
-    "target_mean" and "target_scale", n[L] numbers each: what was folded into W and b, for information), as lists or any
-    other sequences and arrays; "user", anything that JSON can say; and "entries", a table of text by text that becomes
-    further entries of the file's own metadata, such as {"format": "pt"}. What `read_model` gives can be saved again.
+    Parameters
+    ----------
+    path : path
+        Where to. What is there is replaced by the whole new file, or stays.
+    network : Network
+        The architecture.
+    params : Parameters or sequence of (W, b)
+        W[l] (n[l], n[l-1]) and b[l] (n[l], 1) of any namespace; float64 stays float64, every other dtype becomes
+        float32.
+    metadata : mapping, optional
+        "classes" (the names of the classes: all text, all whole numbers or both booleans), "features" (n_x names),
+        "target" (its name) and "preprocessing" ("mean" and "scale", n_x numbers each, "target_mean" and "target_scale",
+        n[L] numbers each: what was folded into W and b, for information), as lists or any other sequences and arrays;
+        "user", anything that JSON can say; and "entries", a table of text by text that becomes further entries of the
+        file's own metadata, such as {"format": "pt"}. What `read_model` gives can be saved again.
 
-    Raises TypeError for a network that is none; ValueError if the parameters do not fit the network or are not finite,
-    or for other metadata; OSError if the file cannot be written, and then what was there before stays.
+    Raises
+    ------
+    TypeError
+        For a network that is none.
+    ValueError
+        If the parameters do not fit the network or are not finite, or for other metadata.
+    OSError
+        If the file cannot be written, naming `path`.
 
+    Examples
+    --------
     >>> import tempfile
     >>> network = Network((2, 3, 1))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -79,14 +96,33 @@ def save(
 def load(
     path: str | os.PathLike[str], backend: str | Backend | None = None, *, network: Network | None = None
 ) -> tuple[Network, Parameters]:
-    """The network and the parameters in a model file, on `backend` (left out: the default, see `nn.backend`).
+    """The network and the parameters in a model file.
 
-    With a `network`, files of other tools are read: tensors W1, b1, …, WL, bL without a description, with W[l] of shape
-    (n[l], n[l-1]) and b[l] of (n[l], 1) or (n[l],), in float32, float64, float16 or bfloat16; the last two become
-    float32. A file that has a description must be of this network.
+    Parameters
+    ----------
+    path : path
+        The file.
+    backend : str or Backend, optional
+        Where the parameters are to be; left out, the default (see `nn.backend`).
+    network : Network, optional
+        The architecture, with which files of other tools are read, too: tensors W1, b1, …, WL, bL without a
+        description, W[l] of shape (n[l], n[l-1]) and b[l] of (n[l], 1) or (n[l],), in float32, float64, float16 or
+        bfloat16, of which the last two become float32. A file that has a description must be of this network.
 
-    Raises ModelFileError for whatever is wrong inside the file; FileNotFoundError, IsADirectoryError, PermissionError
-    as `open` does; BackendUnavailableError; TypeError for a network that is none.
+    Returns
+    -------
+    (Network, Parameters)
+
+    Raises
+    ------
+    ModelFileError
+        For whatever is wrong inside the file.
+    FileNotFoundError, IsADirectoryError, PermissionError
+        As `open` does.
+    BackendUnavailableError
+        For a backend that cannot run here.
+    TypeError
+        For a network that is none.
     """
     model = read_model(path, backend, network=network)
     return model.network, model.params

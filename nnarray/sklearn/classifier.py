@@ -132,10 +132,35 @@ class MLPClassifier(ClassifierMixin, MLP):
     def from_network(cls, network: Network, params: Any, classes: Any = None, **parameters: Any) -> Self:
         """A fitted classifier that predicts as the network does, and goes on from its parameters with `partial_fit`.
 
-        `classes` are the labels of its units in ascending order, or of 0 and 1 for a single unit; left out, 0, 1, …
-        Several units of a sigmoid are labels of their own, of 0 and 1 each. `parameters` are further ones of the
-        estimator, such as `solver`. Raises TypeError for what is no network, ValueError for another output than
-        'sigmoid' or 'softmax', parameters that don't fit and classes that don't.
+        Parameters
+        ----------
+        network : Network
+            With the output 'softmax' (one class of several) or 'sigmoid' (two classes in one unit, or several labels).
+        params : Parameters or sequence of (W, b)
+            Its parameters, of any namespace; they are copied.
+        classes : array-like of shape (n_classes,), optional
+            The labels of its units in ascending order, for a single unit those of 0 and 1; left out, 0, 1, … Several
+            units of a sigmoid are labels of their own, each 0 or 1, and take none.
+        **parameters
+            Further parameters of the estimator, such as `solver`.
+
+        Returns
+        -------
+        MLPClassifier
+
+        Raises
+        ------
+        TypeError
+            For what is no network.
+        ValueError
+            For another output, and for parameters or classes that don't fit.
+
+        Examples
+        --------
+        >>> network = Network((2, 3), output="softmax")
+        >>> model = MLPClassifier.from_network(network, network.init(seed=0), classes=["a", "b", "c"])
+        >>> model.predict([[1.0, 0.0]]).tolist()
+        ['b']
         """
         params = bridge.enter(network, params)
         if network.output not in ("sigmoid", "softmax"):

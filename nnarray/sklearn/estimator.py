@@ -261,9 +261,18 @@ class MLP(Settings, ABC):
         self._kept = Kept(theta, own, [*self.coefs_, *self.intercepts_])
 
     def to_network(self) -> tuple[Network, Parameters]:
-        """The fitted network, and a copy of its parameters where `coefs_` are: `network.predict(params, X.T)` is A[L].
+        """The fitted network, and a copy of its parameters.
 
-        Raises NotFittedError before `fit`.
+        Returns
+        -------
+        (Network, Parameters)
+            `network.predict(params, X.T)` is A[L], (n_outputs, n_samples): the probability of class 1, of each class,
+            of each label, or the numbers. The parameters are of the namespace and dtype of `coefs_`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
         """
         check_is_fitted(self)
         names: Any = self._network()

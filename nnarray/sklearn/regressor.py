@@ -56,8 +56,31 @@ class MLPRegressor(RegressorMixin, MLP):
     def from_network(cls, network: Network, params: Any, **parameters: Any) -> Self:
         """A fitted regressor that predicts as the network does, and goes on from its parameters with `partial_fit`.
 
-        `parameters` are further ones of the estimator, such as `solver`. Raises TypeError for what is no network,
-        ValueError for another output than 'identity' or 'exp' (loss='poisson') and parameters that don't fit.
+        Parameters
+        ----------
+        network : Network
+            With the output 'identity', or 'exp' for loss='poisson'.
+        params : Parameters or sequence of (W, b)
+            Its parameters, of any namespace; they are copied.
+        **parameters
+            Further parameters of the estimator, such as `solver`.
+
+        Returns
+        -------
+        MLPRegressor
+
+        Raises
+        ------
+        TypeError
+            For what is no network.
+        ValueError
+            For another output, and for parameters that don't fit.
+
+        Examples
+        --------
+        >>> network = Network((2, 3, 1), output="identity")
+        >>> MLPRegressor.from_network(network, network.init(seed=0)).predict([[0.0, 0.0]]).tolist()
+        [0.0]
         """
         params = bridge.enter(network, params)
         if network.output not in ("identity", "exp"):
