@@ -375,6 +375,27 @@ class TestConverters:
         pipeline = make_pipeline(StandardScaler(), sklearn.MLPRegressor(max_iter=9, random_state=0)).fit(X, X[:, :2])
         np.testing.assert_allclose(run(self.convert(pipeline, "float64"), X)[0], pipeline.predict(X), rtol=1e-10)
 
+    def test_ensembles_of_them(self) -> None:
+        sklearn = pytest.importorskip("nnarray.sklearn")
+        from sklearn.calibration import CalibratedClassifierCV
+        from sklearn.ensemble import BaggingClassifier, StackingClassifier
+        from sklearn.multioutput import MultiOutputRegressor
+
+        X = np.random.default_rng(1).normal(size=(80, 4)).astype("float32")
+        y = np.digitize(X[:, 1], [-0.5, 0.5])
+        one = sklearn.MLPClassifier((5,), max_iter=20, random_state=0)
+        for model in (
+            BaggingClassifier(one, n_estimators=2),
+            StackingClassifier([("a", one), ("b", one)]),
+            CalibratedClassifierCV(one),
+        ):
+            model.fit(X, y)
+            labels, found = run(self.convert(model, "float32", options={"zipmap": False}), X)
+            assert labels.tolist() == model.predict(X).tolist()
+            np.testing.assert_allclose(found, model.predict_proba(X), atol=1e-5)
+        model = MultiOutputRegressor(sklearn.MLPRegressor(max_iter=20, random_state=0)).fit(X, X[:, :2])
+        np.testing.assert_allclose(run(self.convert(model, "float32"), X)[0], model.predict(X), atol=1e-5)
+
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_scikit_learn_s_own_exports_are_read(self, dtype) -> None:
         from sklearn.neural_network import MLPClassifier, MLPRegressor

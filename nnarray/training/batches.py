@@ -100,7 +100,7 @@ class Dropout:
     @property
     def state(self) -> Mapping[str, Any]:
         """The state of the generator, from which the later masks follow."""
-        return dict(self._bits_at(self.position).state)
+        return dict((self._bits_at(self.position) if self.position else self.bits).state)
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Draw the masks that follow from a state."""
