@@ -8,8 +8,8 @@ nox.options.default_venv_backend = "venv"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests and the doctests; torch and JAX serve as oracles where they can be installed."""
-    session.install(".[test]", "torch", "jax")
+    """The tests and the doctests; torch and JAX serve as oracles, other tools as clients."""
+    session.install(".[test,clients]", "torch", "jax")
     session.run("pytest", "-n", "auto", *session.posargs)
     session.run("pytest", "--doctest-modules", "nnarray")
 

@@ -24,21 +24,27 @@ from nnarray.training import (
 )
 
 if TYPE_CHECKING:
+    from nnarray.bridges import from_torch, to_torch
     from nnarray.files import Model, ModelFileError, load, read_model, save
+    from nnarray.onnx import from_onnx, to_onnx
     from nnarray.training import schedules
 
 __version__ = "0.1.0"
 
 
-_FILES = ("Model", "ModelFileError", "load", "read_model", "save")
+_SELDOM = {
+    **dict.fromkeys(("Model", "ModelFileError", "load", "read_model", "save"), "nnarray.files"),
+    **dict.fromkeys(("from_torch", "to_torch"), "nnarray.bridges"),
+    **dict.fromkeys(("from_onnx", "to_onnx"), "nnarray.onnx"),
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load what is seldom needed on its first use."""
     if name == "schedules":
         return importlib.import_module("nnarray.training.schedules")
-    if name in _FILES:
-        return getattr(importlib.import_module("nnarray.files"), name)
+    if name in _SELDOM:
+        return getattr(importlib.import_module(_SELDOM[name]), name)
     msg = f"module 'nnarray' has no attribute {name!r}"
     raise AttributeError(msg)
 
@@ -68,11 +74,15 @@ __all__ = [
     "TrainingResult",
     "backend",
     "check_gradients",
+    "from_onnx",
+    "from_torch",
     "load",
     "one_hot",
     "read_model",
     "save",
     "schedules",
+    "to_onnx",
+    "to_torch",
     "train",
     "use_backend",
 ]

@@ -118,6 +118,17 @@ class TestActivationValues:
         assert np.all(np.abs(found - naive) <= bound)
 
     @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("y", [0.0, 1e-6, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1 - 2**-20, 1.0])
+    def test_the_sigmoid_loss_of_soft_targets_is_right_to_4_ulp_from_tail_to_tail(self, y, dtype) -> None:
+        Z = np.concatenate([np.linspace(-4, 4, 801), np.linspace(-80, 80, 641), [-700.0, 700.0]]).astype(dtype)[None, :]
+        Y = np.full_like(Z, y)
+        exact, targets = Z.astype(EXACT), Y.astype(EXACT)
+        exact = np.where(exact > 0, (1 - targets) * exact, -targets * exact) + np.log1p(np.exp(-np.abs(exact)))
+        found = outputs.sigmoid_loss(Z, Y, xp=np)
+        normal = exact > np.finfo(dtype).tiny
+        assert ulps(found, exact)[normal].max() <= 4
+
+    @pytest.mark.parametrize("dtype", DTYPES)
     def test_softmax_and_exp(self, dtype) -> None:
         Z = (5 * problem((4, 4), (), "softmax", m=300)[2]).astype(dtype)
         E = np.exp(Z.astype(EXACT))

@@ -8,10 +8,13 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load as tensors_of
 from safetensors.numpy import save as safetensors_bytes
 
@@ -282,6 +285,30 @@ BAD_TENSORS = {
 }
 
 
+def raw_file(header, body=b""):
+    text = json.dumps(header, ensure_ascii=False).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+HOSTILE = ("\x1b[31m", "\u202e", "x" * 1000)
+LONG = "\x1b[31m\u202e\n" + "x" * 100_000
+QUOTED = {
+    "hidden": file_bytes(describe(hidden=[LONG])),
+    "output": file_bytes(describe(output=LONG)),
+    "sizes": file_bytes(describe(sizes=[3] * 50_000, hidden=["relu"])),
+    "an unknown key": file_bytes(describe(**{LONG: 1})),
+    "format": file_bytes(describe(format=LONG)),
+    "no object": file_bytes(json.dumps(LONG)),
+    "a class": file_bytes(describe(classes=[LONG, LONG])),
+    "a key of the preprocessing": file_bytes(describe(preprocessing={LONG: [1]})),
+    "a tensor's name": file_bytes(describe(), tensors_with(**{LONG: np.ones((1, 2), "float32")})),
+    "a tensor's shape": file_bytes(describe(), tensors_with(W1=np.ones((1,) * 60, "float32"))),
+    "a tensor's dtype": raw_file({"W1": {"dtype": LONG, "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+    "a field of a tensor": raw_file({"W1": {LONG: 1, "dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
+    "an offset": raw_file({"W1": {"dtype": "F32", "shape": [1], "data_offsets": [0, LONG]}}, bytes(4)),
+}
+
+
 class TestReadRefuses:
     @pytest.mark.parametrize("description", DAMAGED.values(), ids=list(DAMAGED))
     def test_descriptions(self, tmp_path, description):
@@ -290,6 +317,17 @@ class TestReadRefuses:
         with pytest.raises(ModelFileError, match=r"m\.safetensors is not a valid model file: .") as caught:
             load(path)
         assert len(str(caught.value)) < 1000
+
+    @pytest.mark.parametrize("content", QUOTED.values(), ids=list(QUOTED))
+    def test_what_a_message_quotes_is_cut_and_escaped(self, tmp_path, content):
+        path = tmp_path / "m.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"m\.safetensors is not a valid model file: .") as caught:
+            load(path)
+        shown = "".join(traceback.format_exception(caught.value)).replace(str(path), "").splitlines()[-1]
+        assert str(caught.value).isprintable()
+        assert len(shown) < 600
+        assert not any(hostile in "".join(traceback.format_exception(caught.value)) for hostile in HOSTILE)
 
     @pytest.mark.parametrize("tensors", BAD_TENSORS.values(), ids=list(BAD_TENSORS))
     def test_tensors(self, tmp_path, tensors):
@@ -309,7 +347,7 @@ class TestReadRefuses:
             (2**40).to_bytes(8, "little") + b"{}",
             safetensors_bytes({}),
             file_bytes(describe(), entry="other"),
-            safetensors_bytes(tensors_with(), metadata={"nnarray": json.dumps(describe()), "more": "x"}),
+            safetensors_bytes(tensors_with(), metadata={"format": "pt"}),
         ],
     )
     def test_other_files(self, tmp_path, content):
@@ -336,6 +374,135 @@ class TestReadRefuses:
 
     def test_it_is_a_value_error(self):
         assert issubclass(nn.ModelFileError, ValueError)
+
+
+class TestMetadataOfOthers:
+    ENTRIES: ClassVar[dict[str, str]] = {"format": "pt", "made by": "another tool", "": "\x1b[31m赤"}
+
+    def test_entries_of_other_tools_are_left_alone_and_kept(self, tmp_path):
+        path = tmp_path / "m"
+        path.write_bytes(safetensors_bytes(tensors_with(), {"nnarray": json.dumps(describe()), **self.ENTRIES}))
+        model = read_model(path)
+        assert (model.network, model.metadata) == (NETWORK, {"entries": self.ENTRIES})
+        save(path, *model[:2], metadata=model.metadata)
+        assert read_model(path).metadata == model.metadata
+        with safe_open(path, framework="numpy") as file:
+            assert {key: file.metadata()[key] for key in self.ENTRIES} == self.ENTRIES
+
+    @pytest.mark.parametrize(
+        "user",
+        [{"git": "abc", "epochs": 12, "nested": [{"a": None, "b": [True, 1.5]}]}, "text", 3, None, [], {"ü": "\n"}],
+        ids=repr,
+    )
+    def test_the_user_s_own_entry(self, tmp_path, user):
+        save(tmp_path / "m", NETWORK, pairs_of(NETWORK), metadata={**METADATA, "user": user})
+        assert read_model(tmp_path / "m").metadata == {**METADATA, "user": user}
+
+    def test_the_user_s_own_arrays_are_lists(self, tmp_path):
+        save(tmp_path / "m", NETWORK, pairs_of(NETWORK), metadata={"user": {"a": np.arange(2), "b": (np.float64(1),)}})
+        assert read_model(tmp_path / "m").metadata["user"] == {"a": [0, 1], "b": [1.0]}
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"user": {1: 2}},
+            {"user": {"a": float("nan")}},
+            {"user": [object()]},
+            {"user": {"a": {1, 2}}},
+            {"user": b"bytes"},
+            {"user": "\ud800"},
+            {"user": {"\ud800": 1}},
+            {"entries": {"a": 1}},
+            {"entries": {"nnarray": "x"}},
+            {"entries": ["a"]},
+            {"entries": {"a": "\ud800"}},
+            {"entries": "text"},
+        ],
+        ids=lambda metadata: next(iter(metadata)),  # a set has no fixed order, an object no fixed name
+    )
+    def test_what_a_file_cannot_hold(self, tmp_path, metadata):
+        with pytest.raises(ValueError, match=r'"(user|entries)" must be'):
+            save(tmp_path / "m", NETWORK, pairs_of(NETWORK), metadata=metadata)
+        assert not (tmp_path / "m").exists()
+
+
+class TestFilesOfOthers:
+    """Tensors W1, b1, … of another tool, which say no architecture."""
+
+    def write(self, path, dtype, columns=True, **changes):
+        tensors = {name: V if columns or V.shape[1] > 1 else V[:, 0] for name, V in tensors_with(**changes).items()}
+        if dtype == "bfloat16":
+            torch = pytest.importorskip("torch")
+            from safetensors.torch import save_file
+
+            rounded = {name: torch.tensor(V).to(torch.bfloat16) for name, V in tensors.items()}
+            save_file(rounded, path, metadata={"format": "pt"})
+        else:
+            path.write_bytes(safetensors_bytes({name: V.astype(dtype) for name, V in tensors.items()}))
+
+    @pytest.mark.parametrize("columns", [True, False])
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+    def test_they_are_read_where_the_architecture_is_given(self, tmp_path, dtype, columns):
+        self.write(tmp_path / "m", dtype, columns)
+        network, params = load(tmp_path / "m", network=NETWORK)
+        assert (network, params.dtype) == (NETWORK, "float64" if dtype == "float64" else "float32")
+
+        def rounded(V):
+            if dtype != "bfloat16":
+                return V.astype(dtype)
+            torch = pytest.importorskip("torch")
+            return torch.tensor(V).to(torch.bfloat16).float().numpy()
+
+        for pair, layer in zip(pairs_of(NETWORK), params, strict=True):
+            for found, V in zip(layer, pair, strict=True):
+                np.testing.assert_array_equal(found, rounded(V))
+
+    def test_mixed_dtypes(self, tmp_path):
+        (tmp_path / "m").write_bytes(safetensors_bytes(tensors_with(W1=np.ones((4, 3), "float64"))))
+        assert load(tmp_path / "m", network=NETWORK)[1].dtype == "float64"
+
+    def test_metadata_is_kept(self, tmp_path):
+        self.write(tmp_path / "m", "bfloat16")
+        assert read_model(tmp_path / "m", network=NETWORK).metadata == {"entries": {"format": "pt"}}
+
+    def test_a_file_with_a_description_must_be_of_that_network(self, saved):
+        assert read_model(saved, network=NETWORK).metadata == METADATA
+        with pytest.raises(ModelFileError, match="of another network"):
+            load(saved, network=nn.Network((3, 4, 2), output="softmax"))
+
+    @pytest.mark.parametrize("name", ["missing", "extra", "wrong shape", "rank 3", "empty", "int32", "nan", "inf"])
+    def test_what_is_wrong_with_the_tensors_is_refused_as_ever(self, tmp_path, name):
+        (tmp_path / "m").write_bytes(safetensors_bytes(BAD_TENSORS[name]))
+        with pytest.raises(ModelFileError):
+            load(tmp_path / "m", network=NETWORK)
+
+    def test_without_the_architecture_it_says_what_to_give(self, tmp_path):
+        self.write(tmp_path / "m", "float32")
+        with pytest.raises(ModelFileError, match="give the network"):
+            load(tmp_path / "m")
+
+    def test_what_is_no_network(self, saved):
+        with pytest.raises(TypeError, match="network must be a Network"):
+            load(saved, network=(3, 4, 2))
+
+    def test_every_damage_to_a_bfloat16_file_is_refused_or_whole(self, tmp_path):
+        path = tmp_path / "m"
+        self.write(path, "bfloat16")
+        content, rng = path.read_bytes(), np.random.default_rng(0)
+        for length in range(0, len(content), 3):
+            path.write_bytes(content[:length])
+            with pytest.raises(ModelFileError):
+                load(path, network=NETWORK)
+        refused = 0
+        for _ in range(300):
+            damaged = bytearray(content)
+            damaged[rng.integers(len(content))] = rng.integers(256)
+            path.write_bytes(bytes(damaged))
+            try:
+                assert np.isfinite(load(path, network=NETWORK)[1].vector).all()
+            except ModelFileError:
+                refused += 1
+        assert 100 < refused < 300
 
 
 BASES = [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import Space, problem
 
+import nnarray as nn
 from nnarray.core import checking, propagation, updates
 from nnarray.core.steps import bind
 
@@ -400,3 +401,31 @@ def test_the_gradient_vanishes_at_scikit_learn_s_optimum(output) -> None:
     assert np.max(np.abs(gradients.vector)) < 1e-5
     _, elsewhere = network.gradients([(1.01 * W, b) for W, b in optimum], X, Y, l2=1.5)
     assert np.max(np.abs(elsewhere.vector)) > 1e-4
+
+
+class TestScore:
+    """A probability of exactly 0.5 says class 0, as in the course (A > 0.5), scikit-learn and Keras."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_one_half_is_class_0(self, space: Space, dtype) -> None:
+        network, layers = nn.Network((1, 1)), space.pairs([(np.ones((1, 1)), np.zeros((1, 1)))], dtype)
+        X = space.asarray([[0.0, 1e-3, -1e-3, 0.0]], dtype)  # A[L] = 0.5, above, below, 0.5
+        assert network.score(layers, X, space.asarray([[0.0, 1.0, 0.0, 0.0]], dtype)) == 1.0
+        assert network.score(layers, X, space.asarray([[1.0, 1.0, 0.0, 0.0]], dtype)) == 0.75
+        assert network.score(layers, X, space.asarray([[0.5, 0.9, 0.1, 0.2]], dtype)) == 1.0
+
+    def test_of_several_labels_too(self, space: Space) -> None:
+        network, layers = nn.Network((1, 2)), space.pairs([(np.array([[1.0], [-1.0]]), np.zeros((2, 1)))], "float64")
+        X = space.asarray([[0.0, 1.0]], "float64")
+        assert network.score(layers, X, space.asarray([[0.0, 1.0], [0.0, 0.0]], "float64")) == 1.0
+        assert network.score(layers, X, space.asarray([[1.0, 1.0], [1.0, 0.0]], "float64")) == 0.5
+
+    def test_so_do_the_estimators_and_the_command_line(self) -> None:
+        from nnarray.cli import results
+        from nnarray.sklearn import MLPClassifier
+
+        X, y = np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([1, 0, 1, 0])
+        model = MLPClassifier((), solver="lbfgs", random_state=0).fit(X, y)
+        model.coefs_, model.intercepts_ = [np.array([[1.0]])], [np.array([0.0])]
+        assert model.predict(np.array([[0.0], [1e-3], [-1e-3]])).tolist() == [0, 1, 0]
+        assert results.codes(np.array([[0.5, 0.5001, 0.4999]])).tolist() == [0, 1, 0]

@@ -279,13 +279,41 @@ def test_the_warm_up_rises_evenly_to_the_peak_and_the_cosine_falls_from_it() -> 
         (lambda: schedules.Constant(float("nan")), "learning_rate of Constant must be ≥ 0, got nan"),
         (
             lambda: schedules.CosineWithWarmup(0.1, steps=10, warmup=-1),
-            "warmup of CosineWithWarmup must be ≥ 0, got -1",
+            "warmup of CosineWithWarmup must be ≥ 0 and ≤ steps = 10, got -1",
+        ),
+        (
+            lambda: schedules.CosineWithWarmup(0.1, steps=10, warmup=20),
+            "warmup of CosineWithWarmup must be ≥ 0 and ≤ steps = 10, got 20",
+        ),
+        (
+            lambda: schedules.CosineWithWarmup(0.1, steps=10, final=0.2),
+            "final of CosineWithWarmup must be ≥ 0 and ≤ learning_rate = 0.1, got 0.2",
         ),
     ],
 )
 def test_fields_that_make_no_schedule(make, message) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.CosineWithWarmup(0.1, steps=10.5), "steps of CosineWithWarmup must be a whole number"),
+        (lambda: schedules.CosineWithWarmup(0.1, steps=9, warmup=1.5), "warmup of CosineWithWarmup must be a whole"),
+        (lambda: schedules.StepDecay(0.1, 0.5, steps=True), "steps of StepDecay must be a whole number, got True"),
+        (lambda: schedules.InverseTimeDecay("0.1", 1.0), "learning_rate of InverseTimeDecay must be a number"),
+        (lambda: schedules.ExponentialDecay(0.1, None), "decay of ExponentialDecay must be a number, got None"),
+        (lambda: schedules.Constant(1j), "learning_rate of Constant must be a number, got 1j"),
+    ],
+)
+def test_fields_of_another_type(make, message) -> None:
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make()
+
+
+def test_fields_that_are_numpy_numbers() -> None:
+    assert schedules.StepDecay(np.float64(0.8), 0.5, steps=np.int64(3))(3) == 0.4
 
 
 @pytest.mark.parametrize(("rate", "error"), [(-1.0, ValueError), (float("nan"), ValueError), ("0.1", TypeError)])

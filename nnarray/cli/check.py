@@ -15,7 +15,7 @@ GRADIENT_LIMIT = 1e-7
 LIMITS = {"float64": 1e-12, "float32": 1e-5}
 """How far a backend may be from NumPy in float64, as ‖difference‖ / ‖value‖."""
 
-HIDDEN = ("tanh", "relu", "sigmoid", "leaky_relu", "identity")
+HIDDEN: tuple[Any, ...] = ("tanh", "relu", "sigmoid", "leaky_relu", "identity")
 SIZES = (20, 32, 24, 16, 12, 8, 3)
 EXAMPLES = 100
 
@@ -120,7 +120,7 @@ def _distance(x: Any, expected: Any) -> float:
     return float(np.linalg.norm(x - expected) / np.linalg.norm(expected))
 
 
-def _problem(output: str) -> tuple[nn.Network, Any, Any, Any]:
+def _problem(output: Any) -> tuple[nn.Network, Any, Any, Any]:
     """A network with every activation, its theta, and examples whose targets the output can model, in float64."""
     generator = np.random.default_rng(0)
     network = nn.Network(SIZES, hidden=HIDDEN, output=output)

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 
 def codes(A: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The class 0, 1, … that each column of A[L] says: the most probable one, or 1 where one unit says ≥ 0.5."""
-    return np.asarray(A.argmax(axis=0) if A.shape[0] > 1 else A[0] >= 0.5, dtype="int64")
+    """The class 0, 1, … that each column of A[L] says: the most probable one, or 1 where one unit says > 0.5."""
+    return np.asarray(A.argmax(axis=0) if A.shape[0] > 1 else A[0] > 0.5, dtype="int64")
 
 
 def accuracy(said: npt.NDArray[Any], true: npt.NDArray[Any]) -> str:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 import nnarray as nn
 from nnarray.cli.errors import CommandError
+from nnarray.network.names import OutputName
 
 MOST_CLASSES = 20
 LEAST_EXAMPLES = 5
@@ -23,7 +24,7 @@ RULE = (
 class Target(NamedTuple):
     """A target column, understood."""
 
-    output: str
+    output: OutputName
     classes: list[Any] | None
     values: npt.NDArray[Any]
     """each example's class 0, 1, … where there are classes, else its number"""
@@ -54,7 +55,7 @@ class Target(NamedTuple):
         return f"{len(self.classes)} classes ({listed(self.classes)})"
 
 
-def understand(y: npt.NDArray[Any], output: str | None = None) -> Target:
+def understand(y: npt.NDArray[Any], output: OutputName | None = None) -> Target:
     """The target column `y`, shape (m,), as classes or numbers; `output` chooses instead of the rule."""
     if output in ("identity", "exp") or (output is None and not _is_classes(y)):
         return Target(output or "identity", None, _numbers(y, output))

@@ -38,8 +38,12 @@ def sigmoid_backward(dA: Array, A: Array, *, xp: Namespace) -> Array:
 
 
 def sigmoid_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
-    """Σ max(Z, 0) - ZY + log(1 + e^-|Z|), which is -(Y log A + (1-Y) log(1-A))."""
-    return over_units(xp.maximum(Z, 0.0) - Z * Y + xp.log1p(xp.exp(-xp.abs(Z))), xp=xp)
+    """Σ max(Z, 0) - ZY + log(1 + e^-|Z|), which is -(Y log A + (1-Y) log(1-A)).
+
+    max(Z, 0) - ZY is (1-Y) Z for Z > 0 and -ZY below: written so, no term is negative and none cancels another.
+    """
+    linear = (1.0 - Y) * xp.maximum(Z, 0.0) + Y * xp.maximum(-Z, 0.0)
+    return over_units(linear + xp.log1p(xp.exp(-xp.abs(Z))), xp=xp)
 
 
 def softmax(Z: Array, *, xp: Namespace) -> Array:

@@ -1,9 +1,10 @@
 """The JSON that describes a model in its file: what may stand in it, and nothing else.
 
     {"format": 1, "sizes": [4, 16, 3], "hidden": ["relu"], "output": "softmax",
-     "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}}
+     "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}, "user": …}
 
-The second line is optional. Everything is checked on the way in and on the way out, by the same functions.
+The second line is optional; "user" is whatever JSON its writer likes. Everything is checked on the way in and on the
+way out, by the same functions.
 """
 
 import json
@@ -16,6 +17,9 @@ from nnarray.network import Network
 FORMAT = 1
 REQUIRED = ("format", "sizes", "hidden", "output")
 
+MESSAGE_CHARACTERS = 400
+"""How much is shown of a message that may quote a file."""
+
 
 def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
     """The description of a network as strict JSON. Raises ValueError for metadata that a file cannot hold."""
@@ -24,7 +28,7 @@ def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
         msg = f"metadata may hold {', '.join(CHECKS)}, got {unknown[0]!r}"
         raise ValueError(msg)
     metadata = _plain(metadata)
-    _check_metadata(metadata, network)
+    check_metadata(metadata, network)
     description = {
         "format": FORMAT,
         "sizes": list(network.sizes),
@@ -45,7 +49,7 @@ def from_json(text: str) -> tuple[Network, dict[str, Any]]:
     _check_format(description["format"])
     network = _network(description)
     metadata = {key: value for key, value in description.items() if key not in REQUIRED}
-    _check_metadata(metadata, network)
+    check_metadata(metadata, network)
     return network, metadata
 
 
@@ -87,7 +91,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _check_metadata(metadata: Mapping[str, Any], network: Network) -> None:
+def check_metadata(metadata: Mapping[str, Any], network: Network) -> None:
+    """Raise ValueError for metadata that are not what their key says, or don't fit the network."""
     for key, value in metadata.items():
         CHECKS[key](value, network)
 
@@ -101,18 +106,18 @@ def _check_classes(classes: Any, network: Network) -> None:
         len(kinds) == 1 and kinds <= {str, int, bool}, "classes", "all text, all whole numbers or all booleans", classes
     )
     _require(len(set(classes)) == len(classes), "classes", "different from each other", classes)
-    _require(all(_is_text(str(name)) for name in classes), "classes", "valid text", classes)
+    _require(all(is_text(str(name)) for name in classes), "classes", "valid text", classes)
 
 
 def _check_features(features: Any, network: Network) -> None:
     n_x = network.sizes[0]
     _require(isinstance(features, list) and len(features) == n_x, "features", f"a list of n_x = {n_x} names", features)
-    _require(all(type(name) is str and _is_text(name) for name in features), "features", "text", features)
+    _require(all(type(name) is str and is_text(name) for name in features), "features", "text", features)
     _require(len(set(features)) == n_x, "features", "different from each other", features)
 
 
 def _check_target(target: Any, _: Network) -> None:
-    _require(type(target) is str and _is_text(target), "target", "text", target)
+    _require(type(target) is str and is_text(target), "target", "text", target)
 
 
 def _check_preprocessing(preprocessing: Any, network: Network) -> None:
@@ -127,11 +132,16 @@ def _check_preprocessing(preprocessing: Any, network: Network) -> None:
             _require(min(numbers) > 0, key, "positive", numbers)
 
 
+def _check_user(user: Any, _: Network) -> None:
+    _require(_is_json(user), "user", "of JSON: text, finite numbers, booleans, None, lists, and objects by text", user)
+
+
 CHECKS: dict[str, Callable[[Any, Network], None]] = {
     "classes": _check_classes,
     "features": _check_features,
     "target": _check_target,
     "preprocessing": _check_preprocessing,
+    "user": _check_user,
 }
 """The metadata that a file may hold, and what each must be."""
 
@@ -142,12 +152,22 @@ def _require(right: bool, key: str, expected: str, got: Any) -> None:
         raise ValueError(msg)
 
 
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str and is_text(key) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if type(value) is str:
+        return is_text(value)
+    return value is None or type(value) in (bool, int) or _is_finite(value)
+
+
 def _is_finite(value: Any) -> bool:
     # an int beyond float's range is compared, not converted, so that it cannot overflow
     return type(value) in (int, float) and abs(value) <= 1.7976931348623157e308 and not math.isnan(value)
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether it can be written as UTF-8: half of a surrogate pair cannot."""
     try:
         text.encode()
@@ -160,6 +180,12 @@ def short(value: Any) -> str:
     """The start of what a file holds, in ASCII, for an error message."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "…"
+
+
+def excerpt(message: str) -> str:
+    """The start of a message that may quote a file, with what a terminal would act upon escaped."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[:MESSAGE_CHARACTERS])
+    return shown if len(message) <= MESSAGE_CHARACTERS else f"{shown}…"
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X
+from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -54,12 +55,17 @@ class Network:
     """
 
     sizes: tuple[int, ...]
-    hidden: tuple[str, ...] = ("relu",)
-    output: str = "sigmoid"
+    hidden: tuple[HiddenName, ...] = ("relu",)
+    output: OutputName = "sigmoid"
     reported_loss: ClassVar[None] = None  # its cost is taken of the output's own loss
     own_cost: ClassVar[None] = None
 
-    def __init__(self, sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "sigmoid") -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hidden: HiddenName | Sequence[HiddenName] = "relu",
+        output: OutputName = "sigmoid",
+    ) -> None:
         sizes = _checked_sizes(sizes)
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "hidden", _checked_hidden(hidden, len(sizes) - 2))
@@ -74,10 +80,10 @@ class Network:
     def init(
         self,
         seed: int | None = 0,
-        scheme: str = "he",
+        scheme: SchemeName = "he",
         *,
         backend: str | Backend | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
     ) -> Parameters:
         """First parameters: W normal with the scheme's standard deviation, b zero; one seed, the same on every backend.
 
@@ -91,7 +97,9 @@ class Network:
         return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
 
     @quiet
-    def parameters(self, theta: Any, *, backend: str | Backend | None = None, dtype: str | None = None) -> Parameters:
+    def parameters(
+        self, theta: Any, *, backend: str | Backend | None = None, dtype: DTypeName | None = None
+    ) -> Parameters:
         """The parameters over the vector `theta`, shape (size,): views of it where the namespace has views.
 
         (On CuPy, a theta whose entries do not lie side by side is copied.)
@@ -101,10 +109,9 @@ class Network:
         """
         own = same_backend(theta=theta)
         place = choose(backend, own)
-        if dtype is None:
-            dtype = "float64" if own is None else dtype_name(theta, own)
-        place.dtype(dtype)
-        theta = convert(theta, "theta", backend=place, dtype=dtype)
+        name: str = dtype or ("float64" if own is None else dtype_name(theta, own))
+        place.dtype(name)
+        theta = convert(theta, "theta", backend=place, dtype=name)
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
@@ -234,7 +241,7 @@ class Network:
 
         While a library traces or transforms the call, a 0-d array.
 
-        A sigmoid unit says 1 at 0.5 and above, and an example of several units is right where all of them are.
+        A sigmoid unit says 1 above 0.5, and an example of several units is right where all of them are.
         `workers` as in `gradients`.
         """
         place, batch = enter_batch(self, params, X, Y)
@@ -288,7 +295,7 @@ def _checked_sizes(sizes: Any) -> tuple[int, ...]:
     return checked
 
 
-def _checked_hidden(hidden: str | Sequence[str], layers: int) -> tuple[str, ...]:
+def _checked_hidden(hidden: Any, layers: int) -> tuple[HiddenName, ...]:
     try:
         given = (hidden,) if isinstance(hidden, str) else tuple(hidden)
     except TypeError:
@@ -305,7 +312,7 @@ def _checked_hidden(hidden: str | Sequence[str], layers: int) -> tuple[str, ...]
     return names
 
 
-def _checked_output(output: str, n_L: int) -> str:
+def _checked_output(output: OutputName, n_L: int) -> OutputName:
     if output not in tuple(OUTPUTS):
         msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}"
         raise ValueError(msg)

@@ -163,6 +163,8 @@ def _sizes_of(layers: Sequence[Layer]) -> tuple[int, ...]:
             raise ValueError(msg)
         if tuple(b.shape) != (W.shape[0], 1):
             msg = f"b[{l}] must have shape (n[{l}], 1) = ({W.shape[0]}, 1), a column, got {tuple(b.shape)}"
+            if tuple(b.shape) == (W.shape[0],):
+                msg += "; make it b[:, None]"
             raise ValueError(msg)
         sizes = [*(sizes or [W.shape[1]]), W.shape[0]]
     return tuple(sizes)

@@ -15,7 +15,7 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
     if output == "softmax":
         return _share(xp.argmax(A, axis=0) == xp.argmax(Y, axis=0), A, xp)
     if output == "sigmoid":
-        return _share(xp.all((A >= 0.5) == (Y >= 0.5), axis=0), A, xp)
+        return _share(xp.all((A > 0.5) == (Y > 0.5), axis=0), A, xp)
     R2 = r_squared(A, Y, backend)
     return number(R2) if is_concrete(R2) else R2
 

@@ -2,21 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import compute_class_weight
-from sklearn.utils._array_api import get_namespace, get_namespace_and_device, move_to
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from nnarray.backends import is_sparse, quiet, to_numpy
 from nnarray.core.typing import Array
+from nnarray.network import Network
+from nnarray.sklearn import bridge
 from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
+from nnarray.sklearn.private import (
+    StrOptions,
+    available_where,
+    check_partial_fit_first_call,
+    fits,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from nnarray.sklearn.settings import ActivationName
 
 
 @dataclass(eq=False, repr=False)
@@ -80,7 +89,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     """
 
     hidden_layer_sizes: Any = (100,)
-    activation: str | Sequence[str] = "relu"
+    activation: ActivationName | Sequence[ActivationName] = "relu"
     class_weight: Any = field(default=None, kw_only=True)
 
     loss: ClassVar[str] = "log_loss"
@@ -90,9 +99,9 @@ class MLPClassifier(ClassifierMixin, MLP):
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
-    @available_if(has_partial_fit)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+    @available_where(has_partial_fit)
+    @fits
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`.
 
         `classes`, (n_classes,), are all classes that will ever come; the first call needs them.
@@ -102,7 +111,7 @@ class MLPClassifier(ClassifierMixin, MLP):
             raise ValueError(msg)
         if classes is not None:
             classes = self._classes_of_all_calls(classes, X)
-        if _check_partial_fit_first_call(self, classes):
+        if check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             self._label_binarizer.fit(y if type_of_target(y).startswith("multilabel") else classes)
         self._fit(X, y, sample_weight, (None, None, None), incremental=True)
@@ -118,6 +127,50 @@ class MLPClassifier(ClassifierMixin, MLP):
             if is_array_api
             else classes
         )
+
+    @classmethod
+    def from_network(cls, network: Network, params: Any, classes: Any = None, **parameters: Any) -> Self:
+        """A fitted classifier that predicts as the network does, and goes on from its parameters with `partial_fit`.
+
+        Parameters
+        ----------
+        network : Network
+            With the output 'softmax' (one class of several) or 'sigmoid' (two classes in one unit, or several labels).
+        params : Parameters or sequence of (W, b)
+            Its parameters, of any namespace; they are copied.
+        classes : array-like of shape (n_classes,), optional
+            The labels of its units in ascending order, for a single unit those of 0 and 1; left out, 0, 1, … Several
+            units of a sigmoid are labels of their own, each 0 or 1, and take none.
+        **parameters
+            Further parameters of the estimator, such as `solver`.
+
+        Returns
+        -------
+        MLPClassifier
+
+        Raises
+        ------
+        TypeError
+            For what is no network.
+        ValueError
+            For another output, and for parameters or classes that don't fit.
+
+        Examples
+        --------
+        >>> network = Network((2, 3), output="softmax")
+        >>> model = MLPClassifier.from_network(network, network.init(seed=0), classes=["a", "b", "c"])
+        >>> model.predict([[1.0, 0.0]]).tolist()
+        ['b']
+        """
+        params = bridge.enter(network, params)
+        if network.output not in ("sigmoid", "softmax"):
+            msg = f"a classifier's network has the output 'sigmoid' or 'softmax', got {network.output!r}"
+            raise ValueError(msg)
+        model = cls(**bridge.settings_of(network) | parameters)
+        model._label_binarizer = bridge.binarizer(network, classes)
+        model.classes_ = model._label_binarizer.classes_
+        bridge.fill(model, network, params)
+        return model
 
     score = quiet(ClassifierMixin.score)
 
@@ -136,7 +189,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         """The logarithm of `predict_proba`."""
         A = self._probabilities(X, "predict_log_proba")
         xp, _ = get_namespace(A)
-        return xp.log(A)
+        with np.errstate(divide="ignore"):  # a probability of 0 has the logarithm -∞
+            return xp.log(A)
 
     def _probabilities(self, X: Any, method: str) -> Array:
         A = self._predictions(X, method)
@@ -220,6 +274,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._label_binarizer.inverse_transform(A[:, 0] if self.n_outputs_ == 1 else A)
 
     def _score(self, Y: Array, A: Array, weights: Array | None) -> float:
+        if self.classes_.shape[0] == 1:
+            return 1.0  # whatever A is, `predict` says the one class
         said = (V.argmax(axis=1) if self.out_activation_ == "softmax" else V > 0.5 for V in (Y, A))
         return float(accuracy_score(*said, sample_weight=weights))
 

@@ -1,7 +1,7 @@
 """The curve of a training run, as a Display in scikit-learn's manner."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,9 +28,7 @@ class LossCurveDisplay:
         self.estimator_name = estimator_name
 
     @classmethod
-    def from_estimator(
-        cls, estimator: Any, *, ax: Any = None, name: str | None = None, **line: Any
-    ) -> "LossCurveDisplay":
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, name: str | None = None, **line: Any) -> Self:
         """The curve of a fitted `MLPClassifier` or `MLPRegressor`, drawn into the axes `ax` or a new figure.
 
         `name` is that of the legend; `line` goes to matplotlib's `plot`. Raises NotFittedError for what is not fitted,
@@ -44,7 +42,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax, **line)
 
-    def plot(self, ax: Any = None, *, name: str | None = None, **line: Any) -> "LossCurveDisplay":
+    def plot(self, ax: Any = None, *, name: str | None = None, **line: Any) -> Self:
         """Draw the curves into the axes `ax` or a new figure; arguments as for `from_estimator`."""
         if ax is None:
             import matplotlib.pyplot as plt

@@ -4,31 +4,41 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import index
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._array_api import (
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nnarray import engine
+from nnarray.backends import (
+    Backend,
+    all_finite,
+    backend,
+    backend_of,
+    choose,
+    is_sparse,
+    quiet,
+    require_finite,
+    to_numpy,
+)
+from nnarray.core.typing import Array
+from nnarray.engine import Batch, HostColumns, stays_on_host
+from nnarray.network import Network, Parameters
+from nnarray.sklearn import bridge, solvers
+from nnarray.sklearn.computation import Computation, Names
+from nnarray.sklearn.optimizers import Optimizer, writable
+from nnarray.sklearn.private import (
+    available_where,
     check_same_namespace,
+    check_sample_weight,
+    fits,
     get_namespace,
     get_namespace_and_device,
     move_to,
     supported_float_dtypes,
 )
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
-
-from nnarray import engine
-from nnarray.backends import Backend, all_finite, backend, backend_of, choose, is_sparse, quiet, to_numpy
-from nnarray.core.typing import Array
-from nnarray.engine import Batch, HostColumns, stays_on_host
-from nnarray.sklearn import solvers
-from nnarray.sklearn.computation import Computation, Names
-from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, Settings
-
-OUTPUTS = {"logistic": "sigmoid", "softmax": "softmax", "identity": "identity", "exp": "exp"}
-"""scikit-learn's names of the outputs, and nnarray's."""
+from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, ActivationName, Settings
 
 
 def has_partial_fit(model: "MLP") -> bool:
@@ -59,10 +69,10 @@ class MLP(Settings, ABC):
     """A multi-layer perceptron in scikit-learn's manner. `MLPClassifier` and `MLPRegressor` are to be used."""
 
     hidden_layer_sizes: Any
-    activation: str | Sequence[str]
+    activation: ActivationName | Sequence[ActivationName]
     _has_numeric_y: ClassVar[bool]
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fits
     def fit(
         self,
         X: Any,
@@ -72,7 +82,7 @@ class MLP(Settings, ABC):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> "MLP":
+    ) -> Self:
         """Train on X, shape (n_samples, n_features), dense or sparse, and y, (n_samples,) or (n_samples, n_outputs).
 
         `sample_weight`, (n_samples,), scales each example's loss. `X_val`, `y_val` and `sample_weight_val` are
@@ -84,9 +94,9 @@ class MLP(Settings, ABC):
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
 
-    @available_if(has_partial_fit)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLP":
+    @available_where(has_partial_fit)
+    @fits
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`."""
         return self._fit(X, y, sample_weight, (None, None, None), incremental=True)
 
@@ -103,7 +113,7 @@ class MLP(Settings, ABC):
         """How well the predictions A fit the targets Y, both (m, n_outputs) and on the host."""
 
     @quiet
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> "MLP":
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Self:
         units = _checked_units(self.hidden_layer_sizes)
         begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if not begins:
@@ -162,6 +172,8 @@ class MLP(Settings, ABC):
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The examples, checked, and all where X is."""
         xp, _, device = get_namespace_and_device(X)
+        if self._has_numeric_y:
+            _require_numbers_in(y)
         X, y = validate_data(
             self,
             X,
@@ -178,7 +190,7 @@ class MLP(Settings, ABC):
         Y = self._targets(y, incremental=incremental)
         if isinstance(sample_weight, list | tuple):
             sample_weight = np.asarray(sample_weight)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
         weights = self._class_weighted(weights, y, incremental=incremental)
         if get_namespace(X)[1]:
             Y, weights = move_to(Y, weights, xp=xp, device=device)
@@ -229,7 +241,7 @@ class MLP(Settings, ABC):
     def _network(self) -> Names:
         """The architecture of the fitted parameters."""
         sizes = (int(self.coefs_[0].shape[0]), *(int(C.shape[1]) for C in self.coefs_))
-        return Names(sizes, _hidden_names(self.activation, len(sizes) - 2), OUTPUTS[self.out_activation_])
+        return Names(sizes, _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_])
 
     def _theta(self, place: Backend) -> Array:
         """The parameters as one vector: the one that they are views of, or a new one."""
@@ -250,7 +262,7 @@ class MLP(Settings, ABC):
         """Make what was found the fitted parameters, where X is."""
         kept = self.__dict__.get("_kept")
         if kept is None or kept.theta is not work.theta:
-            self._show(work.home.asarray(work.theta), work.network.sizes, work.home)
+            self._show(writable(work.home.asarray(work.theta)), work.network.sizes, work.home)
 
     def _show(self, theta: Array, sizes: tuple[int, ...], own: Backend) -> None:
         """`coefs_` and `intercepts_` as views of theta."""
@@ -258,6 +270,26 @@ class MLP(Settings, ABC):
         self.coefs_ = [W.T for W, _ in layers]
         self.intercepts_ = [own.xp.reshape(b, (-1,)) for _, b in layers]
         self._kept = Kept(theta, own, [*self.coefs_, *self.intercepts_])
+
+    def to_network(self) -> tuple[Network, Parameters]:
+        """The fitted network, and a copy of its parameters.
+
+        Returns
+        -------
+        (Network, Parameters)
+            `network.predict(params, X.T)` is A[L], (n_outputs, n_samples): the probability of class 1, of each class,
+            of each label, or the numbers. The parameters are of the namespace and dtype of `coefs_`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        names: Any = self._network()
+        place = _place_of(self.coefs_[0])
+        pairs = [(place.xp.asarray(W, copy=True), b) for W, b in self._layers(place, _float_name(None, self.coefs_[0]))]
+        return Network(*names), Parameters.from_layers(pairs)
 
     @property
     def _first_coefs(self) -> Array:
@@ -279,12 +311,19 @@ class MLP(Settings, ABC):
         with place.untracked(), place.current():
             A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
         A = own.asarray(A.T)
-        return np.ascontiguousarray(A) if own.name == "numpy" else A
+        return writable(np.ascontiguousarray(A)) if own.name == "numpy" else A
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_kept", None)  # coefs_ and intercepts_ hold the same numbers
+        if "_optimizer" in state:
+            state["_optimizer"] = state["_optimizer"].plain()
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(plain := self.__dict__.get("_optimizer"), dict):
+            self._optimizer = Optimizer.from_plain(plain)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -314,6 +353,23 @@ def _hidden_names(activation: str | Sequence[str], layers: int) -> tuple[str, ..
         msg = f"activation must be one of {set(ACTIVATIONS)} or a list of one per hidden layer ({layers}), got {names}"
         raise ValueError(msg)
     return tuple(ACTIVATIONS[name] for name in names)
+
+
+def _require_numbers_in(y: Any) -> None:
+    """Raise TypeError for a y of text, dates or other objects that are no numbers, where numbers are to be learned."""
+    if y is None or is_sparse(y) or (backend_of(y) is not None and not isinstance(y, np.ndarray)):
+        return  # scikit-learn speaks of these
+    try:
+        host = np.asarray(y)
+    except ValueError:  # ragged lists; of these, too
+        return
+    try:
+        right = host.dtype.kind in "biufc" or (host.dtype.kind == "O" and host.astype(np.float64) is not None)
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        msg = f"y must hold real numbers, got dtype {host.dtype}; for classes there is MLPClassifier"
+        raise TypeError(msg)
 
 
 def _place_of(X: Any) -> Backend:
@@ -370,4 +426,6 @@ def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int])
             msg = "the sum of sample_weight must not be 0"
             raise ValueError(msg)
         weights = place.asarray(weights, dtype)[None, :]
-    return Batch(_transposed(X, place, dtype, sizes), place.asarray(Y, dtype).T, m, weights)
+    Y = place.asarray(Y, dtype)
+    require_finite(Y, "y", place)  # in this dtype
+    return Batch(_transposed(X, place, dtype, sizes), Y.T, m, weights)

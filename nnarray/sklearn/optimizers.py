@@ -1,9 +1,11 @@
 """The update rules with scikit-learn's conventions, and its learning rates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any, ClassVar
+
+import numpy as np
 
 from nnarray import engine
 from nnarray.backends import Backend, to_numpy
@@ -62,10 +64,21 @@ class Optimizer:
 
     def move_to(self, backend: Backend, dtype: str) -> None:
         """Go on elsewhere."""
-        self.vectors = [backend.asarray(vector, dtype) for vector in self.vectors]
+        self.vectors = [writable(backend.asarray(vector, dtype)) for vector in self.vectors]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"vectors": [to_numpy(vector) for vector in self.vectors]}
+    def plain(self) -> dict[str, Any]:
+        """All of it as names, numbers and arrays, so that a file of an estimator needs none of these classes."""
+        rule = {"rule": type(self.rule).__name__, **asdict(self.rule)}
+        vectors = [to_numpy(vector) for vector in self.vectors]
+        return vars(self) | {"rate": type(self).__name__, "rule": rule, "vectors": vectors}
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> "Optimizer":
+        """The optimiser that `plain` was of."""
+        numbers, rule = dict(plain), dict(plain["rule"])
+        optimizer: Optimizer = object.__new__(RATES[numbers.pop("rate")])
+        vars(optimizer).update(numbers, rule=RULES[rule.pop("rule")](**rule))
+        return optimizer
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in its own memory on NumPy and CuPy."""
@@ -112,3 +125,12 @@ class Adaptive(Optimizer):
             return True, "Learning rate too small. Stopping."
         self.alpha /= RATE_DIVISOR
         return False, f"Setting learning rate to {self.alpha:f}"
+
+
+def writable(x: Array) -> Array:
+    """`x`, or a copy where it is NumPy's and read-only, as what it sees of JAX's memory or of a mapped file is."""
+    return x.copy() if isinstance(x, np.ndarray) and not x.flags.writeable else x
+
+
+RULES: dict[str, type[Momentum | Adam]] = {"Momentum": Momentum, "Adam": Adam}
+RATES: dict[str, type[Optimizer]] = {rate.__name__: rate for rate in (Optimizer, InverseScaling, Adaptive)}

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils._array_api import get_namespace
-from sklearn.utils._param_validation import StrOptions
 
 from nnarray.backends import quiet
 from nnarray.core.typing import Array
+from nnarray.network import Network
+from nnarray.sklearn import bridge
 from nnarray.sklearn.estimator import MLP
+from nnarray.sklearn.private import StrOptions, get_namespace
+from nnarray.sklearn.settings import ActivationName
 
 
 @dataclass(eq=False, repr=False)
@@ -41,15 +43,54 @@ class MLPRegressor(RegressorMixin, MLP):
     True
     """
 
-    loss: str = "squared_error"
+    loss: Literal["squared_error", "poisson"] = "squared_error"
     hidden_layer_sizes: Any = (100,)
-    activation: str | Sequence[str] = "relu"
+    activation: ActivationName | Sequence[ActivationName] = "relu"
 
     _has_numeric_y: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **MLP._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson"})],
     }
+
+    @classmethod
+    def from_network(cls, network: Network, params: Any, **parameters: Any) -> Self:
+        """A fitted regressor that predicts as the network does, and goes on from its parameters with `partial_fit`.
+
+        Parameters
+        ----------
+        network : Network
+            With the output 'identity', or 'exp' for loss='poisson'.
+        params : Parameters or sequence of (W, b)
+            Its parameters, of any namespace; they are copied.
+        **parameters
+            Further parameters of the estimator, such as `solver`.
+
+        Returns
+        -------
+        MLPRegressor
+
+        Raises
+        ------
+        TypeError
+            For what is no network.
+        ValueError
+            For another output, and for parameters that don't fit.
+
+        Examples
+        --------
+        >>> network = Network((2, 3, 1), output="identity")
+        >>> MLPRegressor.from_network(network, network.init(seed=0)).predict([[0.0, 0.0]]).tolist()
+        [0.0]
+        """
+        params = bridge.enter(network, params)
+        if network.output not in ("identity", "exp"):
+            msg = f"a regressor's network has the output 'identity' or 'exp', got {network.output!r}"
+            raise ValueError(msg)
+        loss = "poisson" if network.output == "exp" else "squared_error"
+        model = cls(**{"loss": loss, **bridge.settings_of(network), **parameters})
+        bridge.fill(model, network, params)
+        return model
 
     score = quiet(RegressorMixin.score)
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from nnarray.backends import Backend
+from nnarray.sklearn.private import Interval, Options, StrOptions
 
 ACTIVATIONS = {
     "identity": "identity",
@@ -20,6 +20,10 @@ ACTIVATIONS = {
     **{name: name for name in ("gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")},
 }
 """scikit-learn's names of the activations, and nnarray's."""
+
+ActivationName: TypeAlias = Literal[
+    "identity", "logistic", "tanh", "relu", "leaky_relu", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu"
+]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam")
 
@@ -115,17 +119,17 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
 class Settings(BaseEstimator):
     """The parameters of both estimators but for those that scikit-learn takes by position."""
 
-    solver: str = "adam"
+    solver: Literal["lbfgs", "sgd", "adam"] = "adam"
     alpha: float = 0.0001
-    batch_size: int | str = "auto"
-    learning_rate: str = "constant"
+    batch_size: int | Literal["auto"] = "auto"
+    learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant"
     learning_rate_init: float = 0.001
     power_t: float = 0.5
     max_iter: int = 200
     shuffle: bool = True
     random_state: Any = None
     tol: float = 1e-4
-    verbose: bool | int | str = False
+    verbose: bool | int | Literal["progress"] = False
     warm_start: bool = False
     momentum: float = 0.9
     nesterovs_momentum: bool = True
@@ -137,8 +141,8 @@ class Settings(BaseEstimator):
     n_iter_no_change: float = 10
     max_fun: int = 15000
     dropout: float | Sequence[float] = 0.0
-    backend: str | Backend | None = None
-    dtype: str | None = None
+    backend: Literal["numpy", "cupy", "torch", "jax", "auto"] | Backend | None = None
+    dtype: Literal["float32", "float64"] | None = None
     workers: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils.optimize import _check_optimize_result
 
 from nnarray.backends import Ended
 from nnarray.core.typing import Array
@@ -16,6 +15,7 @@ from nnarray.engine import Batch, ManySteps
 from nnarray.sklearn.batches import Batches
 from nnarray.sklearn.computation import Computation
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
+from nnarray.sklearn.private import check_optimize_result
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
 from nnarray.training.batches import Dropout
@@ -59,7 +59,7 @@ def fit_lbfgs(model: "MLP", work: Computation, examples: Batch, validation: Batc
         found = work.minimize(
             examples, iteration_ends, iterations=model.max_iter, calls=model.max_fun, tolerance=model.tol
         )
-    model.n_iter_ = _check_optimize_result("lbfgs", found, model.max_iter)
+    model.n_iter_ = check_optimize_result("lbfgs", found, model.max_iter)
     model.loss_ = float(found.fun)
 
 

@@ -2,7 +2,8 @@
 
 from nnarray.training.history import Epoch, History
 from nnarray.training.loop import DivergenceError, TrainingResult, train
-from nnarray.training.optimizers import Adam, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
+from nnarray.training.optimizers import Adam, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop
+from nnarray.training.state import Position, State
 
 __all__ = [
     "Adam",
@@ -13,6 +14,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Optimizer",
+    "Position",
     "RMSprop",
     "State",
     "TrainingResult",

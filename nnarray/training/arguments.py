@@ -1,6 +1,6 @@
 """The arguments of `train`: checked, and brought to one place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,12 @@ from nnarray.backends import Backend, choose, quiet, require_concrete, require_f
 from nnarray.engine import Architecture, Batch, HostColumns
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
+from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, check_scheme, require_network
 from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
+from nnarray.training.state import State
+from nnarray.training.streams import Stream
 
 
 @quiet
@@ -25,15 +28,18 @@ def enter_training(
     params: Any,
     *,
     seed: int | None,
-    scheme: str,
+    scheme: SchemeName,
     backend: str | Backend | None,
-    dtype: str,
-) -> tuple[Parameters, Batch, Batch | None]:
+    dtype: DTypeName,
+) -> tuple[Parameters, Batch | Stream, Batch | None]:
     """The first parameters, the examples, and the validation examples if there are any, all in one place.
 
-    `costed` is the network with the cost that the targets are for.
+    `costed` is the network with the cost that the targets are for. Without Y, X is a stream.
     """
     check_scheme(scheme)
+    stream = Stream(X) if Y is None else None
+    if stream is not None:
+        X, Y, weights = stream.first
     X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
     data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
     if params is not None:
@@ -46,7 +52,11 @@ def enter_training(
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
         raise ValueError(msg)
     require_concrete("nn.train", params=first.vector, **data)
-    examples = _examples(costed, X, Y, weights, first)
+    examples: Batch | Stream
+    if stream is None:
+        examples = _examples(costed, X, Y, weights, first)
+    else:
+        examples = stream.entering(lambda X, Y, weights, of: _examples(costed, X, Y, weights, first, of))
     if validation is None:
         return first, examples, None
     return first, examples, _examples(costed, X_validation, Y_validation, None, first, "validation ")
@@ -61,6 +71,31 @@ def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
     if callback is not None and not callable(callback):
         msg = f"callback must be callable with an Epoch, got {callback!r}"
         raise TypeError(msg)
+
+
+def check_stream(X: Any, weights: Any, batch_size: int | None, epochs: int) -> None:
+    """Raise TypeError for an X that is no stream where there is no Y, ValueError for what a stream doesn't go with."""
+    if hasattr(X, "shape") or not (callable(X) or isinstance(X, Iterable)):
+        msg = f"Y must be given beside a {type(X).__name__} X, got NoneType; without Y, X is an iterable of batches"
+        raise TypeError(msg)
+    if isinstance(X, Iterator) and epochs > 1:
+        msg = f"X is used up after one epoch of {epochs}: give the function that makes the {type(X).__name__}, uncalled"
+        raise ValueError(msg)
+    for name, value in {"weights": weights, "batch_size": batch_size}.items():
+        if value is not None:
+            msg = f"{name} must be left out where X is a stream: a batch (X, Y, weights) brings its own"
+            raise ValueError(msg)
+
+
+def first_params(state: Any, params: Any) -> Any:
+    """The parameters to start from: those given, else those of the run that the state is from."""
+    if not isinstance(state, State):
+        msg = f"state must be that of an earlier result, got {type(state).__name__}"
+        raise TypeError(msg)
+    if params is None and state.position is None:
+        msg = "state comes from no run of train, which would have left its parameters there: give params, too"
+        raise ValueError(msg)
+    return params if params is not None or state.position is None else state.position.params
 
 
 def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """The order in which training sees its examples, and which units it drops: drawn on the host, from the seed alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,13 @@ from nnarray.engine import Batch
 def seed_of(seed: int | None, purpose: int) -> "np.random.SeedSequence":
     """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
     return np.random.SeedSequence(seed, spawn_key=(purpose,))
+
+
+class Order(NamedTuple):
+    """The order of the columns in an epoch."""
+
+    on_host: "np.ndarray"
+    on_device: Array
 
 
 class MiniBatches:
@@ -29,24 +37,42 @@ class MiniBatches:
         """Whether one batch holds all examples."""
         return self.size == self.columns
 
-    def draw(self) -> "np.ndarray":
-        """The order of the columns in the next epoch, on the host."""
-        return self.generator.permutation(self.columns)
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The state of the generator, from which the later orders follow."""
+        return dict(self.generator.bit_generator.state)
 
-    def batches(self, host_order: "np.ndarray", order: Array, first: int = 0) -> Iterator[Batch]:
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Draw the orders that follow from a state."""
+        self.generator.bit_generator.state = state
+
+    def draw(self) -> "Order | None":
+        """The order of the columns in the next epoch; None where one batch holds them all."""
+        if self.is_whole:
+            return None
+        on_host = self.generator.permutation(self.columns)
+        return Order(on_host, self.backend.asarray(on_host))
+
+    def batches(self, order: "Order | None", first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch in this order, from its column `first` on.
 
         They come from no generator: one that is closed half-way may swallow an interrupt.
         """
+        if order is None:
+            return iter([self.whole])
 
         def batch(start: int) -> Batch | None:
             part = slice(start, min(start + self.size, self.columns))
-            columns = host_order[part]
+            columns = order.on_host[part]
             m = self.m_of(columns)
-            return self.whole._replace(m=m, order=order[part], host_order=columns) if m > 0 else None
+            return self.whole._replace(m=m, order=order.on_device[part], host_order=columns) if m > 0 else None
 
         # examples that all weigh nothing are as good as absent
         return filter(None, map(batch, range(first, self.columns, self.size)))
+
+    def let_go(self) -> None:
+        """Give back what X on the host was brought to a GPU with."""
+        self.whole.let_go()
 
     def m_of(self, columns: "np.ndarray") -> float:
         """What the cost of a batch of these columns is divided by: their number, or the sum of their weights."""
@@ -71,14 +97,29 @@ class Dropout:
         """Whether any unit is ever dropped."""
         return any(np.array([rate for _, rate in self.units]) > 0)
 
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The state of the generator, from which the later masks follow."""
+        return dict((self._bits_at(self.position) if self.position else self.bits).state)
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Draw the masks that follow from a state."""
+        self.bits.state = dict(state)  # type: ignore[assignment]  # NumPy's stub wants its own TypedDict
+        self.position = 0
+
     def onto(self, batch: Batch, dtype: str) -> Batch:
         """The batch with masks; without any dropout, the batch itself."""
+        batch, self.position = self.ahead(batch, dtype)
+        return batch
+
+    def ahead(self, batch: Batch, dtype: str) -> tuple[Batch, int]:
+        """The batch with the masks that come next, and the position after them."""
         if not self.drops:
-            return batch
-        positions = []
+            return batch, self.position
+        positions, position = [], self.position
         for n, _ in self.units:
-            positions.append(self.position)
-            self.position += -(-batch.columns * n // 2)
+            positions.append(position)
+            position += -(-batch.columns * n // 2)
 
         def draw(start: int, stop: int) -> tuple[Array, ...]:
             masks = []
@@ -86,13 +127,17 @@ class Dropout:
                 masks.append(self._mask(position, n, rate, start, stop, dtype))
             return tuple(masks)
 
-        return batch._replace(draw_masks=draw)
+        return batch._replace(draw_masks=draw), position
 
     def _mask(self, position: int, n: int, rate: float, start: int, stop: int, dtype: str) -> Array:
-        bits = np.random.PCG64(0)
-        bits.state = self.bits.state
         words, odd = divmod(start * n, 2)
-        bits.advance(position + words)
+        bits = self._bits_at(position + words)
         drawn = np.random.Generator(bits).random(odd + (stop - start) * n, dtype=np.float32)[odd:]
         kept = drawn.reshape(stop - start, n) >= rate
         return self.backend.asarray((kept / (1 - rate)).T, dtype)
+
+    def _bits_at(self, position: int) -> "np.random.PCG64":
+        bits = np.random.PCG64(0)
+        bits.state = self.bits.state
+        bits.advance(position)
+        return bits

@@ -15,16 +15,19 @@ from nnarray.engine import Architecture, Batch
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
 from nnarray.network.costs import Cost, with_cost
+from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
-from nnarray.training.arguments import check_choices, check_rates, enter_training
-from nnarray.training.batches import Dropout, MiniBatches
+from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
+from nnarray.training.batches import Dropout, MiniBatches, Order
 from nnarray.training.history import Epoch, History
 from nnarray.training.interrupts import Interrupts
-from nnarray.training.optimizers import Adam, Optimizer, State
+from nnarray.training.optimizers import Adam, Optimizer
 from nnarray.training.progress import progress_bar
+from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
-from nnarray.training.watch import Seen, Watch, copied
+from nnarray.training.streams import Stream
+from nnarray.training.watch import Seen, Watch
 
 
 class DivergenceError(FloatingPointError):
@@ -54,18 +57,19 @@ class TrainingResult(NamedTuple):
     best_epoch: int | None
     """the epoch with the lowest cost, that of the validation examples where there are any; None if no epoch ended.
     Where a whole batch is taken at once and there are no validation examples, a cost is that of the parameters before
-    the epoch's update, and those are what `patience` gives back"""
+    the epoch's update, and those are what `patience` gives back, unless the last parameters are better still"""
     state: State
-    """the optimiser's state after the last update, with which `optimizer.update` can go on"""
+    """the optimiser's state that belongs to `params`, with which `optimizer.update` can go on, and `train`"""
 
 
 def train(
     network: Network,
     X: Any,
-    Y: Any,
+    Y: Any = None,
     *,
     params: Any = None,
     optimizer: Optimizer | None = None,
+    state: State | None = None,
     epochs: int,
     batch_size: int | None = None,
     l2: float = 0.0,
@@ -73,9 +77,9 @@ def train(
     cost: Cost | None = None,
     dropout: float | Sequence[float] = 0.0,
     seed: int | None = 0,
-    scheme: str = "he",
+    scheme: SchemeName = "he",
     backend: str | Backend | None = None,
-    dtype: str = "float32",
+    dtype: DTypeName = "float32",
     validation: tuple[Any, Any] | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,
@@ -99,6 +103,16 @@ def train(
     ends the training between two updates and returns what there is, with `stopped` "interrupt": `params` and `state`
     are those after the last update, and an epoch that was broken off has no record in `history`.
 
+    `state`, that of an earlier result, goes on from that result's parameters: 5 epochs and then 7 are 12, to the bit.
+    Running means, the count of updates that a schedule is given, shuffles and masks are those that would have come
+    next, so `seed` counts for nothing; epochs are counted on, and the history holds the new ones. Give the same
+    optimiser, data and options again. `patience` gave back the best epoch: from there it goes on, and waits on. A run
+    that ended within an epoch goes on with a new one. Parameters that are given beat those of the state.
+
+    Without Y, X is a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is iterated once
+    per epoch, or a function without arguments that gives one, such as a generator function. Batches hold examples as
+    columns: those of a torch DataLoader, rows, come as `lambda: ((X.T, Y.T) for X, Y in loader)`.
+
     The arrays stay where they are, unless `backend` names a place to bring them to. A float32 table of shape (m, n_x)
     in C order enters as its transpose without being copied.
 
@@ -111,25 +125,32 @@ def train(
     1.0
     """
     check_choices(network, optimizer, callback)
-    seed = check_seed(seed)
-    epochs, batch_size = check_count(epochs, "epochs"), check_optional_count(batch_size, "batch_size")
+    seed, epochs = check_seed(seed), check_count(epochs, "epochs")
+    batch_size = check_optional_count(batch_size, "batch_size")
     waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
     costed = with_cost(network, cost)
+    if Y is None:
+        check_stream(X, weights, batch_size, epochs)
+    if state is not None:
+        params = first_params(state, params)
     first, examples, validating = enter_training(
         network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
     )
-    with first.backend.current(), at_once(first.vector, examples.X, examples.Y):
+    held = () if isinstance(examples, Stream) else (examples.X, examples.Y)
+    with first.backend.current(), at_once(first.vector, *held):
         run = Run(
             costed,
             first,
             optimizer or Adam(),
-            MiniBatches(examples, batch_size, seed, first.backend),
+            examples if isinstance(examples, Stream) else MiniBatches(examples, batch_size, seed, first.backend),
             Dropout(check_rates(dropout, len(network.hidden)), network.sizes, seed, first.backend),
             validating,
             waiting,
             check_l2(l2),
             check_optional_count(workers, "workers"),
         )
+        if state is not None:
+            run.go_on(state)
         return run.through(epochs, callback, progress)
 
 
@@ -141,7 +162,7 @@ class Run:
     params: Parameters
     """the first parameters, of which the later ones are replacements"""
     optimizer: Optimizer
-    batches: MiniBatches
+    batches: MiniBatches | Stream
     dropout: Dropout
     validation: Batch | None
     patience: Patience
@@ -162,9 +183,43 @@ class Run:
         self.tried_to_capture = False
         self.interrupts = Interrupts()
         self.steps = engine.ManySteps(self.network, self.batches.size, self.backend)
+        self.epochs = 0
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
+
+    def go_on(self, state: State) -> None:
+        """Start where the state was left, by this optimiser or by another run."""
+        self.optimizer.check_state(state, self.params)
+        means = {
+            name: copied(self.backend.asarray(getattr(state, name), self.dtype), self.backend)
+            for name in self.optimizer.remembers
+        }
+        self.state, position = State(state.t, **means), state.position
+        if position is None:
+            return
+        self.epochs = position.epoch
+        if position.order is not None:
+            self.batches.go_on(position.order)
+        self.dropout.go_on(position.masks)
+        waiting = position.waiting
+        if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
+            self.patience.go_on(self.standing(), waiting)
+
+    def standing(self) -> State:
+        """The optimiser's state and where the run stands, for good: later updates change neither."""
+        means = {name: copied(getattr(self.state, name), self.backend) for name in self.optimizer.remembers}
+        position = Position(
+            self.epochs,
+            self.params.replace(copied(self.theta, self.backend)),
+            self.batches.state,
+            self.dropout.state,
+            None if self.cost_is_of_before else self._waiting(),
+        )
+        return State(self.state.t, **means, position=position)
+
+    def _waiting(self) -> Waiting | None:
+        return self.patience.waiting(self.epochs, validated=self.validation is not None)
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
@@ -174,9 +229,10 @@ class Run:
         self.must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
         try:
             with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
-                for epoch in range(1, epochs + 1):
-                    self.epoch(epoch)
-                    if not (self.must_know or self.watch.is_due or epoch == epochs):
+                last = self.epochs + epochs
+                while self.epochs < last:
+                    self.epoch(self.epochs + 1)
+                    if not (self.must_know or self.watch.is_due or self.epochs == last):
                         continue
                     for record in self.read():
                         bar.show(record)
@@ -193,22 +249,40 @@ class Run:
             self._end_interrupted()
         finally:
             bar.close()
-            self.batches.whole.let_go()
+            self.batches.let_go()
             self.captured = None  # with the memory that its graph holds
-        best = self.patience.best_theta if self.patience.epochs is not None else None
-        theta = self.theta if best is None else best
-        return TrainingResult(self.params.replace(theta), self.history, stopped, self.patience.best_epoch, self.state)
+        state = self._best()
+        assert state.position is not None
+        return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
+
+    def _best(self) -> State:
+        """The state of the best parameters where somebody waited for them, else of the last."""
+        best = self.patience.best
+        if best is None or (self.cost_is_of_before and self._next_cost() < self.patience.lowest):
+            return self.standing()
+        return best
+
+    @quiet
+    def _next_cost(self) -> float:
+        """What the next epoch would report as its cost: that of the last parameters, which no epoch has reported."""
+        (batch,) = self.batches.batches(None)
+        batch, _ = self.dropout.ahead(batch, self.dtype)
+        with self.backend.untracked():
+            J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, workers=self.workers)
+        batch.let_go()
+        return float(J)
 
     @quiet
     def epoch(self, number: int) -> None:
         """One pass over the examples; what came of it is watched, and not read yet."""
-        before = copied(self.theta, self.backend) if self.cost_is_of_before else None
+        before = self.standing() if self.cost_is_of_before else None
         with self.backend.untracked():
             cost, validated = self._descend(), self._validate()
             with self.interrupts.put_off:
                 alpha, is_finite = self.optimizer.alpha(self.state.t - 1), math.isfinite(validated[0] or 0.0)
+                self.epochs = number
                 self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
-                self.validated, self.of_cost = validated, self.theta if before is None else before
+                self.validated, self.before = validated, before
 
     @quiet
     def read(self) -> list[Epoch]:
@@ -224,7 +298,7 @@ class Run:
         record = Epoch(seen.epoch, seen.cost, seen.alpha, seconds, validation_cost, validation_score)
         self.history.append(record)
         watched = seen.cost if validation_cost is None else validation_cost
-        self.patience.see(seen.epoch, watched, lambda: copied(self.of_cost, self.backend))
+        self.patience.see(seen.epoch, watched, lambda: self.before or self.standing())
         return record
 
     def _diverged(self, seen: Seen) -> DivergenceError:
@@ -240,19 +314,16 @@ class Run:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
         self.read()
         if not all_finite(self.theta, self.backend):
-            self.theta = self.watch.last_finite
+            self._move_to(self.watch.last_finite)
+            self.state = self.optimizer.init_vector(self.theta, self.backend)  # the running means are not finite either
 
     def _descend(self) -> Array:
         """One update per batch; the mean of their costs, on the device."""
-        total, count, batches = 0.0, 0.0, iter([self.batches.whole])
-        if not self.batches.is_whole:
-            host_order = self.batches.draw()
-            order, first = self.backend.asarray(host_order), 0
-            ms = self._ms_to_replay(host_order)
-            if ms is not None:
-                total, count, first = self._replay(order, ms), float(sum(ms)), len(ms) * self.batches.size
-            batches = self.batches.batches(host_order, order, first)
-        for batch in batches:
+        total, count, first, order = 0.0, 0.0, 0, self.batches.draw()
+        ms = None if order is None else self._ms_to_replay(order)
+        if order is not None and ms is not None:
+            total, count, first = self._replay(order, ms), float(sum(ms)), len(ms) * self.batches.size
+        for batch in self.batches.batches(order, first):
             self.steps.go_on()
             J, g = engine.cost_and_gradients(
                 self.dropout.onto(batch, self.dtype),
@@ -271,11 +342,12 @@ class Run:
             self.steps.end()  # a callback may wait for other threads
         return total / count
 
-    def _ms_to_replay(self, host_order: "np.ndarray") -> list[float] | None:
+    def _ms_to_replay(self, order: Order) -> list[float] | None:
         """The m of each full batch in this order, if their steps are replays of a captured one; else None.
 
         A batch whose examples all weigh nothing makes no step, so an epoch with such a batch runs step by step.
         """
+        assert isinstance(self.batches, MiniBatches)
         if self.captured is None and not self.tried_to_capture and not self.dropout.drops:
             self.tried_to_capture = True
             self.captured = engine.captured_steps(
@@ -290,20 +362,20 @@ class Run:
             )
         if self.captured is None:
             return None
-        full = host_order[: len(host_order) // self.batches.size * self.batches.size]
+        full = order.on_host[: self.batches.columns // self.batches.size * self.batches.size]
         ms = [self.batches.m_of(columns) for columns in full.reshape(-1, self.batches.size)]
         return ms if all(ms) else None
 
     def _vectors(self) -> list[Array]:
         return [self.theta, *(getattr(self.state, name) for name in self.optimizer.remembers)]
 
-    def _replay(self, order: Array, ms: list[float]) -> Array:
+    def _replay(self, order: Order, ms: list[float]) -> Array:
         """The steps of the full batches, whose m are given; the sum of their costs times m."""
         steps, t = self.captured, self.state.t
         numbers = [
             ((m, self.l2) if self.l2 else (m,), (t + i + 1, self.optimizer.alpha(t + i))) for i, m in enumerate(ms)
         ]
-        steps.begin(order[: len(ms) * self.batches.size], numbers)
+        steps.begin(order.on_device[: len(ms) * self.batches.size], numbers)
         for _ in ms:
             with self.interrupts.put_off:
                 steps.launch()
@@ -314,7 +386,10 @@ class Run:
     def _update(self, g: Array) -> None:
         theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)
         if theta is not self.theta:
-            self.theta, self.layers = theta, self.params.replace(theta).layers
+            self._move_to(theta)
+
+    def _move_to(self, theta: Array) -> None:
+        self.theta, self.layers = theta, self.params.replace(theta).layers
 
     def _validate(self) -> tuple[float | None, float | None]:
         if self.validation is None:

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from nnarray import engine
 from nnarray.backends import Backend, quiet, same_backend
@@ -12,20 +12,10 @@ from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
 from nnarray.network.checks import check_number
 from nnarray.network.parameters import Parameters
+from nnarray.training.state import State
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a schedule: a callable from the number of updates made so far."""
-
-
-class State(NamedTuple):
-    """What an optimiser remembers between updates."""
-
-    t: int
-    """how many updates were made"""
-    v: Array | None = None
-    """the running mean of g, shape (size,), for the rules that have one"""
-    s: Array | None = None
-    """the running mean of g², shape (size,), for the rules that have one"""
 
 
 class Optimizer(ABC):
@@ -66,13 +56,14 @@ class Optimizer(ABC):
         if params.sizes != gradients.sizes:
             msg = f"gradients must be of the sizes of params, {params.sizes}, got {gradients.sizes}"
             raise ValueError(msg)
-        self._check_state(state, params)
+        self.check_state(state, params)
         g = gradients.to(params.backend, params.dtype).vector
         means = {name: params.backend.asarray(getattr(state, name), params.dtype) for name in self.remembers}
         theta, state = self.update_vector(params.vector, g, state._replace(**means), params.backend)
         return params.replace(theta), state
 
-    def _check_state(self, state: Any, params: Parameters) -> None:
+    def check_state(self, state: Any, params: Parameters) -> None:
+        """Raise TypeError for what is no state, ValueError for one of another rule or of other sizes than `params`."""
         if not isinstance(state, State):
             msg = f"state must be what init or the last update gave, got {type(state).__name__}"
             raise TypeError(msg)

@@ -5,17 +5,27 @@ one: that is what `ExponentialDecay(0.1, 0.95, steps=batches)` says.
 """
 
 from dataclasses import dataclass
-from math import cos, isfinite, pi
+from math import cos, inf, isfinite, pi
+from numbers import Integral, Real
+
+COUNTS, UPPER = ("steps", "warmup"), {"warmup": "steps", "final": "learning_rate"}
+"""The fields that count updates, and those that another field bounds."""
 
 
 class Schedule:
     """A learning rate that changes: called with t, it gives alpha after t updates."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless every field is finite and ≥ 0, and `steps` at least 1."""
+        """Raise TypeError for a field that is no number, ValueError for one that is not finite or out of its bounds."""
         for name, value in vars(self).items():
-            if not (isfinite(value) and value >= (1 if name == "steps" else 0)):
-                msg = f"{name} of {type(self).__name__} must be ≥ {1 if name == 'steps' else 0}, got {value!r}"
+            is_number = isinstance(value, Integral if name in COUNTS else Real) and not isinstance(value, bool)
+            if not is_number:
+                msg = f"{name} of {type(self).__name__} must be a {'whole ' * (name in COUNTS)}number, got {value!r}"
+                raise TypeError(msg)
+            least, most = int(name == "steps"), vars(self).get(UPPER.get(name, ""), inf)
+            if not (isfinite(value) and least <= value <= most):
+                upper = f" and ≤ {UPPER[name]} = {most}" if name in UPPER else ""
+                msg = f"{name} of {type(self).__name__} must be ≥ {least}{upper}, got {value!r}"
                 raise ValueError(msg)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from nnarray.core.typing import Array
+from nnarray.training.state import State, Waiting
 
 
 class Patience:
@@ -13,18 +13,31 @@ class Patience:
         self.epochs, self.min_delta = epochs, min_delta
         self.lowest = math.inf
         self.best_epoch: int | None = None
-        self.best_theta: Array = None
+        self.best: State | None = None
         self.reference, self.waited = math.inf, 0
 
-    def see(self, epoch: int, cost: float, copy: Callable[[], Array]) -> None:
-        """Take note of an epoch; `copy` gives its theta, which is kept where somebody waits for a better one."""
-        if cost < self.lowest:
-            self.lowest, self.best_epoch = cost, epoch
-            self.best_theta = None if self.epochs is None else copy()
+    def go_on(self, best: State, waiting: Waiting) -> None:
+        """Go on from an epoch that was the best one of another run."""
+        assert best.position is not None
+        self.lowest, self.reference, self.waited, _ = waiting
+        self.best_epoch = best.position.epoch
+        self.best = None if self.epochs is None else best
+
+    def see(self, epoch: int, cost: float, snapshot: Callable[[], State]) -> None:
+        """Take note of an epoch; `snapshot` gives its state, which is kept where somebody waits for a better one."""
         if cost < self.reference - self.min_delta:
             self.reference, self.waited = cost, 0
         else:
             self.waited += 1
+        if cost < self.lowest:
+            self.lowest, self.best_epoch = cost, epoch
+            self.best = None if self.epochs is None else snapshot()
+
+    def waiting(self, epoch: int, *, validated: bool) -> Waiting | None:
+        """What another run needs to go on from this epoch as this one would; None unless it is the best one."""
+        if epoch != self.best_epoch:
+            return None
+        return Waiting(self.lowest, self.reference, self.waited, validated)
 
     @property
     def is_over(self) -> bool:

@@ -3,8 +3,9 @@
 import time
 from typing import Any, NamedTuple
 
-from nnarray.backends import Backend, all_finite, has_programs
+from nnarray.backends import Backend, all_finite
 from nnarray.core.typing import Array
+from nnarray.training.state import copied
 
 SECONDS = 0.1
 """For how long a run may go ahead of what is known of it, where nobody asks."""
@@ -67,8 +68,3 @@ class Watch:
         if self.backend.name == "cupy":
             arrays = list(self.backend.to_numpy(self.backend.xp.stack(arrays)))
         return [self.backend.to_numpy(x).item() for x in arrays]
-
-
-def copied(theta: Array, backend: Backend) -> Array:
-    """Theta as it is now: programs write the next one over it."""
-    return theta.copy() if has_programs(backend) else theta

@@ -1,0 +1,10 @@
+"""The names that a caller chooses from, as types: a checker tells a misspelt one before the program runs."""
+
+from typing import Literal, TypeAlias
+
+HiddenName: TypeAlias = Literal[
+    "relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu"
+]
+OutputName: TypeAlias = Literal["sigmoid", "softmax", "identity", "exp"]
+SchemeName: TypeAlias = Literal["he", "xavier", "small", "zeros"]
+DTypeName: TypeAlias = Literal["float32", "float64"]

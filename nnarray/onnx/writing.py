@@ -1,0 +1,157 @@
+"""A network as an ONNX model."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.files.description import to_json
+from nnarray.network import Network, Parameters
+from nnarray.network.checks import check_count
+from nnarray.network.network import require_network
+from nnarray.onnx.building import add_layers
+from nnarray.onnx.library import onnx_library
+from nnarray.onnx.tracing import trace
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET, DEFAULT_OPSET = 13, 17
+INPUT, OUTPUT = "X", "A"
+DOMAIN = "nnarray"
+"""Of the functions that a model brings along."""
+
+
+def to_onnx(
+    network: Network, params: Any, *, opset: int = DEFAULT_OPSET, metadata: Mapping[str, Any] | None = None
+) -> "onnx.ModelProto":
+    """The network as an ONNX model, with examples as rows.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    params : Parameters or sequence of (W, b)
+        Of any namespace; the graph computes in their dtype, float32 or float64.
+    opset : int, default=17
+        The version of ONNX's operators, from 13 on.
+    metadata : mapping, optional
+        As in `nnarray.save`: "classes", "features", "target", … They become entries of the model's metadata, as JSON,
+        beside the entry "nnarray", which describes the network.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its input "X" is (m, n_x) for any m, its output "A" is (m, n[L]): `network.predict(params, X.T).T`. To save it:
+        `onnx.save(model, path)`.
+
+    Raises
+    ------
+    ImportError
+        Where onnx is missing (the extra `onnx`).
+    ValueError
+        For parameters that don't fit or are not finite, an opset that is too old or that the installed onnx doesn't
+        know, an activation that the graph can't have, metadata that a file can't hold.
+    """
+    onnx = onnx_library()
+    require_network(network)
+    params = Parameters.from_layers(params)
+    if params.sizes != network.sizes:
+        msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
+        raise ValueError(msg)
+    opset = check_count(opset, "opset")
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= opset <= newest:
+        msg = f"opset must be from {OLDEST_OPSET} to {newest}, the newest of the installed onnx, got {opset!r}"
+        raise ValueError(msg)
+    text = to_json(network, metadata or {})
+    layers = [(params.backend.to_numpy(W), params.backend.to_numpy(b)) for W, b in params]
+    if not all(np.isfinite(V).all() for pair in layers for V in pair):
+        msg = "params must be finite, got NaN or infinity"
+        raise ValueError(msg)
+    graph = Nodes(np.dtype(params.dtype))
+    A = add_layers(graph, INPUT, layers, network.hidden, network.output)
+    graph.nodes.append(onnx.helper.make_node("Identity", [A], [OUTPUT], name="A"))
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(
+        graph.finished(network.sizes[0], network.sizes[-1]),
+        opset_imports=[*opsets, onnx.helper.make_opsetid(DOMAIN, 1)] if graph.functions else opsets,
+        functions=[body.function(name, opsets) for name, body in graph.functions.items()],
+        ir_version=max(onnx.helper.find_min_ir_version_for(opsets), 8 if graph.functions else 0),
+        producer_name="nnarray",
+    )
+    description = json.loads(text)
+    named = {key: json.dumps(description[key], ensure_ascii=False) for key in metadata or {}}
+    onnx.helper.set_model_props(model, {**named, "nnarray": text})
+    onnx.checker.check_model(model)
+    return model
+
+
+class Nodes:
+    """The nodes and constants of a graph of its own, and the functions of the activations that ONNX lacks."""
+
+    def __init__(self, dtype: "np.dtype[Any]") -> None:
+        self.dtype = dtype
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.functions: dict[str, Body] = {}
+
+    def constant(self, value: npt.NDArray[Any], what: str) -> str:
+        """The name of a new constant."""
+        name = what if all(what != known.name for known in self.constants) else f"{what}_{len(self.constants)}"
+        held = np.ascontiguousarray(value, dtype=self.dtype.newbyteorder("<")).reshape(np.shape(value))
+        self.constants.append(onnx_library().numpy_helper.from_array(held, name))
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """The name of what a new node makes of its inputs."""
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(onnx_library().helper.make_node(op, [*inputs], [name], name=name, **attributes))
+        return name
+
+    def composed(self, name: str, Z: str) -> str:
+        """The name of g(Z), by a function of the model that bears the activation's name; leaky_relu is two nodes."""
+        if name == "leaky_relu":
+            return trace(self, Z, name)
+        if name not in self.functions:
+            body = Body(self.dtype)
+            body.result = trace(body, "Z", name)
+            self.functions[name] = body
+        return self.node(name, Z, domain=DOMAIN)
+
+    def finished(self, n_x: int, n_L: int) -> Any:
+        """The graph, from X to A."""
+        helper = onnx_library().helper
+        kind = helper.np_dtype_to_tensor_dtype(self.dtype)
+        X, A = (helper.make_tensor_value_info(name, kind, ["m", n]) for name, n in ((INPUT, n_x), (OUTPUT, n_L)))
+        return helper.make_graph(self.nodes, "network", [X], [A], self.constants)
+
+
+class Body:
+    """The body of a function of Z, whose constants are nodes of its own."""
+
+    def __init__(self, dtype: "np.dtype[Any]") -> None:
+        self.dtype = dtype
+        self.nodes: list[Any] = []
+        self.result = "Z"
+
+    def constant(self, value: npt.NDArray[Any], what: str) -> str:
+        """The name of a new constant."""
+        held = onnx_library().numpy_helper.from_array(np.asarray(value, dtype=self.dtype), what)
+        return self.node("Constant", value=held)
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """The name of what a new node makes of its inputs."""
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(onnx_library().helper.make_node(op, [*inputs], [name], **attributes))
+        return name
+
+    def composed(self, name: str, Z: str) -> str:
+        """The name of g(Z)."""
+        return trace(self, Z, name)
+
+    def function(self, name: str, opsets: list[Any]) -> Any:
+        """The function, by its name."""
+        return onnx_library().helper.make_function(DOMAIN, name, ["Z"], [self.result], self.nodes, opsets)

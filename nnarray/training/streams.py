@@ -1,0 +1,68 @@
+"""Examples that come batch by batch from outside."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
+from typing import Any, TypeAlias
+
+from nnarray.engine import Batch
+
+Given: TypeAlias = tuple[Any, Any, Any]
+"""X, Y and the weights, or None, of a batch as it comes."""
+
+
+class Stream:
+    """The batches of one epoch after the other: what an iterable yields, or what a function's iterables yield.
+
+    `first` is the first batch of the first epoch, as it came. A stream draws nothing: its order is its maker's.
+    """
+
+    is_whole = False
+    state = None
+
+    def __init__(self, source: Callable[[], Iterable[Any]] | Iterable[Any]) -> None:
+        self.source = source
+        epoch = self._epoch()
+        self.first = next(epoch)
+        self.begun: Iterator[Given] | None = chain([self.first], epoch)
+
+    def entering(self, enter: Callable[[Any, Any, Any, str], Batch]) -> "Stream":
+        """The stream whose batches are checked by `enter`, which is told how to speak of them in messages."""
+        self.enter = enter
+        self.size = self.enter(*self.first, "batch 1: ").columns
+        return self
+
+    def draw(self) -> None:
+        """Nothing is drawn."""
+
+    def batches(self, order: Any = None, first: int = 0) -> Iterator[Batch]:
+        """The batches of the next epoch."""
+        epoch, self.begun = self.begun or self._epoch(), None
+        return map(self._entered, count(1), epoch)
+
+    def go_on(self, state: Any) -> None:
+        """Go on from another run; nothing was drawn."""
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+    def _entered(self, number: int, given: Given) -> Batch:
+        return self.enter(*given, f"batch {number}: ")
+
+    def _epoch(self) -> Iterator[Given]:
+        """What comes in the next epoch. (No generator: one that is closed half-way may swallow an interrupt.)"""
+        batches = iter(self.source() if callable(self.source) else self.source)
+        first = next(batches, None)
+        if first is None:
+            msg = "X gave no batch in an epoch; one that is used up comes as the function that makes it"
+            raise ValueError(msg)
+        return map(_parts, chain([first], batches))
+
+
+def _parts(given: Any) -> Given:
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        msg = f"X must give batches (X, Y) or (X, Y, weights), got a {type(given).__name__}"
+        if isinstance(given, tuple | list):
+            msg += f" of {len(given)}"
+        raise TypeError(msg)
+    X, Y, *weights = given
+    return X, Y, weights[0] if weights else None
