@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import nnarray as nn
 from nnarray.backends import BACKENDS, unavailable_reason
 from nnarray.backends.names import ENVIRONMENT_VARIABLE
+from nnarray.cli.output import say
 
 PACKAGES = ("numpy", "array-api-compat", "safetensors", "torch", "jax", "scikit-learn", "matplotlib")
 CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
@@ -18,9 +19,9 @@ CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
 def info(arguments: argparse.Namespace) -> int:
     """Print versions, backends with their devices or why they can't run, and threads."""
     for title, lines in (("versions", _versions()), ("backends", _backends()), ("machine", _machine())):
-        print(title)
+        say(title)
         for name, value in lines:
-            print(f"  {name:18}{value}")
+            say(f"  {name:18}{value}")
     return 0
 
 

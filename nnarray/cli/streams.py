@@ -1,0 +1,132 @@
+"""Opening a table's file: what it is is looked at before it is read, and unpacking has bounds."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import sys
+from typing import IO, Any
+
+from nnarray.cli.errors import CommandError
+
+STANDARD_INPUT = "-"
+
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+"""The first bytes of a file, and what packed it."""
+
+HARMLESS, DENSEST = 2**28, 200
+"""Bytes that may be unpacked from any file, and beyond which a file may unpack to at most so many times its size."""
+
+
+def require_file(path: str) -> None:
+    """Raise as `open` does, and CommandError for a pipe or a device, which could keep us waiting for ever."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        msg = f"{path} is a folder, not a table"
+        raise CommandError(msg)
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "no regular file"
+        msg = f"{path} is {kind}: pipe a table to standard input and name it -"
+        raise CommandError(msg)
+
+
+def read_standard_input() -> bytes:
+    """All of standard input."""
+    if sys.stdin is None or sys.stdin.isatty():
+        msg = "- stands for a table that is piped to standard input, and nothing is"
+        raise CommandError(msg)
+    return sys.stdin.buffer.read()
+
+
+class Source:
+    """A table's bytes, unpacked, from a file or standard input; they can be read several times."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = "standard input" if path == STANDARD_INPUT else path
+        self._content = read_standard_input() if path == STANDARD_INPUT else None
+        if self._content is None:
+            require_file(path)
+
+    def open(self) -> io.BufferedReader:
+        """The unpacked bytes, from the first on. Reading them raises CommandError where they are none of a table."""
+        packed = self._packed()
+        start = packed.read(6)
+        packed.seek(0)
+        kind = next((kind for magic, kind in PACKED.items() if start.startswith(magic)), None)
+        if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+            msg = f"{self.name} is a zip archive or a spreadsheet: unpack it, or export it as CSV"
+            raise CommandError(msg)
+        size = os.fstat(packed.fileno()).st_size if self._content is None else len(self._content)
+        return io.BufferedReader(Unpacked(self.name, unpacked(self.name, packed, kind), kind, size), 2**20)
+
+    def _packed(self) -> IO[bytes]:
+        return open(self.path, "rb") if self._content is None else io.BytesIO(self._content)
+
+    def open_packed(self) -> IO[bytes]:
+        """The bytes as they are, for formats that are packed inside."""
+        return self._packed()
+
+    def start(self, count: int) -> bytes:
+        """The first `count` bytes."""
+        with self.open() as stream:
+            return stream.read(count)
+
+
+def unpacked(name: str, packed: IO[bytes], kind: str | None) -> Any:
+    """A stream of what the file holds, unpacked by what its first bytes say."""
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=packed)
+    if kind == "bzip2":
+        return bz2.BZ2File(packed)
+    if kind == "xz":
+        return lzma.LZMAFile(packed)
+    return _zstd(name, packed) if kind == "zstd" else packed
+
+
+def _zstd(name: str, packed: IO[bytes]) -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        msg = f"{name} is packed with zstd, which needs zstandard: pip install zstandard (nnarray's extra [tables])"
+        raise CommandError(msg) from None
+    return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+
+
+class Unpacked(io.RawIOBase):
+    """A stream that counts what it gives, and refuses what is no text."""
+
+    def __init__(self, name: str, stream: Any, kind: str | None, size: int) -> None:
+        self.name, self._stream, self._kind = name, stream, kind
+        self._most = max(HARMLESS, DENSEST * size) if kind else None
+        self._given = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer."""
+        try:
+            content = self._stream.read(len(buffer))
+        except (EOFError, OSError, ValueError, lzma.LZMAError, ArithmeticError) as error:
+            msg = f"{self.name} cannot be unpacked as {self._kind}: {error}"
+            raise CommandError(msg) from error
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in {"zstandard", "zlib"}:
+                raise
+            msg = f"{self.name} cannot be unpacked as {self._kind}: {error}"
+            raise CommandError(msg) from error
+        self._given += len(content)
+        if self._most is not None and self._given > self._most:
+            msg = f"{self.name} unpacks to more than {DENSEST} times its size: this is no table"
+            raise CommandError(msg)
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
