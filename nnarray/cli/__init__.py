@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import nnarray as nn
-from nnarray.cli.arguments import make_parser
+from nnarray.cli.arguments import make_parser, several
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 
@@ -49,7 +49,7 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help(sys.stderr)
         return FAILED
     arguments, unknown = parser.parse_known_args(words)
-    if unknown:
+    if unknown or several(words, "--hidden"):
         arguments.parser.refuse(unknown, words)
     code: int = arguments.run(arguments)
     if sys.stdout is not None:

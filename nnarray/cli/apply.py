@@ -109,7 +109,8 @@ def _inputs(
         arguments.data,
         labels,
         reading=reading_of(arguments, model.metadata.get("training", {}).get("reading")),
-        as_written=[*categories_among(features, columns), *ids, *([target] if with_target else [])],
+        as_written=[*categories_among(features, columns), *ids],
+        target=target,
         with_target=with_target,
     )
     if table.y is not None and arguments.target is not None and arguments.target != table.target:

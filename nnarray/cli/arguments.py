@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable, Sequence
+from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, NoReturn
 
@@ -21,7 +22,7 @@ from nnarray.cli.options import MISSING
 from nnarray.cli.output import LONGEST, quoted, say
 from nnarray.cli.tables import BUNDLED
 from nnarray.cli.targets import RULE
-from nnarray.cli.train import OPTIMIZERS, SCHEDULES, train
+from nnarray.cli.train import DEFAULT_MODEL, OPTIMIZERS, SCHEDULES, train
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES
 from nnarray.core.outputs import OUTPUTS
@@ -67,9 +68,9 @@ class Parser(argparse.ArgumentParser):
             option = word.split("=")[0]
             if option.startswith("--"):
                 meant = meant or did_you_mean(option, [name for name in self._option_string_actions if name[1] == "-"])
-        sizes = _several(words, "--hidden")
+        sizes = several(words, "--hidden")
         if sizes:
-            meant = f" (several go with commas: --hidden {','.join(sizes)})"
+            self.error(f"argument --hidden: several sizes go with commas: --hidden {','.join(sizes)}")
         self.error(f"unrecognized arguments: {_cut(' '.join(unknown))}{meant}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -89,7 +90,7 @@ class Parser(argparse.ArgumentParser):
             say(message, end="", stream=file)
 
 
-def _several(words: Sequence[str], option: str) -> list[str]:
+def several(words: Sequence[str], option: str) -> list[str]:
     """The whole numbers after an option that takes one word, where there are several."""
     if option not in words:
         return []
@@ -115,19 +116,25 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
-    _command(commands, "check", check, "check gradients and results of every backend that works on this machine")
+    _command(commands, "check", check, "check gradients and results of every backend that works on this machine", "")
     _add_info(commands)
     return parser
 
 
 def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, notes: Sequence[str] = ()
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    usage: str,
+    notes: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog="\n\n".join(note if "\n" in note else fill(note, 78) for note in notes),
+        usage=f"%(prog)s {usage}",
+        epilog="\n\n".join(note if "\n" in note else fill(note, _width()) for note in notes),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -135,8 +142,15 @@ def _command(
     return parser
 
 
+def _width() -> int:
+    """Of a paragraph: as wide as the terminal, and no wider than can be read."""
+    return max(20, min(78, get_terminal_size().columns - 2))
+
+
 def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", train, "train a network on a table and save it", TRAIN_NOTES)
+    parser = _command(
+        commands, "train", train, "train a network on a table and save it", "[options] DATA [LABELS]", TRAIN_NOTES
+    )
     _add_data(parser)
     _add_columns(parser)
     _add_reading(parser)
@@ -145,10 +159,8 @@ def _add_train(commands: Any) -> None:
     _add_regularization(parser)
     _add_machine(parser)
     places = parser.add_argument_group("results")
-    places.add_argument(
-        "--out", metavar="FILE", default="model.safetensors", help="where to write the model (default: %(default)s)"
-    )
-    places.add_argument("--force", action="store_true", help="overwrite a model that is there already")
+    places.add_argument("--out", metavar="FILE", help=f"where to write the model (default: {DEFAULT_MODEL})")
+    places.add_argument("--force", action="store_true", help=f"overwrite a {DEFAULT_MODEL} that is there already")
     places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
     places.add_argument("--history", metavar="FILE", help="write cost and score of every epoch as CSV")
     places.add_argument(
@@ -184,7 +196,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("reading", "for what a file does not show of itself")
     names = ", ".join(SEPARATORS)
     group.add_argument("--sep", type=separator, metavar="MARK", help=f"between columns: {names}, or a character")
-    group.add_argument("--decimal", choices=(".", ","), help="the decimal mark")
+    group.add_argument("--decimal", choices=(".", ","), metavar="MARK", help='the decimal mark, "." or ","')
     group.add_argument("--thousands", metavar="MARK", type=mark, help="the mark between thousands")
     group.add_argument("--encoding", metavar="NAME", help="such as cp1252, latin-1, utf-16 (default: UTF-8)")
     group.add_argument(
@@ -273,14 +285,14 @@ def _add_regularization(parser: argparse.ArgumentParser) -> None:
         "--validation",
         type=part,
         default=VALIDATION,
-        metavar="SHARE",
+        metavar="SHARE|FILE",
         help="share of rows that choose the epoch, or a file of them (default: %(default)s)",
     )
     group.add_argument(
         "--test",
         type=part,
         default=TEST,
-        metavar="SHARE",
+        metavar="SHARE|FILE",
         help="share of rows held out for the result, or a file of them (default: %(default)s)",
     )
 
@@ -308,7 +320,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(commands, "predict", predict, "predict with a saved model, as CSV", PREDICT_NOTES)
+    parser = _command(
+        commands, "predict", predict, "predict with a saved model, as CSV", "[options] MODEL DATA", PREDICT_NOTES
+    )
     parser.add_argument("model", metavar="MODEL", help="a model file")
     parser.add_argument("data", metavar="DATA", help=FEATURES_HELP)
     parser.add_argument("--probabilities", action="store_true", help="a column with the probability of each class")
@@ -328,7 +342,9 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", evaluate, "measure a saved model on a table with targets")
+    parser = _command(
+        commands, "evaluate", evaluate, "measure a saved model on a table with targets", "[options] MODEL DATA [LABELS]"
+    )
     parser.add_argument("model", metavar="MODEL", help="a model file")
     _add_data(parser)
     parser.add_argument(
@@ -344,7 +360,7 @@ def _add_evaluate(commands: Any) -> None:
 
 def _add_info(commands: Any) -> None:
     parser = _command(
-        commands, "info", info, "show versions, backends, devices and threads, or what a model file holds"
+        commands, "info", info, "show versions, backends, devices and threads, or what a model file holds", "[MODEL]"
     )
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
 

@@ -38,6 +38,14 @@ class Dialect:
     """the columns' names, "" for one without"""
     header_lines: int
     """how many lines of the file come before the first row"""
+    sample: tuple[tuple[str, ...], ...]
+    """the first rows"""
+
+    def has_fractions(self, place: int) -> bool:
+        """Whether the first cells of a column are numbers, not all of them whole: no labels, then."""
+        cells = [row[place].replace(self.decimal, ".") for row in self.sample if place < len(row) and row[place]]
+        numbers = [float(cell) if WITH_POINT.match(cell) or WHOLE.match(cell) else None for cell in cells]
+        return None not in numbers and any(number % 1 for number in numbers if number is not None)
 
     def cells(self, lines: Iterable[str]) -> Any:
         """A reader of rows, from csv, that knows the line it is at."""
@@ -63,7 +71,8 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
     ):  # R writes no name for the rows' names
         names = ("", *names)
     decimal, thousands = _marks(source.name, body, reading)
-    return Dialect(encoding, separator, decimal, thousands, names, ends[0] if has_header else 0)
+    header_lines = ends[0] if has_header else 0
+    return Dialect(encoding, separator, decimal, thousands, names, header_lines, tuple(map(tuple, body)))
 
 
 def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
@@ -75,7 +84,7 @@ def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
             msg = f"{source.name} has a first line of more than {LONGEST_LINE >> 20} MiB: this is no table"
             raise CommandError(msg)
     if encoding is None:
-        encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+        encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     if b"\0" in start and not encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
         msg = f"{source.name} holds NUL bytes, so it is no text in UTF-8; if it is in UTF-16, say --encoding utf-16"
         raise CommandError(msg)
@@ -93,7 +102,7 @@ def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
 
 def not_decoded(name: str, encoding: str, error: UnicodeDecodeError) -> str:
     """What to say where bytes are no text in this encoding."""
-    shown = encoding.removesuffix("-sig").upper()
+    shown = encoding.upper()
     byte = error.object[error.start]
     return (
         f"{name} cannot be read as text in {shown} (byte 0x{byte:02x}): say what it is with --encoding, such as cp1252 "

@@ -73,8 +73,8 @@ def reading_of(arguments: argparse.Namespace, remembered: dict[str, Any] | None 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Read the table, understand its columns, split its rows and measure their scales."""
     reading = reading_of(arguments)
-    wanted = [arguments.target, *words(arguments.categorical), *words(arguments.id)]
-    table = read_table(arguments.data, arguments.labels, reading=reading, as_written=wanted)
+    wanted = [*words(arguments.categorical), *words(arguments.id)]
+    table = read_table(arguments.data, arguments.labels, reading=reading, as_written=wanted, target=arguments.target)
     names, target_name = _features(table, arguments)
     y = _targets(table, target_name)
     kept = _kept_rows(table, names, y, arguments.missing, target_name)
@@ -308,7 +308,8 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
     table = read_table(
         source,
         reading=reading_of(arguments),
-        as_written=[*categories_among(prepared.features, columns), prepared.target_name],
+        as_written=categories_among(prepared.features, columns),
+        target=prepared.target_name,
     )
     used = [name for name, column in zip(prepared.features, columns, strict=True) if column.width]
     require_columns(table, used if table.y is not None else [*used, prepared.target_name])

@@ -1,5 +1,7 @@
 """Tables in files, read by pandas: text with separators, packed or not, and Parquet."""
 
+import contextlib
+import csv
 import io
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,12 +20,15 @@ from nnarray.cli.streams import Source
 from nnarray.cli.table import Table
 
 
-def read_file(path: str, reading: Reading, as_written: Sequence[str | None]) -> Table:
-    """The table in a file. The columns in `as_written` are kept as text; None stands for the last one."""
+def read_file(path: str, reading: Reading, as_written: Sequence[str], target: str | None) -> Table:
+    """The table in a file. The columns in `as_written` are kept as text, and so are the labels of the target.
+
+    `target` names the target's column; None stands for the last one.
+    """
     source = Source(path)
     if source.start(4) == b"PAR1":
         return _read_parquet(source)
-    return _read_text(source, find_dialect(source, reading), reading, as_written)
+    return _read_text(source, find_dialect(source, reading), reading, as_written, target)
 
 
 def pandas_or_refuse(name: str) -> Any:
@@ -36,21 +41,37 @@ def pandas_or_refuse(name: str) -> Any:
     return pandas
 
 
-def _read_text(source: Source, dialect: Dialect, reading: Reading, as_written: Sequence[str | None]) -> Table:
+def _read_text(
+    source: Source, dialect: Dialect, reading: Reading, as_written: Sequence[str], target: str | None
+) -> Table:
     pandas = pandas_or_refuse(source.name)
     names, places, notes = _named(source.name, dialect)
-    kept = {names[-1] if name is None else name for name in as_written}
-    texts: dict[int, type] = {place: str for name, place in zip(names, places, strict=True) if name in kept}
-    origin = Origin(source, dialect, dict(zip(names, places, strict=True)))
+    place_of = dict(zip(names, places, strict=True))
+    texts = {place_of[name] for name in as_written if name in place_of}
+    place = place_of.get(names[-1] if target is None else target)
+    if place is not None and not dialect.has_fractions(place):
+        texts.add(place)
+    origin = Origin(source, dialect, place_of)
     frame = _parsed(pandas, source, dialect, reading, texts, origin)
+    mixed = _mixed(pandas, frame)
+    if mixed - texts:  # cells that are numbers in one part of the file and texts in another, or a bad target
+        frame = _parsed(pandas, source, dialect, reading, texts | mixed, origin)
     if not len(frame):
         msg = f"{source.name} has no rows below its header"
         raise CommandError(msg)
-    columns = [_values(frame[place]) for place in places]
     _refuse_short_rows(frame[len(dialect.names) - 1], origin)
+    wanted = set(places)
+    columns = [_values(column) for k, column in frame.items() if k in wanted]
     table = Table(source.name, list(names), columns, names[-1], origin, notes)
     table.decimal, table.thousands = dialect.decimal, dialect.thousands
     return table
+
+
+def _mixed(pandas: Any, frame: Any) -> set[int]:
+    """The columns whose cells are of several types."""
+    objects = [k for k, dtype in enumerate(frame.dtypes) if dtype.kind == "O" and dtype.name == "object"]
+    pure = {"string", "empty", "boolean"}
+    return {k for k in objects if pandas.api.types.infer_dtype(frame[k], skipna=True) not in pure}
 
 
 def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]]:
@@ -74,13 +95,12 @@ def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]
     return names, places, notes
 
 
-def _parsed(
-    pandas: Any, source: Source, dialect: Dialect, reading: Reading, texts: dict[int, type], origin: "Origin"
-) -> Any:
+def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, texts: set[int], origin: "Origin") -> Any:
     """The rows as a data frame with columns 0, 1, …"""
     try:
         with source.open() as stream, warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
+            warnings.simplefilter("ignore", pandas.errors.DtypeWarning)
             return pandas.read_csv(
                 stream,
                 sep=dialect.separator,
@@ -88,14 +108,13 @@ def _parsed(
                 names=list(range(len(dialect.names))),
                 skiprows=dialect.header_lines,
                 index_col=False,
-                dtype=texts,
+                dtype=dict.fromkeys(texts, str),
                 na_values=list(reading.na),
                 keep_default_na=False,
                 decimal=dialect.decimal,
                 thousands=dialect.thousands,
                 encoding=dialect.encoding,
                 skipinitialspace=True,
-                low_memory=False,
             )
     except UnicodeDecodeError as error:
         raise CommandError(not_decoded(source.name, dialect.encoding, error)) from None
@@ -112,7 +131,7 @@ def _parsed(
 def _values(column: Any) -> npt.NDArray[Any]:
     """A column as numbers with NaN, as days since 1970, or as texts with None."""
     if column.dtype.kind in "iuf":
-        return np.asarray(column)
+        return np.asarray(column.to_numpy())
     if column.dtype.kind == "M":
         moments = column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
         return np.asarray(moments, dtype="datetime64[us]")
@@ -164,10 +183,11 @@ class Origin:
         """Each row's last line and its cells."""
         with io.TextIOWrapper(self.source.open(), encoding=self.dialect.encoding, newline="") as lines:
             reader = self.dialect.cells(lines)
-            for cells in reader:
-                line = reader.line_num
-                if line > self.dialect.header_lines and (len(cells) > 1 or any(cell.strip() for cell in cells)):
-                    yield line, cells
+            with contextlib.suppress(csv.Error, UnicodeDecodeError):  # what pandas said of the file stands
+                for cells in reader:
+                    line = reader.line_num
+                    if line > self.dialect.header_lines and (len(cells) > 1 or any(cell.strip() for cell in cells)):
+                        yield line, cells
 
     def cell(self, row: int, name: str) -> tuple[int, str]:
         """The line in the file and the cell as written, of row 0, 1, …"""

@@ -31,7 +31,7 @@ def check_place(option: str, name: str | None, *, force: bool = True) -> None:
     elif exists and not is_file:
         msg = f"{shown}: this is no regular file, it cannot be replaced"
     elif exists and not force:
-        msg = f"{shown}: there is such a file already; --force overwrites it"
+        msg = f"{name} is there already: --force overwrites it, --out names another place"
     else:
         reason = _cannot_write(path)
         if reason is None:

@@ -159,7 +159,7 @@ def report(found: dict[str, Any]) -> str:
     if "accuracy" not in found:
         return ""
     matrix = f"\n\n{confusion_table(found)}" if len(found["classes"]) <= MOST_SHOWN else ""
-    return f"\n{class_table(found)}{matrix}"
+    return f"\n\n{class_table(found)}{matrix}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,7 @@
 """Opening a table's file: what it is is looked at before it is read, and unpacking has bounds."""
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -50,7 +51,7 @@ class Source:
         if self._content is None:
             require_file(path)
 
-    def open(self) -> io.BufferedReader:
+    def open(self) -> Any:
         """The unpacked bytes, from the first on. Reading them raises CommandError where they are none of a table."""
         packed = self._packed()
         start = packed.read(6)
@@ -60,7 +61,23 @@ class Source:
             msg = f"{self.name} is a zip archive or a spreadsheet: unpack it, or export it as CSV"
             raise CommandError(msg)
         size = os.fstat(packed.fileno()).st_size if self._content is None else len(self._content)
-        return io.BufferedReader(Unpacked(self.name, unpacked(self.name, packed, kind), kind, size), 2**20)
+        self._refuse_bomb(packed, kind, size)
+        stream: Any = io.BufferedReader(Unpacked(self.name, unpacked(self.name, packed, kind), kind, size), 2**20)
+        if stream.peek(3).startswith(codecs.BOM_UTF8):
+            stream.read(3)
+        return stream
+
+    def _refuse_bomb(self, packed: IO[bytes], kind: str | None, size: int) -> None:
+        """Raise CommandError where the file itself tells that it unpacks to far more than tables do."""
+        told = 0
+        if kind == "gzip":
+            packed.seek(-4, os.SEEK_END)
+            told = int.from_bytes(packed.read(4), "little")
+        elif kind == "zstd":
+            told = _zstandard(self.name).frame_content_size(packed.read(32))
+        packed.seek(0)
+        if told > most_unpacked(size):
+            raise CommandError(_too_dense(self.name))
 
     def _packed(self) -> IO[bytes]:
         return open(self.path, "rb") if self._content is None else io.BytesIO(self._content)
@@ -72,7 +89,8 @@ class Source:
     def start(self, count: int) -> bytes:
         """The first `count` bytes."""
         with self.open() as stream:
-            return stream.read(count)
+            content: bytes = stream.read(count)
+            return content
 
 
 def unpacked(name: str, packed: IO[bytes], kind: str | None) -> Any:
@@ -83,16 +101,27 @@ def unpacked(name: str, packed: IO[bytes], kind: str | None) -> Any:
         return bz2.BZ2File(packed)
     if kind == "xz":
         return lzma.LZMAFile(packed)
-    return _zstd(name, packed) if kind == "zstd" else packed
+    if kind == "zstd":
+        return _zstandard(name).ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+    return packed
 
 
-def _zstd(name: str, packed: IO[bytes]) -> Any:
+def most_unpacked(size: int) -> int:
+    """The most bytes that a packed file of this size may hold."""
+    return max(HARMLESS, DENSEST * size)
+
+
+def _too_dense(name: str) -> str:
+    return f"{name} unpacks to more than {DENSEST} times its size: this is no table"
+
+
+def _zstandard(name: str) -> Any:
     try:
         import zstandard
     except ImportError:
         msg = f"{name} is packed with zstd, which needs zstandard: pip install zstandard (nnarray's extra [tables])"
         raise CommandError(msg) from None
-    return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+    return zstandard
 
 
 class Unpacked(io.RawIOBase):
@@ -100,7 +129,7 @@ class Unpacked(io.RawIOBase):
 
     def __init__(self, name: str, stream: Any, kind: str | None, size: int) -> None:
         self.name, self._stream, self._kind = name, stream, kind
-        self._most = max(HARMLESS, DENSEST * size) if kind else None
+        self._most = most_unpacked(size) if kind else None
         self._given = 0
 
     def readable(self) -> bool:
@@ -121,8 +150,7 @@ class Unpacked(io.RawIOBase):
             raise CommandError(msg) from error
         self._given += len(content)
         if self._most is not None and self._given > self._most:
-            msg = f"{self.name} unpacks to more than {DENSEST} times its size: this is no table"
-            raise CommandError(msg)
+            raise CommandError(_too_dense(self.name))
         buffer[: len(content)] = content
         return len(content)
 

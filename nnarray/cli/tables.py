@@ -26,13 +26,14 @@ def read_table(
     labels: str | None = None,
     *,
     reading: Reading = DEFAULT,
-    as_written: Sequence[str | None] = (),
+    as_written: Sequence[str] = (),
+    target: str | None = None,
     with_target: bool = True,
 ) -> Table:
     """Read a bundled set by its name or a file; `labels` is the second file of an .npy pair.
 
-    The columns in `as_written`, of which None is the last, are kept as text. Without a target, only X is read of
-    arrays.
+    The columns in `as_written` are kept as text, and so are labels in the column `target` (None: the last). Without a
+    target, only X is read of arrays.
     """
     kind = source.lower()[-4:]
     if labels is not None and kind != ".npy":
@@ -45,7 +46,7 @@ def read_table(
     if source != STANDARD_INPUT and not os.path.exists(source) and "." not in source and os.sep not in source:
         msg = f"{source} is neither a file nor one of {', '.join(BUNDLED)}{did_you_mean(source, BUNDLED)}"
         raise CommandError(msg)
-    return read_file(source, reading, as_written)
+    return read_file(source, reading, as_written, target)
 
 
 def resolve(given: Sequence[str], names: Sequence[str] | None, source: str, option: str) -> list[str]:

@@ -22,11 +22,10 @@ CODE = re.compile(r"[+-]?0\d+$")
 """A code of digits, such as a postal one: a number would not be written with a zero in front."""
 
 RULE = (
-    f"Text and booleans are classes, and so are codes of digits with a zero in front; whole numbers are classes if "
-    f"there are at most {MOST_CLASSES} different ones with at least {LEAST_EXAMPLES} examples each on average; all else "
-    "are real "
-    "numbers. Labels are kept as the table writes them. Two classes get the output sigmoid with one unit, more "
-    "get softmax, real numbers get identity"
+    "Text and booleans are classes, and so are codes of digits with a zero in front; whole numbers are classes if "
+    f"there are at most {MOST_CLASSES} different ones with at least {LEAST_EXAMPLES} examples each on average; all "
+    "else are real numbers. Labels are kept as the table writes them. Two classes get the output sigmoid with one "
+    "unit, more get softmax, real numbers get identity"
 )
 
 

@@ -49,6 +49,8 @@ SCHEDULES: dict[str, Callable[[float, int, int], Callable[[int], float]]] = {
 }
 """Each from the first rate, the updates in an epoch and the updates in all epochs."""
 
+DEFAULT_MODEL = "model.safetensors"
+
 SETTINGS = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size", "patience", "scheme", "dropout", "l2")
 
 
@@ -78,7 +80,9 @@ def train(arguments: argparse.Namespace) -> int:
 
 def _check_places(arguments: argparse.Namespace) -> None:
     """Find out now, not after an hour of training, that a file cannot be written."""
-    check_place("--out", arguments.out, force=arguments.force)
+    is_named = arguments.out is not None
+    arguments.out = arguments.out if is_named else DEFAULT_MODEL
+    check_place("--out", arguments.out, force=arguments.force or is_named)
     for option, name in (
         ("--plot", arguments.plot),
         ("--history", arguments.history),
@@ -271,7 +275,7 @@ def _report(
     else:
         say(f"{results.headline(scores)}, on {scores['examples']} held-out examples that training never saw")
         if not arguments.quiet:
-            say(f"{results.details(scores)}\n{results.report(scores)}")
+            say(f"{results.details(scores)}{results.report(scores)}")
 
 
 def _write_others(
