@@ -18,7 +18,7 @@ from nnarray.cli.output import note, quoted, say
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.places import as_json, check_place, write_or_beside
 from nnarray.cli.preparation import split
-from nnarray.cli.sketch import seen, sketch
+from nnarray.cli.sketch import Seen, seen, sketch
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
 from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing
@@ -208,8 +208,10 @@ def _trained_on(
     known = seen(inputs.X, training["sketch"])
     if not known.rows:
         return {}
-    said = f"{known} of these {true.size} rows were trained on"
     held = _held_out(training, inputs.X, true, classes)
+    if held is not None:
+        known = Seen(training["split"]["trained_on"], is_exact=True)
+    said = f"{known} of these {true.size} rows were trained on"
     if held is None:
         return {"trained_on": known.rows, "said": f"{said}: what they show is no result to trust"}
     found = results.figures(A[:, held], true[held], classes, None)

@@ -102,7 +102,7 @@ def _decide(table: Table, name: str, values: npt.NDArray[Any], is_category: bool
     layout = _layout(table, name, values)
     if layout is not None:
         return Feature(name, "date", _as_dates(table, name, values, layout), layout)
-    if values.dtype.kind != "O" or _are_numbers(table, values):
+    if values.dtype.kind != "O" or (name not in table.codes and _are_numbers(table, values)):
         return Feature(name, "number", _as_numbers(table, name, values))
     return Feature(name, "category", values)
 
@@ -188,7 +188,8 @@ def _fit(feature: Feature, rows: npt.NDArray[Any]) -> tuple[Column, str]:
     known = values[~is_missing(values)] if values.dtype.kind == "f" else values
     if not known.size:
         return Ignored(), "is empty in the training part and is ignored"
-    fill = float(np.median(known))
+    with np.errstate(over="ignore"):
+        fill = float(np.median(known))
     if feature.kind == "date":
         return _date(feature, known, fill)
     scaling = standardisation(known, fill, values.size)

@@ -19,11 +19,15 @@ LONGEST_LINE = 2**22
 MOST_COLUMNS = 50_000
 LINES = 200
 
+FEW = 0.1
+"""The share of numbers with one mark, beside those with the other, up to which they are mistakes."""
+
 WITH_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?$")
 WITH_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?$")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
 GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
 WHOLE = re.compile(r"[+-]?\d+$")
+CODE = re.compile(r"0\d+$")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Dialect:
         cells = [row[place].replace(self.decimal, ".") for row in self.sample if place < len(row) and row[place]]
         numbers = [float(cell) if WITH_POINT.match(cell) or WHOLE.match(cell) else None for cell in cells]
         return None not in numbers and any(number % 1 for number in numbers if number is not None)
+
+    def has_codes(self, place: int) -> bool:
+        """Whether the first cells of a column are whole numbers, some with a zero in front: codes, not numbers."""
+        cells = [row[place] for row in self.sample if place < len(row) and row[place]]
+        return any(CODE.match(cell) for cell in cells) and all(WHOLE.match(cell) for cell in cells)
 
     def cells(self, lines: Iterable[str]) -> Any:
         """A reader of rows, from csv, that knows the line it is at."""
@@ -201,9 +210,9 @@ def _marks(name: str, body: Sequence[Sequence[str]], reading: Reading) -> tuple[
     comma -= _count(cells, THOUSANDS.match)  # 1,234 may be either: a column of such is refused where it is read
     if grouped and reading.thousands is None:
         return ",", "."
-    if comma <= 0:
+    if comma <= FEW * point:  # a cell that is refused where its column is read
         return ".", reading.thousands
-    if point:
+    if point > FEW * comma:
         msg = f"{name} has numbers with a decimal point and others with a decimal comma: say which with --decimal"
         raise CommandError(msg)
     return ",", reading.thousands

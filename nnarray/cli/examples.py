@@ -77,9 +77,11 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     table = read_table(arguments.data, arguments.labels, reading=reading, as_written=wanted, target=arguments.target)
     names, target_name = _features(table, arguments)
     y = _targets(table, target_name)
+    weights = _weights(table, arguments)
     kept = _kept_rows(table, names, y, arguments.missing, target_name)
     if kept.size < table.m:
         table.notes.append(f"{table.m - kept.size} rows with missing cells are left out")
+    kept = _weighing_rows(table, kept, weights)
     if target_name is not None and table.names is not None:
         table.target = target_name
     target = understand(y[kept], arguments.output, _rows_of(table, kept) if table.y is None else None)
@@ -99,7 +101,6 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
         )
         raise CommandError(msg)
     values = [feature.values for feature in features]
-    weights = _weights(table, arguments)
     own = [
         _part(preprocessing, values, kept[rows], target.values[rows], arguments.dtype, weights) if rows.size else None
         for rows in parts
@@ -200,6 +201,18 @@ def _kept_rows(
     return np.arange(table.m)
 
 
+def _weighing_rows(table: Table, kept: npt.NDArray[Any], weights: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """The rows among these that weigh anything."""
+    if weights is None or np.all(weights[kept] > 0):
+        return kept
+    weighing = kept[weights[kept] > 0]
+    if not weighing.size:
+        msg = f"{table.source}: all weights are 0"
+        raise CommandError(msg)
+    table.notes.append(f"{kept.size - weighing.size} rows of weight 0 are left out")
+    return weighing
+
+
 def refuse_holes(table: Table, names: Sequence[str], columns: Sequence[Any], *, fills: bool = True) -> None:
     """Raise CommandError that tells of all columns with missing cells: forbidden, or with nothing that `fills` them."""
     found = []
@@ -272,9 +285,6 @@ def _balanced(part: Part, target: Target, arguments: argparse.Namespace) -> Part
         own = np.ones(part.m) if weights is None else weights[0]
         sums = np.bincount(part.values, own, len(target.classes))
         weights = (own * own.sum() / (len(target.classes) * np.maximum(sums, 1e-300)[part.values]))[None]
-    if weights is not None and not weights.sum() > 0:
-        msg = f"--weights {arguments.weights}: all weights in the training part are 0"
-        raise CommandError(msg)
     return part._replace(weights=None if weights is None else weights.astype(arguments.dtype))
 
 

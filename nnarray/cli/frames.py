@@ -51,6 +51,8 @@ def _read_text(
     place = place_of.get(names[-1] if target is None else target)
     if place is not None and not dialect.has_fractions(place):
         texts.add(place)
+    codes = {name for name, one in place_of.items() if dialect.has_codes(one)}
+    texts |= {place_of[name] for name in codes}
     origin = Origin(source, dialect, place_of)
     frame = _parsed(pandas, source, dialect, reading, texts, origin)
     mixed = _mixed(pandas, frame)
@@ -63,6 +65,7 @@ def _read_text(
     wanted = set(places)
     columns = [_values(column) for k, column in frame.items() if k in wanted]
     table = Table(source.name, list(names), columns, names[-1], origin, notes)
+    table.codes = frozenset(codes)
     table.decimal, table.thousands = dialect.decimal, dialect.thousands
     return table
 

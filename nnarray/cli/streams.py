@@ -54,6 +54,16 @@ class Source:
     def open(self) -> Any:
         """The unpacked bytes, from the first on. Reading them raises CommandError where they are none of a table."""
         packed = self._packed()
+        try:
+            stream: Any = io.BufferedReader(self._unpacked(packed), 2**20)
+            if stream.peek(3).startswith(codecs.BOM_UTF8):
+                stream.read(3)
+        except BaseException:
+            packed.close()
+            raise
+        return stream
+
+    def _unpacked(self, packed: IO[bytes]) -> "Unpacked":
         start = packed.read(6)
         packed.seek(0)
         kind = next((kind for magic, kind in PACKED.items() if start.startswith(magic)), None)
@@ -62,15 +72,12 @@ class Source:
             raise CommandError(msg)
         size = os.fstat(packed.fileno()).st_size if self._content is None else len(self._content)
         self._refuse_bomb(packed, kind, size)
-        stream: Any = io.BufferedReader(Unpacked(self.name, unpacked(self.name, packed, kind), kind, size), 2**20)
-        if stream.peek(3).startswith(codecs.BOM_UTF8):
-            stream.read(3)
-        return stream
+        return Unpacked(self.name, packed, kind, size)
 
     def _refuse_bomb(self, packed: IO[bytes], kind: str | None, size: int) -> None:
         """Raise CommandError where the file itself tells that it unpacks to far more than tables do."""
         told = 0
-        if kind == "gzip":
+        if kind == "gzip" and size > 4:
             packed.seek(-4, os.SEEK_END)
             told = int.from_bytes(packed.read(4), "little")
         elif kind == "zstd":
@@ -127,8 +134,9 @@ def _zstandard(name: str) -> Any:
 class Unpacked(io.RawIOBase):
     """A stream that counts what it gives, and refuses what is no text."""
 
-    def __init__(self, name: str, stream: Any, kind: str | None, size: int) -> None:
-        self.name, self._stream, self._kind = name, stream, kind
+    def __init__(self, name: str, packed: IO[bytes], kind: str | None, size: int) -> None:
+        self.name, self._packed, self._kind = name, packed, kind
+        self._stream = unpacked(name, packed, kind)
         self._most = most_unpacked(size) if kind else None
         self._given = 0
 
@@ -156,5 +164,7 @@ class Unpacked(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        if not self.closed:
+            self._stream.close()
+            self._packed.close()
         super().close()

@@ -34,6 +34,8 @@ class Table:
     """what to say of how it was read"""
     y: npt.NDArray[Any] | None = None
     """the targets, where they came beside the columns"""
+    codes: frozenset[str] = frozenset()
+    """columns of digits that are kept as text for the zeros in front of some"""
     decimal: str = "."
     thousands: str | None = None
 

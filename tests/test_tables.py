@@ -1,0 +1,259 @@
+"""The folder tests/tables: ordinary tables as people have them, each with what it shows and what it must give."""
+
+import csv
+import json
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from nnarray.cli import main
+from nnarray.files import read_model
+
+pandas = pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+
+FOLDER = Path(__file__).parent / "tables"
+
+
+class Good(NamedTuple):
+    """A table that is trained on: what it shows, the least score, options of ours, and pandas' for the oracle."""
+
+    shows: str
+    least: float
+    options: str = ""
+    read: dict = MappingProxyType({})
+
+
+class Bad(NamedTuple):
+    """A table that is refused: what it shows, what the line says, and the options with which it is trained on."""
+
+    shows: str
+    said: str
+    options: str = ""
+
+
+HOUSES = 0.95
+
+GOOD = {
+    "minutes.csv": Good("minutes counted from the year 1, which float32 cannot tell apart", 0.95),
+    "far_target.csv": Good("a target of 1.7e9 whose spread is 10", 0.95),
+    "unix_seconds.csv": Good("Unix seconds, a minute apart", 0.95),
+    "utm.csv": Good("coordinates in metres, a few metres apart, and classes", 0.95),
+    "tiny_column.csv": Good("a feature near 1e-40", 0.95),
+    "subnormal.csv": Good("a feature near 1e-310", 0.95),
+    "tiny_target.csv": Good("a target near 1e-300", 0.95),
+    "big_labels.csv": Good("labels beyond 2^53, one apart", 0.95, read={"dtype": {"label": str}}),
+    "postal_labels.csv": Good("labels of digits with a zero in front", 0.95, read={"dtype": {"label": str}}),
+    "padded_labels.csv": Good("7 and 007 are two labels", 0.95, read={"dtype": {"label": str}}),
+    "underscore_labels.csv": Good("1_1 is no number", 0.95, read={"dtype": {"label": str}}),
+    "truth_labels.csv": Good("TRUE and FALSE", 0.95, read={"dtype": {"label": str}}),
+    "none_label.csv": Good("None is a label", 0.95, read={"keep_default_na": False}),
+    "quoted_labels.csv": Good("quotes, commas and line ends in labels", 0.95),
+    "decimal_comma.csv": Good("semicolons and decimal commas", HOUSES, read={"sep": ";", "decimal": ","}),
+    "thousands.csv": Good("1.234,5", HOUSES, read={"sep": ";", "decimal": ",", "thousands": "."}),
+    "tabs.tsv": Good("tabs", HOUSES, read={"sep": "\t"}),
+    "bars.txt": Good("bars", HOUSES, read={"sep": "|"}),
+    "spaces.data": Good("columns lined up with spaces", HOUSES, read={"sep": r"\s+"}),
+    "cp1252.csv": Good("another encoding", HOUSES, "--encoding cp1252", {"encoding": "cp1252"}),
+    "utf16.csv": Good("UTF-16 with its mark", HOUSES, read={"encoding": "utf-16"}),
+    "bom.csv": Good("UTF-8 with a byte order mark", HOUSES),
+    "crlf_blank.csv": Good("CRLF and blank lines", HOUSES),
+    "packed.csv.gz": Good("packed by gzip", HOUSES),
+    "packed.csv.zst": Good("packed by zstd", HOUSES),
+    "houses.parquet": Good("Parquet", HOUSES),
+    "index_column.csv": Good("an index column without a name", HOUSES, read={"index_col": 0}),
+    "row_names.csv": Good("R's row names, without a name of their own", HOUSES, read={"index_col": 0}),
+    "trailing_commas.csv": Good("a separator at the end of every line", HOUSES, read={"usecols": [0, 1, 2]}),
+    "numbered_columns.csv": Good("names of columns that are numbers", HOUSES),
+    "year_columns.csv": Good("years as names", 0.95),
+    "no_header.csv": Good("no line of names", HOUSES, "--no-header", {"header": None}),
+    "towns.csv": Good("texts are categories", 0.85),
+    "missing_towns.csv": Good("a missing text is a category of its own", 0.95),
+    "holes.csv": Good("missing numbers", 0.8),
+    "dates.csv": Good("ISO dates", 0.9),
+    "german_dates.csv": Good("dates with the day first", 0.9),
+    "american_dates.csv": Good("dates with the month first", 0.9),
+    "seasons.csv": Good("dates as one number, and what depends on the season", 0.9),
+    "codes.csv": Good("postal codes are categories", 0.95, read={"dtype": {"zip": str}}),
+    "names.csv": Good("a column of names, all different", 0.9, read={"usecols": ["x", "y"]}),
+    "constant_and_noise.csv": Good("a constant column", 0.95),
+}
+
+BAD = {
+    "one_na_target.csv": Bad(
+        "one NA among 400 targets", "row 18 (line 19), column 'y': 'NA' is a missing target", "--missing drop"
+    ),
+    "one_bad_target.csv": Bad("one text among 400 targets", "row 18 (line 19), column 'y': '12,5' is not a finite"),
+    "empty_label.csv": Bad("an empty label", "row 5 (line 6), column 'label': the empty cell", "--missing drop"),
+    "two_bad_columns.csv": Bad(
+        "two columns with a bad cell, told at once",
+        "row 4 (line 5), column 'area': '?' is not a finite number; row 9 (line 10), column 'rooms': 'many' is not",
+        "--na ?,many",
+    ),
+    "iris_without_header.csv": Bad("a row where names should be", "say --no-header if that is a row", "--no-header"),
+    "no_header.csv": Bad("numbers where names should be", "got '224.0', '3', '561971.6'", "--no-header"),
+    "constants.csv": Bad("nothing but constants", "nothing to learn from: 'a', 'b' are the same in every row"),
+    "ragged.csv": Bad("a row that is too short", "ragged.csv, line 22: the row has 2 cells, the header has 3"),
+    "ambiguous.csv": Bad("two separators", "may be separated by ',' or by ';': say which with --sep"),
+    "mixed_decimals.csv": Bad("two decimal marks", "say which with --decimal"),
+    "huge.csv": Bad("numbers whose squares overflow", "the numbers of column 'a' are too large to standardise"),
+    "infinite.csv": Bad("an infinity", "row 6 (line 7), column 'a': '1e999' is not a finite number", "--na 1e999"),
+    "unclear_dates.csv": Bad("dates of which day and month are not clear", "write them as 2026-01-31", "--drop sold"),
+    "cp1252.csv": Bad("an encoding that is not told", "say what it is with --encoding", "--encoding cp1252"),
+}
+
+WORTHLESS = {"nothing_in_it.csv": "no better than the most frequent class heads alone"}
+OTHERS = {"rare.csv", "weights.csv"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder, on the default backend."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: its exit code, what it printed and what it printed to stderr."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def trained(run, name, *options):
+    """The figures of a training on a table of the folder."""
+    code, out, err = run("train", FOLDER / name, "--json", "--force", *options)
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def score(figures):
+    return figures.get("accuracy", figures.get("r2"))
+
+
+def frame_of(name, read):
+    """The table as pandas reads it when it is told how."""
+    path = FOLDER / name
+    return pandas.read_parquet(path) if name.endswith(".parquet") else pandas.read_csv(path, **read)
+
+
+def prepared(X):
+    """Columns for scikit-learn: dates as days, their season beside them; numbers and texts as they are."""
+    X = X.set_axis([str(name) for name in X.columns], axis=1).copy()
+    for name in [name for name in X if name in ("sold", "day")]:
+        form = {"-": "%Y-%m-%d", ".": "%d.%m.%Y", "/": "%m/%d/%Y"}
+        mark = next((mark for mark in form if mark in str(X[name].iloc[0])), None)
+        moments = pandas.to_datetime(X[name].astype(str), format=form.get(mark, "%Y%m%d"))
+        days = (moments - pandas.Timestamp("1970-01-01")).dt.days
+        X = X.drop(columns=name).assign(
+            days=days, sin=np.sin(2 * np.pi * days / 365.2425), cos=np.cos(2 * np.pi * days / 365.2425)
+        )
+    return X
+
+
+def oracle_score(table, rows, is_classes):
+    """The held-out score of scikit-learn's MLP, in a pipeline of the same preprocessing, on the same split."""
+    from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    X, y = prepared(table.iloc[:, :-1]), table.iloc[:, -1]
+    numeric = [name for name in X if pandas.api.types.is_numeric_dtype(X[name])]
+    texts = [name for name in X if name not in numeric]
+    X[texts] = X[texts].astype(object).where(X[texts].notna(), "missing")
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numeric),
+            ("texts", OneHotEncoder(handle_unknown="ignore", sparse_output=False), texts),
+        ]
+    )
+    settings = {"hidden_layer_sizes": (64,), "alpha": 1.0, "batch_size": 16, "max_iter": 60, "random_state": 0}
+    if is_classes:
+        model = make_pipeline(columns, MLPClassifier(**settings))
+    else:
+        y = y / np.abs(y).max()  # its squares of 1e-300 would be 0
+        model = TransformedTargetRegressor(
+            make_pipeline(columns, MLPRegressor(**settings)), transformer=StandardScaler()
+        )
+    learned, held = rows != "test", rows == "test"
+    return model.fit(X[learned], y[learned]).score(X[held], y[held])
+
+
+def test_every_table_is_described():
+    named = {*GOOD, *BAD, *WORTHLESS, *OTHERS}
+    assert {path.name for path in FOLDER.iterdir()} == named
+    assert len(named) >= 25
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("name", GOOD)
+def test_it_is_trained_to_its_score_as_scikit_learn_does(run, name):
+    case = GOOD[name]
+    options = case.options.split()
+    found = trained(run, name, *options, "--split-out", "split.csv")
+    ours = score(found["held_out"])
+    assert ours >= case.least
+    rows = pandas.read_csv("split.csv")["part"].to_numpy()
+    theirs = oracle_score(frame_of(name, case.read), rows, "accuracy" in found["held_out"])
+    assert ours >= theirs - 0.05
+
+    options = [word for word in options if word != "--no-header"]
+    code, out, _ = run("evaluate", "model.safetensors", FOLDER / name, "--json", *options)
+    assert code == 0
+    evaluated = json.loads(out)
+    assert score(evaluated) >= case.least - 0.03
+    assert evaluated["trained_on"] == found["trained_on"]
+    assert score(evaluated["held_out"]) == pytest.approx(ours, abs=1e-9)
+
+    code, out, _ = run("predict", "model.safetensors", FOLDER / name, *options)
+    said = [row[0] for row in csv.reader(out.splitlines(keepends=True))][1:]
+    truth = frame_of(name, case.read).iloc[:, -1]
+    if "accuracy" in evaluated:
+        assert np.mean([a == b for a, b in zip(said, map(str, truth), strict=True)]) == evaluated["accuracy"]
+    else:
+        unit = float(np.abs(truth).max())
+        error, deviation = np.array(said, float) / unit - truth / unit, (truth - truth.mean()) / unit
+        assert 1 - np.sum(error**2) / np.sum(deviation**2) == pytest.approx(evaluated["r2"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_it_is_refused_in_one_line_and_taken_where_the_line_says_how(run, name):
+    case = BAD[name]
+    code, out, err = run("train", FOLDER / name)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("nnarray: error: ")
+    assert name in err or name == "huge.csv"
+    assert case.said in err
+    if case.options:
+        code, _, err = run("train", FOLDER / name, "--epochs", 2, *case.options.split())
+        assert (code, err) == (0, "") or (name == "unclear_dates.csv" and "no column besides the target" in err)
+
+
+@pytest.mark.parametrize("name", WORTHLESS)
+def test_a_result_that_is_worth_nothing_is_told(run, name):
+    _, out, _ = run("train", FOLDER / name, "--quiet")
+    assert WORTHLESS[name] in out
+
+
+def test_rare_classes_weigh_as_much_as_frequent_ones(run):
+    plain = trained(run, "rare.csv")["held_out"]["classes"]["yes"]["recall"]
+    balanced = trained(run, "rare.csv", "--class-weight", "balanced")["held_out"]["classes"]["yes"]["recall"]
+    assert balanced >= 0.7 > plain
+
+
+def test_a_column_of_weights(run):
+    trained(run, "weights.csv", "--weights", "w")
+    x = np.linspace(-1, 1, 9)
+    A = read_model("model.safetensors").predict({"x": x})
+    assert read_model("model.safetensors").metadata["features"] == ["x"]
+    np.testing.assert_allclose(A[0], 3 * x, atol=0.5)
