@@ -1,6 +1,9 @@
 """The command line, as a person meets it."""
 
 import csv
+import gzip
+import io
+import json
 import os
 import re
 import shlex
@@ -8,7 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -44,9 +50,9 @@ def run(capsys):
     return run
 
 
-def start(command, function=subprocess.run, **options):
+def start(command, function=subprocess.run, env_extra=None, **options):
     """Run a command in a process of its own, which finds the same nnarray as this one."""
-    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parents[1])} | (env_extra or {})
     return function(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -466,6 +472,188 @@ class TestMistakes:
         assert (code, err) == (2, "nnarray: error: model.safetensors: No space left on device\n")
 
 
+class TestPlaces:
+    def test_a_model_that_is_there_is_kept_unless_told(self, run, houses_csv, here, capsys):
+        run("train", houses_csv, *QUICK)
+        before = (here / "model.safetensors").read_bytes()
+        assert main(["train", str(houses_csv), *QUICK, "--seed", "1"]) == 2
+        assert "model.safetensors is there already: --force overwrites it" in capsys.readouterr().err
+        assert (here / "model.safetensors").read_bytes() == before
+        assert main(["train", str(houses_csv), *QUICK, "--seed", "1", "--out", "model.safetensors"]) == 0
+        assert (here / "model.safetensors").read_bytes() != before
+
+    def test_a_model_that_cannot_be_written_is_written_beside(self, run, houses_csv, here, monkeypatch):
+        from nnarray.cli import train
+
+        def refuse(path, *rest, **metadata):
+            if "nnarray-" not in os.path.basename(path):
+                raise OSError(28, "No space left on device", ".nnarray-12.tmp")
+            save(path, *rest, **metadata)
+
+        monkeypatch.setattr(train, "save", refuse)
+        code, out, _ = run("train", houses_csv, *QUICK, "--out", "mine")
+        assert code == 0
+        place = re.search(r"mine cannot be written \(No space left on device\); written to (\S+) in its place", out)[1]
+        assert read_model(place).network.sizes == (2, 8, 1)
+
+    @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="not as root")
+    def test_a_folder_that_cannot_be_written_to(self, run, houses_csv, here):
+        (here / "locked").mkdir(mode=0o500)
+        code, out, err = run("train", houses_csv, "--out", "locked/m")
+        assert (code, out) == (2, "")
+        assert "locked" in err
+
+
+EVIL = "a\x1b[2J\u202eb\x07"
+
+
+class TestTerminals:
+    """Nothing that a file, a name or an option holds moves a terminal's cursor."""
+
+    @pytest.fixture
+    def evil_csv(self, here):
+        names = [EVIL, "x\x9b", "\x1b]0;kind"]
+        labels = ["\x1b[31mred", "\u202ewhite"]
+        return write_csv(here / f"{EVIL}.csv", names, [(k, "uv"[k % 2] + EVIL, labels[k % 2]) for k in range(60)])
+
+    def commands(self):
+        data = f"{EVIL}.csv"
+        yield "train", data, *QUICK, "--out", EVIL
+        yield "evaluate", EVIL, data
+        yield "info", EVIL
+        yield "evaluate", EVIL, data, "--json"
+        yield "train", data, "--target", "\x1bno"
+        yield "train", data, f"--{EVIL}"
+        yield "train", data, "--epochs", EVIL
+        yield "train", f"no{EVIL}"
+        yield "train", data, "--plot", EVIL
+        yield (EVIL,)
+        yield "predict", EVIL, f"no{EVIL}.npz"
+
+    def test_all_that_is_printed_is_visible(self, run, evil_csv):
+        for words in self.commands():
+            _, out, err = run(*words)
+            printed = (out + err).replace("\n", "")
+            assert printed.isprintable(), (words, printed)
+
+    def test_predictions_are_written_as_they_are(self, run, evil_csv):
+        run("train", evil_csv, *QUICK, "--out", "m")
+        _, out, _ = run("predict", "m", evil_csv)
+        assert {row[0] for row in rows_of(out)[1:]} <= {"\x1b[31mred", "\u202ewhite"}
+
+    def test_long_cells_and_options_are_cut(self, run, here):
+        write_csv("long.csv", ["a", "b"], [(k, k / 3) for k in range(50)] + [("x" * 100_000, 1.5)])
+        for words in (["train", "long.csv"], ["train", "iris", "--epochs", "x" * 9999], ["y" * 9999]):
+            code, _, err = run(*words)
+            assert code == 2
+            assert len(err) < 800
+
+    def test_a_terminal_that_knows_few_characters(self, houses_csv):
+        command = [sys.executable, "-m", "nnarray", "train", str(houses_csv), *QUICK]
+        done = start(command, env_extra={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "R^2" in done.stdout
+        assert (
+            start([sys.executable, "-m", "nnarray", "train", "--help"], env_extra={"PYTHONIOENCODING": "ascii"}).stderr
+            == ""
+        )
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+    def test_closed_streams(self, houses_csv, closed):
+        name = shlex.quote(sys.executable)
+        done = start(f"{name} -m nnarray train houses.csv --epochs 2 --out m {closed}", shell=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert read_model("m").network.sizes[0] == 2
+        assert start(f"{name} -m nnarray train no.csv {closed}", shell=True).returncode == 2
+
+
+class TestHostileTables:
+    """One clean line and exit code 2, in bounded time and memory."""
+
+    FILES: ClassVar = {
+        "one_line.csv": b"a" * 10_000_000,
+        "columns.csv": b",".join(b"c%d" % k for k in range(100_000)) + b"\n" + b",".join([b"1"] * 100_000) + b"\n",
+        "nul.csv": b"a,b\n1,2\n\0\0",
+        "noise.csv": bytes(range(256)) * 100,
+        "open_quote.csv": b'a,b\n"1,2\n' + b"1,2\n" * 1000,
+        "a_million_quotes.csv": b"a,b\n" + b'"' * 1_000_001 + b"\n",
+        "cut.csv.gz": gzip.compress(b"a,b\n" + b"1,2\n" * 1000)[:-20],
+        "cut.csv.zst": b"\x28\xb5\x2f\xfd",
+        "parquet.csv": b"PAR1" + bytes(range(256)) + b"PAR1",
+        "zip.csv": b"PK\x03\x04junk",
+    }
+
+    @pytest.mark.parametrize("name", [*FILES, "bomb.csv.gz"])
+    def test_are_refused(self, run, here, name):
+        content = self.FILES.get(name) or gzip.compress(b"a,b\n" + b"0,1\n" * 2**25)
+        (here / name).write_bytes(content)
+        began = time.process_time()
+        code, out, err = run("train", name)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert name in err
+        assert err.replace("\n", "").isprintable()
+        assert len(err) < 800
+        assert time.process_time() - began < 20
+
+    @pytest.mark.parametrize("member", ["no array", "twice", "huge"])
+    def test_archives(self, run, here, member):
+        array = io.BytesIO()
+        np.save(array, np.ones((6, 2)))
+        head = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000, 2), }"
+        X = {"no array": b"hello", "twice": array.getvalue(), "huge": head.ljust(127) + b"\n"}[member]
+        with zipfile.ZipFile("data.npz", "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("X.npy", X)
+            archive.writestr("y.npy", array.getvalue())
+            if member == "twice":
+                archive.writestr("X.npy", X)
+        code, out, err = run("train", "data.npz")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+
+    def test_long_doubles_are_numbers(self, run, here):
+        X = np.random.default_rng(0).normal(size=(100, 2)).astype(np.longdouble)
+        np.savez("data.npz", X=X, y=X[:, 0] / 3)
+        assert run("train", "data.npz", *QUICK)[0] == 0
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+    def test_pipes_and_devices_are_not_waited_on(self, run, here):
+        os.mkfifo("pipe.csv")
+        for name in ("pipe.csv", "/dev/zero"):
+            code, _, err = run("train", name)
+            assert code == 2
+            assert "pipe a table to standard input and name it -" in err
+
+    def test_standard_input(self, houses_csv):
+        text = Path(houses_csv).read_text(encoding="utf-8")
+        done = start([sys.executable, "-m", "nnarray", "train", "-", *QUICK, "--json"], input=text)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["data"] == "standard input"
+
+
+class TestWhatWasMeant:
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("trian iris", "did you mean 'train'?"),
+            ("train fine.csv --ephocs 3", "did you mean '--epochs'?"),
+            ("train fine.csv --optimizer adan", "did you mean 'adam'?"),
+            ("train fine.csv --target prize", "did you mean 'price'?"),
+            ("train fine.csv --drop room", "did you mean 'rooms'?"),
+            ("train digitz", "did you mean 'digits'?"),
+            ("train fine.csv --hidden 64 32", "--hidden 64,32"),
+            ("train --hidden 64 32 16 fine.csv", "--hidden 64,32,16"),
+            ("train fine.csv --target price --drop price", "the target 'price' cannot be a column of --drop as well"),
+            ("train fine.csv --out=--", "expected one argument"),
+        ],
+    )
+    def test_is_asked(self, run, here, words, said):
+        write_csv("fine.csv", ["area", "rooms", "price"], houses())
+        code, out, err = run(*words.split())
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
+
+
 class TestInterrupt:
     def test_ctrl_c_saves_what_was_trained(self, run, houses_csv, monkeypatch):
         real = training.loop.Run.epoch
@@ -490,7 +678,8 @@ class TestInterrupt:
         assert run("train", houses_csv) == (130, "", "nnarray: interrupted\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-    def test_a_real_signal(self, houses_csv):
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_real_signal(self, houses_csv, number, code):
         command = [
             sys.executable,
             "-u",
@@ -508,9 +697,9 @@ class TestInterrupt:
                 if line.startswith("training on"):
                     break
             time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             out, err = process.communicate(timeout=30)
-        assert (process.returncode, err) == (130, "")
+        assert (process.returncode, err) == (code, "")
         assert "interrupted after" in out
         assert read_model("model.safetensors").network.output == "identity"
 
@@ -595,6 +784,39 @@ class TestCheckAndInfo:
         assert (code, err) == (0, "")
         for name in ("nnarray", "numpy", "array-api-compat", *nn.backends.BACKENDS, "processors", "blas"):
             assert re.search(rf"^  {name} +\S", out, re.MULTILINE)
+
+
+def readme_commands():
+    """The commands of README's part about the shell, comments cut off."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = text.split("## From the shell")[1].split("```sh\n")[1].split("```")[0]
+    return [line.split("#")[0].split() for line in block.splitlines()]
+
+
+class TestReadme:
+    def test_its_commands_run_one_after_the_other(self, run, here, monkeypatch):
+        pandas = pytest.importorskip("pandas")
+        rng = np.random.default_rng(0)
+        town, area = rng.choice(["Ulm", "Jena"], 150), rng.uniform(50, 250, 150)
+        sold = pandas.Timestamp("2020-01-01") + pandas.to_timedelta(rng.integers(0, 1500, 150), unit="D")
+        price = 2000 * area + 50_000 * (town == "Ulm") + rng.normal(0, 3000, 150)
+        table = pandas.DataFrame({"house": range(150), "area": area, "town": town, "sold": sold, "price": price})
+        table.to_csv("houses.csv", index=False)
+        table.drop(columns="price").to_csv("new.csv", index=False)
+        pandas.DataFrame(flowers(), columns=["id", "length", "width", "kind"]).to_csv("flowers.csv.gz", index=False)
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy",))
+        commands = readme_commands()
+        assert len(commands) >= 8
+        for name, *words in commands:
+            assert name == "nnarray"
+            code, _, err = run(*words)
+            assert (code, err) == (0, "")
+        assert pandas.read_csv("prices.csv").columns.tolist() == ["house", "prediction"]
+        assert len(pandas.read_csv("epochs.csv")) > 10
+        model = read_model("model.safetensors")
+        said = model.predict({"area": [120.0], "town": ["Ulm"], "sold": ["2024-03-01"]})
+        assert said.shape == (1, 1)
+        assert abs(said[0, 0] - 290_000) < 40_000
 
 
 class TestPreparation:

@@ -205,7 +205,7 @@ def _weighing_rows(table: Table, kept: npt.NDArray[Any], weights: npt.NDArray[An
     """The rows among these that weigh anything."""
     if weights is None or np.all(weights[kept] > 0):
         return kept
-    weighing = kept[weights[kept] > 0]
+    weighing = np.asarray(kept[weights[kept] > 0])
     if not weighing.size:
         msg = f"{table.source}: all weights are 0"
         raise CommandError(msg)

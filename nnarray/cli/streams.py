@@ -17,7 +17,7 @@ STANDARD_INPUT = "-"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 """The first bytes of a file, and what packed it."""
 
-HARMLESS, DENSEST = 2**28, 200
+HARMLESS, DENSEST = 2**27, 200
 """Bytes that may be unpacked from any file, and beyond which a file may unpack to at most so many times its size."""
 
 
@@ -71,20 +71,24 @@ class Source:
             msg = f"{self.name} is a zip archive or a spreadsheet: unpack it, or export it as CSV"
             raise CommandError(msg)
         size = os.fstat(packed.fileno()).st_size if self._content is None else len(self._content)
-        self._refuse_bomb(packed, kind, size)
+        self._drain_bomb(packed, kind, size)
         return Unpacked(self.name, packed, kind, size)
 
-    def _refuse_bomb(self, packed: IO[bytes], kind: str | None, size: int) -> None:
-        """Raise CommandError where the file itself tells that it unpacks to far more than tables do."""
+    def _drain_bomb(self, packed: IO[bytes], kind: str | None, size: int) -> None:
+        """Unpack a file that tells that it unpacks to far more than tables do, which raises CommandError."""
         told = 0
         if kind == "gzip" and size > 4:
             packed.seek(-4, os.SEEK_END)
             told = int.from_bytes(packed.read(4), "little")
         elif kind == "zstd":
-            told = _zstandard(self.name).frame_content_size(packed.read(32))
+            told = _told_by_zstd(self.name, packed.read(32))
         packed.seek(0)
         if told > most_unpacked(size):
-            raise CommandError(_too_dense(self.name))
+            chunk = bytearray(2**20)
+            unpacking = Unpacked(self.name, packed, kind, size)
+            while unpacking.readinto(chunk):
+                pass
+            packed.seek(0)
 
     def _packed(self) -> IO[bytes]:
         return open(self.path, "rb") if self._content is None else io.BytesIO(self._content)
@@ -98,6 +102,15 @@ class Source:
         with self.open() as stream:
             content: bytes = stream.read(count)
             return content
+
+
+def _told_by_zstd(name: str, start: bytes) -> int:
+    zstandard = _zstandard(name)
+    try:
+        told: int = zstandard.frame_content_size(start)
+    except zstandard.ZstdError:  # told where it is unpacked
+        return 0
+    return told
 
 
 def unpacked(name: str, packed: IO[bytes], kind: str | None) -> Any:
