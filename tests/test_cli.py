@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 import zipfile
@@ -496,12 +497,13 @@ class TestPlaces:
         place = re.search(r"mine cannot be written \(No space left on device\); written to (\S+) in its place", out)[1]
         assert read_model(place).network.sizes == (2, 8, 1)
 
-    @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="not as root")
-    def test_a_folder_that_cannot_be_written_to(self, run, houses_csv, here):
-        (here / "locked").mkdir(mode=0o500)
-        code, out, err = run("train", houses_csv, "--out", "locked/m")
-        assert (code, out) == (2, "")
-        assert "locked" in err
+    def test_a_folder_that_cannot_be_written_to(self, run, houses_csv, here, monkeypatch):
+        def refuse(*args, **options):
+            raise OSError(30, "Read-only file system", "secret.tmp")
+
+        monkeypatch.setattr(tempfile, "mkstemp", refuse)
+        code, out, err = run("train", houses_csv, "--out", "m")
+        assert (code, out, err) == (2, "", "nnarray: error: --out m: Read-only file system\n")
 
 
 EVIL = "a\x1b[2J\u202eb\x07"
@@ -676,6 +678,17 @@ class TestInterrupt:
 
         monkeypatch.setattr("nnarray.cli.train.prepare", interrupt)
         assert run("train", houses_csv) == (130, "", "nnarray: interrupted\n")
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+    def test_ctrl_c_while_it_still_imports(self, here):
+        """A NumPy of our own sends the signal as it is imported; the first line of output is the command's."""
+        source = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
+        (here / "numpy.py").write_text(source)
+        path = f"{here}{os.pathsep}{Path(nn.__file__).parents[1]}"
+        done = start([sys.executable, "-m", "nnarray", "info"], env_extra={"PYTHONPATH": path})
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+        done = start([sys.executable, "-c", "import nnarray"], env_extra={"PYTHONPATH": path})
+        assert done.stderr.endswith("KeyboardInterrupt\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

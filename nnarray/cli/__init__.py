@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import nnarray as nn
+from nnarray import starting
 from nnarray.cli.arguments import make_parser, several
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     terminated: list[int] = []
     try:
+        starting.is_ready()
         with _terminated_as_interrupted(terminated):
             code = _run([str(word) for word in words])
     except SystemExit as leaving:  # --help and --version
