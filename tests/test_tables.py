@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -257,3 +258,172 @@ def test_a_column_of_weights(run):
     A = read_model("model.safetensors").predict({"x": x})
     assert read_model("model.safetensors").metadata["features"] == ["x"]
     np.testing.assert_allclose(A[0], 3 * x, atol=0.5)
+
+
+def write(path, frame, **options):
+    frame.to_csv(path, index=False, **options)
+    return path
+
+
+def towns(m=200, seed=0):
+    """A table of an id, a town, a number and a class that both decide."""
+    rng = np.random.default_rng(seed)
+    town, x = rng.choice(["Ulm", "Jena", "Bonn"], m), rng.normal(size=m)
+    kind = np.where(x + 2 * (town == "Ulm") - 2 * (town == "Bonn") > 0, "01", np.where(x > -1, "02", "x9"))
+    return pandas.DataFrame({"key": np.arange(m) + 500, "town": town, "x": x.round(3), "kind": kind})
+
+
+class TestRoles:
+    def test_ids_are_carried_through(self, run):
+        write("t.csv", towns())
+        trained(run, Path("t.csv").resolve(), "--id", "key")
+        assert read_model("model.safetensors").metadata["features"] == ["town", "x"]
+        _, out, err = run("predict", "model.safetensors", "t.csv", "--probabilities")
+        rows = list(csv.reader(out.splitlines()))
+        assert err == ""
+        assert rows[0] == ["key", "prediction", "probability 01", "probability 02", "probability x9"]
+        assert [row[0] for row in rows[1:]] == [str(k + 500) for k in range(200)]
+        shares = np.array([row[2:] for row in rows[1:]], dtype=float)
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+        assert [row[1] for row in rows[1:]] == [["01", "02", "x9"][k] for k in shares.argmax(axis=1)]
+
+    def test_labels_keep_their_writing_where_fewer_of_them_occur(self, run):
+        table = towns()
+        write("t.csv", table)
+        run("train", "t.csv", "--drop", "key")
+        write("few.csv", table[table.kind != "x9"])
+        code, out, _ = run("evaluate", "model.safetensors", "few.csv", "--json")
+        assert code == 0
+        assert json.loads(out)["accuracy"] > 0.8
+
+    @pytest.mark.parametrize(
+        ("options", "features"),
+        [
+            (["--features", "x"], ["x"]),
+            (["--features", "x,town"], ["x", "town"]),
+            (["--features", "x", "--features", "town"], ["x", "town"]),
+            (["--drop", "key,town"], ["x"]),
+            (["--drop", "key", "--drop", "town"], ["x"]),
+        ],
+    )
+    def test_columns_are_chosen(self, run, options, features):
+        write("t.csv", towns())
+        assert run("train", "t.csv", "--epochs", 2, *options)[0] == 0
+        assert read_model("model.safetensors").metadata["features"] == features
+
+    def test_any_name_can_be_dropped(self, run):
+        write("t.csv", towns().rename(columns={"key": "a, b", "town": "--x"}))
+        assert run("train", "t.csv", "--epochs", 2, "--drop", "a, b", "--drop=--x")[0] == 0
+        assert read_model("model.safetensors").metadata["features"] == ["x"]
+
+    def test_numbers_that_are_categories(self, run):
+        table = towns().assign(code=lambda t: t.town.map({"Ulm": 7, "Jena": 8, "Bonn": 9}))[["code", "x", "kind"]]
+        write("t.csv", table)
+        assert run("train", "t.csv", "--categorical", "code")[0] == 0
+        code, x = read_model("model.safetensors").metadata["preprocessing"]["columns"]
+        assert (code, x["kind"]) == ({"kind": "category", "categories": ["7", "8", "9"]}, "number")
+        said = read_model("model.safetensors").predict({"code": [7, 9], "x": [0.1, -0.1]})
+        assert said.argmax(axis=0).tolist() == [0, 1]
+
+    def test_a_column_said_to_be_numbers(self, run):
+        write("t.csv", towns())
+        code, _, err = run("train", "t.csv", "--numeric", "town")
+        assert code == 2
+        assert "row 1 (line 2), column 'town': " in err
+        assert "is not a finite number (and 199 more such)" in err
+
+    def test_ids_are_warned_of(self, run):
+        names = [f"no {k}" for k in range(200)]
+        write("t.csv", towns().assign(name=names)[["name", "key", "x", "kind"]])
+        _, out, _ = run("train", "t.csv", "--epochs", 2)
+        assert "note: the column 'name' looks like an id, since all its texts are different: it is left out" in out
+        assert "note: the column 'key' may be an id" in out
+
+    def test_texts_unseen_in_training_are_counted(self, run):
+        write("t.csv", towns())
+        run("train", "t.csv", "--epochs", 2, "--drop", "key")
+        write("new.csv", towns().assign(town=["Rom"] * 3 + [""] + ["Ulm"] * 196))
+        code, out, err = run("predict", "model.safetensors", "new.csv")
+        assert (code, len(out.splitlines())) == (0, 201)
+        assert "column 'town' has 3 texts unseen in training, such as 'Rom'" in err
+        assert "column 'town' has 1 missing cells" in err
+        assert run("predict", "model.safetensors", "new.csv", "--missing", "refuse")[0] == 2
+
+    def test_parts_in_files_of_their_own(self, run):
+        write("t.csv", towns())
+        write("v.csv", towns(50, seed=1))
+        write("w.csv", towns(70, seed=2)[["kind", "x", "town"]])
+        code, out, _ = run("train", "t.csv", "--drop", "key", "--validation", "v.csv", "--test", "w.csv", "--json")
+        assert code == 0
+        found = json.loads(out)
+        assert (found["trained_on"], found["held_out"]["examples"]) == (200, 70)
+        assert found["held_out"]["accuracy"] > 0.8
+        _, out, _ = run("evaluate", "model.safetensors", "w.csv", "--json")
+        again = json.loads(out)
+        assert again["accuracy"] == found["held_out"]["accuracy"]
+        assert "trained_on" not in again or again["trained_on"] < 10
+
+    def test_pictures(self, run, here):
+        pytest.importorskip("matplotlib")
+        for name in ("codes.csv", "bars.txt"):
+            run("train", FOLDER / name, "--epochs", 3, "--force", "--plot", "curve.png", "--history", "epochs.csv")
+            code, _, err = run("evaluate", "model.safetensors", FOLDER / name, "--plot", "picture.svg")
+            assert (code, err) == (0, "")
+            assert (here / "curve.png").read_bytes().startswith(b"\x89PNG")
+            assert b"<svg" in (here / "picture.svg").read_bytes()
+            history = pandas.read_csv("epochs.csv")
+            assert history.epoch.tolist() == [1, 2, 3]
+            assert (
+                history[["training_cost", "validation_cost", "training_score", "validation_score"]]
+                .notna()
+                .all(axis=None)
+            )
+
+    def test_progress_off_a_terminal(self, run, monkeypatch):
+        monkeypatch.setattr("nnarray.cli.watching.SECONDS", 0.0)
+        _, _, err = run("train", FOLDER / "bars.txt", "--epochs", 4)
+        lines = err.splitlines()
+        assert [line.split(":")[0] for line in lines] == [f"epoch {k} of 4" for k in (1, 2, 3)]
+        assert run("train", FOLDER / "bars.txt", "--epochs", 4, "--quiet", "--force")[2] == ""
+
+    def test_a_model_tells_what_it_holds(self, run):
+        write("t.csv", towns())
+        run("train", "t.csv", "--drop", "key", "--epochs", 2, "--seed", 5)
+        code, out, err = run("info", "model.safetensors")
+        assert (code, err) == (0, "")
+        for said in ("'town'  category  3 categories: Bonn, Jena, Ulm", "'kind': 3 classes: 01, 02, x9", "softmax"):
+            assert said in out
+        for line in (r"seed +5", r"trained on +120", r"accuracy +0\.\d+", r"nnarray +\d", r"float32, format 2"):
+            assert re.search(line, out)
+
+
+class TestReading:
+    def test_a_column_whose_kind_changes_far_down(self, run):
+        """pandas guesses chunk by chunk: what is a number in one and text in another is text as it is written."""
+        m = 300_000
+        code = np.where(np.arange(m) < m - 9, "1.50", "x")
+        write("t.csv", pandas.DataFrame({"code": code, "y": np.arange(m) % 2}))
+        _, _, err = run("train", "t.csv")
+        assert f"row {m - 8} (line {m - 7}), column 'code': 'x' is not a finite number (and 8 more such)" in err
+        assert run("train", "t.csv", "--na", "x", "--epochs", 1)[2].endswith("or an id\n")
+
+    @pytest.mark.parametrize("options", [["--sep", "semicolon", "--decimal", ","], []])
+    def test_what_training_was_told_of_cells_holds_for_predictions(self, run, options):
+        table = towns().assign(x=lambda t: t.x.astype(str).str.replace(".", ","))
+        table.loc[::10, "x"] = "?"
+        write("t.csv", table, sep=";")
+        assert run("train", "t.csv", "--drop", "key", "--na", "?", "--epochs", 2, *options)[0] == 0
+        code, out, err = run("predict", "model.safetensors", "t.csv")
+        assert (code, len(out.splitlines())) == (0, 201)
+        assert "'x' has 20 missing cells" in err
+
+    def test_arrays_of_another_source(self, run):
+        """A model of a table without texts takes an array of as many columns."""
+        run("train", FOLDER / "bars.txt", "--epochs", 2)
+        X = np.array([[100.0, 3], [200, 5]])
+        np.savez("new.npz", X=X)
+        code, out, _ = run("predict", "model.safetensors", "new.npz")
+        assert code == 0
+        said = read_model("model.safetensors").predict(X.T)[0]
+        np.testing.assert_allclose([float(line) for line in out.splitlines()[1:]], said)
+        assert run("predict", "model.safetensors", FOLDER / "towns.csv")[0] == 2
