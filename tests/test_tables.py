@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnarray.cli import main
-from nnarray.files import read_model
+from nnarray.files import read_model, save
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -131,7 +131,8 @@ def run(capsys):
 
 def trained(run, name, *options):
     """The figures of a training on a table of the folder."""
-    code, out, err = run("train", FOLDER / name, "--json", "--force", *options)
+    path = FOLDER / name if (FOLDER / name).exists() else name
+    code, out, err = run("train", path, "--json", "--force", *options)
     assert (code, err) == (0, "")
     return json.loads(out)
 
@@ -427,3 +428,59 @@ class TestReading:
         said = read_model("model.safetensors").predict(X.T)[0]
         np.testing.assert_allclose([float(line) for line in out.splitlines()[1:]], said)
         assert run("predict", "model.safetensors", FOLDER / "towns.csv")[0] == 2
+
+
+class TestGoingOn:
+    def test_with_the_columns_classes_and_layers_of_a_model(self, run):
+        table = towns()
+        write("t.csv", table)
+        write("more.csv", towns(60, seed=3)[["town", "kind", "x"]][lambda t: t.kind != "x9"])
+        first = trained(run, "t.csv", "--drop", "key", "--epochs", "5", "--hidden", "7,5", "--schedule", "constant")
+        before = read_model("model.safetensors")
+        again = trained(run, "more.csv", "--resume", "model.safetensors", "--target", "kind", "--epochs", "5")
+        after = read_model("model.safetensors")
+        assert (again["sizes"], after.network) == (first["sizes"], before.network)
+        for key in ("classes", "features", "preprocessing", "target"):
+            assert after.metadata[key] == before.metadata[key]
+        assert not np.array_equal(after.params.vector, before.params.vector)
+        whole = trained(run, "t.csv", "--resume", "model.safetensors", "--epochs", "40")
+        assert whole["held_out"]["accuracy"] >= first["held_out"]["accuracy"]
+
+    def test_without_an_update_it_is_the_same(self, run):
+        trained(run, "bars.txt", "--epochs", "2")
+        before = read_model("model.safetensors")
+        trained(
+            run, "bars.txt", "--epochs", "1", "--learning-rate", "1e-30", "--l2", "0", "--resume", "model.safetensors"
+        )
+        np.testing.assert_allclose(read_model("model.safetensors").params.vector, before.params.vector, rtol=1e-6)
+
+    @pytest.mark.parametrize("option", ["--hidden", "--output"])
+    def test_other_layers_are_refused(self, run, option):
+        trained(run, "bars.txt", "--epochs", "2")
+        value = {"--hidden": "3", "--output": "exp"}[option]
+        code, _, err = run("train", FOLDER / "bars.txt", "--force", "--resume", "model.safetensors", option, value)
+        assert (code, f"{option} cannot be said with --resume" in err) == (2, True)
+
+
+PECULIAR = {
+    "reading": [[], {"na": 5}, {"na": [1]}, {"header": "no"}, {"id": {"a": 1}}, {"id": ["none such"]}, "x"],
+    "baseline": [[], {"answer": 99, "name": "x"}, {"answer": "x", "name": "x"}, {"answer": 0}, 7],
+    "split": [[], {"rows": 200}, {"rows": 200, "seed": -1, "trained_on": 1, "validation": 0.5, "test": 0.5}, None],
+    "sketch": ["x", ["x"], [1], ["g" * 16], {}],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in PECULIAR.items() for value in values])
+def test_a_model_that_tells_nonsense_of_its_training(run, key, value):
+    write("t.csv", towns())
+    run("train", "t.csv", "--drop", "key", "--epochs", 1)
+    model = read_model("model.safetensors")
+    save(
+        "m",
+        model.network,
+        model.params,
+        metadata=model.metadata | {"training": model.metadata["training"] | {key: value}},
+    )
+    for words in (["evaluate", "m", "t.csv"], ["predict", "m", "t.csv"], ["info", "m"]):
+        code, _, err = run(*words)
+        assert (code, err) == (0, "")

@@ -18,6 +18,7 @@ from nnarray.cli.output import note, quoted, say
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.places import as_json, check_place, write_or_beside
 from nnarray.cli.preparation import split
+from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.sketch import Seen, seen, sketch
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
@@ -42,7 +43,7 @@ def predict(arguments: argparse.Namespace) -> int:
     if arguments.probabilities and classes is None:
         msg = f"--probabilities: {arguments.model} predicts numbers, not classes"
         raise CommandError(msg)
-    ids = words(arguments.id) or model.metadata.get("training", {}).get("reading", {}).get("id", [])
+    ids: Sequence[str] = words(arguments.id) or remembered(model, classes).id
     inputs = _inputs(model, arguments, ids=ids)
     header, rows = _answers(_predictions(model, inputs), model, classes, all_classes=arguments.probabilities)
     if arguments.id:
@@ -61,8 +62,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     inputs = _inputs(model, arguments, arguments.labels, with_target=True)
     A, classes = _predictions(model, inputs), class_names(model.network, model.metadata)
     true = _true(inputs.table, classes)
-    found = results.figures(A, true, classes, _baseline(model))
-    trained_on = _trained_on(model, inputs, A, true, classes)
+    known = remembered(model, classes)
+    found = results.figures(A, true, classes, known.baseline)
+    trained_on = _trained_on(known, inputs, A, true, classes)
     if arguments.plot:
         draw_predictions(arguments.plot, A, true, classes)
     if arguments.json:
@@ -79,12 +81,6 @@ def _check_picture(arguments: argparse.Namespace) -> None:
     check_place("--plot", arguments.plot)
     if arguments.plot:
         check_plot(arguments.plot)
-
-
-def _baseline(model: Model) -> results.Baseline | None:
-    """What the training part alone said, where the file tells."""
-    known = model.metadata.get("training", {}).get("baseline")
-    return results.Baseline(**known) if isinstance(known, dict) and set(known) == {"answer", "name"} else None
 
 
 def _model(arguments: argparse.Namespace) -> Model:
@@ -108,7 +104,7 @@ def _inputs(
     table = read_table(
         arguments.data,
         labels,
-        reading=reading_of(arguments, model.metadata.get("training", {}).get("reading")),
+        reading=reading_of(arguments, remembered(model, None)),
         as_written=[*categories_among(features, columns), *ids],
         target=target,
         with_target=with_target,
@@ -199,37 +195,33 @@ def _true(table: Table, classes: list[Any] | None) -> npt.NDArray[Any]:
 
 
 def _trained_on(
-    model: Model, inputs: Inputs, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
+    known: Remembered, inputs: Inputs, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
 ) -> dict[str, Any]:
     """What to say where the model was trained on some of these rows, and its figures on those it was not."""
-    training = model.metadata.get("training", {})
-    if "sketch" not in training:
+    again = seen(inputs.X, known.sketch)
+    if not again.rows:
         return {}
-    known = seen(inputs.X, training["sketch"])
-    if not known.rows:
-        return {}
-    held = _held_out(training, inputs.X, true, classes)
-    if held is not None:
-        known = Seen(training["split"]["trained_on"], is_exact=True)
-    said = f"{known} of these {true.size} rows were trained on"
+    held = _held_out(known, inputs.X, true, classes)
+    if held is not None and known.split is not None:
+        again = Seen(known.split.trained_on, is_exact=True)
+    said = f"{again} of these {true.size} rows were trained on"
     if held is None:
-        return {"trained_on": known.rows, "said": f"{said}: what they show is no result to trust"}
+        return {"trained_on": again.rows, "said": f"{said}: what they show is no result to trust"}
     found = results.figures(A[:, held], true[held], classes, None)
     said += f"; on the {held.size} that were held out: {results.headline(found)}"
-    return {"trained_on": known.rows, "held_out": found, "said": said}
+    return {"trained_on": again.rows, "held_out": found, "said": said}
 
 
 def _held_out(
-    training: dict[str, Any], X: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
+    known: Remembered, X: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
 ) -> npt.NDArray[Any] | None:
     """The rows that training held out to the end, where this is the same table and so the same split."""
-    how = training.get("split", {})
-    shares = how.get("validation"), how.get("test")
-    if how.get("rows") != true.size or not all(isinstance(share, float) for share in shares) or not shares[1]:
+    how = known.split
+    if how is None or how.rows != true.size or not how.test:
         return None
     target = Target("softmax" if classes else "identity", classes, true)
-    parts = split(true.size, target.strata, *shares, how["seed"])
-    return parts.test if sketch(X[:, parts.training]) == training["sketch"] else None
+    parts = split(true.size, target.strata, how.validation, how.test, how.seed)
+    return parts.test if tuple(sketch(X[:, parts.training])) == known.sketch else None
 
 
 def _answers(

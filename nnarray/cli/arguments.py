@@ -160,6 +160,9 @@ def _add_train(commands: Any) -> None:
     _add_machine(parser)
     places = parser.add_argument_group("results")
     places.add_argument("--out", metavar="FILE", help=f"where to write the model (default: {DEFAULT_MODEL})")
+    places.add_argument(
+        "--resume", metavar="MODEL", help="go on with a saved model: its columns, scales, classes and layers"
+    )
     places.add_argument("--force", action="store_true", help=f"overwrite a {DEFAULT_MODEL} that is there already")
     places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
     places.add_argument("--history", metavar="FILE", help="write cost and score of every epoch as CSV")

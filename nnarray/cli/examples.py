@@ -14,10 +14,14 @@ from nnarray.cli.names import listed_names, no_such_column
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.preparation import Parts, split
+from nnarray.cli.remembered import Remembered
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
-from nnarray.cli.targets import Target, codes_of, numbers_of, refuse_missing, understand
+from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing, understand
+from nnarray.files import Model
 from nnarray.files.preprocessing import Preprocessing, Scaling
+
+NOTHING_KNOWN = Remembered()
 
 
 class Part(NamedTuple):
@@ -61,38 +65,114 @@ class Prepared:
         return self.target.Y(values if scaling is None else scaling(values)).astype(dtype)
 
 
-def reading_of(arguments: argparse.Namespace, remembered: dict[str, Any] | None = None) -> Reading:
+def reading_of(arguments: argparse.Namespace, known: Remembered = NOTHING_KNOWN) -> Reading:
     """How to read a file, by the options, and where these say nothing as in training."""
-    known = remembered or {}
-    default = Reading()
-    na = arguments.na if arguments.na is not None else tuple(known.get("na", default.na))
-    header = arguments.header if arguments.header is not None else known.get("header")
+    na = arguments.na if arguments.na is not None else known.na
+    header = arguments.header if arguments.header is not None else known.header
     return Reading(arguments.sep, arguments.decimal, arguments.thousands, arguments.encoding, header, na)
 
 
-def prepare(arguments: argparse.Namespace) -> Prepared:
-    """Read the table, understand its columns, split its rows and measure their scales."""
-    reading = reading_of(arguments)
-    wanted = [*words(arguments.categorical), *words(arguments.id)]
-    table = read_table(arguments.data, arguments.labels, reading=reading, as_written=wanted, target=arguments.target)
-    names, target_name = _features(table, arguments)
-    y = _targets(table, target_name)
-    weights = _weights(table, arguments)
-    kept = _kept_rows(table, names, y, arguments.missing, target_name)
+def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepared:
+    """Read the table, understand its columns, split its rows and measure their scales.
+
+    With a model to `start` from, its columns, scales and classes are taken instead.
+    """
+    chosen = _choose(arguments, start)
+    table, kept = chosen.table, chosen.kept
+    target = _understood(chosen, arguments, start)
+    parts = _split(arguments, kept.size, target)
+    learnt = _learn(chosen, target, parts, arguments) if start is None else _taken_from(start, chosen)
+    own = [
+        _part(learnt.preprocessing, learnt.values, kept[rows], target.values[rows], arguments.dtype, chosen.weights)
+        if rows.size
+        else None
+        for rows in parts
+    ]
+    assert own[0] is not None
+    prepared = Prepared(
+        table.source,
+        kept.size,
+        chosen.names if table.names is not None else None,
+        chosen.target,
+        target,
+        learnt.preprocessing,
+        _balanced(own[0], target, arguments),
+        own[1],
+        own[2],
+        parts,
+        kept,
+        [*table.notes, *_missing_notes(learnt.preprocessing, chosen.names, learnt.values), *learnt.notes],
+    )
+    prepared.validation = _of_file(arguments.validation, prepared, arguments) or own[1]
+    prepared.test = _of_file(arguments.test, prepared, arguments) or own[2]
+    return prepared
+
+
+class Chosen(NamedTuple):
+    """A table, and which of its columns and rows are what."""
+
+    table: Table
+    names: list[str]
+    """the features"""
+    target: str | None
+    y: npt.NDArray[Any]
+    kept: npt.NDArray[Any]
+    """the rows that count"""
+    weights: npt.NDArray[Any] | None
+
+
+class Learnt(NamedTuple):
+    """What is done with the columns, their values in the table, and what is to be said of them."""
+
+    preprocessing: Preprocessing
+    values: list[Any]
+    notes: list[str]
+
+
+def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
+    known = {} if start is None else start.metadata
+    if start is not None:
+        arguments.target = arguments.target or known.get("target")
+        arguments.features = arguments.features or known.get("features", [])
+    columns = () if start is None or start.preprocessing is None else start.preprocessing.columns
+    categories = categories_among(known.get("features"), columns)
+    table = read_table(
+        arguments.data,
+        arguments.labels,
+        reading=reading_of(arguments),
+        as_written=[*words(arguments.categorical), *words(arguments.id), *categories],
+        target=arguments.target,
+    )
+    names, target = _features(table, arguments)
+    y, weights = _targets(table, target), _weights(table, arguments)
+    kept = _kept_rows(table, names, y, arguments.missing, target)
     if kept.size < table.m:
         table.notes.append(f"{table.m - kept.size} rows with missing cells are left out")
-    kept = _weighing_rows(table, kept, weights)
-    if target_name is not None and table.names is not None:
-        table.target = target_name
-    target = understand(y[kept], arguments.output, _rows_of(table, kept) if table.y is None else None)
+    if table.y is None:
+        table.target = target
+    return Chosen(table, names, target, y, _weighing_rows(table, kept, weights), weights)
+
+
+def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | None) -> Target:
+    """The target; of a model to start from, with its classes and its output."""
+    table, y = chosen.table, chosen.y[chosen.kept]
+    rows = _rows_of(table, chosen.kept)
+    if start is None:
+        return understand(y, arguments.output, rows if table.y is None else None)
+    classes, output = class_names(start.network, start.metadata), start.network.output
+    return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes))
+
+
+def _learn(chosen: Chosen, target: Target, parts: Parts, arguments: argparse.Namespace) -> Learnt:
+    """What the training part's columns become."""
+    table, names = chosen.table, chosen.names
     features = decide(
         table,
         names,
         resolve(arguments.categorical, table.names, table.source, "--categorical"),
         resolve(arguments.numeric, table.names, table.source, "--numeric"),
     )
-    parts = _split(arguments, kept.size, target)
-    columns, notes = fit(features, kept[parts.training])
+    columns, notes = fit(features, chosen.kept[parts.training])
     preprocessing = Preprocessing(tuple(columns), _target_scaling(target, parts.training))
     if not preprocessing.n_x:
         msg = (
@@ -100,30 +180,23 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
             f"{'is' if len(names) == 1 else 'are'} the same in every row of the training part, or an id"
         )
         raise CommandError(msg)
-    values = [feature.values for feature in features]
-    own = [
-        _part(preprocessing, values, kept[rows], target.values[rows], arguments.dtype, weights) if rows.size else None
-        for rows in parts
-    ]
-    assert own[0] is not None
-    named = names if table.names is not None else None
-    prepared = Prepared(
-        table.source,
-        kept.size,
-        named,
-        target_name if table.names is None or table.y is None else table.target,
-        target,
-        preprocessing,
-        _balanced(own[0], target, arguments),
-        own[1],
-        own[2],
-        parts,
-        kept,
-        [*table.notes, *_missing_notes(preprocessing, names, values), *notes],
-    )
-    prepared.validation = _of_file(arguments.validation, prepared, arguments) or own[1]
-    prepared.test = _of_file(arguments.test, prepared, arguments) or own[2]
-    return prepared
+    return Learnt(preprocessing, [feature.values for feature in features], notes)
+
+
+def _taken_from(start: Model, chosen: Chosen) -> Learnt:
+    """What the columns are to a model to start from."""
+    preprocessing = start.preprocessing
+    assert preprocessing is not None
+    if len(chosen.names) != len(preprocessing.columns):
+        msg = f"{chosen.table.source} has {len(chosen.names)} features, the model takes {len(preprocessing.columns)}"
+        raise CommandError(msg)
+    if chosen.table.names is None:
+        chosen.table.names = chosen.names
+        values = convert_all(chosen.table, chosen.names, preprocessing.columns)
+        chosen.table.names = None
+    else:
+        values = convert_all(chosen.table, chosen.names, preprocessing.columns)
+    return Learnt(preprocessing, values, [])
 
 
 def words(given: Sequence[str]) -> list[str]:

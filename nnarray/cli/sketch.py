@@ -1,5 +1,6 @@
 """A small memory of the rows a model was trained on, to tell when it is evaluated on the same."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,10 +47,10 @@ def sketch(X: npt.NDArray[Any]) -> list[str]:
     return [f"{value:016x}" for value in np.unique(hashes(X))[:SIZE].tolist()]
 
 
-def seen(X: npt.NDArray[Any], kept: list[str]) -> Seen:
+def seen(X: npt.NDArray[Any], kept: Sequence[str]) -> Seen:
     """How many examples of X are among those that `kept` is the sketch of."""
     known = np.array([int(text, 16) for text in kept], dtype=np.uint64)
-    own = hashes(X)
+    own = hashes(X) if known.size else np.empty(0, dtype=np.uint64)
     if known.size < SIZE:
         return Seen(int(np.isin(own, known).sum()), is_exact=True)
     below = own[own <= known.max()]

@@ -28,7 +28,7 @@ from nnarray.cli.places import as_json, check_place, write_or_beside
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, columns, write_history
 from nnarray.core import schedules
-from nnarray.files import save, write_atomically
+from nnarray.files import Model, read_model, save, write_atomically
 from nnarray.files.preprocessing import Ignored, to_plain
 from nnarray.training import Optimizer
 
@@ -59,15 +59,17 @@ def train(arguments: argparse.Namespace) -> int:
     _check_places(arguments)
     place = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
-    prepared = prepare(arguments)
-    network = _network(arguments, prepared)
+    start = _start(arguments)
+    prepared = prepare(arguments, start)
+    network = _network(arguments, prepared) if start is None else start.network
     speak(_description(arguments, prepared))
     speak(network.summary())
     rounding = f", products in {place.precision}" if place.precision else ""
     speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}")
     settings = _settings(arguments, prepared)
     watching = _watching(arguments, prepared, network, place)
-    result = _descend(arguments, settings, prepared, network, place, watching)
+    first = None if start is None else start.params.to(place, arguments.dtype)
+    result = _descend(arguments, settings, prepared, network, place, watching, first)
     speak(_ending(result, arguments))
     scores = _scores(network, result.params, prepared)
     metadata = _metadata(arguments, settings, prepared, scores)
@@ -91,6 +93,21 @@ def _check_places(arguments: argparse.Namespace) -> None:
         check_place(option, name)
     if arguments.plot:
         check_plot(arguments.plot)
+
+
+def _start(arguments: argparse.Namespace) -> Model | None:
+    """The model whose training goes on, with its columns, classes and layers; the optimiser starts anew."""
+    if arguments.resume is None:
+        return None
+    for option, value in (("--hidden", arguments.hidden), ("--output", arguments.output)):
+        if value is not None:
+            msg = f"{option} cannot be said with --resume, which goes on with the layers of {arguments.resume}"
+            raise CommandError(msg)
+    model = read_model(arguments.resume, "numpy")
+    if model.preprocessing is None:
+        msg = f"{arguments.resume} does not tell how a table becomes its inputs, so its training cannot go on"
+        raise CommandError(msg)
+    return model
 
 
 def _network(arguments: argparse.Namespace, prepared: Prepared) -> nn.Network:
@@ -134,6 +151,7 @@ def _descend(
     network: nn.Network,
     place: nn.Backend,
     watching: Watching,
+    first: nn.Parameters | None,
 ) -> nn.TrainingResult:
     part, validation = prepared.training, prepared.validation
     batch_size = settings["batch_size"]
@@ -142,6 +160,7 @@ def _descend(
     return nn.train(
         network,
         *_batch(prepared, part, arguments.dtype),
+        params=first,
         optimizer=OPTIMIZERS[arguments.optimizer](learning_rate=schedule),
         epochs=arguments.epochs,
         batch_size=batch_size,
