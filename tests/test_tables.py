@@ -418,6 +418,45 @@ class TestReading:
         assert (code, len(out.splitlines())) == (0, 201)
         assert "'x' has 20 missing cells" in err
 
+    @pytest.mark.parametrize("start", ["", "\n", "\r\n\n"])
+    def test_line_ends_within_names(self, run, here, start):
+        rows = "".join(f"{k / 7:.3f},{k / 3:.3f}\n" for k in range(60))
+        (here / "t.csv").write_text(f'{start}"the\nfirst, of two","y\n\n1"\n{rows}', newline="")
+        assert trained(run, "t.csv")["held_out"]["r2"] > 0.9
+        model = read_model("model.safetensors")
+        assert (model.metadata["features"], model.metadata["target"]) == (["the\nfirst, of two"], "y\n\n1")
+        assert model.metadata["training"]["split"]["rows"] == 60
+        (here / "bad.csv").write_text(f'{start}"the\nfirst, of two","y\n\n1"\n{rows}oh,3\n', newline="")
+        line = 61 + 4 + start.count("\n")
+        assert f"row 61 (line {line}), column 'the\\nfirst, of two': 'oh'" in run("train", "bad.csv", "--force")[2]
+
+    def test_truth_in_any_writing(self, run):
+        table = pandas.DataFrame({"on": ["TRUE", "FALSE"] * 60, "y": [1.5, -1.5] * 60})
+        write("t.csv", table)
+        trained(run, "t.csv", "--epochs", "60")
+        for writing in (str.upper, str.lower, str.title):
+            write("new.csv", table.assign(on=table.on.map(writing)))
+            _, out, err = run("evaluate", "model.safetensors", "new.csv", "--json")
+            assert err == ""
+            assert json.loads(out)["r2"] > 0.9
+
+    @pytest.mark.parametrize("cell", ["45%", "$1,200", "€ 3.50"])
+    def test_numbers_with_a_unit_are_no_categories(self, run, cell):
+        write(
+            "t.csv", pandas.DataFrame({"price": [cell.replace("5", str(k % 10)) for k in range(100)], "y": range(100)})
+        )
+        code, _, err = run("train", "t.csv")
+        assert code == 2
+        assert "column 'price': " in err
+        assert "is not a finite number (and 99 more such)" in err
+
+    def test_a_name_that_is_a_value_too(self, run):
+        table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})
+        write("t.csv", table)
+        assert "say --no-header if that is a row" in run("train", "t.csv")[2]
+        assert run("train", "t.csv", "--header", "--epochs", 2)[0] == 0
+        assert run("evaluate", "model.safetensors", "t.csv")[0] == 0
+
     def test_arrays_of_another_source(self, run):
         """A model of a table without texts takes an array of as many columns."""
         run("train", FOLDER / "bars.txt", "--epochs", 2)

@@ -14,6 +14,7 @@ from nnarray.cli import results
 from nnarray.cli.columns import categories_among, convert_all
 from nnarray.cli.errors import CommandError
 from nnarray.cli.examples import reading_of, refuse_holes, require_columns, words
+from nnarray.cli.options import Reading
 from nnarray.cli.output import note, quoted, say
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.places import as_json, check_place, write_or_beside
@@ -104,7 +105,7 @@ def _inputs(
     table = read_table(
         arguments.data,
         labels,
-        reading=reading_of(arguments, remembered(model, None)),
+        reading=_reading(arguments, model),
         as_written=[*categories_among(features, columns), *ids],
         target=target,
         with_target=with_target,
@@ -116,6 +117,12 @@ def _inputs(
     values = convert_all(table, names, columns)
     _look_for_gaps(columns, names, values, table, arguments.missing, fills=model.preprocessing is not None)
     return Inputs(table, _X(model, values))
+
+
+def _reading(arguments: argparse.Namespace, model: Model) -> Reading:
+    """How to read the table; where the model knows its columns by name, the first line is taken for their names."""
+    reading = reading_of(arguments, remembered(model, None))
+    return reading._replace(header=True) if reading.header is None and "features" in model.metadata else reading
 
 
 def _columns(model: Model) -> tuple[Column, ...]:

@@ -27,6 +27,11 @@ REMEDY = (
     "with --drop"
 )
 
+TRUTH = {"True", "False", None}
+
+UNITS = str.maketrans("", "", "$€£¥%,' ")
+"""What people write around a number."""
+
 MOST_CATEGORIES = 100
 FEWEST_FOR_IDS = 20
 """Rows from which on a column whose cells are all different looks like an id."""
@@ -62,7 +67,7 @@ def convert(table: Table, name: str, column: Column) -> npt.NDArray[Any]:
     """The values of a column that was decided on in training. Raises CommandError for cells that are none."""
     values = table.column(name)
     if isinstance(column, Category):
-        return _as_texts(values)
+        return _truth(_as_texts(values)) if set(column.categories) <= TRUTH else _as_texts(values)
     if isinstance(column, Date):
         return _as_dates(table, name, values, column.layout)
     return _as_numbers(table, name, values)
@@ -108,9 +113,15 @@ def _decide(table: Table, name: str, values: npt.NDArray[Any], is_category: bool
 
 
 def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
-    """Whether more than half of a column's texts are numbers, and so the others are mistakes."""
-    known = int(np.sum(~is_missing(values)))
-    return bool(np.sum(~np.isnan(table.numbers(values))) > known / 2) or not known
+    """Whether more than half of a column's texts are numbers, if only with a unit, and so the others are mistakes."""
+    texts = values[~is_missing(values)]
+    bare = np.array([text.translate(UNITS) for text in texts.tolist()], dtype=object)
+    return not texts.size or bool(np.sum(~np.isnan(table.numbers(bare))) > texts.size / 2)
+
+
+def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """True and False as training writes them, however this table does."""
+    return np.array([text if text is None else text.capitalize() for text in texts.tolist()], dtype=object)
 
 
 def _as_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

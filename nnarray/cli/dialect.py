@@ -42,6 +42,8 @@ class Dialect:
     """the columns' names, "" for one without"""
     header_lines: int
     """how many lines of the file come before the first row"""
+    header_rows: int
+    """the same, counting as one the lines that quotes hold together"""
     sample: tuple[tuple[str, ...], ...]
     """the first rows"""
 
@@ -80,8 +82,8 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
     ):  # R writes no name for the rows' names
         names = ("", *names)
     decimal, thousands = _marks(source.name, body, reading)
-    header_lines = ends[0] if has_header else 0
-    return Dialect(encoding, separator, decimal, thousands, names, header_lines, tuple(map(tuple, body)))
+    header = ends[0] if has_header else (0, 0)
+    return Dialect(encoding, separator, decimal, thousands, names, *header, tuple(map(tuple, body)))
 
 
 def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
@@ -125,16 +127,16 @@ def _cells(lines: Iterable[str], separator: str) -> Any:
     return csv.reader(lines, delimiter=separator, skipinitialspace=True)
 
 
-def _rows(sample: str, separator: str, count: int) -> tuple[list[list[str]], list[int]]:
-    """The first rows that are not blank, and the line each ends at."""
+def _rows(sample: str, separator: str, count: int) -> tuple[list[list[str]], list[tuple[int, int]]]:
+    """The first rows that are not blank; the line each ends at, and how many rows with the blank ones it makes."""
     reader = _cells(io.StringIO(sample, newline=""), separator)
     rows: list[list[str]] = []
-    ends: list[int] = []
+    ends: list[tuple[int, int]] = []
     try:
-        for row in islice(reader, 3 * count):
+        for number, row in enumerate(islice(reader, 3 * count), 1):
             if any(cell.strip() for cell in row) or len(row) > 1:
                 rows.append([cell.strip() for cell in row])
-                ends.append(reader.line_num)
+                ends.append((reader.line_num, number))
             if len(rows) == count:
                 break
     except csv.Error:  # what cannot be read is told where all of it is read

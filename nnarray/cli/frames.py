@@ -109,7 +109,7 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
                 sep=dialect.separator,
                 header=None,
                 names=list(range(len(dialect.names))),
-                skiprows=dialect.header_lines,
+                skiprows=dialect.header_rows,
                 index_col=False,
                 dtype=dict.fromkeys(texts, str),
                 na_values=list(reading.na),
