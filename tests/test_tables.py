@@ -346,7 +346,7 @@ class TestRoles:
         write("new.csv", towns().assign(town=["Rom"] * 3 + [""] + ["Ulm"] * 196))
         code, out, err = run("predict", "model.safetensors", "new.csv")
         assert (code, len(out.splitlines())) == (0, 201)
-        assert "column 'town' has 3 texts unseen in training, such as 'Rom'" in err
+        assert "column 'town' has 3 texts that are none of its categories, such as 'Rom'" in err
         assert "column 'town' has 1 missing cells" in err
         assert run("predict", "model.safetensors", "new.csv", "--missing", "refuse")[0] == 2
 

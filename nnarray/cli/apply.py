@@ -181,7 +181,8 @@ def _look_for_gaps(
             unseen = (column.codes(own) < 0) & ~is_missing(own)
             if unseen.any():
                 first = quoted(own[np.flatnonzero(unseen)[0]])
-                note(f"note: the column {quoted(name)} has {unseen.sum()} texts unseen in training, such as {first}")
+                what = f"{unseen.sum()} texts that are none of its categories, such as {first}"
+                note(f"note: the column {quoted(name)} has {what}")
 
 
 def _predictions(model: Model, inputs: Inputs) -> npt.NDArray[Any]:

@@ -16,6 +16,8 @@ from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Igno
 WIDEST = 10.0
 """How far from the mean standardisation may leave a training example, in a column that is nearly constant."""
 
+SAME_OR_MISSING = "is the same wherever it is not missing, and is ignored (--categorical keeps it)"
+
 LARGEST = 1e300
 """Beyond it, sums and differences of numbers overflow."""
 
@@ -32,7 +34,8 @@ TRUTH = {"True", "False", None}
 UNITS = str.maketrans("", "", "$€£¥%,' ")
 """What people write around a number."""
 
-MOST_CATEGORIES = 100
+MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
+"""Categories that a column may have; one with more keeps those that occur in so many rows."""
 FEWEST_FOR_IDS = 20
 """Rows from which on a column whose cells are all different looks like an id."""
 
@@ -174,11 +177,20 @@ def _others(bad: npt.NDArray[Any]) -> str:
     return f" (and {bad.size - 1} more such)" if bad.size > 1 else ""
 
 
-def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> tuple[list[Column], list[str]]:
-    """What each column becomes, by the training part's rows, and what is to be said of them."""
+class Fitted(NamedTuple):
+    """What the columns become, what is to be said of some, and how many are constant and so ignored."""
+
+    columns: list[Column]
+    notes: list[str]
+    constant: int
+
+
+def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
+    """What each column becomes, by the training part's rows."""
     columns: list[Column] = []
     notes: list[str] = []
     problems = []
+    constant = 0
     for feature in features:
         try:
             column, said = _fit(feature, rows)
@@ -186,10 +198,11 @@ def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> tuple[list[Colum
             problems.append(f"the numbers of column {quoted(feature.name)} {problem}")
             continue
         columns.append(column)
+        constant += isinstance(column, Ignored) and not said
         notes += [f"the column {quoted(feature.name)} {said}"] if said else []
     if problems:
         raise CommandError("; ".join(problems[:10]))
-    return columns, notes
+    return Fitted(columns, notes, constant)
 
 
 def _fit(feature: Feature, rows: npt.NDArray[Any]) -> tuple[Column, str]:
@@ -205,7 +218,7 @@ def _fit(feature: Feature, rows: npt.NDArray[Any]) -> tuple[Column, str]:
         return _date(feature, known, fill)
     scaling = standardisation(known, fill, values.size)
     if scaling is None:
-        return Ignored(), ""
+        return Ignored(), "" if known.size == values.size else SAME_OR_MISSING
     return Number(scaling, fill), _id_warning(feature, known)
 
 
@@ -216,10 +229,13 @@ def _category(feature: Feature, values: npt.NDArray[Any]) -> tuple[Column, str]:
         return Ignored(), ""
     if len(counts) == values.size - missing >= FEWEST_FOR_IDS:
         return Ignored(), "looks like an id, since all its texts are different: it is left out (see --id and --drop)"
-    chosen = sorted(name for name, _ in counts.most_common(MOST_CATEGORIES))
-    said = (
-        "" if len(chosen) == len(counts) else f"has {len(counts)} categories: the {len(chosen)} most frequent are kept"
-    )
+    chosen = sorted(counts)
+    said = ""
+    if len(counts) > MOST_CATEGORIES:
+        chosen = sorted(name for name, count in counts.most_common(MOST_CATEGORIES) if count >= FEWEST_OF_MANY)
+        said = f"has {len(counts)} categories: the {len(chosen)} most frequent are kept, the others count as none"
+    if len(chosen) + bool(missing) < 2:
+        return Ignored(), f"has {len(counts)} categories of a row or two each: it is left out"
     return Category((*chosen, None) if missing else tuple(chosen)), said
 
 

@@ -57,6 +57,8 @@ class Prepared:
     """the rows of each part; None where other files gave one"""
     kept_rows: npt.NDArray[Any]
     """the rows of the table, of which some may have been left out"""
+    constant: int
+    """how many columns are ignored since they never vary"""
     notes: list[str] = field(default_factory=list)
 
     def Y(self, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
@@ -101,6 +103,7 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
         own[2],
         parts,
         kept,
+        learnt.constant,
         [*table.notes, *_missing_notes(learnt.preprocessing, chosen.names, learnt.values), *learnt.notes],
     )
     prepared.validation = _of_file(arguments.validation, prepared, arguments) or own[1]
@@ -127,6 +130,7 @@ class Learnt(NamedTuple):
     preprocessing: Preprocessing
     values: list[Any]
     notes: list[str]
+    constant: int = 0
 
 
 def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
@@ -172,15 +176,15 @@ def _learn(chosen: Chosen, target: Target, parts: Parts, arguments: argparse.Nam
         resolve(arguments.categorical, table.names, table.source, "--categorical"),
         resolve(arguments.numeric, table.names, table.source, "--numeric"),
     )
-    columns, notes = fit(features, chosen.kept[parts.training])
-    preprocessing = Preprocessing(tuple(columns), _target_scaling(target, parts.training))
+    fitted = fit(features, chosen.kept[parts.training])
+    preprocessing = Preprocessing(tuple(fitted.columns), _target_scaling(target, parts.training))
     if not preprocessing.n_x:
         msg = (
             f"{table.source} has nothing to learn from: {listed_names(names)} "
             f"{'is' if len(names) == 1 else 'are'} the same in every row of the training part, or an id"
         )
         raise CommandError(msg)
-    return Learnt(preprocessing, [feature.values for feature in features], notes)
+    return Learnt(preprocessing, [feature.values for feature in features], fitted.notes, fitted.constant)
 
 
 def _taken_from(start: Model, chosen: Chosen) -> Learnt:

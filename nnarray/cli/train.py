@@ -219,10 +219,11 @@ def _metadata(
 
 def _description(arguments: argparse.Namespace, prepared: Prepared) -> str:
     columns = prepared.preprocessing.columns
-    constant = sum(isinstance(column, Ignored) for column in columns)
+    ignored = sum(isinstance(column, Ignored) for column in columns)
+    constant = prepared.constant
     noted = f" ({constant} of them constant in the training part, ignored)" if constant else ""
     inputs = prepared.preprocessing.n_x
-    becoming = f", which become {inputs} inputs" if inputs != len(columns) - constant else ""
+    becoming = f", which become {inputs} inputs" if inputs != len(columns) - ignored else ""
     stopping = " (early stopping)" if arguments.patience and prepared.validation else ""
     counts = [part.m if part else 0 for part in (prepared.training, prepared.validation, prepared.test)]
     notes = "".join(f"note: {said}\n" for said in prepared.notes[:12])
