@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.columns import categories_among, convert_all, decide, fit, standardisation
+from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, standardisation
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names, no_such_column
 from nnarray.cli.options import Reading
@@ -82,8 +82,9 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
     chosen = _choose(arguments, start)
     table, kept = chosen.table, chosen.kept
     target = _understood(chosen, arguments, start)
+    features = _decided(chosen, arguments) if start is None else []  # a bad cell is told before anything else
     parts = _split(arguments, kept.size, target)
-    learnt = _learn(chosen, target, parts, arguments) if start is None else _taken_from(start, chosen)
+    learnt = _learn(chosen, features, target, parts) if start is None else _taken_from(start, chosen)
     own = [
         _part(learnt.preprocessing, learnt.values, kept[rows], target.values[rows], arguments.dtype, chosen.weights)
         if rows.size
@@ -167,15 +168,20 @@ def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | No
     return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes))
 
 
-def _learn(chosen: Chosen, target: Target, parts: Parts, arguments: argparse.Namespace) -> Learnt:
-    """What the training part's columns become."""
-    table, names = chosen.table, chosen.names
-    features = decide(
+def _decided(chosen: Chosen, arguments: argparse.Namespace) -> list[Feature]:
+    """What each feature is, with what the options say of it."""
+    table = chosen.table
+    return decide(
         table,
-        names,
+        chosen.names,
         resolve(arguments.categorical, table.names, table.source, "--categorical"),
         resolve(arguments.numeric, table.names, table.source, "--numeric"),
     )
+
+
+def _learn(chosen: Chosen, features: Sequence[Feature], target: Target, parts: Parts) -> Learnt:
+    """What the training part's columns become."""
+    table, names = chosen.table, chosen.names
     fitted = fit(features, chosen.kept[parts.training])
     preprocessing = Preprocessing(tuple(fitted.columns), _target_scaling(target, parts.training))
     if not preprocessing.n_x:
