@@ -5,6 +5,10 @@ Array API standard, for NumPy, CuPy, torch and JAX arrays. `core` holds the equa
 where they run, `engine` how much at once; on top stand `Network`, `train` and the files.
 """
 
+from nnarray import starting as starting  # before NumPy, whose import takes most of the time
+
+# isort: split
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

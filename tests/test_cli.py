@@ -1,13 +1,21 @@
 """The command line, as a person meets it."""
 
 import csv
+import gzip
+import io
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
+import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +24,8 @@ import nnarray as nn
 from nnarray import training
 from nnarray.cli import arguments, main
 from nnarray.cli import check as checking
-from nnarray.cli.preparation import fold, split, standardisation
+from nnarray.cli.columns import standardisation
+from nnarray.cli.preparation import split
 from nnarray.cli.targets import understand
 from nnarray.files import read_model, save
 
@@ -33,18 +42,18 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command: its exit code, what it printed and what it printed to stderr."""
+    """Run a command, which may overwrite a model: its exit code, what it printed and what it printed to stderr."""
 
     def run(*words):
-        code = main([str(word) for word in words])
+        code = main([str(word) for word in words] + (["--force"] if words and words[0] == "train" else []))
         return code, *capsys.readouterr()
 
     return run
 
 
-def start(command, function=subprocess.run, **options):
+def start(command, function=subprocess.run, env_extra=None, **options):
     """Run a command in a process of its own, which finds the same nnarray as this one."""
-    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parents[1])} | (env_extra or {})
     return function(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -96,8 +105,7 @@ class TestRoundTrips:
         model = read_model("model.safetensors")
         assert model.metadata["classes"] == ["blue, pale", "grün", "red"]
         assert model.metadata["features"] == ["length", "width"]
-        X = np.array([[length, width] for _, length, width, _ in flowers()])
-        A = model.network.predict(model.params, X.T)
+        A = model.predict({name: [row[k] for row in flowers()] for k, name in ((1, "length"), (2, "width"))})
 
         code, out, err = run("predict", "model.safetensors", flowers_csv)
         header, *rows = rows_of(out)
@@ -130,7 +138,9 @@ class TestRoundTrips:
         _, out, _ = run("evaluate", "houses.safetensors", houses_csv)
         r2 = 1 - np.sum((said - true) ** 2) / np.sum((true - true.mean()) ** 2)
         assert header == ["prediction"]
-        assert out == f"R² {r2:.4f}, RMSE {np.sqrt(np.mean((said - true) ** 2)):.6g}, on 150 examples\n"
+        rmse, mae = np.sqrt(np.mean((said - true) ** 2)), np.mean(np.abs(said - true))
+        assert out.startswith(f"R² {r2:.4f}, RMSE {rmse:.6g}, on 150 examples\n")
+        assert f"\nMAE {mae:.6g}; the mean " in out
 
     @pytest.mark.parametrize("kind", ["npz", "npy"])
     def test_arrays(self, run, here, kind):
@@ -305,7 +315,10 @@ BAD_FILES = {
 BAD_COMMANDS = [
     ("fly", "invalid choice: 'fly'"),
     ("train", "required: DATA (see nnarray train --help)"),
-    ("train fine.csv --speed 3", "unrecognized arguments: --speed 3 (see nnarray train --help)"),
+    (
+        "train fine.csv --speed 3",
+        "unrecognized arguments: --speed 3 (did you mean '--seed'?) (see nnarray train --help)",
+    ),
     ("train fine.csv --epochs 0", "argument --epochs: must be a whole number ≥ 1, got '0'"),
     ("train fine.csv --epochs many", "got 'many'"),
     ("train fine.csv --hidden 3,x", "argument --hidden: must be a whole number ≥ 1, got 'x'"),
@@ -330,27 +343,30 @@ BAD_COMMANDS = [
     ("train fine.csv --out .", "this is a folder"),
     ("train missing.csv", "missing.csv: No such file or directory"),
     ("train missing.npz", "missing.npz: No such file or directory"),
-    ("train text.txt", "neither a file ending in .csv, .npz or .npy nor one of digits"),
+    ("train text.txt", "text.txt has no rows below its header"),
+    (
+        "train irs",
+        "irs is neither a file nor one of digits, breast_cancer, diabetes, iris, wine (did you mean 'iris'?)",
+    ),
     ("train empty.csv", "empty.csv needs a first line"),
     ("train header.csv", "header.csv has no rows below its header"),
     ("train ragged.csv", "ragged.csv, line 3: the row has 3 cells, the header has 2"),
-    ("train semicolons.csv", "no column besides the target 'a;b;y': is it separated by ';'?"),
-    ("train commas.csv", "commas.csv, line 2: the row has 2 cells, the header has 1: is it separated by ';'?"),
-    ("train tabs.csv", "is it separated by tabs?"),
-    ("predict good semicolons.csv", "no column 'a'; its columns are 'a;b;y': is it separated by ';'?"),
+    ("train semicolons.csv --sep ,", "no column besides the target 'a;b;y'"),
+    ("train commas.csv --sep ,", "commas.csv, line 2: the row has 2 cells, the header has 1"),
+    ("predict good semicolons.csv --sep ,", "no column 'a'; its columns are 'a;b;y'"),
     ("train mostly.csv --output softmax", "100 different values in 300 rows: too many to be classes, which need 4"),
     ("train mostly.csv --output sigmoid", "too many to be classes, which need 4 rows each on average; use identity"),
     ("train fine.csv y.npy", "fine.csv takes no second file, got y.npy"),
     ("train twice.csv", "two columns called 'a'"),
     ("train nameless.csv", "needs a first line with a name for every column"),
-    ("train headless.csv", "needs a first line with the names of its columns, got numbers: '1', '2'"),
-    ("train bytes.csv", "bytes.csv cannot be read as CSV in UTF-8"),
+    ("train headless.csv", "needs a first line with the names of its columns, got '1', '2': say --no-header"),
+    ("train bytes.csv", "bytes.csv cannot be read as text in UTF-8 (byte 0xff): say what it is with --encoding"),
     ("train word.csv", "word.csv, row 3 (line 4), column 'a': '?' is not a finite number"),
-    ("train hole.csv", "hole.csv, row 3 (line 4), column 'a': the cell is empty"),
-    ("train nan.csv", "nan.csv, row 2 (line 3), column 'a': 'nan' is not a finite number"),
+    ("train hole.csv --missing refuse", "row 3 (line 4), column 'a': the empty cell"),
+    ("train nan.csv --missing refuse", "row 2 (line 3), column 'a': 'nan'"),
     ("train inf.csv", "inf.csv, row 2 (line 3), column 'a': '1e999' is not a finite number"),
-    ("train target_hole.csv", "target_hole.csv, row 2 (line 3), column 'b': the cell is empty"),
-    ("train town.csv", "the column 'town' holds text such as 'Ulm'"),
+    ("train target_hole.csv", "target_hole.csv, row 2 (line 3), column 'b': the empty cell is a missing target"),
+    ("train town.csv", "3 examples are too few"),
     ("train lonely.csv", "no column besides the target 'b'"),
     ("train one_class.csv", "the target is 'x' in every row"),
     ("train many_classes.csv", "20 different values in 20 rows: too many to be classes"),
@@ -370,7 +386,7 @@ BAD_COMMANDS = [
     ("train only_x.npz", "only_x.npz must hold arrays X and y, y is missing; it holds 'X'"),
     ("train nan.npz", "nan.npz: X must be finite, got nan in row 1, column 0"),
     ("train flat.npz", "flat.npz: X must be a table of numbers, one example per row, got shape (6,)"),
-    ("train x.npy y.npy --target b", "--target is for CSV files"),
+    ("train x.npy y.npy --target b", "--target is for tables of named columns"),
     ("predict missing fine.csv", "missing: No such file or directory"),
     ("predict fine.csv m.safetensors", "the order is MODEL DATA"),
     ("evaluate fine.csv m.safetensors", "the order is MODEL DATA"),
@@ -383,7 +399,7 @@ BAD_COMMANDS = [
     ("predict good wide.npz", "wide.npz has 5 feature columns, good takes 1"),
     ("evaluate good labels.csv", "row 2 has the target '7', which is none of the model's classes: 0, 1"),
     ("evaluate good other.csv", "other.csv has no column 'a', 'b'"),
-    ("predict good fine.csv --out no/p.csv", "No such file or directory"),
+    ("predict good fine.csv --out no/p.csv", "--out no/p.csv: there is no folder 'no'"),
 ]
 
 
@@ -454,7 +470,190 @@ class TestMistakes:
 
         monkeypatch.setattr(os, "fsync", full)
         code, _, err = run("train", houses_csv, *QUICK)
-        assert (code, err) == (2, "nnarray: error: [Errno 28] No space left on device\n")
+        assert (code, err) == (2, "nnarray: error: model.safetensors: No space left on device\n")
+
+
+class TestPlaces:
+    def test_a_model_that_is_there_is_kept_unless_told(self, run, houses_csv, here, capsys):
+        run("train", houses_csv, *QUICK)
+        before = (here / "model.safetensors").read_bytes()
+        assert main(["train", str(houses_csv), *QUICK, "--seed", "1"]) == 2
+        assert "model.safetensors is there already: --force overwrites it" in capsys.readouterr().err
+        assert (here / "model.safetensors").read_bytes() == before
+        assert main(["train", str(houses_csv), *QUICK, "--seed", "1", "--out", "model.safetensors"]) == 0
+        assert (here / "model.safetensors").read_bytes() != before
+
+    def test_a_model_that_cannot_be_written_is_written_beside(self, run, houses_csv, here, monkeypatch):
+        from nnarray.cli import train
+
+        def refuse(path, *rest, **metadata):
+            if "nnarray-" not in os.path.basename(path):
+                raise OSError(28, "No space left on device", ".nnarray-12.tmp")
+            save(path, *rest, **metadata)
+
+        monkeypatch.setattr(train, "save", refuse)
+        code, out, _ = run("train", houses_csv, *QUICK, "--out", "mine")
+        assert code == 0
+        place = re.search(r"mine cannot be written \(No space left on device\); written to (\S+) in its place", out)[1]
+        assert read_model(place).network.sizes == (2, 8, 1)
+
+    def test_a_folder_that_cannot_be_written_to(self, run, houses_csv, here, monkeypatch):
+        def refuse(*args, **options):
+            raise OSError(30, "Read-only file system", "secret.tmp")
+
+        monkeypatch.setattr(tempfile, "mkstemp", refuse)
+        code, out, err = run("train", houses_csv, "--out", "m")
+        assert (code, out, err) == (2, "", "nnarray: error: --out m: Read-only file system\n")
+
+
+EVIL = "a\x1b[2J\u202eb\x07"
+
+
+class TestTerminals:
+    """Nothing that a file, a name or an option holds moves a terminal's cursor."""
+
+    @pytest.fixture
+    def evil_csv(self, here):
+        names = [EVIL, "x\x9b", "\x1b]0;kind"]
+        labels = ["\x1b[31mred", "\u202ewhite"]
+        return write_csv(here / f"{EVIL}.csv", names, [(k, "uv"[k % 2] + EVIL, labels[k % 2]) for k in range(60)])
+
+    def commands(self):
+        data = f"{EVIL}.csv"
+        yield "train", data, *QUICK, "--out", EVIL
+        yield "evaluate", EVIL, data
+        yield "info", EVIL
+        yield "evaluate", EVIL, data, "--json"
+        yield "train", data, "--target", "\x1bno"
+        yield "train", data, f"--{EVIL}"
+        yield "train", data, "--epochs", EVIL
+        yield "train", f"no{EVIL}"
+        yield "train", data, "--plot", EVIL
+        yield (EVIL,)
+        yield "predict", EVIL, f"no{EVIL}.npz"
+
+    def test_all_that_is_printed_is_visible(self, run, evil_csv):
+        for words in self.commands():
+            _, out, err = run(*words)
+            printed = (out + err).replace("\n", "")
+            assert printed.isprintable(), (words, printed)
+
+    def test_predictions_are_written_as_they_are(self, run, evil_csv):
+        run("train", evil_csv, *QUICK, "--out", "m")
+        _, out, _ = run("predict", "m", evil_csv)
+        assert {row[0] for row in rows_of(out)[1:]} <= {"\x1b[31mred", "\u202ewhite"}
+
+    def test_long_cells_and_options_are_cut(self, run, here):
+        write_csv("long.csv", ["a", "b"], [(k, k / 3) for k in range(50)] + [("x" * 100_000, 1.5)])
+        for words in (["train", "long.csv"], ["train", "iris", "--epochs", "x" * 9999], ["y" * 9999]):
+            code, _, err = run(*words)
+            assert code == 2
+            assert len(err) < 800
+
+    def test_a_terminal_that_knows_few_characters(self, houses_csv):
+        command = [sys.executable, "-m", "nnarray", "train", str(houses_csv), *QUICK]
+        done = start(command, env_extra={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "R^2" in done.stdout
+        assert (
+            start([sys.executable, "-m", "nnarray", "train", "--help"], env_extra={"PYTHONIOENCODING": "ascii"}).stderr
+            == ""
+        )
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX shells")
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+    def test_closed_streams(self, houses_csv, closed):
+        name = shlex.quote(sys.executable)
+        done = start(f"{name} -m nnarray train houses.csv --epochs 2 --out m {closed}", shell=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert read_model("m").network.sizes[0] == 2
+        assert start(f"{name} -m nnarray train no.csv {closed}", shell=True).returncode == 2
+
+
+class TestHostileTables:
+    """One clean line and exit code 2, in bounded time and memory."""
+
+    FILES: ClassVar = {
+        "one_line.csv": b"a" * 10_000_000,
+        "columns.csv": b",".join(b"c%d" % k for k in range(100_000)) + b"\n" + b",".join([b"1"] * 100_000) + b"\n",
+        "nul.csv": b"a,b\n1,2\n\0\0",
+        "noise.csv": bytes(range(256)) * 100,
+        "open_quote.csv": b'a,b\n"1,2\n' + b"1,2\n" * 1000,
+        "a_million_quotes.csv": b"a,b\n" + b'"' * 1_000_001 + b"\n",
+        "cut.csv.gz": gzip.compress(b"a,b\n" + b"1,2\n" * 1000)[:-20],
+        "cut.csv.zst": b"\x28\xb5\x2f\xfd",
+        "parquet.csv": b"PAR1" + bytes(range(256)) + b"PAR1",
+        "zip.csv": b"PK\x03\x04junk",
+    }
+
+    @pytest.mark.parametrize("name", [*FILES, "bomb.csv.gz"])
+    def test_are_refused(self, run, here, name):
+        content = self.FILES.get(name) or gzip.compress(b"a,b\n" + b"0,1\n" * 2**25)
+        (here / name).write_bytes(content)
+        began = time.process_time()
+        code, out, err = run("train", name)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert name in err
+        assert err.replace("\n", "").isprintable()
+        assert len(err) < 800
+        assert time.process_time() - began < 20
+
+    @pytest.mark.parametrize("member", ["no array", "twice", "huge"])
+    def test_archives(self, run, here, member):
+        array = io.BytesIO()
+        np.save(array, np.ones((6, 2)))
+        head = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000, 2), }"
+        X = {"no array": b"hello", "twice": array.getvalue(), "huge": head.ljust(127) + b"\n"}[member]
+        with zipfile.ZipFile("data.npz", "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("X.npy", X)
+            archive.writestr("y.npy", array.getvalue())
+            if member == "twice":
+                archive.writestr("X.npy", X)
+        code, out, err = run("train", "data.npz")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+
+    def test_long_doubles_are_numbers(self, run, here):
+        X = np.random.default_rng(0).normal(size=(100, 2)).astype(np.longdouble)
+        np.savez("data.npz", X=X, y=X[:, 0] / 3)
+        assert run("train", "data.npz", *QUICK)[0] == 0
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+    def test_pipes_and_devices_are_not_waited_on(self, run, here):
+        os.mkfifo("pipe.csv")
+        for name in ("pipe.csv", "/dev/zero"):
+            code, _, err = run("train", name)
+            assert code == 2
+            assert "pipe a table to standard input and name it -" in err
+
+    def test_standard_input(self, houses_csv):
+        text = Path(houses_csv).read_text(encoding="utf-8")
+        done = start([sys.executable, "-m", "nnarray", "train", "-", *QUICK, "--json"], input=text)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["data"] == "standard input"
+
+
+class TestWhatWasMeant:
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("trian iris", "did you mean 'train'?"),
+            ("train fine.csv --ephocs 3", "did you mean '--epochs'?"),
+            ("train fine.csv --optimizer adan", "did you mean 'adam'?"),
+            ("train fine.csv --target prize", "did you mean 'price'?"),
+            ("train fine.csv --drop room", "did you mean 'rooms'?"),
+            ("train digitz", "did you mean 'digits'?"),
+            ("train fine.csv --hidden 64 32", "--hidden 64,32"),
+            ("train --hidden 64 32 16 fine.csv", "--hidden 64,32,16"),
+            ("train fine.csv --target price --drop price", "the target 'price' cannot be a column of --drop as well"),
+            ("train fine.csv --out=--", "expected one argument"),
+        ],
+    )
+    def test_is_asked(self, run, here, words, said):
+        write_csv("fine.csv", ["area", "rooms", "price"], houses())
+        code, out, err = run(*words.split())
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
 
 
 class TestInterrupt:
@@ -481,7 +680,19 @@ class TestInterrupt:
         assert run("train", houses_csv) == (130, "", "nnarray: interrupted\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-    def test_a_real_signal(self, houses_csv):
+    def test_ctrl_c_while_it_still_imports(self, here):
+        """A NumPy of our own sends the signal as it is imported; the first line of output is the command's."""
+        source = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
+        (here / "numpy.py").write_text(source)
+        path = f"{here}{os.pathsep}{Path(nn.__file__).parents[1]}"
+        done = start([sys.executable, "-m", "nnarray", "info"], env_extra={"PYTHONPATH": path})
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+        done = start([sys.executable, "-c", "import nnarray"], env_extra={"PYTHONPATH": path})
+        assert done.stderr.endswith("KeyboardInterrupt\n")
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_real_signal(self, houses_csv, number, code):
         command = [
             sys.executable,
             "-u",
@@ -499,9 +710,9 @@ class TestInterrupt:
                 if line.startswith("training on"):
                     break
             time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             out, err = process.communicate(timeout=30)
-        assert (process.returncode, err) == (130, "")
+        assert (process.returncode, err) == (code, "")
         assert "interrupted after" in out
         assert read_model("model.safetensors").network.output == "identity"
 
@@ -517,7 +728,7 @@ class TestProcesses:
         network = nn.Network((1, 1))
         save("m", network, network.init())
         np.save("X.npy", np.ones((100_000, 1)))
-        command = f"{sys.executable} -m nnarray predict m X.npy | head -n 2"
+        command = f"{shlex.quote(sys.executable)} -m nnarray predict m X.npy | head -n 2"
         done = start(command, shell=True)
         assert done.stderr == ""
         assert len(done.stdout.splitlines()) == 2
@@ -588,40 +799,59 @@ class TestCheckAndInfo:
             assert re.search(rf"^  {name} +\S", out, re.MULTILINE)
 
 
-class TestPreparation:
-    def test_folding_is_exact(self):
+def readme_commands():
+    """The commands of README's part about the shell, comments cut off."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = text.split("## From the shell")[1].split("```sh\n")[1].split("```")[0]
+    return [line.split("#")[0].split() for line in block.splitlines()]
+
+
+class TestReadme:
+    def test_its_commands_run_one_after_the_other(self, run, here, monkeypatch):
+        pandas = pytest.importorskip("pandas")
         rng = np.random.default_rng(0)
-        network = nn.Network((4, 6, 2), hidden="tanh", output="identity")
-        x = rng.normal(size=(50, 4)) * [1, 100, 0.01, 1] + [0, 1000, 5, 7]
-        x[:, 3] = 7
-        y = rng.normal(size=(50, 2)) * [1000, 0.1] + [5, -3]
-        inputs, outputs = standardisation(x), standardisation(y)
-        params = network.init(seed=1, dtype="float64")
-        folded = fold(params, inputs, outputs)
-        expected = network.predict(params, inputs(x).T).T * outputs.scale + outputs.mean
-        np.testing.assert_allclose(network.predict(folded, x.T).T, expected, rtol=1e-11, atol=1e-11)
-        single = [(W.astype("float32"), b.astype("float32")) for W, b in folded]
-        off = (network.predict(single, x.T).T - expected) / outputs.scale
-        assert np.abs(off).max() < 1e-4
+        town, area = rng.choice(["Ulm", "Jena"], 150), rng.uniform(50, 250, 150)
+        sold = pandas.Timestamp("2020-01-01") + pandas.to_timedelta(rng.integers(0, 1500, 150), unit="D")
+        price = 2000 * area + 50_000 * (town == "Ulm") + rng.normal(0, 3000, 150)
+        table = pandas.DataFrame({"house": range(150), "area": area, "town": town, "sold": sold, "price": price})
+        table.to_csv("houses.csv", index=False)
+        table.drop(columns="price").to_csv("new.csv", index=False)
+        pandas.DataFrame(flowers(), columns=["id", "length", "width", "kind"]).to_csv("flowers.csv.gz", index=False)
+        monkeypatch.setattr(checking, "BACKENDS", ("numpy",))
+        commands = readme_commands()
+        assert len(commands) >= 8
+        for name, *words in commands:
+            assert name == "nnarray"
+            code, _, err = run(*words)
+            assert (code, err) == (0, "")
+        assert pandas.read_csv("prices.csv").columns.tolist() == ["house", "prediction"]
+        assert len(pandas.read_csv("epochs.csv")) > 10
+        model = read_model("model.safetensors")
+        said = model.predict({"area": [120.0], "town": ["Ulm"], "sold": ["2024-03-01"]})
+        assert said.shape == (1, 1)
+        assert abs(said[0, 0] - 290_000) < 40_000
 
-    def test_a_constant_column_gets_no_weight(self):
-        x = np.column_stack([np.arange(5.0), np.full(5, 0.1)])
-        inputs = standardisation(x)
-        assert inputs.scale.tolist() == [np.std(np.arange(5.0)), 1.0]
-        (W, _), *_ = fold(nn.Network((2, 1)).init(dtype="float64"), inputs, None)
-        assert W[0, 0] != 0
-        assert W[0, 1] == 0
 
+class TestPreparation:
     def test_standardisation(self):
-        x = np.random.default_rng(0).normal(size=(1000, 3)) * [1, 50, 1e-5] + 3
+        x = np.random.default_rng(0).normal(size=1000) * 50 + 3
         z = standardisation(x)(x)
-        np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-9)
-        np.testing.assert_allclose(z.std(axis=0), 1, rtol=1e-9)
+        np.testing.assert_allclose([z.mean(), z.std()], [0, 1], atol=1e-9)
+
+    @pytest.mark.parametrize("unit", [1.0, 1e-310, 1e-40, 1e290])
+    @pytest.mark.parametrize("offset", [0, 1e6])
+    def test_standardisation_of_any_size(self, unit, offset):
+        steps = np.arange(11.0)
+        z = standardisation((steps + offset) * unit)((steps + offset) * unit)
+        np.testing.assert_allclose(z, (steps - 5) / np.std(steps), atol=1e-4)
 
     def test_a_nearly_constant_column_stays_within_bounds(self):
-        x = np.zeros((1000, 1))
+        x = np.zeros(1000)
         x[0] = 5
         assert 9.9 < standardisation(x)(x).max() <= 10
+
+    def test_a_constant_column_is_left_out(self):
+        assert standardisation(np.full(5, 0.1)) is None
 
     @pytest.mark.parametrize("m", [10, 97, 1000])
     def test_a_split_deals_every_row_once_and_each_class_in_proportion(self, m):

@@ -213,6 +213,124 @@ class TestSaveRefuses:
         assert not list(tmp_path.iterdir())
 
 
+TABLE = {
+    "columns": [
+        {"kind": "number", "mean": 2e11, "scale": 10.0, "fill": 2e11},
+        {"kind": "ignored"},
+        {"kind": "category", "categories": ["Ulm", None]},
+        {"kind": "date", "parts": {"days": {"mean": 20000.0, "scale": 5.0}}, "fill": 20000.0, "layout": "ISO8601"},
+    ],
+    "target": {"mean": 1.7e9, "scale": 20.0},
+}
+MAKES_FOUR = nn.Network((4, 3, 1), hidden="tanh", output="identity")
+NUMBERS = {"columns": [TABLE["columns"][0], TABLE["columns"][1]], "target": TABLE["target"]}
+
+
+class TestPreprocessing:
+    """Models that take a table's columns: in float64 first, in the network's dtype afterwards."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        names = ["t", "one", "town", "sold"]
+        metadata = {"features": names, "target": "y", "preprocessing": TABLE, "training": {"data": "t.csv", "rows": 3}}
+        save(tmp_path / "m", MAKES_FOUR, pairs_of(MAKES_FOUR), metadata=metadata)
+        return tmp_path / "m"
+
+    def test_it_comes_back_as_it_was(self, path):
+        model = read_model(path)
+        assert model.metadata["preprocessing"] == TABLE
+        assert model.preprocessing.n_x == 4
+        assert b'\\"format\\": 2' in path.read_bytes()
+
+    @pytest.mark.parametrize("make", [dict, "frame"])
+    def test_predictions_of_a_table_by_names(self, path, make):
+        columns = {
+            "sold": ["2024-10-04", "2024-10-09", None],
+            "town": ["Ulm", None, "Jena"],
+            "t": [2e11 + 5, float("nan"), 2e11 - 20],
+            "more": [1, 2, 3],
+        }
+        if make == "frame":
+            pandas = pytest.importorskip("pandas")
+            columns["sold"] = pandas.to_datetime(columns["sold"])
+            make = pandas.DataFrame
+        X = np.array([[0.5, 0, -2], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
+        expected = 1.7e9 + 20 * MAKES_FOUR.predict(pairs_of(MAKES_FOUR), X.astype("float32")).astype("float64")
+        model = read_model(path)
+        np.testing.assert_array_equal(model.prepare(make(columns)), X.astype("float32"))
+        np.testing.assert_array_equal(model.predict(make(columns)), expected)
+
+    def test_columns_that_lack_are_named(self, path):
+        with pytest.raises(ValueError, match="the model needs the columns 'town', 'sold'"):
+            read_model(path).predict({"t": [1.0]})
+
+    def test_a_network_of_numbers_alone_cannot_be_had_of_texts(self, path):
+        with pytest.raises(ValueError, match=r"column of the kind 'category'; use read_model\(path\).predict\(table\)"):
+            load(path)
+
+    @pytest.mark.parametrize("name", [n for n in nn.backends.BACKENDS if nn.backends.unavailable_reason(n) is None])
+    def test_load_folds_the_scaling_in(self, tmp_path, name):
+        network = nn.Network((1, 3, 1), hidden="tanh", output="identity")
+        save(tmp_path / "m", network, pairs_of(network), metadata={"preprocessing": NUMBERS})
+        raw = np.array([[2e11 + 5, 2e11, 2e11 - 20], [7, 8, 1e300]])
+        again, params = load(tmp_path / "m", backend=name)
+        assert (again.sizes, params.dtype) == ((2, 3, 1), "float64")
+        said = params.backend.to_numpy(again.predict(params, params.backend.asarray(raw, "float64")))
+        model = read_model(tmp_path / "m", backend=name)
+        np.testing.assert_allclose(said, model.predict(raw), rtol=1e-14, atol=1e-4)
+        assert np.ptp(said) > 1
+
+    def test_load_stays_in_float32_where_that_holds_the_scaling(self, tmp_path):
+        network = nn.Network((1, 3, 1), hidden="tanh", output="identity")
+        near = {"columns": [{"kind": "number", "mean": 30.0, "scale": 10.0, "fill": 0.0}]}
+        save(tmp_path / "m", network, pairs_of(network), metadata={"preprocessing": near})
+        again, params = load(tmp_path / "m")
+        assert params.dtype == "float32"
+        x = np.array([[10.0, 20.0, 50.0]])
+        np.testing.assert_allclose(again.predict(params, x), read_model(tmp_path / "m").predict(x), rtol=1e-5)
+
+    def test_a_model_without_preprocessing_takes_a_table_too(self, saved):
+        X = np.random.default_rng(1).normal(size=(3, 9)).astype("float32")
+        model = read_model(saved)
+        table = dict(zip(model.metadata["features"], X, strict=True))
+        np.testing.assert_array_equal(model.predict(table), model.network.predict(model.params, X))
+
+    def test_a_file_of_format_1_has_its_scaling_folded_in_already(self, saved):
+        assert read_model(saved).preprocessing is None
+        assert b'\\"format\\": 1' in saved.read_bytes()
+
+    @pytest.mark.parametrize(
+        "column",
+        [
+            {"kind": "number", "mean": 0.0, "scale": 0.0, "fill": 0.0},
+            {"kind": "number", "mean": 0.0, "scale": 1.0},
+            {"kind": "number", "mean": True, "scale": 1.0, "fill": 0.0},
+            {"kind": "category", "categories": []},
+            {"kind": "category", "categories": ["a", "a"]},
+            {"kind": "category", "categories": [1]},
+            {"kind": "category", "categories": [["a"]]},
+            {"kind": "date", "parts": {}, "fill": 0.0, "layout": "ISO8601"},
+            {"kind": "date", "parts": {"eval": {"mean": 0.0, "scale": 1.0}}, "fill": 0.0, "layout": "ISO8601"},
+            {"kind": "date", "parts": {"days": {"mean": 0.0, "scale": 1.0}}, "fill": 0.0, "layout": "eval"},
+            {"kind": "date", "parts": {"days": {"mean": 0.0, "scale": 1.0}}, "fill": 0.0, "layout": ["ISO8601"]},
+            {"kind": "ignored", "more": 1},
+            {"kind": ["number"]},
+            {"kind": "code"},
+            "number",
+            None,
+        ],
+        ids=str,
+    )
+    def test_other_columns_are_refused(self, tmp_path, column):
+        network = nn.Network((2, 1))
+        plain = {"columns": [{"kind": "number", "mean": 0.0, "scale": 1.0, "fill": 0.0}, column]}
+        with pytest.raises(ValueError, match="preprocessing"):
+            save(tmp_path / "m", network, pairs_of(network), metadata={"preprocessing": plain})
+        tensors = {"W1": np.ones((1, 2), "float32"), "b1": np.ones((1, 1), "float32")}
+        (tmp_path / "m").write_bytes(file_bytes(describe(network, format=2, preprocessing=plain), tensors))
+        assert is_refused(tmp_path / "m")
+
+
 DAMAGED = {
     "no JSON": "{",
     "no object": "[]",
@@ -509,6 +627,7 @@ BASES = [
     (nn.Network((2, 1)), "float32", {}),
     (NETWORK, "float32", METADATA),
     (nn.Network((2, 3, 3, 1), hidden=("relu", "leaky_relu"), output="identity"), "float64", {"target": "price"}),
+    (MAKES_FOUR, "float32", {"preprocessing": TABLE, "training": {"data": "t.csv"}}),
 ]
 VALUES = [
     None,
@@ -590,7 +709,7 @@ def damage_json(value, rng):
 class TestFuzz:
     @pytest.mark.parametrize("seed", range(4))
     def test_damaged_files_are_refused_or_whole(self, tmp_path, seed):
-        """4 times 3000 damaged files: each is refused as a model file, or is a model that computes."""
+        """4 times 4000 damaged files: each is refused as a model file, or is a model that computes."""
         folder = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
         path = folder / f"nnarray-fuzz-{os.getpid()}-{seed}.safetensors"
         rng = np.random.default_rng(seed)
@@ -604,7 +723,7 @@ class TestFuzz:
                     refused += is_refused(path)
         finally:
             path.unlink(missing_ok=True)
-        assert 1500 < refused < 2950
+        assert 2000 < refused < 3950
 
     def test_every_truncation(self, saved):
         content = saved.read_bytes()

@@ -1,46 +1,82 @@
 """The command line: `nnarray train digits`, or `python -m nnarray train digits`."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import nnarray as nn
+from nnarray import starting
 from nnarray.backends import quiet
-from nnarray.cli.arguments import make_parser
+from nnarray.cli.arguments import make_parser, several
 from nnarray.cli.errors import CommandError
+from nnarray.cli.output import LONGEST, note
 
 EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError)
 """What a person can put right; everything else is a defect of ours and shows its traceback."""
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED = 2, 130, 141, 143
 
 
 @quiet
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 if a check failed, 2 for a mistake, 130 after Ctrl-C."""
+    """Run one command and return its exit code.
+
+    0; 1 if a check failed, 2 for a mistake, 130 after Ctrl-C, 143 after SIGTERM, which leaves what Ctrl-C leaves.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    terminated: list[int] = []
     try:
-        parser = make_parser()
-        words = sys.argv[1:] if argv is None else argv
-        if not words:
-            parser.print_help(sys.stderr)
-            return FAILED
-        arguments, unknown = parser.parse_known_args(words)
-        if unknown:
-            arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-        code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        starting.is_ready()
+        with _terminated_as_interrupted(terminated):
+            code = _run([str(word) for word in words])
     except SystemExit as leaving:  # --help and --version
-        return int(leaving.code or 0)
+        code = int(leaving.code or 0)
     except BrokenPipeError:
         _discard_output()
-        return PIPE_CLOSED
+        code = PIPE_CLOSED
     except KeyboardInterrupt:
-        print("nnarray: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        note("nnarray: interrupted")
+        code = INTERRUPTED
     except EXPECTED as error:
-        print(f"nnarray: error: {_line(error)}", file=sys.stderr)
+        note(f"nnarray: error: {_line(error)}")
+        code = FAILED
+    return TERMINATED if terminated and code == INTERRUPTED else code
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = make_parser()
+    if not words:
+        parser.print_help(sys.stderr)
         return FAILED
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown or several(words, "--hidden"):
+        arguments.parser.refuse(unknown, words)
+    code: int = arguments.run(arguments)
+    if sys.stdout is not None:
+        sys.stdout.flush()
     return code
+
+
+@contextmanager
+def _terminated_as_interrupted(terminated: list[int]) -> Iterator[None]:
+    """A block in which SIGTERM does what Ctrl-C does."""
+
+    def handle(number: int, _: Any) -> None:
+        terminated.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _line(error: BaseException) -> str:
@@ -49,11 +85,15 @@ def _line(error: BaseException) -> str:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):
         text = f"out of memory: {text}"
-    return " ".join(text.split()) or type(error).__name__
+    if isinstance(error, nn.DivergenceError):
+        text = text.replace("learning_rate", "--learning-rate")
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= 12 * LONGEST else text[: 12 * LONGEST] + "…"
 
 
 def _discard_output() -> None:
     """Point stdout at nothing, so that flushing it at exit does not meet the closed pipe once more."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
+    with suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)

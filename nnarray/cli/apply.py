@@ -4,48 +4,84 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli import results
+from nnarray.cli.columns import categories_among, convert_all
 from nnarray.cli.errors import CommandError
-from nnarray.cli.tables import Table, read_table
-from nnarray.cli.targets import class_names, codes_of, numbers_of
+from nnarray.cli.examples import reading_of, refuse_holes, require_columns, words
+from nnarray.cli.options import Reading
+from nnarray.cli.output import note, quoted, say
+from nnarray.cli.pictures import check_plot, draw_predictions
+from nnarray.cli.places import as_json, check_place, write_or_beside
+from nnarray.cli.preparation import split
+from nnarray.cli.remembered import Remembered, remembered
+from nnarray.cli.sketch import Seen, seen, sketch
+from nnarray.cli.table import Table, is_missing
+from nnarray.cli.tables import read_table, refuse_target, resolve
+from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing
 from nnarray.files import Model, read_model, write_atomically
+from nnarray.files.preprocessing import Category, Column, Number, Scaling
+
+
+class Inputs(NamedTuple):
+    """A table and what the model's network takes of it."""
+
+    table: Table
+    X: npt.NDArray[Any]
+    """(n_x, m)"""
 
 
 def predict(arguments: argparse.Namespace) -> int:
     """Write one line of CSV per example: its class and how probable that is, or its numbers."""
+    check_place("--out", arguments.out)
     model = _model(arguments)
-    table = _table(arguments, model)
-    rows = _rows(_predictions(model, table, arguments), model)
-    if arguments.out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
-        return 0
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(arguments.out, text.getvalue().encode())
-    print(f"{table.X.shape[0]} predictions written to {arguments.out}")
+    classes = class_names(model.network, model.metadata)
+    if arguments.probabilities and classes is None:
+        msg = f"--probabilities: {arguments.model} predicts numbers, not classes"
+        raise CommandError(msg)
+    ids: Sequence[str] = words(arguments.id) or remembered(model, classes).id
+    inputs = _inputs(model, arguments, ids=ids)
+    header, rows = _answers(_predictions(model, inputs), model, classes, all_classes=arguments.probabilities)
+    if arguments.id:
+        ids = resolve(arguments.id, inputs.table.names, inputs.table.source, "--id")
+    _write(arguments.out, *_with_ids(inputs.table, ids, header, rows))
     return 0
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Print the accuracy and a table by class, or R² and RMSE."""
+    _check_picture(arguments)
     model = _model(arguments)
     if model.network.sizes[-1] > 1 and model.network.output != "softmax":
         msg = f"{arguments.model} has {model.network.sizes[-1]} outputs for each example; evaluate handles one target"
         raise CommandError(msg)
-    table = _table(arguments, model, arguments.labels, arguments.target, with_target=True)
-    A = _predictions(model, table, arguments)
-    m, classes = table.X.shape[0], class_names(model.network, model.metadata)
-    if classes is None:
-        print(f"{results.regression(A[0], numbers_of(table.y))}, on {m} examples")
+    inputs = _inputs(model, arguments, arguments.labels, with_target=True)
+    A, classes = _predictions(model, inputs), class_names(model.network, model.metadata)
+    true = _true(inputs.table, classes)
+    known = remembered(model, classes)
+    found = results.figures(A, true, classes, known.baseline)
+    trained_on = _trained_on(known, inputs, A, true, classes)
+    if arguments.plot:
+        draw_predictions(arguments.plot, A, true, classes)
+    if arguments.json:
+        say(as_json({"data": inputs.table.source, "model": arguments.model} | found | trained_on))
         return 0
-    said, true = results.codes(A), codes_of(table.y, classes)
-    print(f"{results.accuracy(said, true)}, on {m} examples\n\n{results.class_table(said, true, classes)}")
+    noted = f"note: {trained_on['said']}\n" if trained_on else ""
+    say(f"{results.headline(found)}, on {true.size} examples\n{noted}{results.details(found)}{results.report(found)}")
+    if arguments.plot:
+        say(f"picture written to {arguments.plot}")
     return 0
+
+
+def _check_picture(arguments: argparse.Namespace) -> None:
+    check_place("--plot", arguments.plot)
+    if arguments.plot:
+        check_plot(arguments.plot)
 
 
 def _model(arguments: argparse.Namespace) -> Model:
@@ -55,49 +91,191 @@ def _model(arguments: argparse.Namespace) -> Model:
     return read_model(arguments.model, arguments.backend)
 
 
-def _table(
-    arguments: argparse.Namespace,
+def _inputs(
     model: Model,
+    arguments: argparse.Namespace,
     labels: str | None = None,
-    target: str | None = None,
     *,
     with_target: bool = False,
-) -> Table:
-    features = model.metadata.get("features")
-    for name in arguments.drop:
-        if name in (features or ()):
-            msg = f"the model needs the column {name!r}: it cannot be left out with --drop"
-            raise CommandError(msg)
-    if target is None and arguments.data.lower().endswith(".csv"):
-        target = model.metadata.get("target")
+    ids: Sequence[str] = (),
+) -> Inputs:
+    """The table, and what its columns are to the model."""
+    columns, features = _columns(model), model.metadata.get("features")
+    target = (arguments.target or model.metadata.get("target")) if with_target else None
     table = read_table(
-        arguments.data, labels, target=target, features=features, drop=arguments.drop, with_target=with_target
+        arguments.data,
+        labels,
+        reading=_reading(arguments, model),
+        as_written=[*categories_among(features, columns), *ids],
+        target=target,
+        with_target=with_target,
     )
-    n_x = model.network.sizes[0]
-    if table.X.shape[1] != n_x:
-        msg = f"{arguments.data} has {table.X.shape[1]} feature columns, {arguments.model} takes {n_x}"
+    if table.y is not None and arguments.target is not None and arguments.target != table.target:
+        refuse_target(table, arguments.target)
+    table.target = target or table.target
+    names = _names(table, model, arguments, with_target=with_target and table.y is None)
+    values = convert_all(table, names, columns)
+    _look_for_gaps(columns, names, values, table, arguments.missing, fills=model.preprocessing is not None)
+    return Inputs(table, _X(model, values))
+
+
+def _reading(arguments: argparse.Namespace, model: Model) -> Reading:
+    """How to read the table; where the model knows its columns by name, the first line is taken for their names."""
+    reading = reading_of(arguments, remembered(model, None))
+    return reading._replace(header=True) if reading.header is None and "features" in model.metadata else reading
+
+
+def _columns(model: Model) -> tuple[Column, ...]:
+    """The columns that the model takes; for a network of raw numbers, as many as it has inputs."""
+    if model.preprocessing is not None:
+        return model.preprocessing.columns
+    return (Number(Scaling(0.0, 1.0), 0.0),) * model.network.sizes[0]
+
+
+def _names(table: Table, model: Model, arguments: argparse.Namespace, *, with_target: bool) -> list[str]:
+    """The table's columns that the model takes, in its order, and the target's own among them.
+
+    A model or a table without names takes all columns in their order, but those in --drop and the target.
+    """
+    features, columns = model.metadata.get("features"), _columns(model)
+    drop = resolve(arguments.drop, table.names, table.source, "--drop")
+    needed = [name for name in drop if name in (features or ())]
+    if needed:
+        msg = f"the model needs the column {quoted(needed[0])}: it cannot be left out with --drop"
         raise CommandError(msg)
-    return table
+    if table.names is not None and features is not None:
+        used = [name for name, column in zip(features, columns, strict=True) if column.width]
+        require_columns(table, [*used, *([str(table.target)] if with_target else [])])
+        return list(features)
+    if table.names is None:
+        table.names = [f"column {k + 1}" for k in range(len(table.columns))]
+    left_out = {*drop, *([table.target] if with_target else [])}
+    names = [name for name in table.names if name not in left_out]
+    if len(names) != len(columns):
+        msg = f"{arguments.data} has {len(names)} feature columns, {arguments.model} takes {len(columns)}"
+        raise CommandError(msg)
+    return names
 
 
-def _predictions(model: Model, table: Table, arguments: argparse.Namespace) -> npt.NDArray[Any]:
-    """A[L] on the host, shape (n[L], m)."""
+def _X(model: Model, values: Sequence[Any]) -> npt.NDArray[Any]:
+    """X (n_x, m) in the dtype of the parameters; of numbers that are not finite in it, ValueError when it is used."""
+    if model.preprocessing is not None:
+        return model.preprocessing.X(values, model.params.dtype)
+    with np.errstate(over="ignore"):
+        return np.column_stack([np.asarray(own, dtype=model.params.dtype) for own in values]).T
+
+
+def _look_for_gaps(
+    columns: Sequence[Column], names: Sequence[str], values: Sequence[Any], table: Table, missing: str, *, fills: bool
+) -> None:
+    """Refuse missing cells where that was asked for or nothing stands for them; else count them, and unseen texts."""
+    if missing == "refuse" or not fills:
+        refuse_holes(table, names, values, fills=fills)
+    for name, column, own in zip(names, columns, values, strict=True):
+        if own is None:
+            continue
+        holes = int(is_missing(own).sum())
+        if holes:
+            note(f"note: the column {quoted(name)} has {holes} missing cells")
+        if isinstance(column, Category):
+            unseen = (column.codes(own) < 0) & ~is_missing(own)
+            if unseen.any():
+                first = quoted(own[np.flatnonzero(unseen)[0]])
+                what = f"{unseen.sum()} texts that are none of its categories, such as {first}"
+                note(f"note: the column {quoted(name)} has {what}")
+
+
+def _predictions(model: Model, inputs: Inputs) -> npt.NDArray[Any]:
+    """A[L] on the host, shape (n[L], m), in the target's own units."""
     params = model.params
-    X = params.backend.asarray(table.X.T, params.dtype)
-    return params.backend.to_numpy(model.network.predict(params, X))
+    A = params.backend.to_numpy(model.network.predict(params, params.backend.asarray(inputs.X, params.dtype)))
+    return A if model.preprocessing is None else model.preprocessing.answers(A)
 
 
-def _rows(A: npt.NDArray[Any], model: Model) -> Iterator[list[Any]]:
-    classes = class_names(model.network, model.metadata)
+def _true(table: Table, classes: list[Any] | None) -> npt.NDArray[Any]:
+    """The targets, as codes or numbers."""
+    if table.y is not None:
+        y = table.y
+    else:
+        y = table.column(str(table.target))
+        refuse_missing(table, y, str(table.target))
+    return numbers_of(y, table) if classes is None else codes_of(y, classes)
+
+
+def _trained_on(
+    known: Remembered, inputs: Inputs, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
+) -> dict[str, Any]:
+    """What to say where the model was trained on some of these rows, and its figures on those it was not."""
+    again = seen(inputs.X, known.sketch)
+    if not again.rows:
+        return {}
+    held = _held_out(known, inputs.X, true, classes)
+    if held is not None and known.split is not None:
+        again = Seen(known.split.trained_on, is_exact=True)
+    said = f"{again} of these {true.size} rows were trained on"
+    if held is None:
+        return {"trained_on": again.rows, "said": f"{said}: what they show is no result to trust"}
+    found = results.figures(A[:, held], true[held], classes, None)
+    said += f"; on the {held.size} that were held out: {results.headline(found)}"
+    return {"trained_on": again.rows, "held_out": found, "said": said}
+
+
+def _held_out(
+    known: Remembered, X: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
+) -> npt.NDArray[Any] | None:
+    """The rows that training held out to the end, where this is the same table and so the same split."""
+    how = known.split
+    if how is None or how.rows != true.size or not how.test:
+        return None
+    target = Target("softmax" if classes else "identity", classes, true)
+    parts = split(true.size, target.strata, how.validation, how.test, how.seed)
+    return parts.test if tuple(sketch(X[:, parts.training])) == known.sketch else None
+
+
+def _answers(
+    A: npt.NDArray[Any], model: Model, classes: list[Any] | None, *, all_classes: bool
+) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of predictions."""
     if classes is None:
-        yield model.metadata.get("classes") or _columns(A.shape[0])
-        yield from (list(map(str, column)) for column in A.T)
-        return
-    yield ["prediction", "probability"]
-    for code, column in zip(results.codes(A), A.T, strict=True):
-        probability = column[code] if column.size > 1 else (column[0] if code else 1 - column[0])
-        yield [classes[code], str(probability)]
+        header = list(map(str, model.metadata.get("classes", ()))) or _numbered(A.shape[0])
+        return header, [list(map(str, column)) for column in A.T.tolist()]
+    codes = results.codes(A)
+    if all_classes:
+        rows = [[str(classes[code]), *map(str, p)] for code, p in zip(codes, _shares(A), strict=True)]
+        return ["prediction", *(f"probability {name}" for name in classes)], rows
+    chosen = A[codes, np.arange(A.shape[1])] if A.shape[0] > 1 else np.where(codes == 1, A[0], 1 - A[0])
+    return ["prediction", "probability"], [[str(classes[c]), str(p)] for c, p in zip(codes, chosen, strict=True)]
 
 
-def _columns(units: int) -> list[str]:
+def _shares(A: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The probability of each class, shape (m, classes), in A's own dtype."""
+    return A.T if A.shape[0] > 1 else np.column_stack([1 - A[0], A[0]])
+
+
+def _numbered(units: int) -> list[str]:
     return ["prediction"] if units == 1 else [f"prediction {k}" for k in range(1, units + 1)]
+
+
+def _with_ids(
+    table: Table, ids: Sequence[str], header: list[str], rows: list[list[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """The predictions with the id columns before them; those that training named may lack."""
+    known = set(table.names or ())
+    present = [name for name in ids if name in known]
+    if not present:
+        return header, rows
+    carried = [["" if value is None else str(value) for value in table.column(name).tolist()] for name in present]
+    return [*present, *header], [[*own, *row] for *own, row in zip(*carried, rows, strict=True)]
+
+
+def _write(path: str | None, header: list[str], rows: list[list[str]]) -> None:
+    """Predictions as CSV, to a file or to standard output: as they are into a pipe, escaped on a terminal."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    if path is not None:
+        write_or_beside(path, lambda place: write_atomically(place, text.getvalue().encode("utf-8", "surrogateescape")))
+        say(f"{len(rows)} predictions written to {path}")
+    elif sys.stdout is not None and sys.stdout.isatty():
+        say(text.getvalue(), end="")
+    elif sys.stdout is not None:
+        sys.stdout.write(text.getvalue())

@@ -2,7 +2,9 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Sequence
+from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, NoReturn
 
@@ -12,16 +14,23 @@ from nnarray.backends.names import ENVIRONMENT_VARIABLE
 from nnarray.cli.apply import evaluate, predict
 from nnarray.cli.check import check
 from nnarray.cli.defaults import DROPOUT, EPOCHS, PATIENCE, TEST, VALIDATION
+from nnarray.cli.dialect import SEPARATORS
 from nnarray.cli.errors import CommandError
 from nnarray.cli.info import info
+from nnarray.cli.names import did_you_mean
+from nnarray.cli.options import MISSING
+from nnarray.cli.output import LONGEST, quoted, say
 from nnarray.cli.tables import BUNDLED
 from nnarray.cli.targets import RULE
-from nnarray.cli.train import OPTIMIZERS, SCHEDULES, train
+from nnarray.cli.train import DEFAULT_MODEL, OPTIMIZERS, SCHEDULES, train
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES
 from nnarray.core.outputs import OUTPUTS
 
-SOURCES = f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: .csv with a header, "
+SOURCES = (
+    f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: a table as text (.csv, .tsv, "
+    "…, also .gz and .zst) or Parquet, - for standard input, "
+)
 DATA_HELP = SOURCES + ".npz with arrays X and y, or .npy with X; rows are examples"
 FEATURES_HELP = SOURCES + ".npz with an array X, or .npy with X; rows are examples, and no target is needed"
 
@@ -29,26 +38,69 @@ TRAIN_NOTES = (
     "The rows are split at random, each class (or tenth of the real numbers) in proportion, into three parts: one to "
     "train on; one (--validation) whose cost decides which epoch to keep, and draws the curve; and one (--test) that "
     "is held out to the end, for the printed result alone.",
-    "Inputs are standardised with the mean and the standard deviation of the training part, real-valued targets too. "
-    "Both are folded into the first and the last layer afterwards, so the saved model takes raw inputs.",
+    "Numbers are standardised with the mean and the standard deviation of the training part, in float64, real-valued "
+    "targets too. Texts are categories, with an input of 0 and 1 for each; dates become days and where they are in the "
+    "year, the week and the day. A missing number is taken for the column's median, a missing text is a category "
+    "of its own. All of it stands in the model, which takes tables like this one.",
     f"What the target means: {RULE}. --output chooses instead; exp is for counts.",
-    "examples:\n  nnarray train digits\n"
-    "  nnarray train houses.csv --target price --hidden 64,32 --out houses.safetensors --plot curve.png",
+    "examples:\n  nnarray train digits\n  nnarray train houses.csv --target price \\\n"
+    "      --hidden 64,32 --out houses.safetensors --plot curve.png",
 )
 
 PREDICT_NOTES = (
-    "The columns of a .csv are found by the names they had in training, in any order, and others are left alone. A "
+    "A table's columns are found by the names they had in training, in any order, and others are left alone. A "
     "model that was saved without names takes all columns but those in --drop, in their order.",
 )
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells a mistake in one line."""
+    """A parser that tells a mistake in one line, with what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
         """Raise CommandError."""
         msg = f"{message} (see {self.prog} --help)"
         raise CommandError(msg)
+
+    def refuse(self, unknown: Sequence[str], words: Sequence[str]) -> NoReturn:
+        """Raise CommandError for words that nothing takes."""
+        meant = ""
+        for word in unknown:
+            option = word.split("=")[0]
+            if option.startswith("--"):
+                meant = meant or did_you_mean(option, [name for name in self._option_string_actions if name[1] == "-"])
+        sizes = several(words, "--hidden")
+        if sizes:
+            self.error(f"argument --hidden: several sizes go with commas: --hidden {','.join(sizes)}")
+        self.error(f"unrecognized arguments: {_cut(' '.join(unknown))}{meant}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            meant = did_you_mean(str(value), choices)
+            msg = f"invalid choice: {quoted(value)}{meant} (choose from {', '.join(map(repr, choices))})"
+            raise argparse.ArgumentError(action, msg)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ["--"]:  # --out=--, of which argparse makes nothing
+            raise argparse.ArgumentError(action, "expected one argument, got '--'")
+        return super()._get_values(action, arg_strings)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            say(message, end="", stream=file)
+
+
+def several(words: Sequence[str], option: str) -> list[str]:
+    """The whole numbers after an option that takes one word, where there are several."""
+    if option not in words:
+        return []
+    after = list(words[words.index(option) + 1 :])
+    count = next((k for k, word in enumerate(after) if not word.isdigit()), len(after))
+    return after[:count] if count > 1 else []
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -64,19 +116,25 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
-    _command(commands, "check", check, "check gradients and results of every backend that works on this machine")
-    _command(commands, "info", info, "show versions, backends, devices and threads")
+    _command(commands, "check", check, "check gradients and results of every backend that works on this machine", "")
+    _add_info(commands)
     return parser
 
 
 def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, notes: Sequence[str] = ()
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    usage: str,
+    notes: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog="\n\n".join(note if "\n" in note else fill(note, 78) for note in notes),
+        usage=f"%(prog)s {usage}",
+        epilog="\n\n".join(note if "\n" in note else fill(note, _width()) for note in notes),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -84,21 +142,77 @@ def _command(
     return parser
 
 
+def _width() -> int:
+    """Of a paragraph: as wide as the terminal, and no wider than can be read."""
+    return max(20, min(78, get_terminal_size().columns - 2))
+
+
 def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", train, "train a network on a table and save it", TRAIN_NOTES)
+    parser = _command(
+        commands, "train", train, "train a network on a table and save it", "[options] DATA [LABELS]", TRAIN_NOTES
+    )
     _add_data(parser)
-    parser.add_argument("--target", metavar="COLUMN", help="column of a .csv to predict (default: the last)")
-    _add_drop(parser)
+    _add_columns(parser)
+    _add_reading(parser)
     _add_network(parser)
     _add_descent(parser)
     _add_regularization(parser)
     _add_machine(parser)
     places = parser.add_argument_group("results")
+    places.add_argument("--out", metavar="FILE", help=f"where to write the model (default: {DEFAULT_MODEL})")
     places.add_argument(
-        "--out", metavar="FILE", default="model.safetensors", help="where to write the model (default: %(default)s)"
+        "--resume", metavar="MODEL", help="go on with a saved model: its columns, scales, classes and layers"
     )
+    places.add_argument("--force", action="store_true", help=f"overwrite a {DEFAULT_MODEL} that is there already")
     places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
-    places.add_argument("--quiet", action="store_true", help="print the held-out result only, and no progress bar")
+    places.add_argument("--history", metavar="FILE", help="write cost and score of every epoch as CSV")
+    places.add_argument(
+        "--split-out", metavar="FILE", help="write as CSV which rows were trained on, validated on and held out"
+    )
+    places.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
+    places.add_argument("--quiet", action="store_true", help="print the held-out result only, and no progress")
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("columns", "COLUMNS are names with commas between them; an option may come again")
+    group.add_argument("--target", metavar="COLUMN", help="the column to predict (default: the last)")
+    for option, what in (
+        ("--features", "columns to learn from (default: all others)"),
+        ("--drop", "columns to leave out"),
+        ("--categorical", "columns whose cells are categories, whatever they look like"),
+        ("--numeric", "columns that are numbers, and nothing else"),
+        ("--id", "columns that tell rows apart: not learnt from, and carried through predict"),
+    ):
+        group.add_argument(option, action="append", default=[], metavar="COLUMNS", help=what)
+    group.add_argument("--weights", metavar="COLUMN", help="how much each row counts, a number ≥ 0")
+    group.add_argument("--class-weight", choices=("balanced",), help="make rare classes count as much as frequent ones")
+    group.add_argument(
+        "--missing",
+        choices=("fill", "drop", "refuse"),
+        default="fill",
+        help="missing cells: fill them, as told below; drop their rows, also those without a target; or refuse them "
+        "(default: %(default)s)",
+    )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("reading", "for what a file does not show of itself")
+    names = ", ".join(SEPARATORS)
+    group.add_argument("--sep", type=separator, metavar="MARK", help=f"between columns: {names}, or a character")
+    group.add_argument("--decimal", choices=(".", ","), metavar="MARK", help='the decimal mark, "." or ","')
+    group.add_argument("--thousands", metavar="MARK", type=mark, help="the mark between thousands")
+    group.add_argument("--encoding", metavar="NAME", help="such as cp1252, latin-1, utf-16 (default: UTF-8)")
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line has the names of the columns; without, they are called 1, 2, …",
+    )
+    group.add_argument(
+        "--na",
+        type=marks,
+        metavar="TEXTS",
+        help=f"what marks a missing cell, with commas between (default: an empty one, {', '.join(MISSING[1:])})",
+    )
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
@@ -170,20 +284,19 @@ def _add_regularization(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of hidden units (default: %(default)s)",
     )
-    share = number(0, below=1)
     group.add_argument(
         "--validation",
-        type=share,
+        type=part,
         default=VALIDATION,
-        metavar="SHARE",
-        help="share of rows that choose the epoch (default: %(default)s)",
+        metavar="SHARE|FILE",
+        help="share of rows that choose the epoch, or a file of them (default: %(default)s)",
     )
     group.add_argument(
         "--test",
-        type=share,
+        type=part,
         default=TEST,
-        metavar="SHARE",
-        help="share of rows held out for the result (default: %(default)s)",
+        metavar="SHARE|FILE",
+        help="share of rows held out for the result, or a file of them (default: %(default)s)",
     )
 
 
@@ -210,23 +323,49 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(commands, "predict", predict, "predict with a saved model, as CSV", PREDICT_NOTES)
+    parser = _command(
+        commands, "predict", predict, "predict with a saved model, as CSV", "[options] MODEL DATA", PREDICT_NOTES
+    )
     parser.add_argument("model", metavar="MODEL", help="a model file")
     parser.add_argument("data", metavar="DATA", help=FEATURES_HELP)
+    parser.add_argument("--probabilities", action="store_true", help="a column with the probability of each class")
+    parser.add_argument(
+        "--id",
+        action="append",
+        default=[],
+        metavar="COLUMNS",
+        help="columns to carry through (default: as in training)",
+    )
     _add_drop(parser)
+    _add_missing(parser)
     _add_backend(parser)
     parser.add_argument("--out", metavar="FILE", help="CSV file to write (default: standard output)")
+    _add_reading(parser)
+    parser.set_defaults(target=None)
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", evaluate, "measure a saved model on a table with targets")
+    parser = _command(
+        commands, "evaluate", evaluate, "measure a saved model on a table with targets", "[options] MODEL DATA [LABELS]"
+    )
     parser.add_argument("model", metavar="MODEL", help="a model file")
     _add_data(parser)
     parser.add_argument(
-        "--target", metavar="COLUMN", help="column of a .csv with the targets (default: as in training, else the last)"
+        "--target", metavar="COLUMN", help="column of a table with the targets (default: as in training, else the last)"
     )
     _add_drop(parser)
+    _add_missing(parser)
     _add_backend(parser)
+    parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix, or predicted against true")
+    parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
+    _add_reading(parser)
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(
+        commands, "info", info, "show versions, backends, devices and threads, or what a model file holds", "[MODEL]"
+    )
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -236,7 +375,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_drop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--drop", type=names, default=(), metavar="COLUMNS", help="columns of the table to leave out, such as id,name"
+        "--drop",
+        action="append",
+        default=[],
+        metavar="COLUMNS",
+        help="columns to leave out, where the model knows none by name",
+    )
+
+
+def _add_missing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--missing", choices=("fill", "refuse"), default="fill", help="missing cells (default: as training filled them)"
     )
 
 
@@ -251,6 +400,36 @@ def _add_backend(parser: Any) -> None:
 def names(text: str) -> tuple[str, ...]:
     """Comma-separated words."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def part(text: str) -> float | str:
+    """A share of the rows, or the file of a part."""
+    if os.path.isfile(text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        msg = f"must be a share ≥ 0 and < 1 or a file, and there is no file {quoted(text)}"
+        raise argparse.ArgumentTypeError(msg) from None
+    return number(0, below=1)(text)
+
+
+def separator(text: str) -> str:
+    """One character, or its name."""
+    return text if text in SEPARATORS else mark({r"\t": "\t"}.get(text, text))
+
+
+def mark(text: str) -> str:
+    """One character."""
+    if len(text) != 1 or text in '"\r\n\0':
+        msg = f"must be one character, got {quoted(text)}"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def marks(text: str) -> tuple[str, ...]:
+    """Texts with commas between, and the empty one."""
+    return ("", *(word for word in (word.strip() for word in text.split(",")) if word))
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -276,7 +455,7 @@ def whole(smallest: int) -> Callable[[str], int]:
         except ValueError:
             value = smallest - 1
         if value < smallest:
-            msg = f"must be a whole number ≥ {smallest}, got {text!r}"
+            msg = f"must be a whole number ≥ {smallest}, got {quoted(text)}"
             raise argparse.ArgumentTypeError(msg)
         return value
 
@@ -293,7 +472,7 @@ def number(smallest: float, *, below: float = math.inf, above: bool = False) -> 
             value = math.nan
         if not smallest <= value < below or (above and value == smallest):
             bounds = f"{'>' if above else '≥'} {smallest:g}" + (f" and < {below:g}" if below < math.inf else "")
-            msg = f"must be a number {bounds}, got {text!r}"
+            msg = f"must be a number {bounds}, got {quoted(text)}"
             raise argparse.ArgumentTypeError(msg)
         return value
 

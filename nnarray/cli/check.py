@@ -8,6 +8,7 @@ import numpy as np
 
 import nnarray as nn
 from nnarray.backends import BACKENDS, unavailable_reason
+from nnarray.cli.output import say
 from nnarray.cli.results import aligned
 from nnarray.core.outputs import OUTPUTS
 
@@ -46,10 +47,10 @@ def check(arguments: argparse.Namespace) -> int:
             rows += [_row(place) for place in _places(name)]
         else:
             absent.append(f"{name}: {reason}")
-    print(aligned(rows))
-    print(NOTES)
+    say(aligned(rows))
+    say(NOTES)
     if absent:
-        print("\nnot checked:\n  " + "\n  ".join(absent))
+        say("\nnot checked:\n  " + "\n  ".join(absent))
     return int(any(row[-1] == "FAIL" for row in rows))
 
 

@@ -9,18 +9,32 @@ from collections.abc import Iterator
 import nnarray as nn
 from nnarray.backends import BACKENDS, unavailable_reason
 from nnarray.backends.names import ENVIRONMENT_VARIABLE
+from nnarray.cli.describing import describe
+from nnarray.cli.output import say
 
-PACKAGES = ("numpy", "array-api-compat", "safetensors", "torch", "jax", "scikit-learn", "matplotlib")
+PACKAGES = (
+    "numpy",
+    "array-api-compat",
+    "safetensors",
+    "torch",
+    "jax",
+    "scikit-learn",
+    "pandas",
+    "matplotlib",
+)
 CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
 """The names under which CuPy is installed."""
 
 
 def info(arguments: argparse.Namespace) -> int:
-    """Print versions, backends with their devices or why they can't run, and threads."""
+    """Print versions, backends with their devices or why they can't run, and threads; or what a model file holds."""
+    if arguments.model is not None:
+        say("\n\n".join(describe(arguments.model)))
+        return 0
     for title, lines in (("versions", _versions()), ("backends", _backends()), ("machine", _machine())):
-        print(title)
+        say(title)
         for name, value in lines:
-            print(f"  {name:18}{value}")
+            say(f"  {name:18}{value}")
     return 0
 
 

@@ -1,60 +1,68 @@
-"""Tables of examples, rows as in files: CSV with a header, NumPy's .npz and .npy, and scikit-learn's bundled sets."""
+"""Tables of examples, rows as in files: what pandas reads, NumPy's .npz and .npy, and scikit-learn's bundled sets."""
 
-import csv
+import os
+import zipfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli.errors import CommandError
-
-NOTHING = np.empty(0)
+from nnarray.cli.frames import read_file
+from nnarray.cli.names import did_you_mean, listed_names, no_such_column
+from nnarray.cli.options import DEFAULT, Reading
+from nnarray.cli.output import quoted
+from nnarray.cli.streams import STANDARD_INPUT, require_file
+from nnarray.cli.table import Table
 
 BUNDLED = ("digits", "breast_cancer", "diabetes", "iris", "wine")
-
-
-class Table(NamedTuple):
-    """Examples: X of shape (m, n_x), and y of shape (m,), which is empty where no target was asked for."""
-
-    X: npt.NDArray[Any]
-    y: npt.NDArray[Any]
-    features: list[str] | None
-    """the names of X's columns, where the source has names"""
-    target: str | None
+LARGEST_ARRAYS = 2**36
+"""Bytes that the arrays of an archive may say they hold."""
 
 
 def read_table(
     source: str,
     labels: str | None = None,
     *,
+    reading: Reading = DEFAULT,
+    as_written: Sequence[str] = (),
     target: str | None = None,
-    features: Sequence[str] | None = None,
-    drop: Sequence[str] = (),
     with_target: bool = True,
 ) -> Table:
-    """Read a bundled set by its name or a file by its ending; `labels` is the second file of an .npy pair.
+    """Read a bundled set by its name or a file; `labels` is the second file of an .npy pair.
 
-    `target` names the target's column (left out: the last one), `features` the columns wanted in X, in that order
-    (left out: all but the target and those in `drop`).
+    The columns in `as_written` are kept as text, and so are labels in the column `target` (None: the last). Without a
+    target, only X is read of arrays.
     """
-    if labels is not None and not source.lower().endswith(".npy"):
+    kind = source.lower()[-4:]
+    if labels is not None and kind != ".npy":
         msg = f"{source} takes no second file, got {labels}: only an .npy file does, for its labels"
         raise CommandError(msg)
-    if source in BUNDLED:
-        table = _read_bundled(source)
-    elif source.lower().endswith(".csv"):
-        return _read_csv(source, target, features, drop, with_target)
-    elif source.lower().endswith((".npz", ".npy")):
-        table = _read_arrays(source, labels, with_target)
-    else:
-        msg = f"{source!r} is neither a file ending in .csv, .npz or .npy nor one of {', '.join(BUNDLED)}"
+    if source in BUNDLED and not os.path.exists(source):
+        return _read_bundled(source)
+    if kind in (".npz", ".npy"):
+        return _read_arrays(source, labels, with_target)
+    if source != STANDARD_INPUT and not os.path.exists(source) and "." not in source and os.sep not in source:
+        msg = f"{source} is neither a file nor one of {', '.join(BUNDLED)}{did_you_mean(source, BUNDLED)}"
         raise CommandError(msg)
-    if target is not None and target != table.target:
-        msg = f"{source} has no column {target!r}: --target is for CSV files"
+    return read_file(source, reading, as_written, target)
+
+
+def resolve(given: Sequence[str], names: Sequence[str] | None, source: str, option: str) -> list[str]:
+    """The columns that an option names: each text a name, or several with commas between them."""
+    if not given:
+        return []
+    if names is None:
+        msg = f"{source} has no column names: {option} {given[0]} is for tables that have"
         raise CommandError(msg)
-    return _select(source, table, features, drop)
+    known = set(names)
+    words = [[text] if text in known else [word.strip() for word in text.split(",")] for text in given]
+    resolved = [word for several in words for word in several if word]
+    missing = [word for word in resolved if word not in known]
+    if missing:
+        raise CommandError(no_such_column(source, missing, names))
+    return list(dict.fromkeys(resolved))
 
 
 def _read_bundled(name: str) -> Table:
@@ -68,78 +76,77 @@ def _read_bundled(name: str) -> Table:
         raise CommandError(msg) from None
     loaded = getattr(datasets, f"load_{name}")()
     y = loaded.target if name == "diabetes" else loaded.target_names[loaded.target]
-    return Table(np.asarray(loaded.data, dtype="float64"), y, [str(f) for f in loaded.feature_names], "target")
-
-
-def _select(source: str, table: Table, features: Sequence[str] | None, drop: Sequence[str]) -> Table:
-    if table.features is None:
-        if drop:
-            msg = f"{source} has no column names to drop {drop[0]!r} by"
-            raise CommandError(msg)
-        return table
-    _require_columns(source, [*(features or ()), *drop], table.features)
-    wanted = [name for name in (features or table.features) if name not in drop]
-    columns = [table.features.index(name) for name in wanted]
-    return table._replace(X=table.X[:, columns], features=wanted)
-
-
-def _require_columns(source: str, wanted: Sequence[str], header: Sequence[str]) -> None:
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        msg = f"{source} has no column {_names(missing)}; its columns are {_names(header)}{_separator(header)}"
-        raise CommandError(msg)
-
-
-def _names(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(map(repr, names[:most]))
-    return f"{shown}, … ({len(names)} in all)" if len(names) > most else shown
-
-
-def _separator(header: Sequence[str]) -> str:
-    """The question to add to an error where the header seems to be one cell for want of commas."""
-    marks = [name for mark, name in ((";", "';'"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]]
-    return f": is it separated by {marks[0]}? It must be by commas" if marks else ""
+    names = [str(feature) for feature in loaded.feature_names]
+    return Table(name, names, list(np.asarray(loaded.data, dtype="float64").T), "target", y=y)
 
 
 def _read_arrays(source: str, labels: str | None, with_target: bool) -> Table:
     if source.lower().endswith(".npz"):
         arrays = _load(source, ("X", "y") if with_target else ("X",))
-        X, y = arrays["X"], arrays.get("y", NOTHING)
+        X, y = arrays["X"], arrays.get("y")
     else:
         if with_target and labels is None:
             msg = f"the labels to {source} are missing: name a second file, such as y.npy"
             raise CommandError(msg)
         X = _load(source, ())[""]
-        y = _load(labels, ())[""] if labels is not None and with_target else NOTHING
+        y = _load(labels, ())[""] if labels is not None and with_target else None
     X = _checked_X(source, X)
-    return Table(X, _checked_y(labels or source, y, X.shape[0]) if with_target else NOTHING, None, None)
+    y = None if y is None else _checked_y(labels or source, y, X.shape[0])
+    return Table(source, None, list(X.T), None, y=y)
 
 
 def _load(path: str, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """The arrays called `keys` of an .npz file, or the one array of an .npy file, called ""."""
+    require_file(path)
     try:
         with open(path, "rb") as file:
+            if keys:
+                return _members(path, file, keys)
             loaded = np.load(file, allow_pickle=False)
-            if not keys:
-                return {"": np.asarray(loaded)}
-            missing = [key for key in keys if key not in loaded]
-            found = {key: loaded[key] for key in keys if key in loaded}
-            names = list(loaded)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
+            if not isinstance(loaded, np.ndarray):
+                msg = "it is an archive of several"
+                raise TypeError(msg)
+            return {"": loaded}
+    except (FileNotFoundError, IsADirectoryError, PermissionError, CommandError):
         raise
     except Exception as error:
         msg = f"{path} cannot be read as NumPy arrays: {error}"
         raise CommandError(msg) from error
+
+
+def _members(path: str, file: Any, keys: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of these names in an archive, after a look at its table of contents."""
+    with zipfile.ZipFile(file) as archive:
+        contents = archive.infolist()
+    names = [member.filename for member in contents]
+    wanted = [member for member in contents if member.filename.removesuffix(".npy") in keys]
+    found = [member.filename.removesuffix(".npy") for member in wanted]
+    missing = [key for key in keys if key not in found]
     if missing:
-        msg = f"{path} must hold arrays X and y, {missing[0]} is missing; it holds {_names(names)}"
+        shown = listed_names([name.removesuffix(".npy") for name in names])
+        msg = f"{path} must hold arrays X and y, {missing[0]} is missing; it holds {shown}"
         raise CommandError(msg)
-    return found
+    if len(set(found)) < len(found):
+        msg = f"{path} holds two arrays of one name among {listed_names(found)}"
+        raise CommandError(msg)
+    if sum(member.file_size for member in wanted) > LARGEST_ARRAYS:
+        msg = f"{path} unpacks to more than {LARGEST_ARRAYS >> 30} GiB"
+        raise CommandError(msg)
+    file.seek(0)
+    loaded = np.load(file, allow_pickle=False)
+    arrays = {key: loaded[key] for key in keys}
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            msg = f"{path}: {key} is no array"
+            raise CommandError(msg)
+    return arrays
 
 
 def _checked_X(source: str, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if X.dtype.kind not in "biuf" or X.ndim != 2 or 0 in X.shape:
         msg = f"{source}: X must be a table of numbers, one example per row, got shape {X.shape} and dtype {X.dtype}"
         raise CommandError(msg)
+    X = _plain_floats(X)
     if not np.isfinite(X).all():
         row, column = np.argwhere(~np.isfinite(X))[0].tolist()
         msg = f"{source}: X must be finite, got {X[row, column]} in row {row}, column {column} (counted from 0)"
@@ -152,6 +159,7 @@ def _checked_y(source: str, y: npt.NDArray[Any], m: int) -> npt.NDArray[Any]:
     if y.dtype.kind not in "biufU" or y.shape != (m,):
         msg = f"{source}: y must be {m} numbers or texts, one per row of X, got shape {y.shape} and dtype {y.dtype}"
         raise CommandError(msg)
+    y = _plain_floats(y)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0, 0])
         msg = f"{source}: y must be finite, got {y[row]} in row {row} (counted from 0)"
@@ -159,103 +167,15 @@ def _checked_y(source: str, y: npt.NDArray[Any], m: int) -> npt.NDArray[Any]:
     return y
 
 
-def _read_csv(
-    path: str, target: str | None, features: Sequence[str] | None, drop: Sequence[str], with_target: bool
-) -> Table:
-    header, rows, lines = _cells(path)
-    if with_target and target is None:
-        target = header[-1]
-    wanted = list(features) if features else [name for name in header if name != target and name not in drop]
-    _require_columns(path, [*wanted, *([target] if with_target and target is not None else []), *drop], header)
-    if not wanted:
-        msg = f"{path} has no column besides the target {target!r}{_separator(header)}"
+def _plain_floats(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A long double as float64: nothing here computes in more."""
+    with np.errstate(over="ignore"):
+        return x.astype("float64") if x.dtype.kind == "f" and x.dtype.itemsize > 8 else x
+
+
+def refuse_target(table: Table, target: str) -> None:
+    """Raise CommandError where a target is named that the source does not have."""
+    if table.names is None or table.y is not None:
+        msg = f"{table.source} has no column {quoted(target)}: --target is for tables of named columns"
         raise CommandError(msg)
-    X = np.empty((len(rows), len(wanted)))
-    for k, name in enumerate(wanted):
-        X[:, k] = _numbers(path, name, _column(rows, header, name), lines)
-    y = _target(path, target, _column(rows, header, target), lines) if with_target and target is not None else NOTHING
-    return Table(X, y, wanted, target)
-
-
-def _cells(path: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """The header, the rows of cells, and each row's line in the file."""
-    rows, lines = [], []
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            header = [name.strip() for name in next(reader, [])]
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path} cannot be read as CSV in UTF-8: {error}"
-        raise CommandError(msg) from error
-    _check_header(path, header)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            counts = f"the row has {len(row)} cells, the header has {len(header)}"
-            msg = f"{path}, line {line}: {counts}{_separator(header)}"
-            raise CommandError(msg)
-    if not rows:
-        msg = f"{path} has no rows below its header"
-        raise CommandError(msg)
-    return header, rows, lines
-
-
-def _check_header(path: str, header: list[str]) -> None:
-    if not header or "" in header:
-        msg = f"{path} needs a first line with a name for every column, got {_names(header) or 'an empty file'}"
-    elif len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        msg = f"{path} has two columns called {twice!r}"
-    elif all(_is_number(name) for name in header):
-        msg = f"{path} needs a first line with the names of its columns, got numbers: {_names(header)}"
-    else:
-        return
-    raise CommandError(msg)
-
-
-def _column(rows: list[list[str]], header: list[str], name: str) -> list[str]:
-    k = header.index(name)
-    return [row[k].strip() for row in rows]
-
-
-def _numbers(path: str, name: str, cells: list[str], lines: list[int]) -> npt.NDArray[Any]:
-    """A feature column as finite numbers, or an error that says where it is not."""
-    try:
-        numbers = np.array(cells, dtype="float64")
-    except ValueError:
-        numbers = np.array([float(cell) if _is_number(cell) else np.nan for cell in cells])
-    bad = np.flatnonzero(~np.isfinite(numbers))
-    if bad.size:
-        raise CommandError(_bad_cell(path, name, cells, int(bad[0]), lines))
-    return numbers
-
-
-def _bad_cell(path: str, name: str, cells: list[str], row: int, lines: list[int]) -> str:
-    texts = [cell for cell in cells if cell and not _is_number(cell)]
-    if len(texts) > len(cells) / 2:
-        return (
-            f"{path}: the column {name!r} holds text such as {texts[0]!r}; make it numbers, or leave it out with --drop"
-        )
-    what = f"{cells[row]!r} is not a finite number" if cells[row] else "the cell is empty"
-    return f"{path}, row {row + 1} (line {lines[row]}), column {name!r}: {what}"
-
-
-def _target(path: str, name: str, cells: list[str], lines: list[int]) -> npt.NDArray[Any]:
-    """The target column as numbers if every cell is one, else as text."""
-    for row, cell in enumerate(cells):
-        if not cell or cell.lower() == "nan":
-            raise CommandError(_bad_cell(path, name, cells, row, lines))
-    if all(map(_is_number, cells)):
-        return _numbers(path, name, cells, lines)
-    return np.array(cells)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    raise CommandError(no_such_column(table.source, [target], table.names))

@@ -1,5 +1,7 @@
 """What a target column means: classes or numbers, and so which output and cost."""
 
+import re
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +9,8 @@ import numpy.typing as npt
 
 import nnarray as nn
 from nnarray.cli.errors import CommandError
+from nnarray.cli.output import LONGEST, quoted
+from nnarray.cli.table import Table, is_missing
 from nnarray.network.names import OutputName
 
 MOST_CLASSES = 20
@@ -14,10 +18,15 @@ LEAST_EXAMPLES = 5
 LEAST_ROWS = 4
 """Rows to each class, on average, that a target needs even where it was said to be classes."""
 
+WHOLE = re.compile(r"[+-]?\d+$")
+CODE = re.compile(r"[+-]?0\d+$")
+"""A code of digits, such as a postal one: a number would not be written with a zero in front."""
+
 RULE = (
-    f"Text and booleans are classes; whole numbers are classes if there are at most {MOST_CLASSES} different ones with "
-    f"at least {LEAST_EXAMPLES} examples each on average; all else are real numbers. Two classes get the output "
-    "sigmoid with one unit, more get softmax, real numbers get identity"
+    "Text and booleans are classes, and so are codes of digits with a zero in front; whole numbers are classes if "
+    f"there are at most {MOST_CLASSES} different ones with at least {LEAST_EXAMPLES} examples each on average; all "
+    "else are real numbers. Labels are kept as the table writes them. Two classes get the output sigmoid with one "
+    "unit, more get softmax, real numbers get identity"
 )
 
 
@@ -55,65 +64,88 @@ class Target(NamedTuple):
         return f"{len(self.classes)} classes ({listed(self.classes)})"
 
 
-def understand(y: npt.NDArray[Any], output: OutputName | None = None) -> Target:
-    """The target column `y`, shape (m,), as classes or numbers; `output` chooses instead of the rule."""
-    if output in ("identity", "exp") or (output is None and not _is_classes(y)):
-        return Target(output or "identity", None, _numbers(y, output))
-    names, codes = np.unique(y, return_inverse=True)
+def understand(y: npt.NDArray[Any], output: OutputName | None = None, table: Table | None = None) -> Target:
+    """The target column `y`, shape (m,), as classes or numbers; `output` chooses instead of the rule.
+
+    Texts of a file's `table` that are numbers throughout are taken for such, and told apart as they are written.
+    """
+    numbers = _numbers_in(y, table)
+    if output in ("identity", "exp") or (output is None and not _is_classes(y, numbers)):
+        return Target(output or "identity", None, _real(y, numbers, output, table))
+    names, codes = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
     classes = [_name(value) for value in names.tolist()]
-    _check_classes(classes, codes, output)
-    return Target(output or ("sigmoid" if len(classes) == 2 else "softmax"), classes, codes.reshape(-1))
+    _check_classes(classes, codes, output, numbers)
+    classes, codes = _in_order(classes, codes.reshape(-1))
+    return Target(output or ("sigmoid" if len(classes) == 2 else "softmax"), classes, codes)
 
 
-def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
-    """Each label's place among a model's classes, compared by name: the label 3.0 of a table is the class 3."""
-    known = {str(name): code for code, name in enumerate(classes)}
-    labels = [str(_name(value)) for value in y.tolist()]
-    for row, label in enumerate(labels):
-        if label not in known:
-            msg = f"row {row + 1} has the target {label!r}, which is none of the model's classes: {listed(classes)}"
-            raise CommandError(msg)
-    return np.array([known[label] for label in labels])
+def _numbers_in(y: npt.NDArray[Any], table: Table | None) -> npt.NDArray[Any] | None:
+    """The numbers that the targets are; NaN for a text among them, None where they are texts or booleans."""
+    if y.dtype.kind in "iuf":
+        return y
+    if y.dtype.kind != "O" or table is None:
+        return None
+    texts = set(y.tolist())
+    if len(texts) <= 1000 and any(CODE.match(text) for text in texts if isinstance(text, str)):
+        return None
+    numbers = table.numbers(y)
+    return None if np.isnan(numbers).all() else numbers
 
 
-def numbers_of(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A target of real numbers. Raises CommandError for text."""
-    return _numbers(y, "identity")
-
-
-def listed(classes: list[Any]) -> str:
-    """The names of classes, the first nine of more than ten; in quotes where one holds a comma or a space."""
-    shown = list(map(str, classes))
-    if any(set(", ") & set(name) for name in shown):
-        shown = list(map(repr, classes))
-    return ", ".join(shown if len(shown) <= 10 else [*shown[:9], "…"])
-
-
-def _is_classes(y: npt.NDArray[Any]) -> bool:
-    if y.dtype.kind in "Ub":
+def _is_classes(y: npt.NDArray[Any], numbers: npt.NDArray[Any] | None) -> bool:
+    if numbers is None:
         return True
-    different = np.unique(y)
-    whole = bool(np.all(different == np.floor(different)))
-    return whole and different.size <= min(MOST_CLASSES, y.size / LEAST_EXAMPLES)
+    different = np.unique(y.astype(str) if y.dtype.kind == "O" else y)
+    if different.size <= min(MOST_CLASSES, y.size / LEAST_EXAMPLES):
+        return bool(np.isnan(numbers).any() or np.all(numbers == np.floor(numbers)))
+    return bool(np.mean(np.isnan(numbers)) > 0.5)
 
 
-def _numbers(y: npt.NDArray[Any], output: str | None) -> npt.NDArray[Any]:
-    if y.dtype.kind == "U":
-        msg = f"the output {output!r} needs a target of numbers, this one holds text such as {str(y[0])!r}"
+def _real(
+    y: npt.NDArray[Any], numbers: npt.NDArray[Any] | None, output: OutputName | None, table: Table | None
+) -> npt.NDArray[np.float64]:
+    if numbers is None:
+        msg = f"the output {output!r} needs a target of numbers, this one holds text such as {quoted(y[0])}"
         raise CommandError(msg)
-    if output == "exp" and y.min() < 0:
-        msg = f"the output 'exp' models counts, and the target holds {y.min():g}"
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if bad.size:
+        raise CommandError(_no_number(table, int(bad[0]), bad.size, y))
+    if output == "exp" and numbers.min() < 0:
+        msg = f"the output 'exp' models counts, and the target holds {numbers.min():g}"
         raise CommandError(msg)
-    return y.astype("float64")
+    return numbers.astype("float64")
 
 
-def _check_classes(classes: list[Any], codes: npt.NDArray[Any], output: str | None) -> None:
+def _no_number(table: Table | None, row: int, count: int, y: npt.NDArray[Any]) -> str:
+    if table is None or table.target is None or table.names is None:
+        return f"the target {quoted(y[row])} in row {row + 1} is no finite number"
+    more = f" (and {count - 1} more such)" if count > 1 else ""
+    return (
+        f"{table.source}, {table.where(row, table.target)} is not a finite number{more}, and the other targets are: "
+        f"mend it, or mark it with --na and leave its row out with --missing drop{table.hint(table.target, row)}"
+    )
+
+
+def _in_order(classes: list[Any], codes: npt.NDArray[Any]) -> tuple[list[Any], npt.NDArray[Any]]:
+    """The classes as numbers, in their order, where all of them are whole numbers in the usual writing."""
+    if not all(isinstance(name, str) and WHOLE.match(name) and str(int(name)) == name for name in classes):
+        return classes, codes
+    numbers = [int(name) for name in classes]
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    places = np.empty(len(order), dtype="int64")
+    places[order] = np.arange(len(order))
+    return [numbers[k] for k in order], places[codes]
+
+
+def _check_classes(
+    classes: list[Any], codes: npt.NDArray[Any], output: str | None, numbers: npt.NDArray[Any] | None
+) -> None:
     if len(classes) == 1:
-        msg = f"the target is {classes[0]!r} in every row: there is nothing to learn"
-    elif not all(isinstance(name, str | int) for name in classes):
+        msg = f"the target is {quoted(classes[0])} in every row: there is nothing to learn"
+    elif numbers is not None and np.any(numbers[~np.isnan(numbers)] % 1):
         msg = f"the output {output!r} needs a target of classes, this one holds fractions; use identity"
     elif len(classes) > max(2, codes.size / LEAST_ROWS):
-        remedy = "" if isinstance(classes[0], str) else "; use identity"
+        remedy = "; use identity" if numbers is not None and not np.isnan(numbers).any() else ""
         msg = (
             f"the target has {len(classes)} different values in {codes.size} rows: too many to be classes, which need "
             f"{LEAST_ROWS} rows each on average{remedy}"
@@ -127,6 +159,65 @@ def _check_classes(classes: list[Any], codes: npt.NDArray[Any], output: str | No
 
 def _name(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def refuse_missing(table: Table, y: npt.NDArray[Any], target: str) -> None:
+    """Raise CommandError where a target is missing."""
+    missing = np.flatnonzero(is_missing(y))
+    if missing.size:
+        more = f" (and {missing.size - 1} more such)" if missing.size > 1 else ""
+        msg = (
+            f"{table.source}, {table.where(int(missing[0]), target)} is a missing target{more}: give the row one, or "
+            "leave such rows out with --missing drop (what marks a missing cell is for --na to say)"
+        )
+        raise CommandError(msg)
+
+
+def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
+    """Each label's place among a model's classes, compared as they are written.
+
+    A label that is none of them as it is written is the class of the same number: 3.0 is the class 3.
+    """
+    known = {str(name): code for code, name in enumerate(classes)}
+    different, places = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
+    places = places.reshape(-1)
+    codes = np.array([_code_of(str(_name(label)), known) for label in different.tolist()])
+    unknown = np.flatnonzero(codes[places] < 0)
+    if unknown.size:
+        label = quoted(_name(y[unknown[0]]))
+        more = f" (and {unknown.size - 1} more rows such)" if unknown.size > 1 else ""
+        which = f"which is none of the model's classes: {listed(classes)}{more}"
+        msg = f"row {unknown[0] + 1} has the target {label}, {which}"
+        raise CommandError(msg)
+    return np.asarray(codes[places])
+
+
+def _code_of(label: str, known: dict[str, int]) -> int:
+    if label in known or len(label) > LONGEST:
+        return known.get(label, -1)
+    number = _exact(label)
+    same = [code for name, code in known.items() if number is not None and _exact(name) == number]
+    return same[0] if len(same) == 1 else -1
+
+
+def _exact(text: str) -> Decimal | None:
+    try:
+        return Decimal(text) if "_" not in text and len(text) <= LONGEST else None
+    except InvalidOperation:
+        return None
+
+
+def numbers_of(y: npt.NDArray[Any], table: Table) -> npt.NDArray[Any]:
+    """A target of real numbers. Raises CommandError for text."""
+    return _real(y, _numbers_in(y, table), "identity", table)
+
+
+def listed(classes: list[Any]) -> str:
+    """The names of classes, the first nine of more than ten; in quotes where one holds a comma or a space."""
+    shown = [name if len(name) <= LONGEST else quoted(name) for name in map(str, classes)]
+    if any(set(", ") & set(name) for name in shown):
+        shown = [quoted(name) for name in classes]
+    return ", ".join(shown if len(shown) <= 10 else [*shown[:9], "…"])
 
 
 def class_names(network: nn.Network, metadata: dict[str, Any]) -> list[Any] | None:

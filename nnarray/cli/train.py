@@ -1,11 +1,14 @@
 """`nnarray train`: from a table to a saved model."""
 
 import argparse
-import importlib.util
-import os
+import csv
+import importlib.metadata
+import io
+import platform
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 import nnarray as nn
 from nnarray.cli import results
@@ -17,10 +20,15 @@ from nnarray.cli.defaults import (
     default_workers,
 )
 from nnarray.cli.errors import CommandError
-from nnarray.cli.preparation import Parts, Scaling, fold, split, standardisation
-from nnarray.cli.tables import Table, read_table
-from nnarray.cli.targets import Target, understand
-from nnarray.files import save
+from nnarray.cli.examples import Part, Prepared, prepare
+from nnarray.cli.options import MISSING
+from nnarray.cli.output import quoted, say
+from nnarray.cli.pictures import check_plot, draw_training
+from nnarray.cli.places import as_json, check_place, write_or_beside
+from nnarray.cli.sketch import sketch
+from nnarray.cli.watching import Watching, columns, write_history
+from nnarray.files import Model, read_model, save, write_atomically
+from nnarray.files.preprocessing import Ignored, to_plain
 from nnarray.training import Optimizer, schedules
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -40,83 +48,69 @@ SCHEDULES: dict[str, Callable[[float, int, int], Callable[[int], float]]] = {
 }
 """Each from the first rate, the updates in an epoch and the updates in all epochs."""
 
+DEFAULT_MODEL = "model.safetensors"
 
-class Prepared(NamedTuple):
-    """A table, ready to train on."""
-
-    table: Table
-    target: Target
-    parts: Parts
-    inputs: Scaling
-    outputs: Scaling | None
+SETTINGS = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size", "patience", "scheme", "dropout", "l2")
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
     _check_places(arguments)
     place = nn.backend(arguments.backend, precision=arguments.precision)
-    say: Callable[..., None] = (lambda *_: None) if arguments.quiet else print
-    prepared = prepare(arguments)
-    network = _network(arguments, prepared)
-    say(_description(arguments, prepared))
-    say(network.summary())
+    speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
+    start = _start(arguments)
+    prepared = prepare(arguments, start)
+    network = _network(arguments, prepared) if start is None else start.network
+    speak(_description(arguments, prepared))
+    speak(network.summary())
     rounding = f", products in {place.precision}" if place.precision else ""
-    say(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}")
-    result = _descend(arguments, prepared, network, place)
-    say(_ending(result, arguments))
-    pairs = fold([(place.to_numpy(W), place.to_numpy(b)) for W, b in result.params], prepared.inputs, prepared.outputs)
-    params = nn.Parameters.from_layers([(W.astype(arguments.dtype), b.astype(arguments.dtype)) for W, b in pairs])
-    save(arguments.out, network, params, metadata=_metadata(prepared))
-    print(_result(network, params.to(place), prepared))
-    say(f"model written to {arguments.out} (it takes raw inputs)")
-    if arguments.plot and len(result.history):
-        result.history.plot(arguments.plot)
-        say(f"curve written to {arguments.plot}")
+    speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}")
+    settings = _settings(arguments, prepared)
+    watching = _watching(arguments, prepared, network, place)
+    first = None if start is None else start.params.to(place, arguments.dtype)
+    result = _descend(arguments, settings, prepared, network, place, watching, first)
+    speak(_ending(result, arguments))
+    scores = _scores(network, result.params, prepared)
+    metadata = _metadata(arguments, settings, prepared, scores)
+    written = write_or_beside(arguments.out, lambda path: save(path, network, result.params, metadata=metadata))
+    _report(arguments, prepared, network, result, scores, written)
+    speak(f"model written to {written} (it keeps the scaling of its inputs beside the network)")
+    _write_others(arguments, prepared, result, watching, speak)
     return 130 if result.stopped == "interrupt" else 0
-
-
-def prepare(arguments: argparse.Namespace) -> Prepared:
-    """Read the table, understand its target, split its rows and measure its scales."""
-    table = read_table(arguments.data, arguments.labels, target=arguments.target, drop=arguments.drop)
-    target = understand(table.y, arguments.output)
-    if arguments.validation + arguments.test >= 1:
-        msg = f"--validation {arguments.validation:g} and --test {arguments.test:g} leave nothing to train on"
-        raise CommandError(msg)
-    parts = split(table.X.shape[0], target.strata, arguments.validation, arguments.test, arguments.seed)
-    inputs = standardisation(table.X[parts.training], table.features)
-    is_real = target.output == "identity"
-    outputs = standardisation(target.values[parts.training, None], ["target"]) if is_real else None
-    return Prepared(table, target, parts, inputs, outputs)
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
     """Find out now, not after an hour of training, that a file cannot be written."""
-    for option, name in (("--out", arguments.out), ("--plot", arguments.plot)):
-        folder = Path(name).parent if name else Path()
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            msg = f"{option} {name}: there is no folder {str(folder)!r} that can be written to"
-            raise CommandError(msg)
-        if name and Path(name).is_dir():
-            msg = f"{option} {name}: this is a folder, not a file"
-            raise CommandError(msg)
+    is_named = arguments.out is not None
+    arguments.out = arguments.out if is_named else DEFAULT_MODEL
+    check_place("--out", arguments.out, force=arguments.force or is_named)
+    for option, name in (
+        ("--plot", arguments.plot),
+        ("--history", arguments.history),
+        ("--split-out", arguments.split_out),
+    ):
+        check_place(option, name)
     if arguments.plot:
-        _check_plot(arguments.plot)
+        check_plot(arguments.plot)
 
 
-def _check_plot(name: str) -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        msg = "--plot needs matplotlib, which is not installed: pip install matplotlib (nnarray's extra [plot])"
+def _start(arguments: argparse.Namespace) -> Model | None:
+    """The model whose training goes on, with its columns, classes and layers; the optimiser starts anew."""
+    if arguments.resume is None:
+        return None
+    for option, value in (("--hidden", arguments.hidden), ("--output", arguments.output)):
+        if value is not None:
+            msg = f"{option} cannot be said with --resume, which goes on with the layers of {arguments.resume}"
+            raise CommandError(msg)
+    model = read_model(arguments.resume, "numpy")
+    if model.preprocessing is None:
+        msg = f"{arguments.resume} does not tell how a table becomes its inputs, so its training cannot go on"
         raise CommandError(msg)
-    from matplotlib.figure import Figure
-
-    known = Figure().canvas.get_supported_filetypes()
-    if Path(name).suffix[1:].lower() not in known:
-        msg = f"--plot {name}: the name must end in one of .{', .'.join(sorted(known))}"
-        raise CommandError(msg)
+    return model
 
 
 def _network(arguments: argparse.Namespace, prepared: Prepared) -> nn.Network:
-    n_x, given = prepared.table.X.shape[1], arguments.activation
+    n_x, given = prepared.preprocessing.n_x, arguments.activation
     hidden = default_hidden(n_x) if arguments.hidden is None else arguments.hidden
     if len(given) not in {1, len(hidden)}:
         msg = f"--activation names {len(given)} activations for {len(hidden)} hidden layers"
@@ -125,68 +119,123 @@ def _network(arguments: argparse.Namespace, prepared: Prepared) -> nn.Network:
     return nn.Network(sizes, hidden=given[0] if len(given) == 1 else given, output=prepared.target.output)
 
 
+def _settings(arguments: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
+    """The options of the descent, with what was chosen where nothing was said."""
+    m = prepared.training.m
+    settings = {name: getattr(arguments, name) for name in SETTINGS}
+    settings["batch_size"] = min(arguments.batch_size or default_batch_size(m), m)
+    settings["learning_rate"] = arguments.learning_rate or default_learning_rate(arguments.optimizer)
+    if arguments.l2 is None:
+        settings["l2"] = default_l2(prepared.target, m, settings["batch_size"])
+    return settings
+
+
+def _watching(arguments: argparse.Namespace, prepared: Prepared, network: nn.Network, place: nn.Backend) -> Watching:
+    """Looks at as many training examples as there are for validation, where somebody will see it."""
+    examples = None
+    if arguments.plot or arguments.history:
+        part = prepared.training
+        count = min(part.m, max(prepared.validation.m if prepared.validation else 0, 1000))
+        rows = np.sort(np.random.default_rng(arguments.seed).permutation(part.m)[:count])
+        X, Y = _batch(prepared, Part(part.X[:, rows], part.values[rows]), arguments.dtype)
+        examples = place.asarray(X, arguments.dtype), place.asarray(Y, arguments.dtype)
+    quiet = arguments.quiet or arguments.json
+    return Watching(arguments.epochs, quiet=quiet, examples=examples, network=network)
+
+
 def _descend(
-    arguments: argparse.Namespace, prepared: Prepared, network: nn.Network, place: nn.Backend
+    arguments: argparse.Namespace,
+    settings: dict[str, Any],
+    prepared: Prepared,
+    network: nn.Network,
+    place: nn.Backend,
+    watching: Watching,
+    first: nn.Parameters | None,
 ) -> nn.TrainingResult:
-    parts = prepared.parts
-    m = parts.training.size
-    batch_size = min(arguments.batch_size or default_batch_size(m), m)
-    batches = -(-m // batch_size)
-    rate = arguments.learning_rate or default_learning_rate(arguments.optimizer)
-    schedule = SCHEDULES[arguments.schedule](rate, batches, arguments.epochs * batches)
+    part, validation = prepared.training, prepared.validation
+    batch_size = settings["batch_size"]
+    batches = -(-part.m // batch_size)
+    schedule = SCHEDULES[arguments.schedule](settings["learning_rate"], batches, arguments.epochs * batches)
     return nn.train(
         network,
-        *_batch(prepared, parts.training, arguments.dtype),
+        *_batch(prepared, part, arguments.dtype),
+        params=first,
         optimizer=OPTIMIZERS[arguments.optimizer](learning_rate=schedule),
         epochs=arguments.epochs,
         batch_size=batch_size,
-        l2=arguments.l2 if arguments.l2 is not None else default_l2(prepared.target, m, batch_size),
+        l2=settings["l2"],
+        weights=part.weights,
         dropout=arguments.dropout if network.hidden else 0.0,
         seed=arguments.seed,
         scheme=arguments.scheme,
         backend=place,
         dtype=arguments.dtype,
-        validation=_batch(prepared, parts.validation, arguments.dtype) if parts.validation.size else None,
-        patience=(arguments.patience or None) if parts.validation.size else None,
-        progress=False if arguments.quiet else None,
+        validation=_batch(prepared, validation, arguments.dtype) if validation else None,
+        patience=(arguments.patience or None) if validation else None,
+        callback=watching,
+        progress=False if arguments.quiet or arguments.json else None,
         workers=arguments.workers or default_workers(network, batch_size),
     )
 
 
-def _batch(prepared: Prepared, rows: Any, dtype: str) -> tuple[Any, Any]:
-    """X and Y of these rows as training sees them, standardised."""
-    X = prepared.inputs(prepared.table.X[rows]).astype(dtype)
-    values = prepared.target.values[rows]
-    if prepared.outputs is not None:
-        values = prepared.outputs(values[:, None])[:, 0]
-    return X.T, prepared.target.Y(values).astype(dtype)
+def _batch(prepared: Prepared, part: Part, dtype: str) -> tuple[Any, Any]:
+    return part.X, prepared.Y(part.values, dtype)
 
 
-def _metadata(prepared: Prepared) -> dict[str, Any]:
+def _scores(network: nn.Network, params: nn.Parameters, prepared: Prepared) -> dict[str, Any] | None:
+    """All figures of the held-out part; None if there is none."""
+    part = prepared.test
+    if part is None:
+        return None
+    A = params.backend.to_numpy(network.predict(params, params.backend.asarray(part.X, params.dtype)))
+    base = results.baseline(prepared.training.values, prepared.target.classes)
+    return results.figures(prepared.preprocessing.answers(A), part.values, prepared.target.classes, base)
+
+
+def _metadata(
+    arguments: argparse.Namespace, settings: dict[str, Any], prepared: Prepared, scores: dict[str, Any] | None
+) -> dict[str, Any]:
     """What the file tells about the model besides its layers."""
-    table, target = prepared.table, prepared.target
-    preprocessing = {"mean": prepared.inputs.mean.tolist(), "scale": prepared.inputs.scale.tolist()}
-    if prepared.outputs is not None:
-        outputs = prepared.outputs
-        preprocessing |= {"target_mean": outputs.mean.tolist(), "target_scale": outputs.scale.tolist()}
-    known = {"classes": target.classes, "features": table.features, "target": table.target}
-    return {key: value for key, value in known.items() if value is not None} | {"preprocessing": preprocessing}
+    target = prepared.target
+    shares = {name: getattr(arguments, name) for name in ("validation", "test")}
+    remembered = {"header": arguments.header, "na": list(arguments.na or MISSING), "id": list(arguments.id)}
+    base = results.baseline(prepared.training.values, target.classes)
+    training = {
+        "data": arguments.data,
+        "reading": remembered,
+        "settings": settings | {"dtype": arguments.dtype, "seed": arguments.seed},
+        "split": {"seed": arguments.seed, "rows": prepared.rows, "trained_on": prepared.training.m, **shares},
+        "baseline": {"answer": base.answer, "name": base.name},
+        "scores": {key: value for key, value in (scores or {}).items() if key not in {"classes", "confusion"}},
+        "sketch": sketch(prepared.training.X),
+        "versions": {"nnarray": nn.__version__, "numpy": importlib.metadata.version("numpy")}
+        | {"python": platform.python_version()},
+    }
+    known: dict[str, Any] = {"classes": target.classes, "features": prepared.features, "target": prepared.target_name}
+    known |= {"preprocessing": to_plain(prepared.preprocessing), "training": training}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _description(arguments: argparse.Namespace, prepared: Prepared) -> str:
-    (m, n_x), parts = prepared.table.X.shape, prepared.parts
-    constant = int(prepared.inputs.constant.sum())
+    columns = prepared.preprocessing.columns
+    ignored = sum(isinstance(column, Ignored) for column in columns)
+    constant = prepared.constant
     noted = f" ({constant} of them constant in the training part, ignored)" if constant else ""
-    stopping = " (early stopping)" if arguments.patience and parts.validation.size else ""
+    inputs = prepared.preprocessing.n_x
+    becoming = f", which become {inputs} inputs" if inputs != len(columns) - ignored else ""
+    stopping = " (early stopping)" if arguments.patience and prepared.validation else ""
+    counts = [part.m if part else 0 for part in (prepared.training, prepared.validation, prepared.test)]
+    notes = "".join(f"note: {said}\n" for said in prepared.notes[:12])
+    more = f"note: and {len(prepared.notes) - 12} more such\n" if len(prepared.notes) > 12 else ""
     return (
-        f"read {arguments.data}: {m} examples, {n_x} features{noted}; {_target(arguments, prepared)}\n"
-        f"split: {parts.training.size} to train on, {parts.validation.size} for validation{stopping}, "
-        f"{parts.test.size} held out for the result\n"
+        f"read {prepared.source}: {prepared.rows} examples, {len(columns)} features{noted}{becoming}; "
+        f"{_target(arguments, prepared)}\n{notes}{more}"
+        f"split: {counts[0]} to train on, {counts[1]} for validation{stopping}, {counts[2]} held out for the result\n"
     )
 
 
 def _target(arguments: argparse.Namespace, prepared: Prepared) -> str:
-    name = f"the target {prepared.table.target!r}" if prepared.table.target else "the target"
+    name = f"the target {quoted(prepared.target_name)}" if prepared.target_name else "the target"
     classes = prepared.target.classes
     if classes is None:
         return f"{name} is {prepared.target}"
@@ -203,8 +252,8 @@ def _ending(result: nn.TrainingResult, arguments: argparse.Namespace) -> str:
     }[result.stopped]
     if not done:
         return why
-    best = result.best_epoch if arguments.patience and arguments.validation else done
-    record = result.history[(best or done) - 1]
+    best = _kept_epoch(result, arguments)
+    record = result.history[best - 1]
     seconds = result.history[-1].seconds
     validation = "" if record.validation_cost is None else f", validation cost {record.validation_cost:.4g} without"
     costs = f"training cost {record.cost:.4g} with penalty and dropout{validation}"
@@ -212,15 +261,72 @@ def _ending(result: nn.TrainingResult, arguments: argparse.Namespace) -> str:
     return f"{why} in {seconds:.1f} s; the model is that of epoch {best} ({costs}{loss})"
 
 
-def _result(network: nn.Network, params: nn.Parameters, prepared: Prepared) -> str:
-    """How the folded model does on the raw held-out rows."""
-    rows = prepared.parts.test
-    if not rows.size:
-        return "no rows were held out, so there is no result to trust (see --test)"
-    A = params.backend.to_numpy(network.predict(params, params.backend.asarray(prepared.table.X[rows].T, params.dtype)))
-    true = prepared.target.values[rows]
-    if prepared.target.classes is None:
-        figures = results.regression(A[0], true)
+def _kept_epoch(result: nn.TrainingResult, arguments: argparse.Namespace) -> int:
+    best = result.best_epoch if arguments.patience and arguments.validation else None
+    return best or len(result.history)
+
+
+def _report(
+    arguments: argparse.Namespace,
+    prepared: Prepared,
+    network: nn.Network,
+    result: nn.TrainingResult,
+    scores: dict[str, Any] | None,
+    written: str,
+) -> None:
+    """How the model does on the held-out rows, in words or as JSON."""
+    if arguments.json:
+        found = {
+            "data": prepared.source,
+            "model": written,
+            "sizes": list(network.sizes),
+            "output": network.output,
+            "epochs": len(result.history),
+            "stopped": result.stopped,
+            "kept_epoch": _kept_epoch(result, arguments),
+            "trained_on": prepared.training.m,
+            "notes": prepared.notes,
+            "held_out": scores,
+        }
+        say(as_json(found))
+    elif scores is None:
+        say("no rows were held out, so there is no result to trust (see --test)")
     else:
-        figures = results.accuracy(results.codes(A), true)
-    return f"{figures}, on {rows.size} held-out examples that training never saw"
+        say(f"{results.headline(scores)}, on {scores['examples']} held-out examples that training never saw")
+        if not arguments.quiet:
+            say(f"{results.details(scores)}{results.report(scores)}")
+
+
+def _write_others(
+    arguments: argparse.Namespace,
+    prepared: Prepared,
+    result: nn.TrainingResult,
+    watching: Watching,
+    speak: Callable[..., None],
+) -> None:
+    """The picture, the history and the split, where they were asked for."""
+    if len(result.history):
+        table = columns(result.history, watching)
+        if arguments.plot:
+            score = "accuracy" if prepared.target.classes is not None else "R²"
+            draw_training(arguments.plot, table, _kept_epoch(result, arguments), score)
+            speak(f"curve written to {arguments.plot}")
+        if arguments.history:
+            write_history(arguments.history, table)
+            speak(f"history written to {arguments.history}")
+    if arguments.split_out:
+        write_atomically(arguments.split_out, _split_table(prepared).encode())
+        speak(f"split written to {arguments.split_out}")
+
+
+def _split_table(prepared: Prepared) -> str:
+    """Which part each row of the table was in, as CSV; rows are counted from 1 below the header."""
+    names = np.full(int(prepared.kept_rows.max()) + 1, "left out", dtype=object)
+    if prepared.split is not None:
+        for name, rows in zip(("training", "validation", "test"), prepared.split, strict=True):
+            names[prepared.kept_rows[rows]] = name
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "part"])
+    writer.writerows(enumerate(names.tolist(), 1))
+    return text.getvalue()

@@ -1,10 +1,13 @@
 """The JSON that describes a model in its file: what may stand in it, and nothing else.
 
     {"format": 1, "sizes": [4, 16, 3], "hidden": ["relu"], "output": "softmax",
-     "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}, "user": …}
+     "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}, "training": {…},
+     "user": …}
 
-The second line is optional; "user" is whatever JSON its writer likes. Everything is checked on the way in and on the
-way out, by the same functions.
+What follows "output" is optional; "user" is whatever JSON its writer likes. Format 1 is a network that takes what a
+table holds, whatever "preprocessing" tells of its making; format 2 is one that takes what the columns in
+"preprocessing" make of a table (see preprocessing.py), so that no reader of format 1 takes it for the other. Everything
+is checked on the way in and on the way out, by the same functions.
 """
 
 import json
@@ -12,9 +15,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nnarray.files.preprocessing import from_plain
 from nnarray.network import Network
 
-FORMAT = 1
+RAW, PREPARED = 1, 2
+"""The formats: of a network that takes a table's numbers as they are, and of one that takes them prepared."""
+
 REQUIRED = ("format", "sizes", "hidden", "output")
 
 MESSAGE_CHARACTERS = 400
@@ -30,7 +36,7 @@ def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
     metadata = _plain(metadata)
     check_metadata(metadata, network)
     description = {
-        "format": FORMAT,
+        "format": PREPARED if is_prepared(metadata) else RAW,
         "sizes": list(network.sizes),
         "hidden": list(network.hidden),
         "output": network.output,
@@ -50,7 +56,15 @@ def from_json(text: str) -> tuple[Network, dict[str, Any]]:
     network = _network(description)
     metadata = {key: value for key, value in description.items() if key not in REQUIRED}
     check_metadata(metadata, network)
+    if (description["format"] == PREPARED) != is_prepared(metadata):
+        msg = f"its format {description['format']} does not go with its preprocessing"
+        raise ValueError(msg)
     return network, metadata
+
+
+def is_prepared(metadata: Mapping[str, Any]) -> bool:
+    """Whether the network takes what "preprocessing" makes of a table, rather than the table's own numbers."""
+    return "columns" in metadata.get("preprocessing", {})
 
 
 def _check_keys(description: dict[str, Any]) -> None:
@@ -65,8 +79,8 @@ def _check_format(version: Any) -> None:
     if type(version) is not int:
         msg = f'"format" must be a whole number, got {short(version)}'
         raise ValueError(msg)
-    if version != FORMAT:
-        msg = f"its format is {short(version)}, this version of nnarray reads format {FORMAT}"
+    if version not in (RAW, PREPARED):
+        msg = f"its format is {short(version)}, this version of nnarray reads the formats {RAW} and {PREPARED}"
         raise ValueError(msg)
 
 
@@ -95,6 +109,10 @@ def check_metadata(metadata: Mapping[str, Any], network: Network) -> None:
     """Raise ValueError for metadata that are not what their key says, or don't fit the network."""
     for key, value in metadata.items():
         CHECKS[key](value, network)
+    if "features" in metadata:
+        n = len(metadata["preprocessing"]["columns"]) if is_prepared(metadata) else network.sizes[0]
+        features = metadata["features"]
+        _require(len(features) == n, "features", f"a list of {n} names, one for each column", features)
 
 
 def _check_classes(classes: Any, network: Network) -> None:
@@ -109,11 +127,10 @@ def _check_classes(classes: Any, network: Network) -> None:
     _require(all(is_text(str(name)) for name in classes), "classes", "valid text", classes)
 
 
-def _check_features(features: Any, network: Network) -> None:
-    n_x = network.sizes[0]
-    _require(isinstance(features, list) and len(features) == n_x, "features", f"a list of n_x = {n_x} names", features)
+def _check_features(features: Any, _: Network) -> None:
+    _require(isinstance(features, list), "features", "a list of names", features)
     _require(all(type(name) is str and is_text(name) for name in features), "features", "text", features)
-    _require(len(set(features)) == n_x, "features", "different from each other", features)
+    _require(len(set(features)) == len(features), "features", "different from each other", features)
 
 
 def _check_target(target: Any, _: Network) -> None:
@@ -121,6 +138,14 @@ def _check_target(target: Any, _: Network) -> None:
 
 
 def _check_preprocessing(preprocessing: Any, network: Network) -> None:
+    if isinstance(preprocessing, dict) and "columns" in preprocessing:
+        n_x = from_plain(preprocessing).n_x
+        _require(n_x == network.sizes[0], "preprocessing", f"of columns that make n_x = {network.sizes[0]}", n_x)
+    else:
+        _check_folded(preprocessing, network)
+
+
+def _check_folded(preprocessing: Any, network: Network) -> None:
     n_x, n_L = network.sizes[0], network.sizes[-1]
     lengths = {"mean": n_x, "scale": n_x, "target_mean": n_L, "target_scale": n_L}
     known = isinstance(preprocessing, dict) and set(preprocessing) <= set(lengths)
@@ -136,12 +161,17 @@ def _check_user(user: Any, _: Network) -> None:
     _require(_is_json(user), "user", "of JSON: text, finite numbers, booleans, None, lists, and objects by text", user)
 
 
+def _check_training(training: Any, _: Network) -> None:
+    _require(isinstance(training, dict) and _is_json(training), "training", "an object of JSON", training)
+
+
 CHECKS: dict[str, Callable[[Any, Network], None]] = {
     "classes": _check_classes,
     "features": _check_features,
     "target": _check_target,
     "preprocessing": _check_preprocessing,
     "user": _check_user,
+    "training": _check_training,
 }
 """The metadata that a file may hold, and what each must be."""
 

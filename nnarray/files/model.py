@@ -16,8 +16,10 @@ from nnarray.backends import Backend, quiet, write_atomically
 from nnarray.backends import backend as choose_backend
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
-from nnarray.files.description import excerpt, from_json, is_text, short, to_json
+from nnarray.files.description import excerpt, from_json, is_prepared, is_text, short, to_json
+from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
 from nnarray.network import Network, Parameters
+from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
 
 ENTRY = "nnarray"
@@ -39,7 +41,64 @@ class Model(NamedTuple):
     network: Network
     params: Parameters
     metadata: dict[str, Any]
-    """those of "classes", "features", "target", "preprocessing", "user" and "entries" that the file has"""
+    """those of "classes", "features", "target", "preprocessing", "training", "user" and "entries" that the file has"""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What makes X of a table's columns; None where the network takes their numbers as they are."""
+        return from_plain(self.metadata["preprocessing"]) if is_prepared(self.metadata) else None
+
+    def prepare(self, data: Any) -> Any:
+        """The X (n_x, m) that the network takes, in the parameters' dtype and on their backend.
+
+        `data` are the columns as a table has them: by name (a data frame, or any mapping from names to m values) or an
+        array (columns, m). Scaling is done in float64, texts and dates become numbers, a missing cell (NaN, None)
+        becomes what stood for it in training. Raises ValueError and TypeError for columns that are not the model's.
+        """
+        preprocessing, params = self.preprocessing, self.params
+        if preprocessing is not None:
+            columns = columns_of(data, self.metadata.get("features"), preprocessing)
+            return params.backend.asarray(preprocessing.X(columns, params.dtype), params.dtype)
+        if hasattr(data, "columns") or isinstance(data, Mapping):
+            data = np.stack([np.asarray(data[name], "float64") for name in self.metadata.get("features", data)])
+        return params.backend.asarray(data, params.dtype)
+
+    def predict(self, data: Any) -> Any:
+        """A[L] (n[L], m) of a table's columns, given as in `prepare`, in the target's own units.
+
+        Where the target was scaled in training, these are float64 on the host, else what the network's backend gives.
+
+        >>> import tempfile
+        >>> preprocessing = {"columns": [{"kind": "number", "mean": 2e11, "scale": 10.0, "fill": 2e11}]}
+        >>> network = Network((1, 1), output="identity")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     metadata = {"features": ["minutes"], "preprocessing": preprocessing}
+        ...     save(folder + "/model.safetensors", network, [([[1.0]], [[0.0]])], metadata=metadata)
+        ...     model = read_model(folder + "/model.safetensors")
+        >>> model.predict({"minutes": [2e11, 2e11 + 5]}).tolist()
+        [[0.0, 0.5]]
+        """
+        A = self.network.predict(self.params, self.prepare(data))
+        preprocessing = self.preprocessing
+        if preprocessing is None or preprocessing.target is None:
+            return A
+        return preprocessing.answers(self.params.backend.to_numpy(A))
+
+    def raw(self) -> tuple[Network, Parameters]:
+        """The network that takes a table's numbers as they are, and its parameters.
+
+        Scaling is folded into the first layer and, of the target, into the last, in float64; the parameters stay
+        float64 where float32 could not hold it. Raises ValueError where the model takes columns that are not numbers.
+        """
+        preprocessing, params = self.preprocessing, self.params
+        if preprocessing is None:
+            return self.network, params
+        pairs = fold([(params.backend.to_numpy(W), params.backend.to_numpy(b)) for W, b in params], preprocessing)
+        network = Network(
+            (len(preprocessing.columns), *self.network.sizes[1:]), self.network.hidden, self.network.output
+        )
+        dtype: DTypeName = "float32" if params.dtype == "float32" and folds_into_float32(preprocessing) else "float64"
+        return network, network.parameters(Parameters.from_layers(pairs).vector, backend=params.backend, dtype=dtype)
 
 
 @quiet
@@ -58,11 +117,13 @@ def save(
         W[l] (n[l], n[l-1]) and b[l] (n[l], 1) of any namespace; float64 stays float64, every other dtype becomes
         float32.
     metadata : mapping, optional
-        "classes" (the names of the classes: all text, all whole numbers or both booleans), "features" (n_x names),
-        "target" (its name) and "preprocessing" ("mean" and "scale", n_x numbers each, "target_mean" and "target_scale",
-        n[L] numbers each: what was folded into W and b, for information), as lists or any other sequences and arrays;
-        "user", anything that JSON can say; and "entries", a table of text by text that becomes further entries of the
-        file's own metadata, such as {"format": "pt"}. What `read_model` gives can be saved again.
+        "classes" (the names of the classes: all text, all whole numbers or both booleans), "features" (the columns'
+        names), "target" (its name), "training" (of JSON) and "preprocessing", as lists or any other sequences and
+        arrays. "preprocessing" is either "columns" and "target", what is to be done with a table before it enters the
+        network (see `Model.prepare`), or "mean" and "scale", n_x numbers each, "target_mean" and "target_scale", n[L]
+        numbers each: what was folded into W and b, for information. Further, "user", anything that JSON can say; and
+        "entries", a table of text by text that becomes further entries of the file's own metadata, such as
+        {"format": "pt"}. What `read_model` gives can be saved again.
 
     Raises
     ------
@@ -98,6 +159,10 @@ def load(
 ) -> tuple[Network, Parameters]:
     """The network and the parameters in a model file.
 
+    They take a table's numbers as they are: what `nnarray train` keeps beside a network, the scaling of its inputs and
+    of its target, is folded into the first and the last layer, in float64. The parameters are float64 where float32
+    could not hold that (numbers far from zero beside their spread); give such a network float64.
+
     Parameters
     ----------
     path : path
@@ -117,6 +182,8 @@ def load(
     ------
     ModelFileError
         For whatever is wrong inside the file.
+    ValueError
+        For a model that takes texts or dates, which `read_model(path).predict(table)` prepares.
     FileNotFoundError, IsADirectoryError, PermissionError
         As `open` does.
     BackendUnavailableError
@@ -125,14 +192,21 @@ def load(
         For a network that is none.
     """
     model = read_model(path, backend, network=network)
-    return model.network, model.params
+    try:
+        return model.raw()
+    except ValueError as error:
+        msg = f"{os.fspath(path)} cannot be a network of numbers alone: {error}; use read_model(path).predict(table)"
+        raise ValueError(msg) from None
 
 
 @quiet
 def read_model(
     path: str | os.PathLike[str], backend: str | Backend | None = None, *, network: Network | None = None
 ) -> Model:
-    """The network, the parameters and the metadata in a model file; otherwise like `load`."""
+    """The network as it was trained, its parameters and the metadata in a model file; otherwise like `load`.
+
+    `read_model(path).predict(table)` prepares a table's columns as in training, texts and dates too.
+    """
     chosen = choose_backend(backend)
     path = os.fspath(path)
     if network is not None:

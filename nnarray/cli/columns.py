@@ -1,0 +1,274 @@
+"""What a table's columns are, numbers, categories or dates, and what they become: decided once, in training."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.cli import dates
+from nnarray.cli.errors import CommandError
+from nnarray.cli.output import quoted
+from nnarray.cli.table import Table, is_missing
+from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_text
+
+WIDEST = 10.0
+"""How far from the mean standardisation may leave a training example, in a column that is nearly constant."""
+
+SAME_OR_MISSING = "is the same wherever it is not missing, and is ignored (--categorical keeps it)"
+
+LARGEST = 1e300
+"""Beyond it, sums and differences of numbers overflow."""
+
+MOST_TOLD = 6
+"""Columns that one message tells of."""
+
+REMEDY = (
+    "Mend such cells, mark them as missing with --na, take the column as categories with --categorical or leave it out "
+    "with --drop"
+)
+
+TRUTH = {"True", "False", None}
+
+UNITS = str.maketrans("", "", "$€£¥%,' ")
+"""What people write around a number."""
+
+MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
+"""Categories that a column may have; one with more keeps those that occur in so many rows."""
+FEWEST_FOR_IDS = 20
+"""Rows from which on a column whose cells are all different looks like an id."""
+
+
+class Feature(NamedTuple):
+    """A column of the table, converted: numbers or days with NaN, or texts with None."""
+
+    name: str
+    kind: str
+    """that of the column it becomes: "number", "category" or "date" """
+    values: npt.NDArray[Any]
+    layout: str = dates.ISO
+    """how dates are written"""
+
+
+def decide(
+    table: Table, names: Sequence[str], categorical: Sequence[str] = (), numeric: Sequence[str] = ()
+) -> list[Feature]:
+    """What each of these columns is. Raises CommandError that tells of all columns that are nothing."""
+    features, problems = [], []
+    for place, name in enumerate(names):
+        values = table.columns[place] if table.names is None else table.column(name)
+        try:
+            features.append(_decide(table, name, values, name in categorical, name in numeric))
+        except CommandError as problem:
+            problems.append(str(problem))
+    _raise(table.source, problems)
+    return features
+
+
+def convert(table: Table, name: str, column: Column) -> npt.NDArray[Any]:
+    """The values of a column that was decided on in training. Raises CommandError for cells that are none."""
+    values = table.column(name)
+    if isinstance(column, Category):
+        return _truth(_as_texts(values)) if set(column.categories) <= TRUTH else _as_texts(values)
+    if isinstance(column, Date):
+        return _as_dates(table, name, values, column.layout)
+    return _as_numbers(table, name, values)
+
+
+def categories_among(names: Sequence[str] | None, columns: Sequence[Column]) -> list[str]:
+    """The columns whose cells are kept as they are written."""
+    pairs = zip(names, columns, strict=True) if names is not None else ()
+    return [name for name, column in pairs if isinstance(column, Category)]
+
+
+def convert_all(table: Table, names: Sequence[str], columns: Sequence[Column]) -> list[Any]:
+    """The values of the model's columns in another table; None for the ignored ones."""
+    converted: list[Any] = []
+    problems = []
+    for name, column in zip(names, columns, strict=True):
+        try:
+            converted.append(convert(table, name, column) if column.width else None)
+        except CommandError as problem:
+            problems.append(str(problem))
+    _raise(table.source, problems)
+    return converted
+
+
+def _raise(source: str, problems: Sequence[str]) -> None:
+    if problems:
+        more = f"; and {len(problems) - MOST_TOLD} more columns" if len(problems) > MOST_TOLD else ""
+        msg = f"{source}, {'; '.join(problems[:MOST_TOLD])}{more}. {REMEDY}"
+        raise CommandError(msg)
+
+
+def _decide(table: Table, name: str, values: npt.NDArray[Any], is_category: bool, is_number: bool) -> Feature:
+    if is_category:
+        return Feature(name, "category", _as_texts(values))
+    if is_number:
+        return Feature(name, "number", _as_numbers(table, name, values))
+    layout = _layout(table, name, values)
+    if layout is not None:
+        return Feature(name, "date", _as_dates(table, name, values, layout), layout)
+    if values.dtype.kind != "O" or (name not in table.codes and _are_numbers(table, values)):
+        return Feature(name, "number", _as_numbers(table, name, values))
+    return Feature(name, "category", values)
+
+
+def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
+    """Whether more than half of a column's texts are numbers, if only with a unit, and so the others are mistakes."""
+    texts = values[~is_missing(values)]
+    bare = np.array([text.translate(UNITS) for text in texts.tolist()], dtype=object)
+    return not texts.size or bool(np.sum(~np.isnan(table.numbers(bare))) > texts.size / 2)
+
+
+def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """True and False as training writes them, however this table does."""
+    return np.array([text if text is None else text.capitalize() for text in texts.tolist()], dtype=object)
+
+
+def _as_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values if values.dtype.kind == "O" else np.array([as_text(value) for value in values.tolist()], dtype=object)
+
+
+def _layout(table: Table, name: str, values: npt.NDArray[Any]) -> str | None:
+    """How the dates of a column are written; None where it has none."""
+    if values.dtype.kind == "M":
+        return dates.ISO
+    if values.dtype.kind != "O":
+        return dates.COMPACT if table.names is not None and dates.is_compact(values) else None
+    texts = [text for text in values if text is not None]
+    try:
+        return dates.find_layout(texts) if texts else None
+    except CommandError as problem:
+        msg = f"column {quoted(name)}: {problem}"
+        raise CommandError(msg) from None
+
+
+def _as_numbers(table: Table, name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A column of numbers as they are; of texts as float64. Raises CommandError for cells that are no finite number."""
+    if values.dtype.kind == "M":
+        msg = f"column {quoted(name)}: dates, and numbers are asked for"
+        raise CommandError(msg)
+    texts = values.dtype.kind == "O"
+    numbers = table.numbers(values) if texts else values.astype("uint8") if values.dtype.kind == "b" else values
+    bad = np.flatnonzero(np.isinf(numbers) | (np.isnan(numbers) & ~is_missing(values)) if texts else np.isinf(numbers))
+    if bad.size:
+        row = int(bad[0])
+        msg = f"{table.where(row, name)} is not a finite number{_others(bad)}{table.hint(name, row)}"
+        raise CommandError(msg)
+    return numbers
+
+
+def _as_dates(table: Table, name: str, values: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
+    if values.dtype.kind == "M":
+        return np.where(np.isnat(values), np.nan, values.astype("datetime64[us]").astype("int64") / 86_400e6)
+    if values.dtype.kind in "iu":
+        values = values.astype(str).astype(object)
+    days = dates.as_days(values, layout)
+    bad = np.flatnonzero(np.isnan(days) & ~is_missing(values))
+    if bad.size:
+        msg = f"{table.where(int(bad[0]), name)} is no date as others in its column{_others(bad)}"
+        raise CommandError(msg)
+    return days
+
+
+def _others(bad: npt.NDArray[Any]) -> str:
+    return f" (and {bad.size - 1} more such)" if bad.size > 1 else ""
+
+
+class Fitted(NamedTuple):
+    """What the columns become, what is to be said of some, and how many are constant and so ignored."""
+
+    columns: list[Column]
+    notes: list[str]
+    constant: int
+
+
+def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
+    """What each column becomes, by the training part's rows."""
+    columns: list[Column] = []
+    notes: list[str] = []
+    problems = []
+    constant = 0
+    for feature in features:
+        try:
+            column, said = _fit(feature, rows)
+        except CommandError as problem:
+            problems.append(f"the numbers of column {quoted(feature.name)} {problem}")
+            continue
+        columns.append(column)
+        constant += isinstance(column, Ignored) and not said
+        notes += [f"the column {quoted(feature.name)} {said}"] if said else []
+    if problems:
+        raise CommandError("; ".join(problems[:10]))
+    return Fitted(columns, notes, constant)
+
+
+def _fit(feature: Feature, rows: npt.NDArray[Any]) -> tuple[Column, str]:
+    values = feature.values[rows]
+    if feature.kind == "category":
+        return _category(feature, values)
+    known = values[~is_missing(values)] if values.dtype.kind == "f" else values
+    if not known.size:
+        return Ignored(), "is empty in the training part and is ignored"
+    with np.errstate(over="ignore"):
+        fill = float(np.median(known))
+    if feature.kind == "date":
+        return _date(feature, known, fill)
+    scaling = standardisation(known, fill, values.size)
+    if scaling is None:
+        return Ignored(), "" if known.size == values.size else SAME_OR_MISSING
+    return Number(scaling, fill), _id_warning(feature, known)
+
+
+def _category(feature: Feature, values: npt.NDArray[Any]) -> tuple[Column, str]:
+    counts = Counter(values.tolist())
+    missing = counts.pop(None, 0)
+    if len(counts) + bool(missing) < 2:
+        return Ignored(), ""
+    if len(counts) == values.size - missing >= FEWEST_FOR_IDS:
+        return Ignored(), "looks like an id, since all its texts are different: it is left out (see --id and --drop)"
+    chosen = sorted(counts)
+    said = ""
+    if len(counts) > MOST_CATEGORIES:
+        chosen = sorted(name for name, count in counts.most_common(MOST_CATEGORIES) if count >= FEWEST_OF_MANY)
+        said = f"has {len(counts)} categories: the {len(chosen)} most frequent are kept, the others count as none"
+    if len(chosen) + bool(missing) < 2:
+        return Ignored(), f"has {len(counts)} categories of a row or two each: it is left out"
+    return Category((*chosen, None) if missing else tuple(chosen)), said
+
+
+def _date(feature: Feature, known: npt.NDArray[Any], fill: float) -> tuple[Column, str]:
+    parts = {name: standardisation(part(known), 0.0, 0) for name, part in DATE_PARTS.items()}
+    scalings = {name: scaling for name, scaling in parts.items() if scaling is not None and scaling.scale > 1e-9}
+    if "days" not in scalings:
+        return Ignored(), ""
+    return Date(scalings, fill, feature.layout), ""
+
+
+def _id_warning(feature: Feature, known: npt.NDArray[Any]) -> str:
+    if known.dtype.kind not in "iu" or known.size < FEWEST_FOR_IDS or np.unique(known).size < known.size:
+        return ""
+    return "may be an id, since its whole numbers are all different: if so, leave it out (see --id and --drop)"
+
+
+def standardisation(known: npt.NDArray[Any], fill: float = 0.0, m: int = 0) -> Scaling | None:
+    """Mean 0 and standard deviation 1 for these numbers and, up to m of them, `fill`; None for a constant column.
+
+    The scale of a column that is nearly always the same is so large that no example ends up beyond ±10. All is computed
+    of numbers that are divided by the largest, so that none as small as 1e-310 or as large as 1e300 is lost.
+    """
+    x = np.concatenate([known.astype("float64"), np.full(max(m - known.size, 0), fill)])
+    largest = float(np.abs(x).max())
+    if largest > LARGEST:
+        msg = f"are too large to standardise, such as {largest:g}"
+        raise CommandError(msg)
+    lowest, highest = float(x.min()), float(x.max())
+    if lowest == highest:
+        return None
+    unit = 2.0 ** np.clip(np.floor(np.log2(highest - lowest)), -1000, 1000)
+    deviation = (x - lowest) / unit
+    offset = float(deviation.mean())
+    scale = max(float(deviation.std()), (highest - lowest) / unit / WIDEST)
+    return Scaling(lowest + offset * unit, scale * unit)

@@ -1,0 +1,224 @@
+"""How a text file writes a table: its encoding, separator, decimal mark and header, from its first lines."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from nnarray.cli.errors import CommandError
+from nnarray.cli.options import Reading
+from nnarray.cli.output import quoted
+from nnarray.cli.streams import Source
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "space": r"\s+"}
+LOOKED_AT = 2**18
+LONGEST_LINE = 2**22
+MOST_COLUMNS = 50_000
+LINES = 200
+
+FEW = 0.1
+"""The share of numbers with one mark, beside those with the other, up to which they are mistakes."""
+
+WITH_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?$")
+WITH_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?$")
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
+GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
+WHOLE = re.compile(r"[+-]?\d+$")
+CODE = re.compile(r"0\d+$")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the file writes a table."""
+
+    encoding: str
+    separator: str
+    decimal: str
+    thousands: str | None
+    names: tuple[str, ...]
+    """the columns' names, "" for one without"""
+    header_lines: int
+    """how many lines of the file come before the first row"""
+    header_rows: int
+    """the same, counting as one the lines that quotes hold together"""
+    sample: tuple[tuple[str, ...], ...]
+    """the first rows"""
+
+    def has_fractions(self, place: int) -> bool:
+        """Whether the first cells of a column are numbers, not all of them whole: no labels, then."""
+        cells = [row[place].replace(self.decimal, ".") for row in self.sample if place < len(row) and row[place]]
+        numbers = [float(cell) if WITH_POINT.match(cell) or WHOLE.match(cell) else None for cell in cells]
+        return None not in numbers and any(number % 1 for number in numbers if number is not None)
+
+    def has_codes(self, place: int) -> bool:
+        """Whether the first cells of a column are whole numbers, some with a zero in front: codes, not numbers."""
+        cells = [row[place] for row in self.sample if place < len(row) and row[place]]
+        return any(CODE.match(cell) for cell in cells) and all(WHOLE.match(cell) for cell in cells)
+
+    def cells(self, lines: Iterable[str]) -> Any:
+        """A reader of rows, from csv, that knows the line it is at."""
+        return _cells(lines, self.separator)
+
+
+def find_dialect(source: Source, reading: Reading) -> Dialect:
+    """The dialect, with what `reading` says of it. Raises CommandError for what is not clear."""
+    encoding, sample = _sample(source, reading.encoding)
+    separator = _separator(source.name, sample, reading)
+    rows, ends = _rows(sample, separator, LINES)
+    if not rows:
+        msg = f"{source.name} needs a first line with the names of its columns, it is empty"
+        raise CommandError(msg)
+    if len(rows[0]) > MOST_COLUMNS:
+        msg = f"{source.name} has {len(rows[0])} columns, and a table may have {MOST_COLUMNS}"
+        raise CommandError(msg)
+    has_header = _has_header(source.name, rows, reading)
+    body = rows[1:] if has_header else rows
+    names = tuple(rows[0]) if has_header else tuple(str(k + 1) for k in range(len(rows[0])))
+    if (
+        len(names) > 1 and body and all(len(row) == len(names) + 1 and row[-1] for row in body)
+    ):  # R writes no name for the rows' names
+        names = ("", *names)
+    decimal, thousands = _marks(source.name, body, reading)
+    header = ends[0] if has_header else (0, 0)
+    return Dialect(encoding, separator, decimal, thousands, names, *header, tuple(map(tuple, body)))
+
+
+def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
+    """The encoding and the first whole lines."""
+    start = source.start(LOOKED_AT)
+    if b"\n" not in start and b"\r" not in start and len(start) == LOOKED_AT:
+        start = source.start(LONGEST_LINE)
+        if b"\n" not in start and b"\r" not in start and len(start) == LONGEST_LINE:
+            msg = f"{source.name} has a first line of more than {LONGEST_LINE >> 20} MiB: this is no table"
+            raise CommandError(msg)
+    if encoding is None:
+        encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    if b"\0" in start and not encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
+        msg = f"{source.name} holds NUL bytes, so it is no text in UTF-8; if it is in UTF-16, say --encoding utf-16"
+        raise CommandError(msg)
+    try:
+        text = start.decode(encoding, "strict" if len(start) < LOOKED_AT else "ignore")
+    except LookupError:
+        msg = f"--encoding {encoding}: there is no such encoding; latin-1, cp1252 and utf-16 are some"
+        raise CommandError(msg) from None
+    except UnicodeDecodeError as error:
+        raise CommandError(not_decoded(source.name, encoding, error)) from None
+    if len(start) >= LOOKED_AT:
+        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
+    return encoding, text
+
+
+def not_decoded(name: str, encoding: str, error: UnicodeDecodeError) -> str:
+    """What to say where bytes are no text in this encoding."""
+    shown = encoding.upper()
+    byte = error.object[error.start]
+    return (
+        f"{name} cannot be read as text in {shown} (byte 0x{byte:02x}): say what it is with --encoding, such as cp1252 "
+        "or latin-1"
+    )
+
+
+def _cells(lines: Iterable[str], separator: str) -> Any:
+    if separator == SEPARATORS["space"]:
+        return csv.reader((" ".join(line.split()) + "\n" for line in lines), delimiter=" ")
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
+
+def _rows(sample: str, separator: str, count: int) -> tuple[list[list[str]], list[tuple[int, int]]]:
+    """The first rows that are not blank; the line each ends at, and how many rows with the blank ones it makes."""
+    reader = _cells(io.StringIO(sample, newline=""), separator)
+    rows: list[list[str]] = []
+    ends: list[tuple[int, int]] = []
+    try:
+        for number, row in enumerate(islice(reader, 3 * count), 1):
+            if any(cell.strip() for cell in row) or len(row) > 1:
+                rows.append([cell.strip() for cell in row])
+                ends.append((reader.line_num, number))
+            if len(rows) == count:
+                break
+    except csv.Error:  # what cannot be read is told where all of it is read
+        pass
+    return rows, ends
+
+
+def _separator(name: str, sample: str, reading: Reading) -> str:
+    if reading.sep is not None:
+        return SEPARATORS.get(reading.sep, reading.sep)
+    widths = {mark: [len(row) for row in _rows(sample, mark, LINES)[0]] for mark in SEPARATORS.values()}
+    right = [mark for mark, found in widths.items() if found and _is_steady(found)]
+    plain = [mark for mark in right if mark != SEPARATORS["space"]]
+    if len(plain) > 1:
+        shown = " or by ".join(repr(mark) for mark in plain)
+        msg = f"{name} may be separated by {shown}: say which with --sep"
+        raise CommandError(msg)
+    if plain or right:
+        return (plain or right)[0]
+    wide = {mark: found[0] for mark, found in widths.items() if found and mark != SEPARATORS["space"]}
+    best = max(wide, key=lambda mark: wide[mark], default=",")
+    return best if wide.get(best, 1) > 1 else ","
+
+
+def _is_steady(widths: Sequence[int]) -> bool:
+    """Whether every row has as many cells as the first, or one more where that has no name for the rows' names."""
+    rest = set(widths[1:])
+    return widths[0] > 1 and (not rest or rest in ({widths[0]}, {widths[0] + 1}))
+
+
+def _has_header(name: str, rows: Sequence[Sequence[str]], reading: Reading) -> bool:
+    if reading.header is not None:
+        return reading.header
+    first, body = rows[0], rows[1:]
+    if _is_sequence(first) or not _is_data(first, body):
+        return True
+    msg = (
+        f"{name} needs a first line with the names of its columns, got {_shown(first)}: say --no-header if that is a "
+        "row of the table, --header if these are names"
+    )
+    raise CommandError(msg)
+
+
+def _is_data(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line looks like a row: of numbers, with a fraction, or with texts that come again below them."""
+    if any(WITH_POINT.match(cell) or WITH_COMMA.match(cell) for cell in first):
+        return True
+    if all(WHOLE.match(cell) for cell in first):
+        return True
+    columns = [{row[k] for row in body if k < len(row)} for k in range(min(len(first), 1000))]
+    return any(cell in column for cell, column in zip(first, columns, strict=False) if cell and not WHOLE.match(cell))
+
+
+def _is_sequence(first: Sequence[str]) -> bool:
+    """Whether these are whole numbers in steps of one, as years and counted columns are."""
+    cells = first[1:] if first[0] == "" else first
+    if len(cells) < 3 or not all(WHOLE.match(cell) and len(cell) < 10 for cell in cells):
+        return False
+    return [int(cell) for cell in cells] == list(range(int(cells[0]), int(cells[0]) + len(cells)))
+
+
+def _shown(cells: Sequence[str]) -> str:
+    shown = ", ".join(map(quoted, cells[:4]))
+    return f"{shown}, … ({len(cells)} in all)" if len(cells) > 4 else shown
+
+
+def _marks(name: str, body: Sequence[Sequence[str]], reading: Reading) -> tuple[str, str | None]:
+    """The decimal mark and that between thousands."""
+    if reading.decimal is not None:
+        return reading.decimal, reading.thousands
+    cells = [cell for row in body for cell in row[:1000]]
+    point, comma, grouped = (_count(cells, pattern.match) for pattern in (WITH_POINT, WITH_COMMA, GROUPED))
+    comma -= _count(cells, THOUSANDS.match)  # 1,234 may be either: a column of such is refused where it is read
+    if grouped and reading.thousands is None:
+        return ",", "."
+    if comma <= FEW * point:  # a cell that is refused where its column is read
+        return ".", reading.thousands
+    if point > FEW * comma:
+        msg = f"{name} has numbers with a decimal point and others with a decimal comma: say which with --decimal"
+        raise CommandError(msg)
+    return ",", reading.thousands
+
+
+def _count(cells: Sequence[str], matches: Callable[[str], object]) -> int:
+    return sum(1 for cell in cells if matches(cell))

@@ -1,0 +1,434 @@
+"""From a table and what the options say of it to the parts that training takes."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, standardisation
+from nnarray.cli.errors import CommandError
+from nnarray.cli.names import listed_names, no_such_column
+from nnarray.cli.options import Reading
+from nnarray.cli.output import quoted
+from nnarray.cli.preparation import Parts, split
+from nnarray.cli.remembered import Remembered
+from nnarray.cli.table import Table, is_missing
+from nnarray.cli.tables import read_table, refuse_target, resolve
+from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing, understand
+from nnarray.files import Model
+from nnarray.files.preprocessing import Preprocessing, Scaling
+
+NOTHING_KNOWN = Remembered()
+
+
+class Part(NamedTuple):
+    """Examples as the network takes them."""
+
+    X: npt.NDArray[Any]
+    """(n_x, m), prepared, in the dtype of training"""
+    values: npt.NDArray[Any]
+    """each example's class or number, shape (m,)"""
+    weights: npt.NDArray[Any] | None = None
+    """(1, m)"""
+
+    @property
+    def m(self) -> int:
+        """How many examples."""
+        return self.values.size
+
+
+@dataclass
+class Prepared:
+    """A table, ready to train on."""
+
+    source: str
+    rows: int
+    features: list[str] | None
+    target_name: str | None
+    target: Target
+    preprocessing: Preprocessing
+    training: Part
+    validation: Part | None
+    test: Part | None
+    split: Parts | None
+    """the rows of each part; None where other files gave one"""
+    kept_rows: npt.NDArray[Any]
+    """the rows of the table, of which some may have been left out"""
+    constant: int
+    """how many columns are ignored since they never vary"""
+    notes: list[str] = field(default_factory=list)
+
+    def Y(self, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+        """Y (n[L], m) of these targets as training sees them, standardised where they are real numbers."""
+        scaling = self.preprocessing.target
+        return self.target.Y(values if scaling is None else scaling(values)).astype(dtype)
+
+
+def reading_of(arguments: argparse.Namespace, known: Remembered = NOTHING_KNOWN) -> Reading:
+    """How to read a file, by the options, and where these say nothing as in training."""
+    na = arguments.na if arguments.na is not None else known.na
+    header = arguments.header if arguments.header is not None else known.header
+    return Reading(arguments.sep, arguments.decimal, arguments.thousands, arguments.encoding, header, na)
+
+
+def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepared:
+    """Read the table, understand its columns, split its rows and measure their scales.
+
+    With a model to `start` from, its columns, scales and classes are taken instead.
+    """
+    chosen = _choose(arguments, start)
+    table, kept = chosen.table, chosen.kept
+    target = _understood(chosen, arguments, start)
+    features = _decided(chosen, arguments) if start is None else []  # a bad cell is told before anything else
+    parts = _split(arguments, kept.size, target)
+    learnt = _learn(chosen, features, target, parts) if start is None else _taken_from(start, chosen)
+    own = [
+        _part(learnt.preprocessing, learnt.values, kept[rows], target.values[rows], arguments.dtype, chosen.weights)
+        if rows.size
+        else None
+        for rows in parts
+    ]
+    assert own[0] is not None
+    prepared = Prepared(
+        table.source,
+        kept.size,
+        chosen.names if table.names is not None else None,
+        chosen.target,
+        target,
+        learnt.preprocessing,
+        _balanced(own[0], target, arguments),
+        own[1],
+        own[2],
+        parts,
+        kept,
+        learnt.constant,
+        [*table.notes, *_missing_notes(learnt.preprocessing, chosen.names, learnt.values), *learnt.notes],
+    )
+    prepared.validation = _of_file(arguments.validation, prepared, arguments) or own[1]
+    prepared.test = _of_file(arguments.test, prepared, arguments) or own[2]
+    return prepared
+
+
+class Chosen(NamedTuple):
+    """A table, and which of its columns and rows are what."""
+
+    table: Table
+    names: list[str]
+    """the features"""
+    target: str | None
+    y: npt.NDArray[Any]
+    kept: npt.NDArray[Any]
+    """the rows that count"""
+    weights: npt.NDArray[Any] | None
+
+
+class Learnt(NamedTuple):
+    """What is done with the columns, their values in the table, and what is to be said of them."""
+
+    preprocessing: Preprocessing
+    values: list[Any]
+    notes: list[str]
+    constant: int = 0
+
+
+def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
+    known = {} if start is None else start.metadata
+    if start is not None:
+        arguments.target = arguments.target or known.get("target")
+        arguments.features = arguments.features or known.get("features", [])
+    columns = () if start is None or start.preprocessing is None else start.preprocessing.columns
+    categories = categories_among(known.get("features"), columns)
+    table = read_table(
+        arguments.data,
+        arguments.labels,
+        reading=reading_of(arguments),
+        as_written=[*words(arguments.categorical), *words(arguments.id), *categories],
+        target=arguments.target,
+    )
+    names, target = _features(table, arguments)
+    y, weights = _targets(table, target), _weights(table, arguments)
+    kept = _kept_rows(table, names, y, arguments.missing, target)
+    if kept.size < table.m:
+        table.notes.append(f"{table.m - kept.size} rows with missing cells are left out")
+    if table.y is None:
+        table.target = target
+    return Chosen(table, names, target, y, _weighing_rows(table, kept, weights), weights)
+
+
+def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | None) -> Target:
+    """The target; of a model to start from, with its classes and its output."""
+    table, y = chosen.table, chosen.y[chosen.kept]
+    rows = _rows_of(table, chosen.kept)
+    if start is None:
+        return understand(y, arguments.output, rows if table.y is None else None)
+    classes, output = class_names(start.network, start.metadata), start.network.output
+    return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes))
+
+
+def _decided(chosen: Chosen, arguments: argparse.Namespace) -> list[Feature]:
+    """What each feature is, with what the options say of it."""
+    table = chosen.table
+    return decide(
+        table,
+        chosen.names,
+        resolve(arguments.categorical, table.names, table.source, "--categorical"),
+        resolve(arguments.numeric, table.names, table.source, "--numeric"),
+    )
+
+
+def _learn(chosen: Chosen, features: Sequence[Feature], target: Target, parts: Parts) -> Learnt:
+    """What the training part's columns become."""
+    table, names = chosen.table, chosen.names
+    fitted = fit(features, chosen.kept[parts.training])
+    preprocessing = Preprocessing(tuple(fitted.columns), _target_scaling(target, parts.training))
+    if not preprocessing.n_x:
+        msg = (
+            f"{table.source} has nothing to learn from: {listed_names(names)} "
+            f"{'is' if len(names) == 1 else 'are'} the same in every row of the training part, or an id"
+        )
+        raise CommandError(msg)
+    return Learnt(preprocessing, [feature.values for feature in features], fitted.notes, fitted.constant)
+
+
+def _taken_from(start: Model, chosen: Chosen) -> Learnt:
+    """What the columns are to a model to start from."""
+    preprocessing = start.preprocessing
+    assert preprocessing is not None
+    if len(chosen.names) != len(preprocessing.columns):
+        msg = f"{chosen.table.source} has {len(chosen.names)} features, the model takes {len(preprocessing.columns)}"
+        raise CommandError(msg)
+    if chosen.table.names is None:
+        chosen.table.names = chosen.names
+        values = convert_all(chosen.table, chosen.names, preprocessing.columns)
+        chosen.table.names = None
+    else:
+        values = convert_all(chosen.table, chosen.names, preprocessing.columns)
+    return Learnt(preprocessing, values, [])
+
+
+def words(given: Sequence[str]) -> list[str]:
+    """Every name that an option may mean, before the table's own names are known."""
+    return [word for text in given for word in (text, *(part.strip() for part in text.split(",")))]
+
+
+def _features(table: Table, arguments: argparse.Namespace) -> tuple[list[str], str | None]:
+    """The names of the feature columns (of places where there are none), and that of the target."""
+    if table.names is None or table.y is not None:
+        target = table.target
+        if arguments.target is not None and arguments.target != target:
+            refuse_target(table, arguments.target)
+    else:
+        target = table.target if arguments.target is None else arguments.target
+        if target not in table.names:
+            refuse_target(table, str(target))
+    roles = {
+        option: resolve(given, table.names, table.source, option)
+        for option, given in (
+            ("--features", arguments.features),
+            ("--drop", arguments.drop),
+            ("--id", arguments.id),
+            ("--categorical", arguments.categorical),
+            ("--numeric", arguments.numeric),
+            ("--weights", [arguments.weights] if arguments.weights else []),
+        )
+    }
+    if table.names is None:
+        return [f"column {k + 1}" for k in range(len(table.columns))], target
+    _check_roles(target, roles)
+    left_out = {target, *roles["--drop"], *roles["--id"], *roles["--weights"]}
+    names = [name for name in roles["--features"] or table.names if name not in left_out]
+    if not names:
+        msg = f"{table.source} has no column besides the target {quoted(target)}"
+        raise CommandError(msg)
+    return names, target
+
+
+def _check_roles(target: str | None, roles: dict[str, list[str]]) -> None:
+    for option, named in roles.items():
+        if target in named:
+            msg = f"the target {quoted(target)} cannot be a column of {option} as well (see --target)"
+            raise CommandError(msg)
+    both = [name for name in roles["--features"] for option in ("--drop", "--id", "--weights") if name in roles[option]]
+    both += [name for name in roles["--categorical"] if name in roles["--numeric"]]
+    if both:
+        msg = f"the column {quoted(both[0])} is named by two options that exclude each other"
+        raise CommandError(msg)
+
+
+def _targets(table: Table, target: str | None) -> npt.NDArray[Any]:
+    if table.y is not None:
+        return table.y
+    assert target is not None
+    return table.column(target)
+
+
+def _kept_rows(
+    table: Table, names: Sequence[str], y: npt.NDArray[Any], missing: str, target: str | None
+) -> npt.NDArray[Any]:
+    """The rows that count, by --missing: all, those without a missing cell, or all if none has one."""
+    columns = [table.columns[place] if table.names is None else table.column(name) for place, name in enumerate(names)]
+    if missing == "drop":
+        holes = is_missing(y)
+        for values in columns:
+            holes |= is_missing(values)
+        if holes.all():
+            msg = f"{table.source} has a missing cell in every row"
+            raise CommandError(msg)
+        return np.flatnonzero(~holes)
+    refuse_missing(table, y, str(target))
+    if missing == "refuse":
+        refuse_holes(table, names, columns)
+    return np.arange(table.m)
+
+
+def _weighing_rows(table: Table, kept: npt.NDArray[Any], weights: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """The rows among these that weigh anything."""
+    if weights is None or np.all(weights[kept] > 0):
+        return kept
+    weighing = np.asarray(kept[weights[kept] > 0])
+    if not weighing.size:
+        msg = f"{table.source}: all weights are 0"
+        raise CommandError(msg)
+    table.notes.append(f"{kept.size - weighing.size} rows of weight 0 are left out")
+    return weighing
+
+
+def refuse_holes(table: Table, names: Sequence[str], columns: Sequence[Any], *, fills: bool = True) -> None:
+    """Raise CommandError that tells of all columns with missing cells: forbidden, or with nothing that `fills` them."""
+    found = []
+    for name, values in zip(names, columns, strict=True):
+        holes = np.flatnonzero(is_missing(values)) if values is not None else np.empty(0)
+        if holes.size:
+            found.append(f"{table.where(int(holes[0]), name)} (and {holes.size - 1} more such)")
+    if found:
+        more = f"; and {len(found) - 10} more columns" if len(found) > 10 else ""
+        why = "which --missing refuse forbids" if fills else "for which the model has nothing to take"
+        msg = f"{table.source} has missing cells, {why}: {'; '.join(found[:10])}{more}"
+        raise CommandError(msg)
+
+
+def _rows_of(table: Table, kept: npt.NDArray[Any]) -> Table:
+    """The table, for messages about rows that may have been renumbered."""
+    return table if kept.size == table.m else Renumbered(table, kept)
+
+
+class Renumbered(Table):
+    """A table of which some rows are left out."""
+
+    def __init__(self, table: Table, kept: npt.NDArray[Any]) -> None:
+        super().__init__(**vars(table))
+        self._kept = kept
+
+    def where(self, row: int, name: str) -> str:
+        """Where the cell stands in the whole table."""
+        return super().where(int(self._kept[row]), name)
+
+
+def _split(arguments: argparse.Namespace, m: int, target: Target) -> Parts:
+    """The rows of the three parts; a part that comes from a file of its own takes none."""
+    validation, test = (0.0 if isinstance(s, str) else s for s in (arguments.validation, arguments.test))
+    if validation + test >= 1:
+        msg = f"--validation {validation:g} and --test {test:g} leave nothing to train on"
+        raise CommandError(msg)
+    return split(m, target.strata, validation, test, arguments.seed)
+
+
+def _target_scaling(target: Target, rows: npt.NDArray[Any]) -> Scaling | None:
+    if target.output != "identity":
+        return None
+    scaling = standardisation(target.values[rows])
+    if scaling is None:
+        msg = f"the target is {target.values[rows][0]:g} in every row of the training part: there is nothing to learn"
+        raise CommandError(msg)
+    return scaling
+
+
+def _weights(table: Table, arguments: argparse.Namespace) -> npt.NDArray[Any] | None:
+    if not arguments.weights:
+        return None
+    weights = np.asarray(decide(table, [arguments.weights], numeric=[arguments.weights])[0].values, dtype="float64")
+    bad = np.flatnonzero(~(weights >= 0))
+    if bad.size:
+        where = table.where(int(bad[0]), arguments.weights)
+        msg = f"{table.source}, {where} is no weight: these are numbers ≥ 0"
+        raise CommandError(msg)
+    return weights
+
+
+def _balanced(part: Part, target: Target, arguments: argparse.Namespace) -> Part:
+    """The training part with its weights, of which each class has the same sum where --class-weight says so."""
+    weights = part.weights
+    if arguments.class_weight is not None:
+        if target.classes is None:
+            msg = "--class-weight balanced needs a target of classes"
+            raise CommandError(msg)
+        own = np.ones(part.m) if weights is None else weights[0]
+        sums = np.bincount(part.values, own, len(target.classes))
+        weights = (own * own.sum() / (len(target.classes) * np.maximum(sums, 1e-300)[part.values]))[None]
+    return part._replace(weights=None if weights is None else weights.astype(arguments.dtype))
+
+
+def _part(
+    preprocessing: Preprocessing,
+    values: Sequence[Any],
+    rows: npt.NDArray[Any],
+    targets: npt.NDArray[Any],
+    dtype: str,
+    weights: npt.NDArray[Any] | None,
+) -> Part:
+    whole = rows.size == len(values[0]) and bool(np.all(rows == np.arange(rows.size)))
+    X = preprocessing.X(
+        [
+            None if not column.width else own if whole else own[rows]
+            for column, own in zip(preprocessing.columns, values, strict=True)
+        ],
+        dtype,
+    )
+    return Part(X, targets, None if weights is None else weights[rows][None])
+
+
+def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> Part | None:
+    """The part in a file of its own."""
+    if not isinstance(source, str):
+        return None
+    if prepared.features is None or prepared.target_name is None:
+        msg = f"{source}: a file of its own for a part needs a table with the names of its columns"
+        raise CommandError(msg)
+    columns = prepared.preprocessing.columns
+    table = read_table(
+        source,
+        reading=reading_of(arguments),
+        as_written=categories_among(prepared.features, columns),
+        target=prepared.target_name,
+    )
+    used = [name for name, column in zip(prepared.features, columns, strict=True) if column.width]
+    require_columns(table, used if table.y is not None else [*used, prepared.target_name])
+    values = convert_all(table, prepared.features, columns)
+    table.target = prepared.target_name
+    y = _targets(table, prepared.target_name)
+    refuse_missing(table, y, prepared.target_name)
+    classes = prepared.target.classes
+    targets = numbers_of(y, table) if classes is None else codes_of(y, classes)
+    return _part(prepared.preprocessing, values, np.arange(table.m), targets, arguments.dtype, None)
+
+
+def require_columns(table: Table, wanted: Sequence[str]) -> None:
+    """Raise CommandError where a table lacks columns."""
+    known = set(table.names or ())
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise CommandError(no_such_column(table.source, missing, table.names or []))
+
+
+def _missing_notes(preprocessing: Preprocessing, names: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """What stands for missing cells, column by column."""
+    notes = []
+    for name, column, own in zip(names, preprocessing.columns, values, strict=True):
+        holes = int(is_missing(own).sum()) if column.width else 0
+        if holes:
+            how = {"number": "taken for its median", "date": "taken for its median date"}.get(column.kind)
+            notes.append(f"the column {quoted(name)} has {holes} missing cells, {how or 'a category of their own'}")
+    return notes

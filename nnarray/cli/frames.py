@@ -1,0 +1,209 @@
+"""Tables in files, read by pandas: text with separators, packed or not, and Parquet."""
+
+import contextlib
+import csv
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.cli.dialect import Dialect, find_dialect, not_decoded
+from nnarray.cli.errors import CommandError
+from nnarray.cli.names import listed_names
+from nnarray.cli.options import Reading
+from nnarray.cli.output import quoted
+from nnarray.cli.streams import Source
+from nnarray.cli.table import Table
+
+
+def read_file(path: str, reading: Reading, as_written: Sequence[str], target: str | None) -> Table:
+    """The table in a file. The columns in `as_written` are kept as text, and so are the labels of the target.
+
+    `target` names the target's column; None stands for the last one.
+    """
+    source = Source(path)
+    if source.start(4) == b"PAR1":
+        return _read_parquet(source)
+    return _read_text(source, find_dialect(source, reading), reading, as_written, target)
+
+
+def pandas_or_refuse(name: str) -> Any:
+    """The library, or CommandError that says how to get it."""
+    try:
+        import pandas
+    except ImportError:
+        msg = f"reading {name} needs pandas, which is not installed: pip install pandas (nnarray's extra [tables])"
+        raise CommandError(msg) from None
+    return pandas
+
+
+def _read_text(
+    source: Source, dialect: Dialect, reading: Reading, as_written: Sequence[str], target: str | None
+) -> Table:
+    pandas = pandas_or_refuse(source.name)
+    names, places, notes = _named(source.name, dialect)
+    place_of = dict(zip(names, places, strict=True))
+    texts = {place_of[name] for name in as_written if name in place_of}
+    place = place_of.get(names[-1] if target is None else target)
+    if place is not None and not dialect.has_fractions(place):
+        texts.add(place)
+    codes = {name for name, one in place_of.items() if dialect.has_codes(one)}
+    texts |= {place_of[name] for name in codes}
+    origin = Origin(source, dialect, place_of)
+    frame = _parsed(pandas, source, dialect, reading, texts, origin)
+    mixed = _mixed(pandas, frame)
+    if mixed - texts:  # cells that are numbers in one part of the file and texts in another, or a bad target
+        frame = _parsed(pandas, source, dialect, reading, texts | mixed, origin)
+    if not len(frame):
+        msg = f"{source.name} has no rows below its header"
+        raise CommandError(msg)
+    _refuse_short_rows(frame[len(dialect.names) - 1], origin)
+    wanted = set(places)
+    columns = [_values(column) for k, column in frame.items() if k in wanted]
+    table = Table(source.name, list(names), columns, names[-1], origin, notes)
+    table.codes = frozenset(codes)
+    table.decimal, table.thousands = dialect.decimal, dialect.thousands
+    return table
+
+
+def _mixed(pandas: Any, frame: Any) -> set[int]:
+    """The columns whose cells are of several types."""
+    objects = [k for k, dtype in enumerate(frame.dtypes) if dtype.kind == "O" and dtype.name == "object"]
+    pure = {"string", "empty", "boolean"}
+    return {k for k in objects if pandas.api.types.infer_dtype(frame[k], skipna=True) not in pure}
+
+
+def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]]:
+    """The named columns, their places in a row, and what is to be said of the others."""
+    places = list(range(len(dialect.names)))
+    notes = []
+    if len(places) > 1 and dialect.names[0] == "":
+        places = places[1:]
+        notes.append("its first column has no name and is left out, as an index")
+    names = [dialect.names[k] for k in places]
+    if len(names) > 1 and names[-1] == "":  # a separator at the end of the line
+        names, places = names[:-1], places[:-1]
+    if not names or "" in names:
+        msg = f"{name} needs a first line with a name for every column, got {listed_names(dialect.names)}"
+        raise CommandError(msg)
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(one for one in names if one in seen or seen.add(one))  # type: ignore[func-returns-value]
+        msg = f"{name} has two columns called {quoted(twice)}"
+        raise CommandError(msg)
+    return names, places, notes
+
+
+def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, texts: set[int], origin: "Origin") -> Any:
+    """The rows as a data frame with columns 0, 1, …"""
+    try:
+        with source.open() as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            warnings.simplefilter("ignore", pandas.errors.DtypeWarning)
+            return pandas.read_csv(
+                stream,
+                sep=dialect.separator,
+                header=None,
+                names=list(range(len(dialect.names))),
+                skiprows=dialect.header_rows,
+                index_col=False,
+                dtype=dict.fromkeys(texts, str),
+                na_values=list(reading.na),
+                keep_default_na=False,
+                decimal=dialect.decimal,
+                thousands=dialect.thousands,
+                encoding=dialect.encoding,
+                skipinitialspace=True,
+            )
+    except UnicodeDecodeError as error:
+        raise CommandError(not_decoded(source.name, dialect.encoding, error)) from None
+    except pandas.errors.EmptyDataError:
+        msg = f"{source.name} has no rows below its header"
+        raise CommandError(msg) from None
+    except (pandas.errors.ParserError, pandas.errors.ParserWarning, OverflowError) as error:
+        origin.refuse_ragged_row()
+        reason = str(error).removeprefix("Error tokenizing data. C error: ")
+        msg = f"{source.name} cannot be read as a table: {reason}"
+        raise CommandError(msg) from None
+
+
+def _values(column: Any) -> npt.NDArray[Any]:
+    """A column as numbers with NaN, as days since 1970, or as texts with None."""
+    if column.dtype.kind in "iuf":
+        return np.asarray(column.to_numpy())
+    if column.dtype.kind == "M":
+        moments = column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
+        return np.asarray(moments, dtype="datetime64[us]")
+    if column.dtype.kind == "b":
+        return np.where(np.asarray(column, dtype=bool), "True", "False").astype(object)
+    texts = column.to_numpy(dtype=object, na_value=None)
+    return np.array([None if text is None else _stripped(text) for text in texts], dtype=object)
+
+
+def _stripped(cell: Any) -> Any:
+    """A text without spaces at its ends; a number beyond 64 bits, which pandas leaves as an int, as text."""
+    return str(cell).strip()
+
+
+def _refuse_short_rows(last: Any, origin: "Origin") -> None:
+    """Where the last cell is missing, the row may be cut off: pandas fills what lacks."""
+    if last.isna().any():
+        origin.refuse_ragged_row()
+
+
+def _read_parquet(source: Source) -> Table:
+    pandas = pandas_or_refuse(source.name)
+    try:
+        with source.open_packed() as stream:
+            frame = pandas.read_parquet(io.BytesIO(stream.read()))
+    except ImportError:
+        msg = f"reading {source.name} needs pyarrow: pip install pyarrow (nnarray's extra [tables])"
+        raise CommandError(msg) from None
+    except Exception as error:
+        msg = f"{source.name} cannot be read as Parquet: {error}"
+        raise CommandError(msg) from error
+    names = [str(name) for name in frame.columns]
+    if not names or not len(frame) or len(set(names)) < len(names):
+        msg = f"{source.name} must have rows, and columns of different names; it has {listed_names(names)}"
+        raise CommandError(msg)
+    columns = [_values(frame.iloc[:, k]) for k in range(len(names))]
+    return Table(source.name, names, columns, names[-1], None, [])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that a table was read from, to say where a cell stands and how it is written."""
+
+    source: Source
+    dialect: Dialect
+    places: dict[str, int]
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Each row's last line and its cells."""
+        with io.TextIOWrapper(self.source.open(), encoding=self.dialect.encoding, newline="") as lines:
+            reader = self.dialect.cells(lines)
+            with contextlib.suppress(csv.Error, UnicodeDecodeError):  # what pandas said of the file stands
+                for cells in reader:
+                    line = reader.line_num
+                    if line > self.dialect.header_lines and (len(cells) > 1 or any(cell.strip() for cell in cells)):
+                        yield line, cells
+
+    def cell(self, row: int, name: str) -> tuple[int, str]:
+        """The line in the file and the cell as written, of row 0, 1, …"""
+        for k, (line, cells) in enumerate(self.rows()):
+            if k == row:
+                place = self.places[name]
+                return line, cells[place].strip() if place < len(cells) else ""
+        return 0, ""
+
+    def refuse_ragged_row(self) -> None:
+        """Raise CommandError for the first row with more or fewer cells than there are columns."""
+        expected = len(self.dialect.names)
+        for line, cells in self.rows():
+            if len(cells) != expected and not (len(cells) == expected + 1 and not cells[-1].strip()):
+                msg = f"{self.source.name}, line {line}: the row has {len(cells)} cells, the header has {expected}"
+                raise CommandError(msg)

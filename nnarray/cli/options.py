@@ -1,0 +1,21 @@
+"""What the options say of a table."""
+
+from typing import NamedTuple
+
+MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "#N/A", "<NA>", "NaT")
+"""Cells that stand for a missing one, unless --na says others."""
+
+
+class Reading(NamedTuple):
+    """How to read a file, where it is not clear of itself."""
+
+    sep: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    na: tuple[str, ...] = MISSING
+
+
+DEFAULT = Reading()
+"""What a file shows of itself."""

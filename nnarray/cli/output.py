@@ -1,0 +1,61 @@
+"""The one place through which words reach a terminal: nothing that a file holds may move its cursor or break off."""
+
+import contextlib
+import sys
+import unicodedata
+from typing import Any, TextIO
+
+LONGEST = 200
+"""How many characters of a cell, a label or an option a message repeats."""
+
+IN_ASCII = str.maketrans(
+    {"²": "^2", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "‖": "|", "–": "-", "ĝ": "g^", "—": "-"}
+)
+"""What our own words are written with where a terminal knows ASCII only."""
+
+
+def say(text: Any = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
+    """Print to standard output, or another stream."""
+    _write(stream or sys.stdout, f"{text}{end}")
+
+
+def note(text: Any) -> None:
+    """Print to standard error, where a closed one is nobody's loss."""
+    with contextlib.suppress(OSError, ValueError):
+        _write(sys.stderr, f"{text}\n")
+
+
+def visible(text: str) -> str:
+    r"""The text with everything escaped that is no visible character, no space and no line end.
+
+    Control characters, terminal escapes, marks that turn the direction of writing and halves of surrogate pairs.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or _is_visible(c) else ascii(c)[1:-1] for c in text)
+
+
+def quoted(value: Any) -> str:
+    """A cell, a label or a name as it stands in a message: in quotes, escaped, and cut where it is long."""
+    text = str(value)
+    return repr(text) if len(text) <= LONGEST else f"{text[:LONGEST]!r}… ({len(text)} characters)"
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # it was closed before we began
+        return
+    text = visible(text)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(IN_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    stream.write(text)
+    stream.flush()

@@ -1,0 +1,86 @@
+"""Pictures of a training and of predictions, drawn by matplotlib."""
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.cli.errors import CommandError
+from nnarray.cli.output import visible
+from nnarray.cli.results import codes, confusion
+from nnarray.files import write_atomically
+
+MOST_LABELLED = 20
+"""Classes up to which a picture writes their names and counts."""
+
+
+def check_plot(name: str) -> None:
+    """Raise CommandError where no picture of this name can be drawn."""
+    if importlib.util.find_spec("matplotlib") is None:
+        msg = "--plot needs matplotlib, which is not installed: pip install matplotlib (nnarray's extra [plot])"
+        raise CommandError(msg)
+    known = _figure().canvas.get_supported_filetypes()
+    if Path(name).suffix[1:].lower() not in known:
+        msg = f"--plot {name}: the name must end in one of .{', .'.join(sorted(known))}"
+        raise CommandError(msg)
+
+
+def draw_training(path: str, history: dict[str, list[Any]], kept: int, score: str) -> None:
+    """Cost and score over the epochs, of the training and of the validation part, and the kept epoch."""
+    figure = _figure(figsize=(9.0, 3.6), layout="constrained")
+    for axes, key, label in zip(figure.subplots(1, 2), ("cost", "score"), ("cost J", score), strict=True):
+        for part in ("training", "validation"):
+            points = [(x, y) for x, y in zip(history["epoch"], history[f"{part}_{key}"], strict=True) if y is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=part, marker="." if len(points) < 3 else None)
+        axes.axvline(kept, color="0.5", linestyle=":", label=f"epoch {kept}, kept")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.suptitle("without penalty and dropout", fontsize="small")
+    _save(figure, path)
+
+
+def draw_predictions(path: str, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: Sequence[Any] | None) -> None:
+    """The confusion matrix, or what was predicted against what is true."""
+    figure = _figure(figsize=(5.0, 4.4), layout="constrained")
+    axes = figure.subplots()
+    if classes is None:
+        low, high = min(true.min(), A[0].min()), max(true.max(), A[0].max())
+        axes.plot(true, A[0], ".", alpha=0.5)
+        axes.plot([low, high], [low, high], color="0.5", linestyle=":", label="right")
+        axes.set(xlabel="true", ylabel="predicted")
+        axes.legend(frameon=False)
+    else:
+        _draw_confusion(axes, confusion(codes(A), true, len(classes)), classes)
+    _save(figure, path)
+
+
+def _draw_confusion(axes: Any, matrix: npt.NDArray[Any], classes: Sequence[Any]) -> None:
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true")
+    if len(classes) > MOST_LABELLED:
+        return
+    names = [visible(str(name))[:20].replace("$", r"\$") for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for (row, column), count in np.ndenumerate(matrix):
+        axes.text(column, row, count, ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+
+
+def _figure(**options: Any) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
+
+
+def _save(figure: Any, path: str) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=120)
+    write_atomically(path, content.getvalue())

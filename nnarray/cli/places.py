@@ -1,0 +1,78 @@
+"""Where results are written: looked at before the training, so that it is not lost for want of a place."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from nnarray.cli.errors import CommandError
+from nnarray.cli.output import say
+
+LONGEST_NAME = 200
+
+
+def check_place(option: str, name: str | None, *, force: bool = True) -> None:
+    """Raise CommandError where a file of this name could not be written; without `force`, also where one is there."""
+    if name is None:
+        return
+    shown = f"{option} {name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + '…'}"
+    path = Path(os.path.realpath(name)) if name else Path()
+    try:
+        is_folder, exists, is_file = path.is_dir(), path.exists(), path.is_file()
+    except (OSError, ValueError) as error:
+        msg = f"{shown}: {error.strerror if isinstance(error, OSError) else error}"
+        raise CommandError(msg) from None
+    if is_folder:
+        msg = f"{shown}: this is a folder, not a file"
+    elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        msg = f"{shown}: there is no folder {str(Path(name).parent)!r} that can be written to"
+    elif exists and not is_file:
+        msg = f"{shown}: this is no regular file, it cannot be replaced"
+    elif exists and not force:
+        msg = f"{name} is there already: --force overwrites it, --out names another place"
+    else:
+        reason = _cannot_write(path)
+        if reason is None:
+            return
+        msg = f"{shown}: {reason}"
+    raise CommandError(msg)
+
+
+def _cannot_write(path: Path) -> str | None:
+    """Why no file of this name can be made; tried with an empty one beside it, which is removed."""
+    if len(os.fsencode(path.name)) > 255:
+        return os.strerror(errno.ENAMETOOLONG)
+    try:
+        file, name = tempfile.mkstemp(prefix=".nnarray-", dir=path.parent)
+    except OSError as error:
+        return error.strerror
+    os.close(file)
+    os.unlink(name)
+    return None
+
+
+def write_or_beside(name: str, write: Callable[[str], None]) -> str:
+    """Write a file where it was asked, or else beside: in the working or the temporary folder. Where it is, then.
+
+    Raises OSError, which names the file that was asked for, where none of them takes it.
+    """
+    try:
+        write(name)
+    except OSError as error:
+        for folder in (os.getcwd(), tempfile.gettempdir()):
+            other = os.path.join(folder, f"nnarray-{os.getpid()}-{os.path.basename(name)}"[:200])
+            try:
+                write(other)
+            except OSError:
+                continue
+            say(f"{name} cannot be written ({error.strerror or error}); written to {other} in its place")
+            return other
+        raise OSError(error.errno, error.strerror or str(error), name) from error
+    return name
+
+
+def as_json(content: object) -> str:
+    """Content as one JSON object, in ASCII."""
+    return json.dumps(content, indent=2)

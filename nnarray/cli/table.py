@@ -1,0 +1,87 @@
+"""A table: columns of numbers, texts or dates, and where they come from."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.cli.output import quoted
+
+WITH_COMMA = re.compile(r"[+-]?[\d.]*,[\d,]+$")
+
+
+class Locator(Protocol):
+    """What knows where a cell stands in its file."""
+
+    def cell(self, row: int, name: str) -> tuple[int, str]:
+        """The line and the cell as written, of row 0, 1, …"""
+
+
+@dataclass
+class Table:
+    """Columns of m values each: numbers (NaN is a missing one), texts (None is one) or dates (NaT is one)."""
+
+    source: str
+    names: list[str] | None
+    """the columns' names; None where they have none"""
+    columns: list[npt.NDArray[Any]]
+    target: str | None
+    """the column that is the target unless another is named; of arrays and bundled sets the name of `y`"""
+    origin: Locator | None = None
+    notes: list[str] = field(default_factory=list)
+    """what to say of how it was read"""
+    y: npt.NDArray[Any] | None = None
+    """the targets, where they came beside the columns"""
+    codes: frozenset[str] = frozenset()
+    """columns of digits that are kept as text for the zeros in front of some"""
+    decimal: str = "."
+    thousands: str | None = None
+
+    @property
+    def m(self) -> int:
+        """How many rows it has."""
+        return len(self.columns[0])
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """The column of this name."""
+        assert self.names is not None
+        return self.columns[self.names.index(name)]
+
+    def where(self, row: int, name: str) -> str:
+        """Where a cell stands and how it is written, for a message: row 0, 1, … is told as 1, 2, …"""
+        if self.origin is None:
+            value = self.column(name)[row] if self.names and name in self.names else ""
+            return f"row {row + 1}, column {quoted(name)}: {quoted(value)}"
+        line, cell = self.origin.cell(row, name)
+        return f"row {row + 1} (line {line}), column {quoted(name)}: {quoted(cell) if cell else 'the empty cell'}"
+
+    def numbers(self, texts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Texts as float64, read as the file writes numbers; NaN for what is none."""
+        import pandas
+
+        series = pandas.Series(texts, dtype=object)
+        if self.thousands is not None:
+            series = series.map(lambda text: text and text.replace(self.thousands, ""))
+        if self.decimal != ".":
+            series = series.map(lambda text: text and text.replace(self.decimal, "."))
+        return np.asarray(pandas.to_numeric(series, errors="coerce"), dtype="float64")
+
+    def hint(self, name: str, row: int) -> str:
+        """What else may help where a cell is no number."""
+        cell = str(self.column(name)[row]) if self.names is not None else ""
+        if self.decimal == "." and WITH_COMMA.match(cell):
+            return "; is its comma the decimal mark (--decimal ,) or between thousands (--thousands ,)?"
+        return ""
+
+
+def is_missing(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Which cells of a column are missing."""
+    if values.dtype.kind == "f":
+        return np.asarray(np.isnan(values))
+    if values.dtype.kind == "M":
+        return np.asarray(np.isnat(values))
+    if values.dtype.kind == "O":
+        return np.fromiter((value is None for value in values), bool, len(values))
+    return np.zeros(len(values), dtype=bool)

@@ -1,0 +1,318 @@
+"""From a table's columns to X, and from A[L] to the target's units: what a model does around its network.
+
+Columns are scaled in float64 and rounded afterwards, once: a date, a coordinate or an id in the billions keeps the
+digits that tell its rows apart, which folding (x - mean)/scale into float32 weights would lose.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+FARTHEST = 1e9
+"""Scaled numbers are cut off here, so that none is infinite in float32 and none makes the network overflow."""
+
+FOLDABLE = 2.0**10
+"""|mean| / scale up to which a network that takes raw inputs is as good in float32: it costs 10 of 24 bits."""
+
+
+class Scaling(NamedTuple):
+    """(x - mean) / scale, in float64."""
+
+    mean: float
+    scale: float
+
+    def __call__(self, x: Floats) -> Floats:
+        """The scaled numbers of x."""
+        with np.errstate(all="ignore"):
+            scaled: Floats = np.clip((x - self.mean) / self.scale, -FARTHEST, FARTHEST)
+        return scaled
+
+    def undo(self, z: npt.NDArray[Any]) -> Floats:
+        """The numbers x whose scaled ones are z, in float64."""
+        x: Floats = np.asarray(z, dtype="float64") * self.scale + self.mean
+        return x
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column of numbers, which becomes one input; a missing one (NaN) is taken for `fill`."""
+
+    scaling: Scaling
+    fill: float
+    kind: ClassVar[str] = "number"
+    width: ClassVar[int] = 1
+
+    def encode(self, values: Any) -> Floats:
+        """The input of every example, shape (m, 1)."""
+        x = np.asarray(values, dtype="float64")
+        return self.scaling(np.where(np.isnan(x), self.fill, x))[:, None]
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of texts, which becomes one input of 0 and 1 per category; None among these is a missing cell.
+
+    A text that is none of the categories is 0 in all of them.
+    """
+
+    categories: tuple[str | None, ...]
+    kind: ClassVar[str] = "category"
+
+    @property
+    def width(self) -> int:
+        """How many inputs it becomes."""
+        return len(self.categories)
+
+    def codes(self, values: Any) -> npt.NDArray[np.int64]:
+        """The place of every value among the categories, shape (m,); -1 for one that is none of them."""
+        places = {category: code for code, category in enumerate(self.categories)}
+        return np.fromiter((places.get(as_text(value), -1) for value in values), "int64", len(values))
+
+    def encode(self, values: Any) -> Floats:
+        """The inputs of every example, shape (m, categories)."""
+        return np.vstack([np.eye(self.width), np.zeros(self.width)])[self.codes(values)]
+
+
+@dataclass(frozen=True)
+class Date:
+    """A column of dates, which becomes the days since 1970 and where in the year, the week and the day they are."""
+
+    scalings: dict[str, Scaling]
+    """those of DATE_PARTS that varied in training"""
+    fill: float
+    """taken for a missing date, in days since 1970"""
+    layout: str = "ISO8601"
+    """how the table's texts write a date, for whoever reads them; `encode` itself takes ISO 8601"""
+    kind: ClassVar[str] = "date"
+
+    @property
+    def width(self) -> int:
+        """How many inputs it becomes."""
+        return len(self.scalings)
+
+    def encode(self, values: Any) -> Floats:
+        """The inputs of every example, shape (m, width)."""
+        days = as_days(values)
+        days = np.where(np.isnan(days), self.fill, days)
+        return np.column_stack([scaling(DATE_PARTS[name](days)) for name, scaling in self.scalings.items()])
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A column that said nothing in training, such as a constant."""
+
+    kind: ClassVar[str] = "ignored"
+    width: ClassVar[int] = 0
+
+    def encode(self, values: Any) -> Floats:
+        """No input, shape (m, 0)."""
+        return np.empty((len(values), 0))
+
+
+Column = Number | Category | Date | Ignored
+
+LAYOUTS = ("ISO8601", "year", "month", "day", "named", "%Y%m%d")
+"""How dates may be written: ISO 8601, what comes first in them, or as one whole number."""
+
+
+def _turn(period: float, function: Callable[[Floats], Any]) -> Callable[[Floats], Floats]:
+    """Where on a circle of `period` days the days are."""
+    return lambda days: np.asarray(function(2 * np.pi / period * (days % period)), dtype="float64")
+
+
+DATE_PARTS: dict[str, Callable[[Floats], Floats]] = {
+    "days": lambda days: days,
+    "year_sin": _turn(365.2425, np.sin),
+    "year_cos": _turn(365.2425, np.cos),
+    "week_sin": _turn(7, np.sin),
+    "week_cos": _turn(7, np.cos),
+    "day_sin": _turn(1, np.sin),
+    "day_cos": _turn(1, np.cos),
+}
+"""What a date becomes, from days since 1970; what is periodic is a point of a circle: December meets January."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The columns that a model takes, in the order of its inputs, and the scaling of a target of real numbers."""
+
+    columns: tuple[Column, ...]
+    target: Scaling | None = None
+
+    @property
+    def n_x(self) -> int:
+        """How many inputs the columns become."""
+        return sum(column.width for column in self.columns)
+
+    def X(self, table: Sequence[Any], dtype: str = "float64") -> npt.NDArray[Any]:
+        """The network's inputs (n_x, m), as a transposed table in C order, of columns of m values each.
+
+        A column is scaled in float64 and then rounded to `dtype`. An ignored column may be None.
+        """
+        m = next(len(values) for values in table if values is not None)
+        rows = np.empty((m, self.n_x), dtype)
+        at = 0
+        for column, values in zip(self.columns, table, strict=True):
+            if column.width:
+                rows[:, at : at + column.width] = column.encode(values)
+            at += column.width
+        return rows.T
+
+    def answers(self, A: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A[L] in the target's own units: float64 where the target was scaled."""
+        return A if self.target is None else self.target.undo(A)
+
+
+def as_text(value: Any) -> str | None:
+    """A category as text; None for a missing one. A number that is whole is written without its point."""
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return None
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def as_days(values: Any) -> Floats:
+    """Dates as days since 1970 in UTC, NaN where one is missing: ISO texts, datetimes, or such numbers already."""
+    if getattr(getattr(values, "dtype", None), "tz", None) is not None:  # a pandas column with a time zone
+        values = values.dt.tz_convert(None)
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        return np.asarray(values, dtype="float64")
+    moments = values.astype("datetime64[us]")
+    return np.asarray(np.where(np.isnat(moments), np.nan, moments.astype("int64") / 86_400e6))
+
+
+def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocessing) -> list[Any]:
+    """The model's columns of a mapping by name (a data frame is one), or the rows of an array (columns, m)."""
+    if isinstance(data, Mapping) or hasattr(data, "columns"):
+        if names is None:
+            msg = "the model's columns have no names: give it an array of shape (columns, m)"
+            raise TypeError(msg)
+        used = [name for name, column in zip(names, preprocessing.columns, strict=True) if column.width]
+        missing = [name for name in used if name not in data]
+        if missing:
+            msg = f"the model needs the columns {', '.join(map(repr, missing))}"
+            raise ValueError(msg)
+        return [data[name] if name in used else None for name in names]
+    rows = np.asarray(data)
+    expected = len(preprocessing.columns)
+    if rows.ndim != 2 or rows.shape[0] != expected:
+        msg = f"X must have shape (columns, m) = ({expected}, m), one example per column, got {rows.shape}"
+        raise ValueError(msg)
+    return list(rows)
+
+
+def fold(
+    layers: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], preprocessing: Preprocessing
+) -> list[tuple[Floats, Floats]]:
+    """The layers that make of raw columns what `layers` make of prepared ones, in float64.
+
+    W (x - mean)/scale + b = (W/scale) x + (b - (W/scale) mean); an ignored column gets the weight 0. The last layer's Z
+    is turned back into the target's own units. Raises ValueError for columns that are not numbers.
+    """
+    scalings = [_scaling_of(column) for column in preprocessing.columns]
+    folded = [(np.asarray(W, dtype="float64"), np.asarray(b, dtype="float64")) for W, b in layers]
+    W, b = folded[0]
+    raw = np.zeros((W.shape[0], len(scalings)))
+    raw[:, [scaling is not None for scaling in scalings]] = W / [s.scale for s in scalings if s is not None]
+    folded[0] = raw, b - raw @ np.array([[s.mean if s is not None else 0.0] for s in scalings])
+    if preprocessing.target is not None:
+        mean, scale = preprocessing.target
+        W, b = folded[-1]
+        folded[-1] = W * scale, b * scale + mean
+    return folded
+
+
+def folds_into_float32(preprocessing: Preprocessing) -> bool:
+    """Whether the folded network loses nothing that matters in float32."""
+    scalings = [*(_scaling_of(column) for column in preprocessing.columns), preprocessing.target]
+    return all(abs(s.mean) <= FOLDABLE * s.scale and 1e-18 < s.scale < 1e18 for s in scalings if s is not None)
+
+
+def _scaling_of(column: Column) -> Scaling | None:
+    if isinstance(column, Category | Date):
+        msg = f"it takes a column of the kind {column.kind!r}"
+        raise ValueError(msg)
+    return column.scaling if isinstance(column, Number) else None
+
+
+def to_plain(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The preprocessing as the JSON of a model file."""
+    target = preprocessing.target
+    plain: dict[str, Any] = {"columns": [_plain_column(column) for column in preprocessing.columns]}
+    return plain if target is None else plain | {"target": target._asdict()}
+
+
+def _plain_column(column: Column) -> dict[str, Any]:
+    if isinstance(column, Number):
+        return {"kind": column.kind, **column.scaling._asdict(), "fill": column.fill}
+    if isinstance(column, Category):
+        return {"kind": column.kind, "categories": list(column.categories)}
+    if isinstance(column, Date):
+        parts = {name: scaling._asdict() for name, scaling in column.scalings.items()}
+        return {"kind": column.kind, "parts": parts, "fill": column.fill, "layout": column.layout}
+    return {"kind": column.kind}
+
+
+def from_plain(plain: dict[str, Any]) -> Preprocessing:
+    """The preprocessing that the JSON of a model file describes. Raises ValueError for what `to_plain` cannot write."""
+    _require(set(plain) <= {"columns", "target"}, "an object with columns and target", plain)
+    _require(isinstance(plain["columns"], list) and bool(plain["columns"]), "a list of columns", plain["columns"])
+    target = _scaling(plain["target"]) if "target" in plain else None
+    return Preprocessing(tuple(map(_column, plain["columns"])), target)
+
+
+def _column(plain: Any) -> Column:
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    _require(type(kind) is str and kind in _KEYS and set(plain) == _KEYS[kind], f"one of {', '.join(_KEYS)}", plain)
+    if kind == "number":
+        return Number(_scaling({"mean": plain["mean"], "scale": plain["scale"]}), _number(plain["fill"]))
+    if kind == "category":
+        return Category(_categories(plain["categories"]))
+    if kind == "date":
+        parts = plain["parts"]
+        _require(isinstance(parts, dict) and set(parts) <= set(DATE_PARTS) and bool(parts), "parts of a date", parts)
+        _require(plain["layout"] in LAYOUTS, f"a layout of {', '.join(LAYOUTS)}", plain["layout"])
+        scalings = {name: _scaling(scaling) for name, scaling in parts.items()}
+        return Date(scalings, _number(plain["fill"]), plain["layout"])
+    return Ignored()
+
+
+_KEYS = {
+    "number": {"kind", "mean", "scale", "fill"},
+    "category": {"kind", "categories"},
+    "date": {"kind", "parts", "fill", "layout"},
+    "ignored": {"kind"},
+}
+
+
+def _categories(plain: Any) -> tuple[str | None, ...]:
+    right = isinstance(plain, list) and bool(plain) and all(type(name) is str or name is None for name in plain)
+    _require(right and len(set(plain)) == len(plain), "different texts", plain)
+    return tuple(plain)
+
+
+def _scaling(plain: Any) -> Scaling:
+    _require(isinstance(plain, dict) and set(plain) == {"mean", "scale"}, "a mean and a scale", plain)
+    scaling = Scaling(_number(plain["mean"]), _number(plain["scale"]))
+    _require(scaling.scale > 0, "a positive scale", plain)
+    return scaling
+
+
+def _number(plain: Any) -> float:
+    # an int beyond float's range is compared, not converted, so that it cannot overflow
+    _require(type(plain) in (int, float) and abs(plain) <= 1.7976931348623157e308, "a finite number", plain)
+    return float(plain)
+
+
+def _require(right: bool, expected: str, got: Any) -> None:
+    if not right:
+        text = ascii(got)
+        msg = f'"preprocessing" must hold {expected}, got {text if len(text) <= 60 else text[:60] + "…"}'
+        raise ValueError(msg)

@@ -1,0 +1,525 @@
+"""The folder tests/tables: ordinary tables as people have them, each with what it shows and what it must give."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from nnarray.cli import main
+from nnarray.files import read_model, save
+
+pandas = pytest.importorskip("pandas")
+pytest.importorskip("sklearn")
+
+FOLDER = Path(__file__).parent / "tables"
+
+
+class Good(NamedTuple):
+    """A table that is trained on: what it shows, the least score, options of ours, and pandas' for the oracle."""
+
+    shows: str
+    least: float
+    options: str = ""
+    read: dict = MappingProxyType({})
+
+
+class Bad(NamedTuple):
+    """A table that is refused: what it shows, what the line says, and the options with which it is trained on."""
+
+    shows: str
+    said: str
+    options: str = ""
+
+
+HOUSES = 0.95
+
+GOOD = {
+    "minutes.csv": Good("minutes counted from the year 1, which float32 cannot tell apart", 0.95),
+    "far_target.csv": Good("a target of 1.7e9 whose spread is 10", 0.95),
+    "unix_seconds.csv": Good("Unix seconds, a minute apart", 0.95),
+    "utm.csv": Good("coordinates in metres, a few metres apart, and classes", 0.95),
+    "tiny_column.csv": Good("a feature near 1e-40", 0.95),
+    "subnormal.csv": Good("a feature near 1e-310", 0.95),
+    "tiny_target.csv": Good("a target near 1e-300", 0.95),
+    "big_labels.csv": Good("labels beyond 2^53, one apart", 0.95, read={"dtype": {"label": str}}),
+    "postal_labels.csv": Good("labels of digits with a zero in front", 0.95, read={"dtype": {"label": str}}),
+    "padded_labels.csv": Good("7 and 007 are two labels", 0.95, read={"dtype": {"label": str}}),
+    "underscore_labels.csv": Good("1_1 is no number", 0.95, read={"dtype": {"label": str}}),
+    "truth_labels.csv": Good("TRUE and FALSE", 0.95, read={"dtype": {"label": str}}),
+    "none_label.csv": Good("None is a label", 0.95, read={"keep_default_na": False}),
+    "quoted_labels.csv": Good("quotes, commas and line ends in labels", 0.95),
+    "decimal_comma.csv": Good("semicolons and decimal commas", HOUSES, read={"sep": ";", "decimal": ","}),
+    "thousands.csv": Good("1.234,5", HOUSES, read={"sep": ";", "decimal": ",", "thousands": "."}),
+    "tabs.tsv": Good("tabs", HOUSES, read={"sep": "\t"}),
+    "bars.txt": Good("bars", HOUSES, read={"sep": "|"}),
+    "spaces.data": Good("columns lined up with spaces", HOUSES, read={"sep": r"\s+"}),
+    "cp1252.csv": Good("another encoding", HOUSES, "--encoding cp1252", {"encoding": "cp1252"}),
+    "utf16.csv": Good("UTF-16 with its mark", HOUSES, read={"encoding": "utf-16"}),
+    "bom.csv": Good("UTF-8 with a byte order mark", HOUSES),
+    "crlf_blank.csv": Good("CRLF and blank lines", HOUSES),
+    "packed.csv.gz": Good("packed by gzip", HOUSES),
+    "packed.csv.zst": Good("packed by zstd", HOUSES),
+    "houses.parquet": Good("Parquet", HOUSES),
+    "index_column.csv": Good("an index column without a name", HOUSES, read={"index_col": 0}),
+    "row_names.csv": Good("R's row names, without a name of their own", HOUSES, read={"index_col": 0}),
+    "trailing_commas.csv": Good("a separator at the end of every line", HOUSES, read={"usecols": [0, 1, 2]}),
+    "numbered_columns.csv": Good("names of columns that are numbers", HOUSES),
+    "year_columns.csv": Good("years as names", 0.95),
+    "no_header.csv": Good("no line of names", HOUSES, "--no-header", {"header": None}),
+    "towns.csv": Good("texts are categories", 0.85),
+    "missing_towns.csv": Good("a missing text is a category of its own", 0.95),
+    "holes.csv": Good("missing numbers", 0.8),
+    "dates.csv": Good("ISO dates", 0.9),
+    "german_dates.csv": Good("dates with the day first", 0.9),
+    "american_dates.csv": Good("dates with the month first", 0.9),
+    "seasons.csv": Good("dates as one number, and what depends on the season", 0.9),
+    "codes.csv": Good("postal codes are categories", 0.95, read={"dtype": {"zip": str}}),
+    "names.csv": Good("a column of names, all different", 0.9, read={"usecols": ["x", "y"]}),
+    "constant_and_noise.csv": Good("a constant column", 0.95),
+}
+
+BAD = {
+    "one_na_target.csv": Bad(
+        "one NA among 400 targets", "row 18 (line 19), column 'y': 'NA' is a missing target", "--missing drop"
+    ),
+    "one_bad_target.csv": Bad("one text among 400 targets", "row 18 (line 19), column 'y': '12,5' is not a finite"),
+    "empty_label.csv": Bad("an empty label", "row 5 (line 6), column 'label': the empty cell", "--missing drop"),
+    "two_bad_columns.csv": Bad(
+        "two columns with a bad cell, told at once",
+        "row 4 (line 5), column 'area': '?' is not a finite number; row 9 (line 10), column 'rooms': 'many' is not",
+        "--na ?,many",
+    ),
+    "iris_without_header.csv": Bad("a row where names should be", "say --no-header if that is a row", "--no-header"),
+    "no_header.csv": Bad("numbers where names should be", "got '224.0', '3', '561971.6'", "--no-header"),
+    "constants.csv": Bad("nothing but constants", "nothing to learn from: 'a', 'b' are the same in every row"),
+    "ragged.csv": Bad("a row that is too short", "ragged.csv, line 22: the row has 2 cells, the header has 3"),
+    "ambiguous.csv": Bad("two separators", "may be separated by ',' or by ';': say which with --sep"),
+    "mixed_decimals.csv": Bad("two decimal marks", "say which with --decimal"),
+    "huge.csv": Bad("numbers whose squares overflow", "the numbers of column 'a' are too large to standardise"),
+    "infinite.csv": Bad("an infinity", "row 6 (line 7), column 'a': '1e999' is not a finite number", "--na 1e999"),
+    "unclear_dates.csv": Bad("dates of which day and month are not clear", "write them as 2026-01-31", "--drop sold"),
+    "cp1252.csv": Bad("an encoding that is not told", "say what it is with --encoding", "--encoding cp1252"),
+}
+
+WORTHLESS = {"nothing_in_it.csv": "no better than the most frequent class heads alone"}
+OTHERS = {"rare.csv", "weights.csv"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder, on the default backend."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command: its exit code, what it printed and what it printed to stderr."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def trained(run, name, *options):
+    """The figures of a training on a table of the folder."""
+    path = FOLDER / name if (FOLDER / name).exists() else name
+    code, out, err = run("train", path, "--json", "--force", *options)
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def score(figures):
+    return figures.get("accuracy", figures.get("r2"))
+
+
+def frame_of(name, read):
+    """The table as pandas reads it when it is told how."""
+    path = FOLDER / name
+    return pandas.read_parquet(path) if name.endswith(".parquet") else pandas.read_csv(path, **read)
+
+
+def prepared(X):
+    """Columns for scikit-learn: dates as days, their season beside them; numbers and texts as they are."""
+    X = X.set_axis([str(name) for name in X.columns], axis=1).copy()
+    for name in [name for name in X if name in ("sold", "day")]:
+        form = {"-": "%Y-%m-%d", ".": "%d.%m.%Y", "/": "%m/%d/%Y"}
+        mark = next((mark for mark in form if mark in str(X[name].iloc[0])), None)
+        moments = pandas.to_datetime(X[name].astype(str), format=form.get(mark, "%Y%m%d"))
+        days = (moments - pandas.Timestamp("1970-01-01")).dt.days
+        X = X.drop(columns=name).assign(
+            days=days, sin=np.sin(2 * np.pi * days / 365.2425), cos=np.cos(2 * np.pi * days / 365.2425)
+        )
+    return X
+
+
+def oracle_score(table, rows, is_classes):
+    """The held-out score of scikit-learn's MLP, in a pipeline of the same preprocessing, on the same split."""
+    from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    X, y = prepared(table.iloc[:, :-1]), table.iloc[:, -1]
+    numeric = [name for name in X if pandas.api.types.is_numeric_dtype(X[name])]
+    texts = [name for name in X if name not in numeric]
+    X[texts] = X[texts].astype(object).where(X[texts].notna(), "missing")
+    columns = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numeric),
+            ("texts", OneHotEncoder(handle_unknown="ignore", sparse_output=False), texts),
+        ]
+    )
+    settings = {"hidden_layer_sizes": (64,), "alpha": 1.0, "batch_size": 16, "max_iter": 60, "random_state": 0}
+    if is_classes:
+        model = make_pipeline(columns, MLPClassifier(**settings))
+    else:
+        y = y / np.abs(y).max()  # its squares of 1e-300 would be 0
+        model = TransformedTargetRegressor(
+            make_pipeline(columns, MLPRegressor(**settings)), transformer=StandardScaler()
+        )
+    learned, held = rows != "test", rows == "test"
+    return model.fit(X[learned], y[learned]).score(X[held], y[held])
+
+
+def test_every_table_is_described():
+    named = {*GOOD, *BAD, *WORTHLESS, *OTHERS}
+    assert {path.name for path in FOLDER.iterdir()} == named
+    assert len(named) >= 25
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("name", GOOD)
+def test_it_is_trained_to_its_score_as_scikit_learn_does(run, name):
+    case = GOOD[name]
+    options = case.options.split()
+    found = trained(run, name, *options, "--split-out", "split.csv")
+    ours = score(found["held_out"])
+    assert ours >= case.least
+    rows = pandas.read_csv("split.csv")["part"].to_numpy()
+    theirs = oracle_score(frame_of(name, case.read), rows, "accuracy" in found["held_out"])
+    assert ours >= theirs - 0.05
+
+    options = [word for word in options if word != "--no-header"]
+    code, out, _ = run("evaluate", "model.safetensors", FOLDER / name, "--json", *options)
+    assert code == 0
+    evaluated = json.loads(out)
+    assert score(evaluated) >= case.least - 0.03
+    assert evaluated["trained_on"] == found["trained_on"]
+    assert score(evaluated["held_out"]) == pytest.approx(ours, abs=1e-9)
+
+    code, out, _ = run("predict", "model.safetensors", FOLDER / name, *options)
+    said = [row[0] for row in csv.reader(out.splitlines(keepends=True))][1:]
+    truth = frame_of(name, case.read).iloc[:, -1]
+    if "accuracy" in evaluated:
+        assert np.mean([a == b for a, b in zip(said, map(str, truth), strict=True)]) == evaluated["accuracy"]
+    else:
+        unit = float(np.abs(truth).max())
+        error, deviation = np.array(said, float) / unit - truth / unit, (truth - truth.mean()) / unit
+        assert 1 - np.sum(error**2) / np.sum(deviation**2) == pytest.approx(evaluated["r2"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_it_is_refused_in_one_line_and_taken_where_the_line_says_how(run, name):
+    case = BAD[name]
+    code, out, err = run("train", FOLDER / name)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("nnarray: error: ")
+    assert name in err or name == "huge.csv"
+    assert case.said in err
+    if case.options:
+        code, _, err = run("train", FOLDER / name, "--epochs", 2, *case.options.split())
+        assert (code, err) == (0, "") or (name == "unclear_dates.csv" and "no column besides the target" in err)
+
+
+@pytest.mark.parametrize("name", WORTHLESS)
+def test_a_result_that_is_worth_nothing_is_told(run, name):
+    _, out, _ = run("train", FOLDER / name, "--quiet")
+    assert WORTHLESS[name] in out
+
+
+def test_rare_classes_weigh_as_much_as_frequent_ones(run):
+    plain = trained(run, "rare.csv")["held_out"]["classes"]["yes"]["recall"]
+    balanced = trained(run, "rare.csv", "--class-weight", "balanced")["held_out"]["classes"]["yes"]["recall"]
+    assert balanced >= 0.7 > plain
+
+
+def test_a_column_of_weights(run):
+    trained(run, "weights.csv", "--weights", "w")
+    x = np.linspace(-1, 1, 9)
+    A = read_model("model.safetensors").predict({"x": x})
+    assert read_model("model.safetensors").metadata["features"] == ["x"]
+    np.testing.assert_allclose(A[0], 3 * x, atol=0.5)
+
+
+def write(path, frame, **options):
+    frame.to_csv(path, index=False, **options)
+    return path
+
+
+def towns(m=200, seed=0):
+    """A table of an id, a town, a number and a class that both decide."""
+    rng = np.random.default_rng(seed)
+    town, x = rng.choice(["Ulm", "Jena", "Bonn"], m), rng.normal(size=m)
+    kind = np.where(x + 2 * (town == "Ulm") - 2 * (town == "Bonn") > 0, "01", np.where(x > -1, "02", "x9"))
+    return pandas.DataFrame({"key": np.arange(m) + 500, "town": town, "x": x.round(3), "kind": kind})
+
+
+class TestRoles:
+    def test_ids_are_carried_through(self, run):
+        write("t.csv", towns())
+        trained(run, Path("t.csv").resolve(), "--id", "key")
+        assert read_model("model.safetensors").metadata["features"] == ["town", "x"]
+        _, out, err = run("predict", "model.safetensors", "t.csv", "--probabilities")
+        rows = list(csv.reader(out.splitlines()))
+        assert err == ""
+        assert rows[0] == ["key", "prediction", "probability 01", "probability 02", "probability x9"]
+        assert [row[0] for row in rows[1:]] == [str(k + 500) for k in range(200)]
+        shares = np.array([row[2:] for row in rows[1:]], dtype=float)
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+        assert [row[1] for row in rows[1:]] == [["01", "02", "x9"][k] for k in shares.argmax(axis=1)]
+
+    def test_labels_keep_their_writing_where_fewer_of_them_occur(self, run):
+        table = towns()
+        write("t.csv", table)
+        run("train", "t.csv", "--drop", "key")
+        write("few.csv", table[table.kind != "x9"])
+        code, out, _ = run("evaluate", "model.safetensors", "few.csv", "--json")
+        assert code == 0
+        assert json.loads(out)["accuracy"] > 0.8
+
+    @pytest.mark.parametrize(
+        ("options", "features"),
+        [
+            (["--features", "x"], ["x"]),
+            (["--features", "x,town"], ["x", "town"]),
+            (["--features", "x", "--features", "town"], ["x", "town"]),
+            (["--drop", "key,town"], ["x"]),
+            (["--drop", "key", "--drop", "town"], ["x"]),
+        ],
+    )
+    def test_columns_are_chosen(self, run, options, features):
+        write("t.csv", towns())
+        assert run("train", "t.csv", "--epochs", 2, *options)[0] == 0
+        assert read_model("model.safetensors").metadata["features"] == features
+
+    def test_any_name_can_be_dropped(self, run):
+        write("t.csv", towns().rename(columns={"key": "a, b", "town": "--x"}))
+        assert run("train", "t.csv", "--epochs", 2, "--drop", "a, b", "--drop=--x")[0] == 0
+        assert read_model("model.safetensors").metadata["features"] == ["x"]
+
+    def test_numbers_that_are_categories(self, run):
+        table = towns().assign(code=lambda t: t.town.map({"Ulm": 7, "Jena": 8, "Bonn": 9}))[["code", "x", "kind"]]
+        write("t.csv", table)
+        assert run("train", "t.csv", "--categorical", "code")[0] == 0
+        code, x = read_model("model.safetensors").metadata["preprocessing"]["columns"]
+        assert (code, x["kind"]) == ({"kind": "category", "categories": ["7", "8", "9"]}, "number")
+        said = read_model("model.safetensors").predict({"code": [7, 9], "x": [0.1, -0.1]})
+        assert said.argmax(axis=0).tolist() == [0, 1]
+
+    def test_a_column_said_to_be_numbers(self, run):
+        write("t.csv", towns())
+        code, _, err = run("train", "t.csv", "--numeric", "town")
+        assert code == 2
+        assert "row 1 (line 2), column 'town': " in err
+        assert "is not a finite number (and 199 more such)" in err
+
+    def test_ids_are_warned_of(self, run):
+        names = [f"no {k}" for k in range(200)]
+        write("t.csv", towns().assign(name=names)[["name", "key", "x", "kind"]])
+        _, out, _ = run("train", "t.csv", "--epochs", 2)
+        assert "note: the column 'name' looks like an id, since all its texts are different: it is left out" in out
+        assert "note: the column 'key' may be an id" in out
+
+    def test_texts_unseen_in_training_are_counted(self, run):
+        write("t.csv", towns())
+        run("train", "t.csv", "--epochs", 2, "--drop", "key")
+        write("new.csv", towns().assign(town=["Rom"] * 3 + [""] + ["Ulm"] * 196))
+        code, out, err = run("predict", "model.safetensors", "new.csv")
+        assert (code, len(out.splitlines())) == (0, 201)
+        assert "column 'town' has 3 texts that are none of its categories, such as 'Rom'" in err
+        assert "column 'town' has 1 missing cells" in err
+        assert run("predict", "model.safetensors", "new.csv", "--missing", "refuse")[0] == 2
+
+    def test_parts_in_files_of_their_own(self, run):
+        write("t.csv", towns())
+        write("v.csv", towns(50, seed=1))
+        write("w.csv", towns(70, seed=2)[["kind", "x", "town"]])
+        code, out, _ = run("train", "t.csv", "--drop", "key", "--validation", "v.csv", "--test", "w.csv", "--json")
+        assert code == 0
+        found = json.loads(out)
+        assert (found["trained_on"], found["held_out"]["examples"]) == (200, 70)
+        assert found["held_out"]["accuracy"] > 0.8
+        _, out, _ = run("evaluate", "model.safetensors", "w.csv", "--json")
+        again = json.loads(out)
+        assert again["accuracy"] == found["held_out"]["accuracy"]
+        assert "trained_on" not in again or again["trained_on"] < 10
+
+    def test_pictures(self, run, here):
+        pytest.importorskip("matplotlib")
+        for name in ("codes.csv", "bars.txt"):
+            run("train", FOLDER / name, "--epochs", 3, "--force", "--plot", "curve.png", "--history", "epochs.csv")
+            code, _, err = run("evaluate", "model.safetensors", FOLDER / name, "--plot", "picture.svg")
+            assert (code, err) == (0, "")
+            assert (here / "curve.png").read_bytes().startswith(b"\x89PNG")
+            assert b"<svg" in (here / "picture.svg").read_bytes()
+            history = pandas.read_csv("epochs.csv")
+            assert history.epoch.tolist() == [1, 2, 3]
+            assert (
+                history[["training_cost", "validation_cost", "training_score", "validation_score"]]
+                .notna()
+                .all(axis=None)
+            )
+
+    def test_progress_off_a_terminal(self, run, monkeypatch):
+        monkeypatch.setattr("nnarray.cli.watching.SECONDS", 0.0)
+        _, _, err = run("train", FOLDER / "bars.txt", "--epochs", 4)
+        lines = err.splitlines()
+        assert [line.split(":")[0] for line in lines] == [f"epoch {k} of 4" for k in (1, 2, 3)]
+        assert run("train", FOLDER / "bars.txt", "--epochs", 4, "--quiet", "--force")[2] == ""
+
+    def test_a_model_tells_what_it_holds(self, run):
+        write("t.csv", towns())
+        run("train", "t.csv", "--drop", "key", "--epochs", 2, "--seed", 5)
+        code, out, err = run("info", "model.safetensors")
+        assert (code, err) == (0, "")
+        for said in ("'town'  category  3 categories: Bonn, Jena, Ulm", "'kind': 3 classes: 01, 02, x9", "softmax"):
+            assert said in out
+        for line in (r"seed +5", r"trained on +120", r"accuracy +0\.\d+", r"nnarray +\d", r"float32, format 2"):
+            assert re.search(line, out)
+
+
+class TestReading:
+    def test_a_column_whose_kind_changes_far_down(self, run):
+        """pandas guesses chunk by chunk: what is a number in one and text in another is text as it is written."""
+        m = 300_000
+        code = np.where(np.arange(m) < m - 9, "1.50", "x")
+        write("t.csv", pandas.DataFrame({"code": code, "y": np.arange(m) % 2}))
+        _, _, err = run("train", "t.csv")
+        assert f"row {m - 8} (line {m - 7}), column 'code': 'x' is not a finite number (and 8 more such)" in err
+        assert run("train", "t.csv", "--na", "x", "--epochs", 1)[2].endswith("or an id\n")
+
+    @pytest.mark.parametrize("options", [["--sep", "semicolon", "--decimal", ","], []])
+    def test_what_training_was_told_of_cells_holds_for_predictions(self, run, options):
+        table = towns().assign(x=lambda t: t.x.astype(str).str.replace(".", ","))
+        table.loc[::10, "x"] = "?"
+        write("t.csv", table, sep=";")
+        assert run("train", "t.csv", "--drop", "key", "--na", "?", "--epochs", 2, *options)[0] == 0
+        code, out, err = run("predict", "model.safetensors", "t.csv")
+        assert (code, len(out.splitlines())) == (0, 201)
+        assert "'x' has 20 missing cells" in err
+
+    @pytest.mark.parametrize("start", ["", "\n", "\r\n\n"])
+    def test_line_ends_within_names(self, run, here, start):
+        rows = "".join(f"{k / 7:.3f},{k / 3:.3f}\n" for k in range(60))
+        (here / "t.csv").write_text(f'{start}"the\nfirst, of two","y\n\n1"\n{rows}', newline="")
+        assert trained(run, "t.csv")["held_out"]["r2"] > 0.9
+        model = read_model("model.safetensors")
+        assert (model.metadata["features"], model.metadata["target"]) == (["the\nfirst, of two"], "y\n\n1")
+        assert model.metadata["training"]["split"]["rows"] == 60
+        (here / "bad.csv").write_text(f'{start}"the\nfirst, of two","y\n\n1"\n{rows}oh,3\n', newline="")
+        line = 61 + 4 + start.count("\n")
+        assert f"row 61 (line {line}), column 'the\\nfirst, of two': 'oh'" in run("train", "bad.csv", "--force")[2]
+
+    def test_truth_in_any_writing(self, run):
+        table = pandas.DataFrame({"on": ["TRUE", "FALSE"] * 60, "y": [1.5, -1.5] * 60})
+        write("t.csv", table)
+        trained(run, "t.csv", "--epochs", "60")
+        for writing in (str.upper, str.lower, str.title):
+            write("new.csv", table.assign(on=table.on.map(writing)))
+            _, out, err = run("evaluate", "model.safetensors", "new.csv", "--json")
+            assert err == ""
+            assert json.loads(out)["r2"] > 0.9
+
+    @pytest.mark.parametrize("cell", ["45%", "$1,200", "€ 3.50"])
+    def test_numbers_with_a_unit_are_no_categories(self, run, cell):
+        write(
+            "t.csv", pandas.DataFrame({"price": [cell.replace("5", str(k % 10)) for k in range(100)], "y": range(100)})
+        )
+        code, _, err = run("train", "t.csv")
+        assert code == 2
+        assert "column 'price': " in err
+        assert "is not a finite number (and 99 more such)" in err
+
+    def test_a_name_that_is_a_value_too(self, run):
+        table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})
+        write("t.csv", table)
+        assert "say --no-header if that is a row" in run("train", "t.csv")[2]
+        assert run("train", "t.csv", "--header", "--epochs", 2)[0] == 0
+        assert run("evaluate", "model.safetensors", "t.csv")[0] == 0
+
+    def test_arrays_of_another_source(self, run):
+        """A model of a table without texts takes an array of as many columns."""
+        run("train", FOLDER / "bars.txt", "--epochs", 2)
+        X = np.array([[100.0, 3], [200, 5]])
+        np.savez("new.npz", X=X)
+        code, out, _ = run("predict", "model.safetensors", "new.npz")
+        assert code == 0
+        said = read_model("model.safetensors").predict(X.T)[0]
+        np.testing.assert_allclose([float(line) for line in out.splitlines()[1:]], said)
+        assert run("predict", "model.safetensors", FOLDER / "towns.csv")[0] == 2
+
+
+class TestGoingOn:
+    def test_with_the_columns_classes_and_layers_of_a_model(self, run):
+        table = towns()
+        write("t.csv", table)
+        write("more.csv", towns(60, seed=3)[["town", "kind", "x"]][lambda t: t.kind != "x9"])
+        first = trained(run, "t.csv", "--drop", "key", "--epochs", "5", "--hidden", "7,5", "--schedule", "constant")
+        before = read_model("model.safetensors")
+        again = trained(run, "more.csv", "--resume", "model.safetensors", "--target", "kind", "--epochs", "5")
+        after = read_model("model.safetensors")
+        assert (again["sizes"], after.network) == (first["sizes"], before.network)
+        for key in ("classes", "features", "preprocessing", "target"):
+            assert after.metadata[key] == before.metadata[key]
+        assert not np.array_equal(after.params.vector, before.params.vector)
+        whole = trained(run, "t.csv", "--resume", "model.safetensors", "--epochs", "40")
+        assert whole["held_out"]["accuracy"] >= first["held_out"]["accuracy"]
+
+    def test_without_an_update_it_is_the_same(self, run):
+        trained(run, "bars.txt", "--epochs", "2")
+        before = read_model("model.safetensors")
+        trained(
+            run, "bars.txt", "--epochs", "1", "--learning-rate", "1e-30", "--l2", "0", "--resume", "model.safetensors"
+        )
+        np.testing.assert_allclose(read_model("model.safetensors").params.vector, before.params.vector, rtol=1e-6)
+
+    @pytest.mark.parametrize("option", ["--hidden", "--output"])
+    def test_other_layers_are_refused(self, run, option):
+        trained(run, "bars.txt", "--epochs", "2")
+        value = {"--hidden": "3", "--output": "exp"}[option]
+        code, _, err = run("train", FOLDER / "bars.txt", "--force", "--resume", "model.safetensors", option, value)
+        assert (code, f"{option} cannot be said with --resume" in err) == (2, True)
+
+
+PECULIAR = {
+    "reading": [[], {"na": 5}, {"na": [1]}, {"header": "no"}, {"id": {"a": 1}}, {"id": ["none such"]}, "x"],
+    "baseline": [[], {"answer": 99, "name": "x"}, {"answer": "x", "name": "x"}, {"answer": 0}, 7],
+    "split": [[], {"rows": 200}, {"rows": 200, "seed": -1, "trained_on": 1, "validation": 0.5, "test": 0.5}, None],
+    "sketch": ["x", ["x"], [1], ["g" * 16], {}],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in PECULIAR.items() for value in values])
+def test_a_model_that_tells_nonsense_of_its_training(run, key, value):
+    write("t.csv", towns())
+    run("train", "t.csv", "--drop", "key", "--epochs", 1)
+    model = read_model("model.safetensors")
+    save(
+        "m",
+        model.network,
+        model.params,
+        metadata=model.metadata | {"training": model.metadata["training"] | {key: value}},
+    )
+    for words in (["evaluate", "m", "t.csv"], ["predict", "m", "t.csv"], ["info", "m"]):
+        code, _, err = run(*words)
+        assert (code, err) == (0, "")
