@@ -1,7 +1,7 @@
 """nnarray's functions inside JAX's loops: an optimiser, a solver, a sampler, an ensemble, norms of gradients.
 
 Each part is what a library of JAX's does with a function that it is given (optax, jaxopt, blackjax), in a few lines of
-JAX; with those libraries the calls of nnarray are the same. `python examples/jax_loops.py` runs all of them.
+JAX; with those libraries the calls of nnarray are the same. `python tests/jax_loops.py` runs all of them.
 """
 
 from typing import Any
