@@ -604,25 +604,32 @@ class TestAcceleratedSteps:
 TRAINING = """
 import json, os
 import nnarray as nn
-from nnarray.backends import numpy_steps
+from nnarray.backends import machine_code_is_unavailable, numpy_steps
 network = nn.Network((2, 5, 3), hidden="tanh", output="softmax")
 X = [[i % 7 - 3.0 for i in range(40)], [i % 5 - 2.0 for i in range(40)]]
 Y = nn.one_hot([(i * i) % 3 for i in range(40)], 3)
 result = nn.train(network, X, Y, epochs=10, batch_size=7, l2=0.1, dtype="float64", optimizer=nn.Adam(0.02), dropout=0.2)
 plain = nn.backend("numpy").steps.join is not numpy_steps.join
-print(json.dumps([plain, result.params.vector.tolist(), result.history.columns()["cost"]]))
+costs, reason = result.history.columns()["cost"], machine_code_is_unavailable()
+print(json.dumps([plain, result.params.vector.tolist(), costs, reason]))
 """
 
 
-def test_training_without_the_accelerated_steps_gives_the_same() -> None:
-    def run(plain: str) -> list[Any]:
-        environment = os.environ | {"NNARRAY_PLAIN_STEPS": plain, "OPENBLAS_NUM_THREADS": "1"}
+def test_training_without_machine_code_and_without_any_program_gives_the_same() -> None:
+    def run(plain: str, machine_code: str = "1") -> list[Any]:
+        environment = os.environ | {"NNARRAY_PLAIN_STEPS": plain, "NNARRAY_MACHINE_CODE": machine_code}
         done = subprocess.run(
             [sys.executable, "-c", TRAINING], capture_output=True, text=True, check=True, env=environment
         )
         return json.loads(done.stdout)
 
-    (plain, theta, costs), (accelerated_is_plain, accelerated_theta, accelerated_costs) = run("1"), run("0")
-    assert (plain, accelerated_is_plain) == (True, False)
-    np.testing.assert_allclose(accelerated_theta, theta, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(accelerated_costs, costs, rtol=1e-12)
+    plain, theta, costs, _ = run("1")
+    assert plain
+    targets = []
+    for machine_code in "10":
+        accelerated_is_plain, accelerated_theta, accelerated_costs, target = run("0", machine_code)
+        targets.append(target)
+        assert not accelerated_is_plain
+        np.testing.assert_allclose(accelerated_theta, theta, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(accelerated_costs, costs, rtol=1e-12)
+    assert targets == [None, "NNARRAY_MACHINE_CODE is 0"]

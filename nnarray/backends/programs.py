@@ -1,5 +1,6 @@
-"""Programs: recorded equations in the form in which a backend runs them again and again."""
+"""Programs: traced equations in the form in which a backend runs them again and again."""
 
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from nnarray.backends.cupy.graph import CapturedSteps
     from nnarray.backends.cupy.uploads import Uploads
     from nnarray.programs.graph import Graph
+
+
+MACHINE_CODE_VARIABLE = "NNARRAY_MACHINE_CODE"
+"""Set to 0 in the environment, programs on NumPy are NumPy's calls. Read once."""
 
 
 class Program(Protocol):
@@ -65,11 +70,26 @@ def machine_code_is_unavailable() -> str | None:
     from nnarray.backends.cblas import cblas
     from nnarray.programs.targets.llvm import arrays
 
+    if os.environ.get(MACHINE_CODE_VARIABLE) == "0":
+        return f"{MACHINE_CODE_VARIABLE} is 0"
     if find_spec("llvmlite") is None:
         return "llvmlite is not installed"
     if not arrays.are_known():
-        return "NumPy's arrays are not laid out as expected"
-    return "no OpenBLAS was found" if cblas() is None else None
+        return "NumPy's arrays do not lie in memory as its headers say"
+    if cblas() is None:
+        return "no OpenBLAS was found"
+    return _compiler_fails()
+
+
+def _compiler_fails() -> str | None:
+    """Why LLVM does not compile for this processor; None where it does."""
+    from nnarray.programs.targets.llvm.driver import driver
+
+    try:
+        driver()
+    except (RuntimeError, OSError, ImportError) as error:
+        return f"LLVM does not compile for this processor: {error}"
+    return None
 
 
 def captures_steps(backend: Backend) -> bool:
