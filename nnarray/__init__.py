@@ -1,8 +1,20 @@
 """nnarray: a compute core for dense neural networks.
 
 The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
-Array API standard, for NumPy, CuPy, torch and JAX arrays. `core` holds the equations, `backends` says
-where they run, `engine` how much at once; on top stand `Network`, `train` and the files.
+Array API standard, for NumPy, CuPy, torch and JAX arrays.
+
+The house, from the ground up; a module imports from its own floor and from lower ones:
+
+1. `core`      the lecture: pure functions of arrays of any namespace, one per equation
+2. `programs`  what core asks for, traced once per shape, scheduled and compiled: machine code, NumPy's calls, CUDA
+3. `backends`  where: libraries by name, their devices and dtypes, BLAS's threads, the way in for a caller's arrays
+4. `engine`    how much at once: tiles of columns, who computes them, their partial sums, the programs of each shape
+5. `network`   `Network`, the architecture, and `Parameters`, theta with its views W and b; checks of what a caller gives
+6. `training`  `train`: mini-batches, optimisers and their state, schedules, history, stopping
+7. the faces   `files`, `onnx`, `bridges`, `sklearn` and the command line, `cli`
+
+X (n_x, m) of a call to `Network.gradients` is checked in `network`, cut into tiles in `engine`, and each tile runs
+through the program of its shape, which `programs` compiled of core's equations for a place that `backends` found.
 """
 
 from nnarray import starting as starting  # before NumPy, whose import takes most of the time

@@ -48,6 +48,21 @@ def violations(source: str, own_floor: int) -> list[tuple[str, ...]]:
     return [parts for parts in own_imports(ast.parse(source)) if (floor(parts) if parts else 7) > own_floor]
 
 
+def imports_of_modules() -> dict[str, set[str]]:
+    """Of every module, those of nnarray that it imports when it runs."""
+    modules = {".".join(("nnarray", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    found = {}
+    for name, path in modules.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        asked = {".".join(("nnarray", *parts)) for parts in own_imports(tree)}
+        found[name] = {one if one in modules else one.rpartition(".")[0] for one in asked} & modules.keys() - {name}
+    return found
+
+
 class TestFloors:
     @pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=name_of)
     def test_a_module_imports_from_its_own_floor_or_lower_ones(self, path) -> None:
@@ -71,6 +86,15 @@ class TestFloors:
     )
     def test_the_reader_of_imports_itself(self, source, own_floor, refused) -> None:
         assert bool(violations(source, own_floor)) == refused
+
+    def test_no_two_files_import_each_other_by_whatever_way_round(self) -> None:
+        """Imports in functions count; those for type checkers alone do not."""
+        reached = {name: set(names) for name, names in imports_of_modules().items()}
+        for middle, beyond in reached.items():
+            for others in reached.values():
+                if middle in others:
+                    others.update(beyond)
+        assert [name for name, others in reached.items() if name in others] == []
 
     def test_every_floor_is_there(self) -> None:
         assert {path.relative_to(PACKAGE).parts[0] for path in MODULES} >= set(FLOORS)

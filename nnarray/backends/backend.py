@@ -131,22 +131,9 @@ class Backend:
     def __hash__(self) -> int:
         return hash((self.name, str(self.device), self.precision))  # CuPy's devices have no hash
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        device = {"numpy": None, "cupy": getattr(self.device, "id", None)}.get(self.name, str(self.device))
-        if self.name == "jax":
-            device = f"{self.device.platform}:{self.device.id}"
-        return _opened, (self.name, device, self.precision)
-
     def __repr__(self) -> str:
         precision = "" if self.precision is None else f", precision={self.precision!r}"
         return f"Backend({self.name!r}, device={str(self.device)!r}{precision})"
-
-
-def _opened(name: str, device: Any, precision: str | None = None) -> Backend:
-    """The backend by its name: what a pickled one becomes."""
-    from nnarray.backends.names import backend
-
-    return backend(name, device=device, precision=precision)
 
 
 def to_numpy(x: Any) -> npt.NDArray[Any]:

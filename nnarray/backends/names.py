@@ -1,5 +1,6 @@
 """Backends by name: the flag, which choice wins, and why a backend can't run here."""
 
+import copyreg
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -89,6 +90,21 @@ class use_backend:  # noqa: N801 - called like a function
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _default.set(self._before)
+
+
+def _reduced(place: Backend) -> tuple[Any, ...]:
+    """How a backend is pickled and copied: by its name."""
+    device = {"numpy": None, "cupy": getattr(place.device, "id", None)}.get(place.name, str(place.device))
+    if place.name == "jax":
+        device = f"{place.device.platform}:{place.device.id}"
+    return _opened, (place.name, device, place.precision)
+
+
+def _opened(name: str, device: Any, precision: str | None = None) -> Backend:
+    return backend(name, device=device, precision=precision)
+
+
+copyreg.pickle(Backend, _reduced)
 
 
 def choose(explicit: str | Backend | None, own: Backend | None) -> Backend:
