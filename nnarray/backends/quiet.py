@@ -1,7 +1,7 @@
 """NumPy's error state: a public call computes under one of its own, and leaves the caller's as it was."""
 
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,6 +11,9 @@ from nnarray.backends.tracing import is_compiled_by_torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
+"""Whether a public call is running already."""
 
 
 def quiet(function: Callable[P, R]) -> Callable[P, R]:
@@ -22,7 +25,7 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if is_compiled_by_torch():  # which cannot see through contexts, and has no such state
+        if is_compiled_by_torch() or _is_quiet.get():  # torch cannot see through contexts, and has no such state
             return function(*args, **kwargs)
         return copy_context().run(_ignoring, function, args, kwargs)
 
@@ -30,5 +33,6 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _ignoring(function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    _is_quiet.set(True)
     np.seterr(all="ignore")
     return function(*args, **kwargs)
