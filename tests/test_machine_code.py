@@ -1,5 +1,6 @@
 """Machine code for CPUs: its functions, its programs, and what it does with arrays that it is not for."""
 
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +12,7 @@ from nnarray.backends.cblas import cblas
 from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
-from nnarray.programs.targets.llvm import arrays, driver, mathematics
+from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.program import Program
@@ -185,9 +186,59 @@ def test_equal_loops_of_all_networks_are_compiled_once() -> None:
 
 
 def compiler_misses() -> int:
-    from nnarray.programs.targets.llvm import compiler
-
     return compiler._compiled.cache_info().misses
+
+
+@pytest.fixture
+def processor(monkeypatch, request) -> Any:
+    """Functions are compiled anew, for this processor as if it could no more than `request.param` says."""
+    import llvmlite.binding as llvm
+
+    def machine() -> Any:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_default_triple()
+        return llvm, target.create_target_machine(cpu=request.param, features="", opt=3, jit=True)
+
+    monkeypatch.setattr(compiler, "_machine", machine)
+    for cache in (compiler._compiled, driver.driver):
+        cache.cache_clear()
+    yield request.param
+    for cache in (compiler._compiled, driver.driver):
+        cache.cache_clear()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are processors for x86-64")
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v2", "x86-64-v3"], indirect=True)
+class TestOlderProcessors:
+    @pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_within_4_ulp(self, name, dtype, processor) -> None:
+        TestMathematics().test_within_4_ulp_over_the_whole_range(name, dtype)
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_networks(self, output, processor) -> None:
+        for hidden in HIDDEN:
+            test_every_network(hidden, output, "float32", True, equations.cost_and_gradients)
+
+
+def test_every_part_compiles_for_aarch64(monkeypatch) -> None:
+    """Compiled only: there is no such processor here."""
+    import llvmlite.binding as llvm
+
+    sources, real = list[str](), compiler.compiled
+    monkeypatch.setattr("nnarray.programs.targets.llvm.program.compiled", lambda s: sources.append(s) or real(s))
+    for output in OUTPUTS:
+        network, layers, tile = tile_of((20, 30, 18, 3), ("tanh", "gelu"), output, 65, "float32", full=True)
+        replayed(equations.cost_and_gradients, tile, layers, network, program)
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(cpu="neoverse-v1", opt=3)
+    assert len(set(sources)) > 10
+    for source in set(sources):
+        module = llvm.parse_assembly(source)
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        assert "program:" in machine.emit_assembly(module)
 
 
 def test_threads_run_side_by_side() -> None:
