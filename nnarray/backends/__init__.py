@@ -32,6 +32,7 @@ from nnarray.backends.names import (
 )
 from nnarray.backends.programs import (
     Program,
+    Steps,
     captures_steps,
     entries_at_once,
     fits,
@@ -56,6 +57,7 @@ __all__ = [
     "Block",
     "Ended",
     "Program",
+    "Steps",
     "all_finite",
     "allowed_one_thread",
     "at_once",

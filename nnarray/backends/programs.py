@@ -5,12 +5,13 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from nnarray.backends.backend import Backend
 from nnarray.backends.steps import plain_steps
 
 if TYPE_CHECKING:
     from nnarray.backends.cupy.device import CupyDevice
-    from nnarray.backends.cupy.graph import CapturedSteps
     from nnarray.backends.cupy.uploads import Uploads
     from nnarray.programs.graph import Graph
 
@@ -92,13 +93,43 @@ def _compiler_fails() -> str | None:
     return None
 
 
+class Steps(Protocol):
+    """Training steps on mini-batches, each made with one call."""
+
+    costs: Any
+    """of the steps since the epoch began, on the device"""
+
+    def begin(self, order: Any, numbers: Any) -> None:
+        """Begin an epoch: the order of the columns, on the device, and of each step what both programs are given."""
+
+    def launch(self) -> None:
+        """Make the next step, or queue it."""
+
+
 def captures_steps(backend: Backend) -> bool:
-    """Whether the backend captures training steps in graphs."""
-    return backend.name == "cupy" and has_programs(backend)
+    """Whether a training step of the backend can be one call: a graph on CuPy, machine code on NumPy."""
+    return has_programs(backend) and (backend.name == "cupy" or machine_code_is_unavailable() is None)
 
 
-def new_captured_steps(gradient: Any, update: Any, *given: Any, **named: Any) -> "CapturedSteps | None":
-    """`CapturedSteps` of these programs; None where CUDA cannot capture them or there is no room for their memory."""
+def new_captured_steps(
+    backend: Backend, gradient: Any, update: Any, examples: Any, *given: Any, **named: Any
+) -> "Steps | None":
+    """Steps of these programs; None where they cannot be one call: see `CapturedSteps` and machine code's `Steps`."""
+    return (_on_gpu if backend.name == "cupy" else _in_machine_code)(gradient, update, examples, *given, **named)
+
+
+def _in_machine_code(gradient: Any, update: Any, examples: Any, *given: Any, **named: Any) -> "Steps | None":
+    from nnarray.programs.products import StridesError
+    from nnarray.programs.targets.llvm import steps
+
+    plain = [isinstance(V, np.ndarray) and V.dtype == named["g"].dtype and V.flags.aligned for V in examples]
+    try:
+        return steps.Steps(gradient, update, examples, *given, **named) if all(plain) else None
+    except StridesError:
+        return None
+
+
+def _on_gpu(gradient: Any, update: Any, *given: Any, **named: Any) -> "Steps | None":
     from nnarray.backends.cupy.graph import CapturedSteps
 
     try:

@@ -1,17 +1,15 @@
-"""The steps of an epoch of mini-batches as replays of one captured graph, where the backend captures graphs."""
+"""The steps of an epoch of mini-batches, each as one call: a captured graph, or machine code."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from nnarray.backends import Backend, captures_steps, new_captured_steps
+from nnarray.backends import Backend, Steps, captures_steps, new_captured_steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations, replay, updates
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.host import HostColumns
+from nnarray.engine.threads import with_threads
+from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import Rule
-
-if TYPE_CHECKING:
-    from nnarray.backends.cupy.graph import CapturedSteps
 
 
 def captured_steps(
@@ -24,13 +22,15 @@ def captured_steps(
     *,
     columns: int,
     l2: float,
-) -> "CapturedSteps | None":
-    """Steps on batches of `columns` columns of the `whole`; None where they can't be captured, and run one by one.
+) -> Steps | None:
+    """Steps on batches of `columns` columns of the `whole`; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; every step writes over the vectors. A step is given m (and l2, if there
     is a penalty), its update t and alpha.
     """
     if not captures_steps(backend) or isinstance(whole.X, HostColumns):
+        return None
+    if backend.name == "numpy" and tile_width(network, columns, vectors[0].itemsize) < columns:
         return None
     theta, weights = vectors[0], whole.weights
     names = (("m", False), ("l2", False)) if l2 else (("m", False),)
@@ -44,7 +44,8 @@ def captured_steps(
     if gradient is None:
         return None
     g = backend.xp.empty_like(theta)
-    return new_captured_steps(
+    steps = new_captured_steps(
+        backend,
         gradient,
         update,
         [V for V in (whole.X, whole.Y, weights) if V is not None],
@@ -55,3 +56,16 @@ def captured_steps(
         gradients=[V for pair in backend.steps.split(g, network.sizes) for V in pair],
         g=g,
     )
+    return steps if steps is None or backend.name != "numpy" else InTurn(steps, network, columns)
+
+
+class InTurn:
+    """Steps on NumPy, each with as many threads of BLAS as a batch of its size has elsewhere."""
+
+    def __init__(self, steps: Steps, network: Architecture, columns: int) -> None:
+        self._steps, self._network, self._columns = steps, network, columns
+        self.costs, self.begin = steps.costs, steps.begin
+
+    def launch(self) -> None:
+        """Make the next step."""
+        with_threads(self._network, self._columns, self._steps.launch)

@@ -13,7 +13,6 @@ from operator import add
 from typing import Any, TypeVar
 
 from nnarray.backends import (
-    BLAS_THREADS,
     Backend,
     Block,
     Ended,
@@ -30,8 +29,8 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.host import HostColumns
-from nnarray.engine.threads import blas_block
-from nnarray.engine.tiling import is_tiny, tile_width
+from nnarray.engine.threads import with_threads
+from nnarray.engine.tiling import tile_width
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
@@ -362,8 +361,8 @@ def _over_tiles(
 def _alone(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
     """What `compute` makes of the batch as one tile, with threads of BLAS whose number depends on the sizes alone."""
     columns = batch.columns
-    if backend.name != "numpy" or is_tiny(network, columns) or BLAS_THREADS.is_set_here():
+
+    def alone() -> T:
         return compute(batch.tile(0, columns, dtype, backend), 0)
-    block = blas_block(network, columns)
-    with Ended(block), block:
-        return compute(batch.tile(0, columns, dtype, backend), 0)
+
+    return alone() if backend.name != "numpy" else with_threads(network, columns, alone)

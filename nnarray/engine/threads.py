@@ -1,13 +1,27 @@
 """How many threads of BLAS a batch of one tile is computed with: its sizes say, and no other thread."""
 
-from nnarray.backends import Backend, Block, allowed_one_thread
+from collections.abc import Callable
+from typing import TypeVar
+
+from nnarray.backends import BLAS_THREADS, Backend, Block, Ended, allowed_one_thread
 from nnarray.engine.batch import Architecture
-from nnarray.engine.tiling import is_small
+from nnarray.engine.tiling import is_small, is_tiny
+
+T = TypeVar("T")
 
 
 def blas_block(network: Architecture, columns: int) -> Block:
     """The block for a batch of one tile: small ones, and all where only one thread is allowed, have one thread."""
     return Block(one=allowed_one_thread() or is_small(network, columns))
+
+
+def with_threads(network: Architecture, columns: int, compute: Callable[[], T]) -> T:
+    """What `compute` gives, a batch of one tile on NumPy, with threads of BLAS whose number depends on sizes alone."""
+    if is_tiny(network, columns) or BLAS_THREADS.is_set_here():
+        return compute()
+    block = blas_block(network, columns)
+    with Ended(block), block:
+        return compute()
 
 
 class ManySteps:

@@ -377,6 +377,7 @@ class Run:
         ]
         steps.begin(order.on_device[: len(ms) * self.batches.size], numbers)
         for _ in ms:
+            self.steps.go_on()
             with self.interrupts.put_off:
                 steps.launch()
                 self.state = self.state._replace(t=self.state.t + 1)

@@ -87,6 +87,16 @@ class Program:
                 return self._numpy_calls(*given)
         return filled[-1][()] if self._has_result else None
 
+    def numbers(self, *scalars: float) -> tuple[float, ...]:
+        """What machine code is given of the numbers that a call is given."""
+        return tuple(map(float, self._numbers(*scalars)))
+
+    def call(self, arrays: Sequence[Any]) -> "Call":
+        """A call on these arrays, the outputs and the result among them, which can be made from machine code."""
+        bound = self._bind(arrays)
+        given = np.array([*map(id, arrays), *[0] * len(self.scalars)], np.int64)
+        return Call(bound, self.take_arena(bound.room), given, arrays, given[len(arrays) :].view(np.float64))
+
     @cached_property
     def _numpy_calls(self) -> numpy_calls.Program:
         return numpy_calls.Program(self._traced)
@@ -129,6 +139,23 @@ class Program:
         return bound
 
 
+class Call(NamedTuple):
+    """A call that may be made again and again, by one thread at a time."""
+
+    bound: "Bound"
+    arena: Arena
+    given: npt.NDArray[np.int64]
+    arrays: Sequence[Any]
+    numbers: npt.NDArray[np.float64]
+    """in the last words of `given`"""
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The driver, %plan, %given, %memory, how many arrays there are and how many numbers."""
+        addresses = driver.driver().address, self.bound.plan, self.given.ctypes.data, self.arena.address
+        return *addresses, len(self.arrays), self.numbers.size
+
+
 class Bound:
     """A program for arrays of certain classes, dtypes, shapes and strides."""
 
@@ -138,17 +165,17 @@ class Bound:
         self._unit = frozenset([node for node, (_, across) in self._strides.items() if across == 1])
         self._tables = Tables([], [], [], [], [])
         functions = [self._function(part) for part in program.parts()]
-        self._room = len(self._tables.words) * 8
-        self._room += -self._room % ROOM
-        places = [Fill(word, self._room + offset) for word, offset in self._tables.places]
+        self.room = len(self._tables.words) * 8
+        self.room += -self.room % ROOM
+        places = [Fill(word, self.room + offset) for word, offset in self._tables.places]
         plan = driver.plan(arrays, self._tables._replace(places=places))
-        self._plan, self._driver = plan.ctypes.data, driver.driver().run
+        self.plan, self._driver = plan.ctypes.data, driver.driver().run
         self._kept = plan, functions, [(type(x), x.dtype) for x in arrays]
 
     def run(self, given: bytes) -> bool:
         """Compute, unless the arrays are others than those it is for."""
-        arena = self._program.take_arena(self._room)
-        done = not self._driver(self._plan, given, arena.address)
+        arena = self._program.take_arena(self.room)
+        done = not self._driver(self.plan, given, arena.address)
         self._program.idle.append(arena)
         return done
 
