@@ -12,7 +12,7 @@ from nnarray.backends.cblas import cblas
 from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
-from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics
+from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, steps
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.program import Program
@@ -189,6 +189,10 @@ def compiler_misses() -> int:
     return compiler._compiled.cache_info().misses
 
 
+ENGINES: list[Any] = []
+"""Those that were in use before: other programs may still run their code."""
+
+
 @pytest.fixture
 def processor(monkeypatch, request) -> Any:
     """Functions are compiled anew, for this processor as if it could no more than `request.param` says."""
@@ -200,11 +204,13 @@ def processor(monkeypatch, request) -> Any:
         target = llvm.Target.from_default_triple()
         return llvm, target.create_target_machine(cpu=request.param, features="", opt=3, jit=True)
 
+    ENGINES.append(compiler._engine())
     monkeypatch.setattr(compiler, "_machine", machine)
-    for cache in (compiler._compiled, driver.driver):
+    for cache in (compiler._compiled, compiler._engine, driver.driver, steps._function):
         cache.cache_clear()
     yield request.param
-    for cache in (compiler._compiled, driver.driver):
+    ENGINES.append(compiler._engine())
+    for cache in (compiler._compiled, compiler._engine, driver.driver, steps._function):
         cache.cache_clear()
 
 

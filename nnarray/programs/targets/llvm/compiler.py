@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -15,38 +15,45 @@ _lock = Lock()
 
 
 class Compiled(NamedTuple):
-    """A function, which is called with addresses while other threads run on, and what owns its code."""
+    """A function, which is called with addresses while other threads run on."""
 
     run: Callable[..., int]
     address: int
-    engine: Any
 
 
 def compiled(source: str) -> Compiled:
-    """The function of the source."""
+    """The function of the source. It stays for as long as the process."""
     with _lock:
         return _compiled(source)
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _compiled(source: str) -> Compiled:
-    llvm, machine = _machine()
-    module = llvm.parse_assembly(source)
+    llvm, machine, engine = _engine()
+    name = f"{FUNCTION}{_compiled.cache_info().misses}"
+    module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
     module.verify()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
     options.loop_vectorization, options.loop_unrolling, options.loop_interleaving = True, False, True
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.add_module(module)
     engine.finalize_object()
-    address = engine.get_function_address(FUNCTION)
+    address = engine.get_function_address(name)
     run = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(address)
-    return Compiled(run, address, engine)
+    return Compiled(run, address)
+
+
+@lru_cache(maxsize=1)
+def _engine() -> tuple[Any, Any, Any]:
+    """llvmlite's binding, a machine like this one, and the engine that holds what is compiled for it."""
+    llvm, machine = _machine()
+    return llvm, machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()[1])
 
 
 def _machine() -> tuple[Any, Any]:
-    """llvmlite's binding, and a machine like this one; an engine takes it for its own."""
+    """llvmlite's binding, and a machine like this one."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
