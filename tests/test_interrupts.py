@@ -21,6 +21,7 @@ from interrupting import BrokenError, State, break_off, faults, interrupt, point
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended
+from nnarray.programs.targets.llvm import steps
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +150,10 @@ class TestEveryPoint:
                 return False
 
         chosen = range(1, points(call, opcodes=False) + 1)
-        assert faults(call, act=break_off, chosen=chosen, opcodes=False) != []
+        try:
+            assert faults(call, act=break_off, chosen=chosen, opcodes=False) != []
+        finally:
+            BLAS_THREADS.unlock()  # which a plain block may leave locked, too, and other threads would wait
 
 
 SIGNALLED = """
@@ -254,7 +258,10 @@ class TestOtherThreads:
         assert all(len(kinds) == 1 for kinds in rest)
         assert State.now() == before
 
-    def test_a_run_of_small_steps_lets_others_in_between_two_steps(self) -> None:
+    @pytest.mark.parametrize(
+        ("where", "step", "dropout"), [("engine", "cost_and_gradients", 0.1), ("steps", "launch", 0.0)]
+    )
+    def test_a_run_of_small_steps_lets_others_in_between_two_steps(self, where, step, dropout, monkeypatch) -> None:
         network, entered = nn.Network((4, 5, 1)), threading.Event()
         X, Y = examples(4, 64)
 
@@ -268,19 +275,17 @@ class TestOtherThreads:
 
         thread = threading.Thread(target=other)
         started = itertools.count()
-        real, engine = nn.engine.cost_and_gradients, nn.engine
+        owner = {"engine": nn.engine, "steps": steps.Steps}[where]
+        real = getattr(owner, step)
 
-        def step(*given: Any, **options: Any) -> Any:
+        def begun(*given: Any, **options: Any) -> Any:
             if next(started) == 3:
                 thread.start()
                 time.sleep(0.05)
             return real(*given, **options)
 
-        engine.cost_and_gradients = step
-        try:
-            nn.train(network, X, Y, epochs=1, batch_size=4)
-        finally:
-            engine.cost_and_gradients = real
+        monkeypatch.setattr(owner, step, begun)
+        nn.train(network, X, Y, epochs=1, batch_size=4, dropout=dropout)
         thread.join(10)
         assert entered.is_set()
 
