@@ -28,18 +28,32 @@ def compute(
 ) -> tuple[Array | None, list[Array]]:
     """The equations of a tile, which is padded with columns that weigh nothing where its width is one too many."""
     columns, key = tile.X.shape[1], (wanted, network, backend, layers[0][0].dtype)
-    widths = _exact_widths(*key)
-    host = looked_into(tile.X, backend)[1].name == "numpy"
-    if not (host and all(map(is_concrete, [V for V in (*tile[:3], *layers[0]) if V is not None]))):
+    if not _may_be_padded(tile, layers, network, backend):
         return _run(key, tile, layers, numbers)
+    widths = _exact_widths(*key)
     if columns in widths or len(widths) < EXACT_WIDTHS:
         widths.add(columns)
         return _run(key, tile, layers, numbers)
-    padded = _padded(tile, columns, wanted is not equations.prediction, backend)
-    J, made = _run(key, padded, layers, numbers)
-    if wanted in {equations.prediction, equations.cost_and_prediction}:
-        made = [backend.asarray(looked_into(A, backend)[0][:, :columns].copy()) for A in made]
+    weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
+    J, made = _run(key, _padded(tile, columns, weighted, backend), layers, numbers)
+    if wanted is not equations.cost_and_gradients:  # whose arrays have no columns
+        made = [_cut(V, columns, backend) if V.shape[1] > columns else V for V in made]
     return J, made
+
+
+def _may_be_padded(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) -> bool:
+    """Whether the arrays are on the host, with values to copy, and the losses of further columns are finite."""
+    if network.own_cost is not None or network.reported_loss is not None:
+        return False
+    given = [V for V in (tile.X, tile.Y, tile.weights, *layers[0]) if V is not None]
+    return all(map(is_concrete, given)) and looked_into(tile.X, backend)[1].name == "numpy"
+
+
+def _cut(V: Array, columns: int, backend: Backend) -> Array:
+    """The first columns; without a further compilation where V has values."""
+    if not is_concrete(V):
+        return V[:, :columns]
+    return backend.asarray(looked_into(V, backend)[0][:, :columns].copy())
 
 
 def padded_width(columns: int) -> int:
