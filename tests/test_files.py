@@ -778,7 +778,14 @@ class TestFailedWrites:
     def fail(self, *args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    @pytest.mark.parametrize("function", ["write", "fsync", "replace", "close"])
+    def test_a_close_that_fails_after_all_was_flushed_fails_nothing(self, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", self.fail)
+            save(tmp_path / "m", NETWORK, pairs_of(NETWORK, seed=2))
+        assert [p.name for p in tmp_path.iterdir()] == ["m"]
+        np.testing.assert_array_equal(load(tmp_path / "m")[1][0].W, pairs_of(NETWORK, seed=2)[0][0])
+
+    @pytest.mark.parametrize("function", ["write", "fsync", "replace"])
     @pytest.mark.parametrize("exists", [True, False])
     def test_a_full_disk_leaves_the_old_file_and_nothing_else(self, tmp_path, monkeypatch, function, exists):
         path = tmp_path / "model.safetensors"

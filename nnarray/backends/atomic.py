@@ -78,7 +78,8 @@ def _write(place: str, temporary: str, content: bytes, mode: int | None) -> bool
         raise
     finally:
         if file is not None:
-            os.close(file)
+            with suppress(OSError):  # all that it holds is on the disk, or was given up
+                os.close(file)
     return True
 
 
