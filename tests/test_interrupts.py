@@ -32,6 +32,13 @@ def the_usual_handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def no_other_test_s_blocks() -> None:
+    """Some tests leave a lock or a block behind on purpose, for which threads would wait for ever."""
+    BLAS_THREADS.unlock()
+    vars(BLAS_THREADS).update(vars(type(BLAS_THREADS)()))
+
+
 POINTS = 10**9 if os.environ.get("NNARRAY_INTERRUPTS") == "all" else 60
 
 
@@ -226,14 +233,15 @@ class TestOtherThreads:
             while not over.is_set():
                 network.gradients(params, wide, wide_Y)
 
-        other = threading.Thread(target=work)
+        other = threading.Thread(target=work, daemon=True)
         other.start()
         try:
             for _ in range(10):
                 np.testing.assert_array_equal(network.gradients(params, X, Y)[1].vector, expected)
         finally:
             over.set()
-            other.join()
+            other.join(60)
+            assert not other.is_alive()
 
     def test_blocks_of_two_kinds_take_turns(self) -> None:
         before, seen, rest = State.now(), list[bool](), list[set[bool]]()
@@ -249,11 +257,11 @@ class TestOtherThreads:
                     now.remove(one)
                 seen.append(one)
 
-        threads = [threading.Thread(target=work, args=(i % 2 == 0,)) for i in range(4)]
+        threads = [threading.Thread(target=work, args=(i % 2 == 0,), daemon=True) for i in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
         assert len(seen) == 120
         assert all(len(kinds) == 1 for kinds in rest)
         assert State.now() == before
@@ -273,7 +281,7 @@ class TestOtherThreads:
         def callback(_: nn.Epoch) -> bool:
             return entered.is_set()
 
-        thread = threading.Thread(target=other)
+        thread = threading.Thread(target=other, daemon=True)
         started = itertools.count()
         owner = {"engine": nn.engine, "steps": steps.Steps}[where]
         real = getattr(owner, step)
@@ -296,7 +304,7 @@ class TestOtherThreads:
         params = large.init(0)
 
         def callback(_: nn.Epoch) -> None:
-            thread = threading.Thread(target=large.gradients, args=(params, *wide))
+            thread = threading.Thread(target=large.gradients, args=(params, *wide), daemon=True)
             thread.start()
             thread.join(20)
             assert not thread.is_alive()
