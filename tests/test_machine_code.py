@@ -27,6 +27,13 @@ def program(graph: Any) -> Program:
     return Program(graph, blas)
 
 
+def field_of_a_record(V: np.ndarray) -> np.ndarray:
+    """A view whose strides are no multiples of its entries' size."""
+    table = np.zeros(V.shape, [("label", "i1"), ("value", V.dtype)])
+    table["value"] = V
+    return table["value"]
+
+
 def relative(found: Any, expected: Any) -> float:
     return float(np.linalg.norm(np.asarray(found - expected)) / (np.linalg.norm(np.asarray(expected)) or 1))
 
@@ -108,7 +115,14 @@ def test_every_network(hidden, output, dtype, full, wanted) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout", [np.ascontiguousarray, np.asfortranarray, lambda V: V[::-1, ::-1], lambda V: np.repeat(V, 2, 1)[:, ::2]]
+    "layout",
+    [
+        np.ascontiguousarray,
+        np.asfortranarray,
+        lambda V: V[::-1, ::-1],
+        lambda V: np.repeat(V, 2, 1)[:, ::2],
+        lambda V: field_of_a_record(V),
+    ],
 )
 def test_arrays_may_lie_anyhow(layout) -> None:
     network, layers, tile = tile_of((20, 30, 2), "relu", "sigmoid", 65, "float64", full=True)

@@ -239,6 +239,9 @@ def _getter(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
 
 
 def _matrix_strides(x: npt.NDArray[Any]) -> tuple[int, int]:
-    """Strides in entries along rows and columns; a vector is a row."""
+    """Strides in entries along rows and columns; a vector is a row. Raises StridesError for parts of entries."""
     rows, columns = (0, 0, *x.strides)[-2:]
+    if rows % x.itemsize or columns % x.itemsize:  # fields of a record
+        msg = f"strides {x.strides} are no multiples of {x.itemsize} bytes"
+        raise StridesError(msg)
     return rows // x.itemsize, columns // x.itemsize
