@@ -121,7 +121,7 @@ def test_every_network(hidden, output, dtype, full, wanted) -> None:
         np.asfortranarray,
         lambda V: V[::-1, ::-1],
         lambda V: np.repeat(V, 2, 1)[:, ::2],
-        lambda V: field_of_a_record(V),
+        field_of_a_record,
     ],
 )
 def test_arrays_may_lie_anyhow(layout) -> None:

@@ -54,7 +54,8 @@ def _of_this_machine(graph: "Graph") -> Program:
     if blas is not None and machine_code_is_unavailable() is None:
         from nnarray.programs.targets.llvm import program
 
-        return program.Program(graph, blas)
+        if program.suits(graph):
+            return program.Program(graph, blas)
     from nnarray.programs.targets import numpy_calls
 
     return numpy_calls.Program(graph)
@@ -120,8 +121,10 @@ def new_captured_steps(
 
 def _in_machine_code(gradient: Any, update: Any, examples: Any, *given: Any, **named: Any) -> "Steps | None":
     from nnarray.programs.products import StridesError
-    from nnarray.programs.targets.llvm import steps
+    from nnarray.programs.targets.llvm import program, steps
 
+    if not (isinstance(gradient, program.Program) and isinstance(update, program.Program)):
+        return None
     plain = [isinstance(V, np.ndarray) and V.dtype == named["g"].dtype and V.flags.aligned for V in examples]
     plain += [stride % V.itemsize == 0 for V in examples if isinstance(V, np.ndarray) for stride in V.strides]
     try:

@@ -348,7 +348,8 @@ class Run:
         A batch whose examples all weigh nothing makes no step, so an epoch with such a batch runs step by step.
         """
         assert isinstance(self.batches, MiniBatches)
-        if self.captured is None and not self.tried_to_capture and not self.dropout.drops:
+        is_plain = type(self.optimizer).update_vector is Optimizer.update_vector  # and not a caller's own
+        if self.captured is None and not self.tried_to_capture and not self.dropout.drops and is_plain:
             self.tried_to_capture = True
             self.captured = engine.captured_steps(
                 self.optimizer.step,

@@ -23,6 +23,19 @@ class Blas(NamedTuple):
     bits: int
 
 
+def is_call(stage: Product) -> bool:
+    """Whether a product is a call of BLAS."""
+    (rows, terms), columns = stage.A.matrix_shape, stage.B.matrix_shape[1]
+    if _is_sum_of_rows(stage):
+        return rows * columns > SMALL and stage.B.operation != "ones"
+    return terms > FEW or rows > SMALL
+
+
+def _is_sum_of_rows(stage: Product) -> bool:
+    """Whether each entry is a sum along two rows: B is transposed, or a column of ones."""
+    return stage.B.operation in {"transpose", "ones"}
+
+
 class ProductCode:
     """The code of one product."""
 
@@ -31,25 +44,12 @@ class ProductCode:
 
     def write(self) -> None:
         """Write it."""
-        if self.is_call:
+        if is_call(self.stage):
             self._call()
-        elif self._is_sum_of_rows:
+        elif _is_sum_of_rows(self.stage):
             self._sums_along_rows()
         else:
             self._sums_of_few()
-
-    @property
-    def is_call(self) -> bool:
-        """Whether it is a call of BLAS."""
-        (rows, terms), columns = self.stage.A.matrix_shape, self.stage.B.matrix_shape[1]
-        if self._is_sum_of_rows:
-            return rows * columns > SMALL and self.stage.B.operation != "ones"
-        return terms > FEW or rows > SMALL
-
-    @property
-    def _is_sum_of_rows(self) -> bool:
-        """Whether each entry is a sum along two rows: B is transposed, or one column."""
-        return self.stage.B.operation in {"transpose", "ones"}
 
     def _sums_along_rows(self) -> None:
         """Each entry after the other; its terms are added in an order that suits vectors."""

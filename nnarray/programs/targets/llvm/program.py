@@ -1,5 +1,6 @@
 """A graph as machine code: loops and products are functions, shared by all programs, that a driver calls in turn."""
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -23,7 +24,7 @@ from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 from nnarray.programs.targets.llvm.driver import Fill, Step, Tables
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
-from nnarray.programs.targets.llvm.products import Blas, ProductCode
+from nnarray.programs.targets.llvm.products import Blas, ProductCode, is_call
 
 LIMITS = Limits(chain=64, nodes=2**31, order="C")
 
@@ -225,6 +226,18 @@ class Bound:
         flags = [TRANSPOSED if is_transposed else PLAIN for is_transposed in how.transposes]
         names = ("swapped", "A", "B", "m", "n", "k", "lda", "ldb", "ldc")
         return dict(zip(names, (int(how.swapped), *flags, how.m, how.n, how.k, *how.leading), strict=True))
+
+
+def suits(graph: Graph) -> bool:
+    """Whether machine code is the faster target: not where the largest product is one of a matrix and a vector.
+
+    NumPy gives these to BLAS's gemv, and what is called here, gemm, takes twice as long.
+    """
+    products = [node for node in graph.nodes if node.operation == "matmul"]
+    if not products:
+        return True
+    largest = max(products, key=lambda node: math.prod(node.matrix_shape) * node.nodes[0].matrix_shape[1])
+    return 1 not in largest.shape or not is_call(Product(largest, *largest.nodes))
 
 
 def lowered(graph: Graph) -> Graph:
