@@ -31,6 +31,9 @@ LIMITS = Limits(chain=64, nodes=2**31, order="C")
 ROOM = 4096
 """Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
 
+MOST_BOUND = 16
+"""Ways in which arrays lie that a program keeps what it needs for, the last ones that came."""
+
 TRANSPOSED, PLAIN = 112, 111
 """CblasTrans and CblasNoTrans"""
 
@@ -136,7 +139,7 @@ class Program:
                 msg = f"expected an array of shape {node.shape} and dtype {node.dtype}, got {x.shape} and {x.dtype}"
                 raise ValueError(msg)
         bound = Bound(self, arrays)
-        self._bound.append(bound)
+        self._bound = [*self._bound[1 - MOST_BOUND :], bound]
         return bound
 
 
