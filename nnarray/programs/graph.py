@@ -184,7 +184,7 @@ class Graph:
 def with_sources(node: Node, replaced: Mapping[Node, Node]) -> Node:
     """The node on what its sources were replaced by; itself where none was."""
     sources = tuple(_replaced(s, replaced) if isinstance(s, Node) else s for s in node.sources)
-    unchanged = all(one is other for one, other in zip(sources, node.sources, strict=True))
+    unchanged = all([one is other for one, other in zip(sources, node.sources, strict=True)])
     return node if unchanged else replace(node, sources=sources)
 
 

@@ -63,7 +63,7 @@ class Memory:
         if not isinstance(stage, Loops) or node.operation == "where":  # which NumPy computes in two steps
             return None
         reads = self._plan.reads(stage)
-        loop = next(loop for loop in stage.loops if node in loop.nodes)
+        [loop] = [loop for loop in stage.loops if node in loop.nodes]
         mine = set(self._plan.leaves(node, loop.nodes)) - {V.base for V in node.nodes if V.base is not V}
         for leaf in dying:
             if leaf in mine and reads.count(leaf) == 1 and self._alike(leaf, node) and loop.kind != "sums":

@@ -72,7 +72,7 @@ class Plan:
     @property
     def works_in_place(self) -> bool:
         """Whether each output may lie in the memory of the input that the graph would like it written over."""
-        return all(self._may_overwrite(name, overwritten) for name, overwritten in self.graph.over.items())
+        return all([self._may_overwrite(name, overwritten) for name, overwritten in self.graph.over.items()])
 
     def is_loaded(self, node: Node, inside: Sequence[Node]) -> bool:
         """Whether a loop that stores the nodes `inside` loads this one from memory."""
@@ -133,7 +133,7 @@ class Plan:
         if node.operation == "matmul":
             return self.order(node.nodes[1])
         alike = [base for base in node.reads if base.shape == node.shape]
-        return "C" if any(self.order(base) == "C" for base in alike) else "F"
+        return "C" if "C" in [self.order(base) for base in alike] else "F"
 
     def _stored(self) -> set[Node]:
         """What products and sums make, what they and the caller read, but what a sum can compute as it goes.
@@ -171,7 +171,7 @@ class Plan:
         waiting: list[Node] = []
         for node in self.graph.nodes:
             if node.operation == "matmul":
-                while any(source in waiting for source in node.reads):
+                while any([source in waiting for source in node.reads]):
                     yield self._loops(waiting, done)
                 done.add(node)
                 yield Product(node, *node.nodes)
@@ -191,7 +191,7 @@ class Plan:
             key, loop = self._loop_for(node)
             loop = loops.get(key, loop)
             together = [*loop.nodes, node]
-            if all(leaf in done or leaf not in self._nodes for leaf in self.leaves(node, together)):
+            if all([leaf in done or leaf not in self._nodes for leaf in self.leaves(node, together)]):
                 loop.nodes.append(node)
                 loops[key] = loop
         if not loops:
@@ -216,12 +216,12 @@ class Plan:
     def _may_overwrite(self, name: str, overwritten: Node) -> bool:
         """Whether nothing reads the input after the output is stored, but each entry the one at its own place."""
         node = self.graph.outputs[name]
-        at = next(i for i, stage in enumerate(self.stages) if node in _made(stage))
+        at = [node in _made(stage) for stage in self.stages].index(True)
         stage = self.stages[at]
-        if isinstance(stage, Product) or any(overwritten in self.reads(later) for later in self.stages[at + 1 :]):
+        if isinstance(stage, Product) or any([overwritten in self.reads(later) for later in self.stages[at + 1 :]]):
             return False
         readers = [loop for loop in stage.loops for n in loop.nodes if overwritten in self.leaves(n, loop.nodes)]
-        return all(loop.kind == "entries" and node in loop.nodes for loop in readers) and (
+        return all([loop.kind == "entries" and node in loop.nodes for loop in readers]) and (
             node.shape == overwritten.shape
         )
 

@@ -137,4 +137,5 @@ class View(NamedTuple):
 
 def _compiled(source: str) -> CodeType:
     module = compile(source, "<program>", "exec")
-    return next(constant for constant in module.co_consts if isinstance(constant, CodeType))
+    [code] = [constant for constant in module.co_consts if isinstance(constant, CodeType)]
+    return code

@@ -38,7 +38,7 @@ class Kernel:
         texts = [LoopText(loop, i, plan, parameters, is_last=i == last) for i, loop in enumerate(self.loops)]
         self.blocks = [text.blocks for text in texts]
         body = "".join(text.source() for text in texts)
-        self.wide = any(rows * columns >= WIDE for text in texts for rows, columns in text.shapes())
+        self.wide = any([rows * columns >= WIDE for text in texts for rows, columns in text.shapes()])
         self.parameters = parameters.asked_for
         self.source = (
             f'extern "C" __global__ void {name}({parameters.declared()}) {{\n'

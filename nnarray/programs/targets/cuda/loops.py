@@ -87,7 +87,7 @@ class LoopText:
     def _is_tall(self) -> bool:
         """Whether a column is worth a warp."""
         reductions = [r for node in self.nodes for r in self.plan.reductions(node, self.nodes)]
-        return any(reduction.reads[0].matrix_shape[0] > WARP for reduction in reductions)
+        return any([reduction.reads[0].matrix_shape[0] > WARP for reduction in reductions])
 
     @property
     def _parts(self) -> int:

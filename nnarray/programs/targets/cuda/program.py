@@ -223,7 +223,7 @@ def _is_known(node: Node) -> bool:
         return True
     if isinstance(node, Reduction) and (node.axis != 0 or len(node.nodes[0].shape) != 2):
         return False
-    return all(source.operation != "transpose" for source in node.nodes)
+    return "transpose" not in [source.operation for source in node.nodes]
 
 
 def _entries(strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
