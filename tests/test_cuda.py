@@ -355,6 +355,14 @@ class TestLaunches:
             with pytest.raises(ValueError, match="cannot be fused"):
                 Program(trace.graph({"out": make(trace, V)}), device=HostDevice())
 
+    def test_a_field_of_records_is_refused_before_anything_is_queued(self) -> None:
+        trace, device = Trace("float64"), HostDevice()
+        program = Program(trace.graph({"out": trace.input("V", (3, 4)) * 2.0}), device=device)
+        field = np.zeros((3, 4), [("label", "i1"), ("value", "f8")])["value"]
+        with pytest.raises(ValueError, match="no multiples of the 8 bytes of an entry"):
+            program(field, np.empty((3, 4)))
+        assert device.counts["launches"] == 0
+
     def test_an_output_that_is_an_input_or_another_output_is_a_copy(self) -> None:
         trace = Trace("float64")
         V = trace.input("V", (3, 4))

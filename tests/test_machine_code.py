@@ -12,10 +12,12 @@ from nnarray.backends.cblas import cblas
 from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
+from nnarray.programs.schedule import Plan
 from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, steps
 from nnarray.programs.targets.llvm.code import Code
+from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
-from nnarray.programs.targets.llvm.program import Program
+from nnarray.programs.targets.llvm.program import LIMITS, Program
 from nnarray.programs.trace import Trace
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -291,6 +293,23 @@ def test_a_program_of_the_engine_is_machine_code() -> None:
 
     trace = Trace("float64")
     assert isinstance(new_program(trace.graph({"out": trace.input("V", (3,)) * 2.0}), backend("numpy")), Program)
+
+
+def test_a_column_below_another_reduction_is_not_read_beyond_its_end() -> None:
+    """b has 3 rows: it belongs to the first sum, whose value the loop over 5 rows reads."""
+    trace = Trace("float64")
+    V, b, U = trace.input("V", (3, 4)), trace.input("b", (3, 1)), trace.input("U", (5, 4))
+    first = trace.sum(V + b, axis=0, keepdims=True)
+    second = trace.sum(U * first, axis=0, keepdims=True)
+    plan = Plan(trace.graph({"out": second}), LIMITS)
+    [loop] = plan.stages[0].loops
+    places = Places(Code("double"), {x.node: i for i, x in enumerate((V, b, U))}, frozenset())
+    assert [*LoopCode(loop, plan, places)._same_along_the_row([second.node], 5, "%r")] == []
+    assert [*LoopCode(loop, plan, places)._same_along_the_row([first.node], 3, "%r")] == [b.node]
+    v, c, u = (np.random.default_rng(0).normal(size=shape) for shape in ((3, 4), (3, 1), (5, 4)))
+    out = np.empty((1, 4))
+    program(trace.graph({"out": second}))(v, c, u, out)
+    np.testing.assert_allclose(out, (u * (v + c).sum(axis=0)).sum(axis=0, keepdims=True), rtol=1e-13)
 
 
 def test_places_name_each_word_of_their_table_once() -> None:

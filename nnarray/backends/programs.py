@@ -126,7 +126,6 @@ def _in_machine_code(gradient: Any, update: Any, examples: Any, *given: Any, **n
     if not (isinstance(gradient, program.Program) and isinstance(update, program.Program)):
         return None
     plain = [isinstance(V, np.ndarray) and V.dtype == named["g"].dtype and V.flags.aligned for V in examples]
-    plain += [stride % V.itemsize == 0 for V in examples if isinstance(V, np.ndarray) for stride in V.strides]
     try:
         return steps.Steps(gradient, update, examples, *given, **named) if all(plain) else None
     except StridesError:

@@ -4,12 +4,22 @@ BLAS knows matrices by columns: a first entry, and the distance from one column 
 is, to it, its transpose.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 
 class StridesError(ValueError):
-    """BLAS cannot read a matrix where it lies."""
+    """BLAS, or a loop, cannot read a matrix where it lies."""
+
+
+def strides_in_entries(strides: Sequence[int], itemsize: int) -> tuple[int, int]:
+    """Strides in bytes as those along rows and columns; a vector is a row. Raises StridesError for parts of entries."""
+    rows, columns = (0, 0, *strides)[-2:]
+    if rows % itemsize or columns % itemsize:  # a field of records
+        msg = f"strides {tuple(strides)} are no multiples of the {itemsize} bytes of an entry"
+        raise StridesError(msg)
+    return rows // itemsize, columns // itemsize
 
 
 class Gemm(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nnarray.programs.products import strides_in_entries
 from nnarray.programs.targets.cuda.program import Program
 
 THREADS = 256
@@ -82,7 +83,7 @@ class CapturedSteps:
         def step() -> None:
             for V, batch in zip(examples, self._batch, strict=True):
                 rows, blocks = V.shape[0], -(-V.size // V.shape[1] * columns // THREADS)
-                down, across = (stride // V.itemsize for stride in V.strides)
+                down, across = strides_in_entries(V.strides, V.itemsize)
                 gather((blocks,), (THREADS,), (V, down, across, rows, batch, columns, self._order, self._step))
             numbers_at = self._numbers.data.ptr
             given = [*self._batch, *layers, *[None] * gradient.scalars, *gradients]

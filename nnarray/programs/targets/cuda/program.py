@@ -14,7 +14,7 @@ from nnarray.programs.lowering import (
     sums_over_columns_as_products,
 )
 from nnarray.programs.memory import Memory
-from nnarray.programs.products import Gemm, gemm
+from nnarray.programs.products import Gemm, gemm, strides_in_entries
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.cuda.kernel import Kernel
 from nnarray.programs.targets.cuda.loops import THREADS
@@ -126,7 +126,7 @@ class Program:
         arrays = [x for x, is_array in zip(given, self._is_array, strict=True) if is_array]
         for x, slots in zip(arrays, self._array_slots, strict=True):
             table[slots.pointer], strides = self.device.place(x)
-            table[slots.rows], table[slots.columns] = _entries(strides, x.itemsize)
+            table[slots.rows], table[slots.columns] = strides_in_entries(strides, x.itemsize)
         scalars = [x for x, is_array in zip(given, self._is_array, strict=True) if not is_array]
         if self.numbers_on_device:
             for i, slot in enumerate(self.number_slots):
@@ -224,12 +224,6 @@ def _is_known(node: Node) -> bool:
     if isinstance(node, Reduction) and (node.axis != 0 or len(node.nodes[0].shape) != 2):
         return False
     return "transpose" not in [source.operation for source in node.nodes]
-
-
-def _entries(strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
-    """Strides in entries along rows and columns; a vector is a row."""
-    rows, columns = (0, 0, *strides)[-2:]
-    return rows // itemsize, columns // itemsize
 
 
 def _getter(slots: list[int]) -> Callable[[Table], tuple[Any, ...]]:

@@ -53,7 +53,7 @@ class LoopCode:
                 yield r, "0", {}
             return
         with self.code.loop(rows) as r:
-            known = self._same_along_the_row(self.nodes, r)
+            known = self._same_along_the_row(self.nodes, self.loop.shape[0], r)
             with self.code.loop(self._count(), parallel=True) as c:
                 yield r, c, known
 
@@ -94,7 +94,7 @@ class LoopCode:
         self, rows: int, nodes: list[Node], first: str, width: str, buffers: dict[Node, str]
     ) -> Iterator[tuple[str, str, str, Known]]:
         with self.code.loop(self.places.word("rows", rows)) as r:
-            same = self._same_along_the_row(nodes, r)
+            same = self._same_along_the_row(nodes, rows, r)
             with self.code.loop(width, parallel=True) as j:
                 known = same | {reduction: self._get(buffer, j) for reduction, buffer in buffers.items()}
                 yield r, self.code.add(first, j), j, known
@@ -103,10 +103,11 @@ class LoopCode:
         """How many columns the loop goes over."""
         return self.places.word("columns", self.loop.shape[1])
 
-    def _same_along_the_row(self, nodes: Iterable[Node], r: str) -> Known:
-        """What has one column, loaded before the loop along the row."""
+    def _same_along_the_row(self, nodes: Iterable[Node], rows: int, r: str) -> Known:
+        """What has one column and these rows, or one, loaded before the loop along the row."""
         leaves = dict.fromkeys(leaf for node in nodes for leaf in self.plan.leaves(node, self.nodes))
-        return {leaf: self.places.load(leaf, r, "0") for leaf in leaves if leaf.matrix_shape[1] == 1}
+        shapes = (rows, 1), (1, 1)
+        return {leaf: self.places.load(leaf, r, "0") for leaf in leaves if leaf.matrix_shape in shapes}
 
     def _value(self, source: Source, r: str, c: str, known: Known) -> str:
         """What a node is at (r, c), or a number."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nnarray.programs.graph import Graph, Input, Node, Scalar
 from nnarray.programs.lowering import outputs_of_their_own, sums_over_all_in_parts, sums_over_columns_as_products
 from nnarray.programs.memory import ALIGNMENT, Memory
-from nnarray.programs.products import StridesError, gemm
+from nnarray.programs.products import StridesError, gemm, strides_in_entries
 from nnarray.programs.schedule import Limits, Loop, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.expressions import python_expression
@@ -165,7 +165,9 @@ class Bound:
 
     def __init__(self, program: Program, arrays: Sequence[Any]) -> None:
         self._program = program
-        self._strides = {node: _matrix_strides(arrays[i]) for node, i in program.given.items()}
+        self._strides = {
+            node: strides_in_entries(arrays[i].strides, arrays[i].itemsize) for node, i in program.given.items()
+        }
         self._unit = frozenset([node for node, (_, across) in self._strides.items() if across == 1])
         self._tables = Tables([], [], [], [], [])
         functions = [self._function(part) for part in program.parts()]
@@ -252,12 +254,3 @@ def lowered(graph: Graph) -> Graph:
 def _getter(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """What takes these places of a sequence."""
     return itemgetter(*places) if len(places) > 1 else lambda given: [given[i] for i in places]
-
-
-def _matrix_strides(x: npt.NDArray[Any]) -> tuple[int, int]:
-    """Strides in entries along rows and columns; a vector is a row. Raises StridesError for parts of entries."""
-    rows, columns = (0, 0, *x.strides)[-2:]
-    if rows % x.itemsize or columns % x.itemsize:  # fields of a record
-        msg = f"strides {x.strides} are no multiples of {x.itemsize} bytes"
-        raise StridesError(msg)
-    return rows // x.itemsize, columns // x.itemsize

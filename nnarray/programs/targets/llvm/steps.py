@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nnarray.programs.products import strides_in_entries
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 from nnarray.programs.targets.llvm.program import Program
@@ -16,7 +17,7 @@ class Steps:
 
     `gradient` is a program of the batch, the `layers` and numbers, which fills the `gradients`, views of `g`, and
     returns the cost; `update` is one of the `vectors` and g, which writes over the vectors. An epoch has at most
-    `steps` steps. Raises StridesError for layers that BLAS cannot read.
+    `steps` steps. Raises StridesError for layers that BLAS, or examples that a loop, cannot read.
     """
 
     def __init__(
@@ -74,8 +75,7 @@ class Gathered(NamedTuple):
 
 
 def _gathered(V: Any, batch: Any) -> Gathered:
-    down, across = (stride // V.itemsize for stride in V.strides)
-    return Gathered(V.ctypes.data, down, across, V.shape[0], batch.ctypes.data)
+    return Gathered(V.ctypes.data, *strides_in_entries(V.strides, V.itemsize), V.shape[0], batch.ctypes.data)
 
 
 FIXED = ("columns", "order", "numbers", "J", "costs")
