@@ -9,6 +9,7 @@ import numpy as np
 
 from nnarray.backends.backend import Backend
 from nnarray.backends.steps import plain_steps
+from nnarray.programs.steps import StepArrays
 
 if TYPE_CHECKING:
     from nnarray.backends.cupy.device import CupyDevice
@@ -113,30 +114,34 @@ def captures_steps(backend: Backend) -> bool:
 
 
 def new_captured_steps(
-    backend: Backend, gradient: Any, update: Any, examples: Any, *given: Any, **named: Any
+    backend: Backend, gradient: Any, update: Any, arrays: StepArrays, *, columns: int, steps: int
 ) -> "Steps | None":
     """Steps of these programs; None where they cannot be one call: see `CapturedSteps` and machine code's `Steps`."""
-    return (_on_gpu if backend.name == "cupy" else _in_machine_code)(gradient, update, examples, *given, **named)
+    new = _on_gpu if backend.name == "cupy" else _in_machine_code
+    return new(gradient, update, arrays, columns, steps)
 
 
-def _in_machine_code(gradient: Any, update: Any, examples: Any, *given: Any, **named: Any) -> "Steps | None":
+def _in_machine_code(gradient: Any, update: Any, arrays: StepArrays, columns: int, steps: int) -> "Steps | None":
     from nnarray.programs.products import StridesError
-    from nnarray.programs.targets.llvm import program, steps
+    from nnarray.programs.targets.llvm import program
+    from nnarray.programs.targets.llvm import steps as machine_code
 
     if not (isinstance(gradient, program.Program) and isinstance(update, program.Program)):
         return None
-    plain = [isinstance(V, np.ndarray) and V.dtype == named["g"].dtype and V.flags.aligned for V in examples]
+    for V in arrays.examples:
+        if not (isinstance(V, np.ndarray) and V.dtype == arrays.g.dtype and V.flags.aligned):
+            return None
     try:
-        return steps.Steps(gradient, update, examples, *given, **named) if all(plain) else None
+        return machine_code.Steps(gradient, update, arrays, columns=columns, steps=steps)
     except StridesError:
         return None
 
 
-def _on_gpu(gradient: Any, update: Any, *given: Any, **named: Any) -> "Steps | None":
+def _on_gpu(gradient: Any, update: Any, arrays: StepArrays, columns: int, steps: int) -> "Steps | None":
     from nnarray.backends.cupy.graph import CapturedSteps
 
     try:
-        return CapturedSteps(gradient, update, *given, **named)
+        return CapturedSteps(gradient, update, arrays, columns=columns, steps=steps)
     except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
         return None
 

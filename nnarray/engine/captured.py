@@ -10,6 +10,7 @@ from nnarray.engine.host import HostColumns
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import Rule
+from nnarray.programs.steps import StepArrays
 
 
 def captured_steps(
@@ -44,18 +45,14 @@ def captured_steps(
     if gradient is None:
         return None
     g = backend.xp.empty_like(theta)
-    steps = new_captured_steps(
-        backend,
-        gradient,
-        update,
+    arrays = StepArrays(
         [V for V in (whole.X, whole.Y, weights) if V is not None],
         [V for pair in layers for V in pair],
         vectors,
-        columns=columns,
-        steps=whole.columns // columns,
-        gradients=[V for pair in backend.steps.split(g, network.sizes) for V in pair],
-        g=g,
+        [V for pair in backend.steps.split(g, network.sizes) for V in pair],
+        g,
     )
+    steps = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=whole.columns // columns)
     return steps if steps is None or backend.name != "numpy" else InTurn(steps, network, columns)
 
 

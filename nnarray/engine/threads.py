@@ -10,16 +10,14 @@ from nnarray.engine.tiling import is_small, is_tiny
 T = TypeVar("T")
 
 
-def blas_block(network: Architecture, columns: int) -> Block:
-    """The block for a batch of one tile: small ones, and all where only one thread is allowed, have one thread."""
-    return Block(one=allowed_one_thread() or is_small(network, columns))
-
-
 def with_threads(network: Architecture, columns: int, compute: Callable[[], T]) -> T:
-    """What `compute` gives, a batch of one tile on NumPy, with threads of BLAS whose number depends on sizes alone."""
+    """What `compute` gives, a batch of one tile on NumPy, with threads of BLAS whose number depends on sizes alone.
+
+    Small batches, and all where only one thread is allowed, have one.
+    """
     if is_tiny(network, columns) or BLAS_THREADS.is_set_here():
         return compute()
-    block = blas_block(network, columns)
+    block = Block(one=allowed_one_thread() or is_small(network, columns))
     with Ended(block), block:
         return compute()
 

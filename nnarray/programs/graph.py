@@ -57,11 +57,6 @@ class Node:
         return rows, columns
 
     @property
-    def is_elementwise(self) -> bool:
-        """Whether each entry depends on those at its own place alone."""
-        return self.operation in ELEMENTWISE or self.operation == "copy"
-
-    @property
     def is_reduction(self) -> bool:
         """Whether it is a sum or a maximum."""
         return self.operation in {"sum", "max"}
@@ -197,9 +192,9 @@ def transpose(node: Node) -> Node:
     return Node("transpose", (node,), node.shape[::-1], node.dtype)
 
 
-def copy(node: Node, dtype: Any = None) -> Node:
+def copy(node: Node) -> Node:
     """The same numbers in a place of their own."""
-    return Node("copy", (node,), node.shape, np.dtype(dtype or node.dtype))
+    return Node("copy", (node,), node.shape, node.dtype)
 
 
 def ones(shape: Shape, dtype: Any) -> Node:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.programs.products import strides_in_entries
+from nnarray.programs.steps import StepArrays
 from nnarray.programs.targets.cuda.program import Program
 
 THREADS = 256
@@ -43,53 +44,41 @@ extern "C" __global__ void next_step(
 
 
 class CapturedSteps:
-    """Steps on batches of `columns` columns of the arrays `examples`: X, Y and, if there are any, the weights.
+    """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
 
-    `gradient` and `update` are programs with their numbers on the device; `layers` are views of `vectors[0]`, theta,
-    which the update writes over together with the optimiser's running means, the other `vectors`. An epoch has at most
-    `steps` steps. Raises RuntimeError where CUDA or cuBLAS refuses to capture them, MemoryError where they do not fit.
+    `gradient` and `update` are programs with their numbers on the device. Raises RuntimeError where CUDA or cuBLAS
+    refuses to capture them, MemoryError where they do not fit.
     """
 
-    def __init__(
-        self,
-        gradient: Program,
-        update: Program,
-        examples: Sequence[Any],
-        layers: Sequence[Any],
-        vectors: Sequence[Any],
-        *,
-        columns: int,
-        steps: int,
-        gradients: Sequence[Any],
-        g: Any,
-    ) -> None:
+    def __init__(self, gradient: Program, update: Program, arrays: StepArrays, *, columns: int, steps: int) -> None:
         import cupy
 
         self._cupy, self._gradient, self._update = cupy, gradient, update
-        dtype = vectors[0].dtype
+        dtype = arrays.g.dtype
         counts = len(gradient.number_slots), len(update.number_slots)
         self._order = cupy.zeros(steps * columns, np.int64)
         self._step = cupy.zeros((), np.int64)
         self._table = cupy.zeros((steps + 1, sum(counts)), np.float64)
         self._numbers = cupy.zeros(sum(counts), np.float64)
         self.costs = cupy.empty(steps, dtype)
-        self._batch = [cupy.empty((columns, V.shape[0]), dtype).T for V in examples]
-        self._kept: list[Any] = [examples, layers, vectors, gradients, g]
+        self._batch = [cupy.empty((columns, V.shape[0]), dtype).T for V in arrays.examples]
+        self._kept: list[Any] = [arrays]
         workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
         self._kept.append(workspace)
         module = _module("double" if dtype == np.float64 else "float")
         gather, next_step = module.get_function("gather_columns"), module.get_function("next_step")
 
         def step() -> None:
-            for V, batch in zip(examples, self._batch, strict=True):
+            for V, batch in zip(arrays.examples, self._batch, strict=True):
                 rows, blocks = V.shape[0], -(-V.size // V.shape[1] * columns // THREADS)
                 down, across = strides_in_entries(V.strides, V.itemsize)
                 gather((blocks,), (THREADS,), (V, down, across, rows, batch, columns, self._order, self._step))
             numbers_at = self._numbers.data.ptr
-            given = [*self._batch, *layers, *[None] * gradient.scalars, *gradients]
+            given = [*self._batch, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
             J = gradient.run(given, self._kept, numbers_at)
             self._kept.append(J)
-            update.run([*vectors, g, None, None, *vectors], self._kept, numbers_at + 8 * counts[0])
+            given = [*arrays.vectors, arrays.g, None, None, *arrays.vectors]
+            update.run(given, self._kept, numbers_at + 8 * counts[0])
             next_step((1,), (1,), (self._step, J, self.costs, self._numbers, self._table, sum(counts)))
 
         stream = cupy.cuda.Stream(non_blocking=True)

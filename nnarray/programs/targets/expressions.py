@@ -1,5 +1,7 @@
 """Scalars as Python expressions."""
 
+from collections.abc import Callable, Sequence
+
 from nnarray.programs.graph import Scalar
 
 OPERATIONS = {"power": "({} ** {})", "subtract": "({} - {})", "multiply": "({} * {})", "divide": "({} / {})"}
@@ -12,3 +14,10 @@ def python_expression(number: Scalar | float) -> str:
     if number.operation == "given":
         return number.name
     return OPERATIONS[number.operation].format(*map(python_expression, number.sources))
+
+
+def function_of(given: Sequence[Scalar], numbers: Sequence[Scalar]) -> Callable[..., tuple[float, ...]]:
+    """A function of the numbers that a program is given, to those that are computed of them."""
+    expressions = "".join([f"{python_expression(number)}, " for number in numbers])
+    function: Callable[..., tuple[float, ...]] = eval(f"lambda {', '.join(x.name for x in given)}: ({expressions})")
+    return function

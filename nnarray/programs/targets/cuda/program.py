@@ -19,7 +19,7 @@ from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.cuda.kernel import Kernel
 from nnarray.programs.targets.cuda.loops import THREADS
 from nnarray.programs.targets.cuda.parameters import Columns, Number, Pointer, Stop, Stride
-from nnarray.programs.targets.expressions import python_expression
+from nnarray.programs.targets.expressions import function_of
 
 LIMITS = Limits(chain=64, nodes=32)
 """Registers are few, and a kernel's parameters have to fit into the 4096 bytes that every driver takes."""
@@ -101,8 +101,7 @@ class Program:
         numbers = [key for key in self._slots if isinstance(key, Number)]
         self.number_slots = [self._slots[number] for number in numbers]
         self.scalars = len(graph.scalars)
-        expressions = "".join(f"{python_expression(number.scalar)}, " for number in numbers)
-        self._numbers = eval(f"lambda {', '.join(x.name for x in graph.scalars)}: ({expressions})")
+        self._numbers = function_of(graph.scalars, [number.scalar for number in numbers])
 
     def numbers(self, *scalars: float) -> tuple[float, ...]:
         """What kernels need of the numbers that a run is given."""

@@ -16,7 +16,7 @@ from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.products import StridesError, gemm, strides_in_entries
 from nnarray.programs.schedule import Limits, Loop, Plan, Product
 from nnarray.programs.targets import numpy_calls
-from nnarray.programs.targets.expressions import python_expression
+from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.code import Code
@@ -69,8 +69,7 @@ class Program:
         self.given: dict[Node, int] = {x: i for i, x in enumerate(graph.arrays)}
         self.given |= {node: place_of[name] for node, name in self.memory.outputs.items()}
         self.scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
-        expressions = "".join(f"{python_expression(scalar)}, " for scalar in self.scalars)
-        self._numbers = eval(f"lambda {', '.join(x.name for x in graph.scalars)}: ({expressions})")
+        self._numbers = function_of(graph.scalars, self.scalars)
         self._pack = struct.Struct(f"{len(self.given_arrays)}q{len(self.scalars)}d").pack
         self._bound: list[Bound] = []
         self.idle: list[Arena] = []

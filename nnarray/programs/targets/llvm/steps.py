@@ -7,46 +7,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray.programs.products import strides_in_entries
+from nnarray.programs.steps import StepArrays
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 from nnarray.programs.targets.llvm.program import Program
 
 
 class Steps:
-    """Steps on batches of `columns` columns of the arrays `examples`: X, Y and, if there are any, the weights.
+    """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
 
-    `gradient` is a program of the batch, the `layers` and numbers, which fills the `gradients`, views of `g`, and
-    returns the cost; `update` is one of the `vectors` and g, which writes over the vectors. An epoch has at most
-    `steps` steps. Raises StridesError for layers that BLAS, or examples that a loop, cannot read.
+    Raises StridesError for layers that BLAS, or examples that a loop, cannot read.
     """
 
-    def __init__(
-        self,
-        gradient: Program,
-        update: Program,
-        examples: Sequence[Any],
-        layers: Sequence[Any],
-        vectors: Sequence[Any],
-        *,
-        columns: int,
-        steps: int,
-        gradients: Sequence[Any],
-        g: Any,
-    ) -> None:
-        dtype = vectors[0].dtype
-        batch = [np.empty((columns, V.shape[0]), dtype).T for V in examples]
+    def __init__(self, gradient: Program, update: Program, arrays: StepArrays, *, columns: int, steps: int) -> None:
+        dtype, vectors = arrays.g.dtype, arrays.vectors
+        batch = [np.empty((columns, V.shape[0]), dtype).T for V in arrays.examples]
         J = np.empty((), dtype)
         self._gradient, self._update = gradient, update
         self.costs, self._order = np.empty(steps, dtype), np.zeros(steps * columns, np.int64)
-        self._calls = [gradient.call([*batch, *layers, *gradients, J]), update.call([*vectors, g, *vectors])]
+        self._calls = [
+            gradient.call([*batch, *arrays.layers, *arrays.gradients, J]),
+            update.call([*vectors, arrays.g, *vectors]),
+        ]
         self._numbers = np.zeros((steps, sum([call.numbers.size for call in self._calls])), np.float64)
-        places = list(map(_gathered, examples, batch))
+        places = list(map(_gathered, arrays.examples, batch))
         step = _function("float" if dtype == np.float32 else "double", tuple(place.down == 1 for place in places))
         fixed = [columns, *(V.ctypes.data for V in (self._order, self._numbers, J, self.costs))]
         words = [*fixed, *(word for place in places for word in place), *(w for c in self._calls for w in c.words)]
         self._table = np.array(words, np.int64)
         self._run, self._address = step.run, self._table.ctypes.data
-        self._kept = step, examples, layers, gradients, batch, J
+        self._kept = step, arrays, batch, J
         self._at = 0
 
     def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:

@@ -1,0 +1,23 @@
+"""What training steps on mini-batches read and write, on every target that makes a step one call."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class StepArrays(NamedTuple):
+    """The arrays of a training run.
+
+    A step takes a batch of the `examples`, computes with the `layers` the `gradients`, and with g the `vectors` anew,
+    in place.
+    """
+
+    examples: Sequence[Any]
+    """X, Y and, if there are any, the weights, of all columns"""
+    layers: Sequence[Any]
+    """W[1], b[1], …, views of theta"""
+    vectors: Sequence[Any]
+    """theta, then the optimiser's running means"""
+    gradients: Sequence[Any]
+    """dW[1], db[1], …, views of g"""
+    g: Any
+    """laid out as theta"""
