@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # before JAX is imported, so that its float64 is float64
@@ -131,3 +132,23 @@ def problem(
     ]
     X = generator.normal(size=(m, sizes[0])).T
     return network, layers, X, targets(output, sizes[-1], m, generator)
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder, in which the test runs, on the default backend."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def run_command(capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command of the command line: its exit code, what it printed and what it printed to stderr."""
+    from nnarray.cli import main
+
+    def run(*words: Any) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run

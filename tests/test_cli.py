@@ -33,22 +33,14 @@ QUICK = ["--epochs", "3", "--hidden", "8"]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every command runs in an empty folder, on the default backend."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
-    return tmp_path
+def here(empty_folder):
+    return empty_folder
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command, which may overwrite a model: its exit code, what it printed and what it printed to stderr."""
-
-    def run(*words):
-        code = main([str(word) for word in words] + (["--force"] if words and words[0] == "train" else []))
-        return code, *capsys.readouterr()
-
-    return run
+def run(run_command):
+    """Run a command, which may overwrite a model."""
+    return lambda *words: run_command(*words, *(["--force"] if words and words[0] == "train" else []))
 
 
 def start(command, function=subprocess.run, env_extra=None, **options):

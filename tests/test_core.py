@@ -13,6 +13,7 @@ import pytest
 from conftest import Space, problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_oracles import torch_activation
 
 import nnarray as nn
 from nnarray.backends import numpy_steps
@@ -142,14 +143,6 @@ SMOOTH = ("gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
 """What torch has too, in the order of the table."""
 
 
-def smooth_in_torch(name: str, Z: Any) -> Any:
-    from torch.nn import functional
-
-    if name.startswith("gelu"):
-        return functional.gelu(Z, approximate="tanh" if name == "gelu_tanh" else "none")
-    return functional.softplus(Z, threshold=100) if name == "softplus" else getattr(functional, name)(Z)
-
-
 class TestOutputsBackward:
     @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
     def test_dZ_from_dA_is_the_derivative(self, output) -> None:
@@ -168,7 +161,7 @@ class TestActivationsInZ:
     def test_values_and_derivatives_are_torch_s(self, name) -> None:
         torch = pytest.importorskip("torch")
         Z = torch.linspace(-12, 12, 2001, dtype=torch.float64, requires_grad=True)
-        A = smooth_in_torch(name, Z)
+        A = torch_activation(name)(Z)
         A.sum().backward()
         g, at = activations.ACTIVATIONS[name], Z.detach().numpy()
         np.testing.assert_allclose(g.g(at, xp=np), A.detach().numpy(), rtol=4e-15, atol=8e-15)

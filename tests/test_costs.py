@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from conftest import Space, problem
-from test_oracles import assert_close, torch_activation
+from test_oracles import assert_close, torch_forward
 
 import nnarray as nn
 from nnarray import engine
@@ -102,17 +102,9 @@ def torch_losses(name: str, Z: Any, A: Any, Y: Any) -> Any:
 
 def torch_gradients(name: str, network: Any, layers: Any, X: Any, Y: Any, *, l2: float, weights: Any) -> Any:
     torch = pytest.importorskip("torch")
-    mean = {
-        "sigmoid": torch.sigmoid,
-        "softmax": lambda Z: torch.softmax(Z, 0),
-        "identity": lambda Z: Z,
-        "exp": torch.exp,
-    }
     leaves = [torch.tensor(V, requires_grad=True) for pair in layers for V in pair]
-    A, w = torch.tensor(X), torch.tensor(weights[0])
-    for l, hidden in enumerate([*network.hidden, None]):
-        Z = leaves[2 * l] @ A + leaves[2 * l + 1]
-        A = mean[network.output](Z) if hidden is None else torch_activation(hidden)(Z)
+    w = torch.tensor(weights[0])
+    Z, A = torch_forward(network, leaves, torch.tensor(X))
     J = (w @ torch_losses(name, Z, A, torch.tensor(Y)) + 0.5 * l2 * sum((W**2).sum() for W in leaves[::2])) / w.sum()
     return J.item(), np.concatenate([V.numpy().ravel() for V in torch.autograd.grad(J, leaves)])
 

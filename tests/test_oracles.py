@@ -227,6 +227,22 @@ def torch_activation(name: str) -> Any:
     }[name]
 
 
+def torch_forward(network: Any, leaves: Any, A: Any) -> tuple[Any, Any]:
+    """Z[L] and A[L] of X, here A, in torch's own functions; `leaves` are W[1], b[1], …, as tensors."""
+    import torch
+
+    mean = {
+        "sigmoid": torch.sigmoid,
+        "softmax": lambda Z: torch.softmax(Z, 0),
+        "identity": lambda Z: Z,
+        "exp": torch.exp,
+    }
+    for W, b, hidden in zip(leaves[:-2:2], leaves[1:-2:2], network.hidden, strict=True):
+        A = torch_activation(hidden)(W @ A + b)
+    Z = leaves[-2] @ A + leaves[-1]
+    return Z, mean[network.output](Z)
+
+
 def torch_gradients(network, layers, X, Y, *, l2, weights):
     import torch
     from torch.nn import functional

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from nnarray.cli import main
 from nnarray.files import read_model, save
 
 pandas = pytest.importorskip("pandas")
@@ -111,22 +110,13 @@ OTHERS = {"rare.csv", "weights.csv"}
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """An empty folder, on the default backend."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
-    return tmp_path
+def here(empty_folder):
+    return empty_folder
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command: its exit code, what it printed and what it printed to stderr."""
-
-    def run(*words):
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
+def run(run_command):
+    return run_command
 
 
 def trained(run, name, *options):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Space, problem
-from test_oracles import HIDDEN, OUTPUTS, assert_close, torch_activation
+from test_oracles import HIDDEN, OUTPUTS, assert_close, torch_forward
 
 import nnarray as nn
 from nnarray import engine
@@ -15,17 +15,9 @@ from nnarray.engine import Batch, equations, replay
 def torch_vjp(network: nn.Network, layers: Any, X: np.ndarray, dA: np.ndarray) -> list[np.ndarray]:
     """A, dX and every dW and db, by torch's autograd."""
     torch = pytest.importorskip("torch")
-    mean = {
-        "sigmoid": torch.sigmoid,
-        "softmax": lambda Z: torch.softmax(Z, 0),
-        "identity": lambda Z: Z,
-        "exp": torch.exp,
-    }
     leaves = [torch.tensor(V, requires_grad=True) for pair in layers for V in pair]
-    A = given = torch.tensor(X, requires_grad=True)
-    for l, name in enumerate([*network.hidden, None]):
-        Z = leaves[2 * l] @ A + leaves[2 * l + 1]
-        A = mean[network.output](Z) if name is None else torch_activation(name)(Z)
+    given = torch.tensor(X, requires_grad=True)
+    _, A = torch_forward(network, leaves, given)
     return [V.detach().numpy() for V in (A, *torch.autograd.grad((A * torch.tensor(dA)).sum(), [given, *leaves]))]
 
 
