@@ -157,16 +157,13 @@ class TestWidth:
         network = nn.Network(sizes)
         for m in (1, 511, 512, 513, 5000, 100_000, 10**7):
             width = engine.tile_width(network, m, itemsize)
-            one_layer = len(sizes) == 2
-            size = tiling.ONE_LAYER_BYTES if one_layer else tiling.TILE_BYTES
-            narrowest = tiling.NARROWEST_ONE_LAYER if one_layer else tiling.NARROWEST
-            assert narrowest <= width <= tiling.WIDEST
-            assert width == narrowest or width * sum(sizes) * itemsize <= 1.02 * size
+            assert tiling.NARROWEST <= width <= tiling.WIDEST
+            assert width == tiling.NARROWEST or width * sum(sizes) * itemsize <= 1.02 * tiling.TILE_BYTES
 
     def test_many_tiles_make_equal_shares(self) -> None:
         for m in (10_000, 99_999, 200_000, 1_000_003):
             count = -(-m // engine.tile_width(nn.Network((1200, 1)), m, 4))
-            fewest = -(-m // (tiling.ONE_LAYER_BYTES // (1201 * 4)))
+            fewest = -(-m // min(tiling.TILE_BYTES // (1201 * 4), tiling.WIDEST))
             assert abs(count - fewest) < tiling.SHARES
             assert count in (2, 4) or -count % tiling.SHARES <= 0.02 * count  # widths are rounded up
 

@@ -13,7 +13,7 @@ from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.programs.schedule import Plan
-from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, steps
+from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, steps
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
@@ -137,6 +137,27 @@ def test_arrays_may_lie_anyhow(layout) -> None:
         assert relative(one, other) < 1e-12
 
 
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+@pytest.mark.parametrize(("sizes", "output"), [((300, 1), "sigmoid"), ((300, 3), "softmax"), ((300, 5, 1), "identity")])
+def test_an_input_that_two_products_read_is_read_in_blocks(sizes, output, layout, monkeypatch) -> None:
+    monkeypatch.setattr(pieces, "BLOCK_BYTES", 300 * 8 * 7)
+    found = []
+    network, layers, tile = tile_of(sizes, "relu", output, 65, "float64", full=False)
+    tile = tile._replace(X=layout(tile.X))
+    J, expected = equations.cost_and_gradients(tile, layers, network, bind(np))
+
+    def seen(graph: Any) -> Program:
+        found.append(program(graph))
+        return found[0]
+
+    result, out, _ = replayed(equations.cost_and_gradients, tile, layers, network, seen)
+    made = [piece for stage in found[0].parts.stages for piece in stage]
+    assert len([piece for piece in made if piece.adds]) == 9
+    assert relative(result, J) < 1e-12
+    for one, other in zip(out, expected, strict=True):
+        assert relative(one, other) < 1e-12
+
+
 def test_inputs_are_read_and_never_written() -> None:
     network, layers, tile = tile_of((20, 30, 2), "tanh", "softmax", 65, "float32", full=True)
     given = [tile.X, tile.Y, tile.weights, *tile.masks, *(V for pair in layers for V in pair)]
@@ -249,7 +270,7 @@ def test_every_part_compiles_for_aarch64(monkeypatch) -> None:
     import llvmlite.binding as llvm
 
     sources, real = list[str](), compiler.compiled
-    monkeypatch.setattr("nnarray.programs.targets.llvm.program.compiled", lambda s: sources.append(s) or real(s))
+    monkeypatch.setattr("nnarray.programs.targets.llvm.bound.compiled", lambda s: sources.append(s) or real(s))
     for output in OUTPUTS:
         network, layers, tile = tile_of((20, 30, 18, 3), ("tanh", "gelu"), output, 65, "float32", full=True)
         replayed(equations.cost_and_gradients, tile, layers, network, program)

@@ -21,6 +21,7 @@ from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.cuda import program as cuda
+from nnarray.programs.targets.llvm import pieces, products
 from nnarray.programs.targets.llvm import program as llvm
 from nnarray.programs.trace import Trace
 
@@ -61,7 +62,10 @@ def graphs(draw: Any) -> tuple[Graph, list[np.ndarray]]:
     trace, sides = Trace("float64"), st.integers(1, 4)
     n = draw(st.integers(1, 3))
     shapes = [(draw(sides), draw(sides)) for _ in range(n)]
-    values = [trace.input(f"V{i}", shape) for i, shape in enumerate(shapes)]
+    values = [
+        trace.input(f"V{i}", shape, per_example=shape[1] == shapes[0][1] and draw(st.booleans()))
+        for i, shape in enumerate(shapes)
+    ]
     for _ in range(draw(st.integers(1, 14))):
         V, kind = draw(st.sampled_from(values)), draw(st.integers(0, 5))
         alike = [W for W in values if W.shape == V.shape or (1 in W.shape and _broadcast(W.shape, V.shape) == V.shape)]
@@ -135,6 +139,20 @@ def test_numpy_calls(case) -> None:
 def test_machine_code(case) -> None:
     graph, inputs = case
     check(llvm.Program(graph, cblas()), graph, inputs)
+
+
+@pytest.mark.parametrize("block_bytes", [8, 2**20], ids=["in blocks", "in pieces"])
+@drawn
+@given(graphs())
+def test_machine_code_that_is_cut_as_finely_as_can_be(block_bytes, case) -> None:
+    graph, inputs = case
+    fine = {"MOST_PIECES": 4, "MULTIPLE": 1, "PIECE_OPERATIONS": 1, "PIECE_ENTRIES": 1, "WORTH_SHARING": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (fine | {"BLOCK_BYTES": block_bytes, "FEWEST_COLUMNS": 1}).items():
+            patch.setattr(pieces, name, value)
+        for name in ("FEW", "SMALL"):  # so that BLAS is called for small products, too
+            patch.setattr(products, name, 0)
+        check(llvm.Program(graph, cblas()), graph, inputs)
 
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")

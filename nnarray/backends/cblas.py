@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from nnarray.programs.targets.llvm.products import Blas
 
-NAMES = {"scipy_cblas_{}gemm64_": 64, "cblas_{}gemm64_": 64, "scipy_cblas_{}gemm": 32, "cblas_{}gemm": 32}
+NAMES = {"scipy_cblas_{}64_": 64, "cblas_{}64_": 64, "scipy_cblas_{}": 32, "cblas_{}": 32}
 """What builds of OpenBLAS call their products, and the bits of their integers."""
 
 
@@ -17,10 +17,15 @@ def cblas() -> Blas | None:
     libraries = ThreadpoolController().select(internal_api="openblas").lib_controllers
     for library in sorted(libraries, key=lambda each: "numpy" not in each.filepath):
         for name, bits in NAMES.items():
-            sgemm, dgemm = (_address(library.filepath, name.format(letter)) for letter in "sd")
-            if sgemm and dgemm:
-                return Blas(sgemm, dgemm, bits)
+            gemm, gemv = (_addresses(library.filepath, name, kind) for kind in ("gemm", "gemv"))
+            if all([*gemm.values(), *gemv.values()]):
+                return Blas(gemm, gemv, bits)
     return None
+
+
+def _addresses(path: str, name: str, kind: str) -> dict[str, int]:
+    letters = {"float": "s", "double": "d"}
+    return {T: _address(path, name.format(letter + kind)) for T, letter in letters.items()}
 
 
 def _address(path: str, name: str) -> int:

@@ -55,8 +55,7 @@ def _of_this_machine(graph: "Graph") -> Program:
     if blas is not None and machine_code_is_unavailable() is None:
         from nnarray.programs.targets.llvm import program
 
-        if program.suits(graph):
-            return program.Program(graph, blas)
+        return program.Program(graph, blas)
     from nnarray.programs.targets import numpy_calls
 
     return numpy_calls.Program(graph)

@@ -16,7 +16,7 @@ from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.equations import Equations
 from nnarray.programs.graph import Graph
 from nnarray.programs.placeholders import NotTraceableError
-from nnarray.programs.trace import Trace
+from nnarray.programs.trace import Trace, Traced
 
 SHAPES_KEPT = 64
 """How many shapes of tiles keep their program."""
@@ -101,10 +101,14 @@ def compiled(
 def traced(equations: Equations, network: Architecture, columns: int, dtype: Any, given: Given) -> Graph:
     """The equations of a tile of so many columns; `inputs_of` says in which order its program is given the inputs."""
     trace, sizes = Trace(dtype), network.sizes
-    X = trace.input("X", (sizes[0], columns))
-    Y = trace.input("Y", (sizes[-1], columns)) if given.labels else None
-    weights = trace.input("weights", (1, columns)) if given.weights else None
-    masks = [trace.input(f"D{l}", (n, columns)) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
+
+    def of_examples(name: str, rows: int) -> Traced:
+        return trace.input(name, (rows, columns), per_example=True)
+
+    X = of_examples("X", sizes[0])
+    Y = of_examples("Y", sizes[-1]) if given.labels else None
+    weights = of_examples("weights", 1) if given.weights else None
+    masks = [of_examples(f"D{l}", n) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
     layers = [
         (trace.input(f"W{l}", (n, n_prev), order="C"), trace.input(f"b{l}", (n, 1)))
         for l, (n_prev, n) in enumerate(pairwise(sizes), 1)

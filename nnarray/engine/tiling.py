@@ -19,10 +19,6 @@ NARROWEST, WIDEST = 512, 4096
 """Columns. Narrower tiles spend their time in calls, and NumPy lets no other thread run during a product of 500 entries
 or fewer. Wider ones leave the cache."""
 
-ONE_LAYER_BYTES, NARROWEST_ONE_LAYER = 6 * 2**20, 256
-"""The same without hidden layers: a tile of X is read for Z and again for dW, and little else is done, so the second
-reading has to find it in the cache, beside the tiles of other workers."""
-
 LARGE_THETA, NARROWEST_LARGE = 8 * 2**20, 2048
 """Bytes of theta from which on no cache holds it, and the columns that pay for reading W and adding dW up."""
 
@@ -50,12 +46,10 @@ def tile_width(network: Architecture, columns: int, itemsize: int) -> int:
 
 @lru_cache(maxsize=256)
 def _width(sizes: tuple[int, ...], columns: int, itemsize: int) -> int:
-    size, narrowest = TILE_BYTES, NARROWEST
-    if len(sizes) == 2:
-        size, narrowest = ONE_LAYER_BYTES, NARROWEST_ONE_LAYER
+    narrowest = NARROWEST
     if vector_size(sizes) * itemsize > LARGE_THETA:
         narrowest = NARROWEST_LARGE
-    wide = min(max(size // (sum(sizes) * itemsize), narrowest), WIDEST)
+    wide = min(max(TILE_BYTES // (sum(sizes) * itemsize), narrowest), WIDEST)
     tiles = ceil(columns / wide)
     if tiles == 1 and SMALL_STEP < operations(sizes, columns) <= LARGE_STEP:
         tiles = max(1, min(SHARES, columns // narrowest))

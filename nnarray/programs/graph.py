@@ -69,10 +69,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Input(Node):
-    """An array that a program is given. `order` is which entries are neighbours: "F", of a column, or "C", of a row."""
+    """An array that a program is given. `order` is which entries are neighbours: "F", of a column, or "C", of a row.
+
+    One `per_example` has a column for each example of a batch.
+    """
 
     name: str
     order: str = "F"
+    per_example: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,30 @@ def gemm(
     return Gemm(False, (not a_plain, not b_plain), m, n, k, (lda, ldb, leading))
 
 
+class Gemv(NamedTuple):
+    """y = op(M) x in BLAS's letters: M, as it lies by columns, is m × n, and the vectors have strides."""
+
+    transposed: bool
+    m: int
+    n: int
+    lda: int
+    incx: int
+    incy: int
+
+
+def gemv(shape: tuple[int, int], matrix: tuple[int, int], x: int, y: int) -> Gemv:
+    """How BLAS multiplies a matrix of this shape and these strides in entries by a vector, given the vectors' strides.
+
+    Raises StridesError for what BLAS cannot read.
+    """
+    by_columns, leading = _read(matrix, shape)
+    if x < 1 or y < 1:
+        msg = f"BLAS cannot go along a vector in strides of {min(x, y)}"
+        raise StridesError(msg)
+    m, n = shape if by_columns else shape[::-1]
+    return Gemv(not by_columns, m, n, leading, x, y)
+
+
 def _read(strides: tuple[int, int], shape: tuple[int, int]) -> tuple[bool, int]:
     """Whether the matrix lies by columns, and the distance from one of these (or of its rows) to the next."""
     (down, across), (rows, columns) = strides, shape

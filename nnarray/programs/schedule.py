@@ -216,7 +216,7 @@ class Plan:
     def _may_overwrite(self, name: str, overwritten: Node) -> bool:
         """Whether nothing reads the input after the output is stored, but each entry the one at its own place."""
         node = self.graph.outputs[name]
-        at = [node in _made(stage) for stage in self.stages].index(True)
+        at = [node in made_by(stage) for stage in self.stages].index(True)
         stage = self.stages[at]
         if isinstance(stage, Product) or any([overwritten in self.reads(later) for later in self.stages[at + 1 :]]):
             return False
@@ -226,5 +226,6 @@ class Plan:
         )
 
 
-def _made(stage: Stage) -> list[Node]:
+def made_by(stage: Stage) -> list[Node]:
+    """What a stage stores."""
     return [stage.node] if isinstance(stage, Product) else stage.nodes

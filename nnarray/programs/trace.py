@@ -114,9 +114,9 @@ class Trace:
         self._inputs: list[Input | Scalar] = []
         self._traced: dict[Any, Traced] = {}
 
-    def input(self, name: str, shape: Shape, *, order: str = "F") -> Traced:
+    def input(self, name: str, shape: Shape, *, order: str = "F", per_example: bool = False) -> Traced:
         """An array that the program is given."""
-        node = Input("input", (), shape, self.dtype, name, order)
+        node = Input("input", (), shape, self.dtype, name, order, per_example)
         self._inputs.append(node)
         return Traced(self, node)
 

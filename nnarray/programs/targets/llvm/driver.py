@@ -30,13 +30,21 @@ class Fill(NamedTuple):
     source: int
 
 
+class Address(NamedTuple):
+    """A word of the tables that is the address of an entry: of which array object, and at which byte of it."""
+
+    word: int
+    source: int
+    offset: int
+
+
 class Tables(NamedTuple):
     """The tables of the steps."""
 
     words: list[int]
     """what stays"""
-    data: list[Fill]
-    """addresses of the first entries of array objects"""
+    data: list[Address]
+    """addresses in the memory of array objects"""
     places: list[Fill]
     """addresses in the arena"""
     numbers: list[Fill]
@@ -93,7 +101,7 @@ def driver() -> Compiled:
     with code.loop(data):
         word = table_word(following())
         owner = code.word("%given", following(), "ptr")
-        code.do(f"store i64 {field(owner, arrays.DATA, 'i64')}, ptr {word}")
+        code.do(f"store i64 {code.add(field(owner, arrays.DATA, 'i64'), following())}, ptr {word}")
     with code.loop(places):
         word = table_word(following())
         code.do(f"store ptr {code.value(f'getelementptr i8, ptr %memory, i64 {following()}')}, ptr {word}")

@@ -1,7 +1,9 @@
 """A product of matrices: small ones are loops, the others are BLAS's."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from nnarray.programs.graph import Node
 from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm.places import Places
 
@@ -16,10 +18,10 @@ BY_COLUMNS = 102
 
 
 class Blas(NamedTuple):
-    """gemm of CBLAS: where it lies for float and for double, and the bits of its integers."""
+    """CBLAS: where its gemm and gemv lie, by the name of the float, and the bits of its integers."""
 
-    sgemm: int
-    dgemm: int
+    gemm: Mapping[str, int]
+    gemv: Mapping[str, int]
     bits: int
 
 
@@ -34,6 +36,17 @@ def is_call(stage: Product) -> bool:
 def _is_sum_of_rows(stage: Product) -> bool:
     """Whether each entry is a sum along two rows: B is transposed, or a column of ones."""
     return stage.B.operation in {"transpose", "ones"}
+
+
+def vector_of(stage: Product) -> int | None:
+    """Which of A and B is a vector, if BLAS multiplies a matrix by it; else None."""
+    (rows, _), columns = stage.A.matrix_shape, stage.B.matrix_shape[1]
+    return 1 if columns == 1 else 0 if rows == 1 else None
+
+
+def matrix_and_vector(stage: Product) -> tuple[Node, Node]:
+    """The operands of such a product."""
+    return (stage.A, stage.B) if vector_of(stage) == 1 else (stage.B, stage.A)
 
 
 class ProductCode:
@@ -79,24 +92,46 @@ class ProductCode:
                 self.places.store(node, i, j, total)
 
     def _call(self) -> None:
-        """gemm by columns, of which `products.gemm` says how; what it says is in the table."""
+        """BLAS by columns, of which `arguments` says how; what it says is in the table."""
+        if vector_of(self.stage) is None:
+            return self._gemm()
+        matrix, x = matrix_and_vector(self.stage)
+        operands = [self._given("transposed", "i32"), *(self._given(name, self._whole) for name in "mn")]
+        operands += [self._number("alpha"), f"ptr {self._address(matrix)}", self._given("lda", self._whole)]
+        operands += [f"ptr {self._address(x)}", self._given("incx", self._whole), self._number("beta")]
+        operands += [f"ptr {self._address(self.stage.node)}", self._given("incy", self._whole)]
+        return self._do(self.blas.gemv, operands)
+
+    def _gemm(self) -> None:
         node, A, B = self.stage
-        T, whole = self.code.T, f"i{self.blas.bits}"
-        one, other, C = (self.places.word("address", V.base, kind="ptr") for V in (A, B, node))
-
-        def given(name: str, kind: str) -> str:
-            wide = self.places.word("gemm", name)
-            return f"{kind} {wide if kind == 'i64' else self.code.value(f'trunc i64 {wide} to {kind}')}"
-
-        is_swapped = self.code.value(f"icmp ne i64 {self.places.word('gemm', 'swapped')}, 0")
+        one, other = self._address(A), self._address(B)
+        is_swapped = self.code.value(f"icmp ne i64 {self.places.word('blas', 'swapped')}, 0")
         left = self.code.value(f"select i1 {is_swapped}, ptr {other}, ptr {one}")
         right = self.code.value(f"select i1 {is_swapped}, ptr {one}, ptr {other}")
-        arguments = [f"i32 {BY_COLUMNS}", given("A", "i32"), given("B", "i32"), *(given(name, whole) for name in "mnk")]
-        arguments += [f"{T} {self.code.constant(1.0)}", f"ptr {left}", given("lda", whole)]
-        arguments += [f"ptr {right}", given("ldb", whole)]
-        arguments += [f"{T} {self.code.constant(0.0)}", f"ptr {C}", given("ldc", whole)]
-        address = self.blas.sgemm if T == "float" else self.blas.dgemm
-        self.code.do(f"call void inttoptr (i64 {address} to ptr)({', '.join(arguments)})")
+        operands = [self._given(name, "i32") for name in "AB"] + [self._given(name, self._whole) for name in "mnk"]
+        operands += [self._number("alpha"), f"ptr {left}", self._given("lda", self._whole)]
+        operands += [f"ptr {right}", self._given("ldb", self._whole), self._number("beta")]
+        self._do(self.blas.gemm, [*operands, f"ptr {self._address(node)}", self._given("ldc", self._whole)])
+
+    def _do(self, functions: Mapping[str, int], operands: list[str]) -> None:
+        address = functions[self.code.T]
+        self.code.do(f"call void inttoptr (i64 {address} to ptr)({', '.join([f'i32 {BY_COLUMNS}', *operands])})")
+
+    @property
+    def _whole(self) -> str:
+        return f"i{self.blas.bits}"
+
+    def _address(self, V: Node) -> str:
+        return self.places.word("address", V.base, kind="ptr")
+
+    def _given(self, name: str, kind: str) -> str:
+        wide = self.places.word("blas", name)
+        return f"{kind} {wide if kind == 'i64' else self.code.value(f'trunc i64 {wide} to {kind}')}"
+
+    def _number(self, name: str) -> str:
+        """1 or 0, from a whole number."""
+        number = self.places.word("blas", name)
+        return f"{self.code.T} {self.code.value(f'sitofp i64 {number} to {self.code.T}')}"
 
     def _sizes(self) -> tuple[str, str, str]:
         (rows, terms), columns = self.stage.A.matrix_shape, self.stage.B.matrix_shape[1]

@@ -1,0 +1,151 @@
+"""A program for arrays that lie in memory in one way: every piece with its function and its table."""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnarray.programs.graph import Node, Scalar
+from nnarray.programs.memory import Memory
+from nnarray.programs.products import Gemm, Gemv, gemm, gemv
+from nnarray.programs.schedule import Plan, Product
+from nnarray.programs.targets.llvm import driver
+from nnarray.programs.targets.llvm.code import Code
+from nnarray.programs.targets.llvm.compiler import Compiled, compiled
+from nnarray.programs.targets.llvm.driver import Address, Fill, Step, Tables
+from nnarray.programs.targets.llvm.loops import LoopCode
+from nnarray.programs.targets.llvm.pieces import Part, Piece
+from nnarray.programs.targets.llvm.places import Places
+from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
+
+ROOM = 4096
+"""Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
+
+TRANSPOSED, PLAIN = 112, 111
+"""CblasTrans and CblasNoTrans"""
+
+
+class Lies(NamedTuple):
+    """Where a node lies: in which of the arrays that are given, from which byte on, and in what strides.
+
+    These are in entries along rows and columns.
+    """
+
+    array: int
+    offset: int
+    strides: tuple[int, int]
+
+
+class Parts(NamedTuple):
+    """What is bound: the plan, its pieces stage by stage, the memory between them, the numbers and BLAS."""
+
+    plan: Plan
+    stages: Sequence[Sequence[Piece]]
+    memory: Memory
+    scalars: Sequence[Scalar]
+    blas: Blas
+
+
+class Bound:
+    """A program for `arrays` like these, in which nodes lie as `lies` says.
+
+    Raises StridesError for matrices that BLAS cannot read.
+    """
+
+    def __init__(self, parts: Parts, arrays: Sequence[np.ndarray], lies: Mapping[Node, Lies]) -> None:
+        self._parts, self._lies, self._arrays = parts, lies, len(arrays)
+        self._unit = frozenset([node for node, place in lies.items() if place.strides[1] == 1])
+        self._tables = Tables([], [], [], [], [])
+        self._functions = dict[int, tuple[Compiled, Places]]()
+        for stage in parts.stages:
+            for piece in stage:
+                self._add(piece)
+        self.ends = list(accumulate(map(len, parts.stages)))
+        """of the stages, in steps"""
+        self.room = len(self._tables.words) * 8
+        self.room += -self.room % ROOM
+        places = [Fill(word, self.room + offset) for word, offset in self._tables.places]
+        self._plan = driver.plan(arrays, self._tables._replace(places=places))
+        self.plan, self.steps = self._plan.ctypes.data, self._tables.steps
+        self._kept = [(type(x), x.dtype) for x in arrays]
+
+    def _add(self, piece: Piece) -> None:
+        """The step and the table of a piece."""
+        part = id(piece.part)
+        if part not in self._functions:
+            self._functions[part] = self._function(piece.part)
+        function, places = self._functions[part]
+        self._tables.steps.append(Step(function.address, len(self._tables.words)))
+        blas: Mapping[str, int] = self._blas(piece) if ("blas", "beta") in places.keys else {}
+        for key in places.keys:
+            self._tables.words.append(blas[str(key[1])] if key[0] == "blas" else self._word(piece, *key))
+
+    def _function(self, part: Part) -> tuple[Compiled, Places]:
+        code = Code("float" if self._parts.plan.graph.dtype == np.float32 else "double")
+        places = Places(code, self._lies, self._unit)
+        if isinstance(part, Product):
+            ProductCode(part, places, self._parts.blas).write()
+        else:
+            LoopCode(part, self._parts.plan, places).write()
+        return compiled(code.function("%table")), places
+
+    def _word(self, piece: Piece, what: object, of: Any, *axis: Any) -> int:
+        """What a table holds under a key; 0 where each call fills it in."""
+        at = len(self._tables.words)
+        if what == "number":
+            self._tables.numbers.append(Fill(at, self._arrays + self._parts.scalars.index(of)))
+            return 0
+        if what == "address" and of in self._lies:
+            place = self._lies[of]
+            self._tables.data.append(Address(at, place.array, place.offset + self._first_byte(piece, of)))
+            return 0
+        if what == "address":
+            self._tables.places.append(Fill(at, self._parts.memory.offsets[of] + self._first_byte(piece, of)))
+            return 0
+        if what == "stride":
+            return self._strides(of)[axis[0]]
+        if what in ("rows", "columns", "terms"):
+            return piece.length(what, of)
+        return int(of)
+
+    def _first_byte(self, piece: Piece, base: Node) -> int:
+        """Of the entries of a node that the piece reads or makes."""
+        first = sum(start * stride for start, stride in zip(piece.first(base), self._strides(base), strict=True))
+        return first * (1 if base.dtype == bool else base.dtype.itemsize)
+
+    def _strides(self, node: Node) -> tuple[int, int]:
+        """In entries along rows and columns; what lies in the arena is dense and in C order."""
+        if node.operation == "transpose":
+            return self._strides(node.nodes[0])[::-1]
+        return self._lies[node].strides if node in self._lies else (node.matrix_shape[1], 1)
+
+    def _blas(self, piece: Piece) -> Mapping[str, int]:
+        """BLAS's arguments for a product."""
+        part = piece.part
+        assert isinstance(part, Product)
+        numbers = {"alpha": 1, "beta": int(piece.adds)}
+        if vector_of(part) is None:
+            return numbers | _of_gemm(self._gemm(piece, part))
+        how = self._gemv(piece, part)
+        return numbers | how._asdict() | {"transposed": TRANSPOSED if how.transposed else PLAIN}
+
+    def _gemm(self, piece: Piece, part: Product) -> Gemm:
+        m, n, k = piece.rows.length, piece.columns.length, piece.terms.length
+        return gemm(((m, k), (k, n)), *map(self._strides, (part.A, part.B, part.node)))
+
+    def _gemv(self, piece: Piece, part: Product) -> Gemv:
+        """y = A x, or where A is the vector, its transpose, yᵀ = Bᵀ xᵀ."""
+        matrix, x = matrix_and_vector(part)
+        strides, axis = self._strides(matrix), 0
+        shape = piece.rows.length, piece.terms.length
+        if matrix is part.B:
+            strides, axis, shape = strides[::-1], 1, (piece.columns.length, piece.terms.length)
+        incx, incy = self._strides(x)[axis], self._strides(part.node)[axis]
+        return gemv(shape, strides, incx if shape[1] > 1 else 1, incy if shape[0] > 1 else 1)
+
+
+def _of_gemm(how: Gemm) -> dict[str, int]:
+    flags = [TRANSPOSED if is_transposed else PLAIN for is_transposed in how.transposes]
+    names = ("swapped", "A", "B", "m", "n", "k", "lda", "ldb", "ldc")
+    return dict(zip(names, (int(how.swapped), *flags, how.m, how.n, how.k, *how.leading), strict=True))
