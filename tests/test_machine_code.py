@@ -13,7 +13,7 @@ from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.programs.schedule import Plan
-from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, steps
+from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, steps, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
@@ -243,11 +243,12 @@ def processor(monkeypatch, request) -> Any:
 
     ENGINES.append(compiler._engine())
     monkeypatch.setattr(compiler, "_machine", machine)
-    for cache in (compiler._compiled, compiler._engine, driver.driver, steps._function):
+    functions = driver._driver, steps._function, steps._gathering, team.leader, team.helper
+    for cache in (compiler._compiled, compiler._engine, *functions):
         cache.cache_clear()
     yield request.param
     ENGINES.append(compiler._engine())
-    for cache in (compiler._compiled, compiler._engine, driver.driver, steps._function):
+    for cache in (compiler._compiled, compiler._engine, *functions):
         cache.cache_clear()
 
 
@@ -340,3 +341,56 @@ def test_places_name_each_word_of_their_table_once() -> None:
     for _ in range(2):
         places.load(V, "1", "2")
     assert places.keys == [("stride", V, 0), ("stride", V, 1), ("address", V)]
+
+
+class TestTeam:
+    """Stages of pieces that a leader and helpers take in turn."""
+
+    @staticmethod
+    def counting(stages: list[int]) -> tuple[team.Job, np.ndarray]:
+        """A job whose piece i of stage s looks whether the stage before is complete, and counts itself."""
+        counts, offset = np.zeros(sum(stages), np.int64), 0
+        code = Code("double")
+        mine, before, length = (code.parameter("%table", i, kind) for i, kind in enumerate(("ptr", "ptr", "i64")))
+        now = code.add(code.value(f"load i64, ptr {mine}"), "1")
+        wrong = code.variable("i64")
+        code.do(f"store i64 0, ptr {wrong}")
+        with code.loop(length) as i:
+            late = code.value(f"icmp ne i64 {code.word(before, i)}, {now}")
+            with code.branch(late):
+                code.do(f"store i64 1000000, ptr {wrong}")
+        code.do(f"store i64 {code.add(now, code.value(f'load i64, ptr {wrong}'))}, ptr {mine}")
+        function, tables, pieces, previous = compiler.compiled(code.function("%table")), [], [], (0, 0)
+        for length_of_stage in stages:
+            stage = []
+            for i in range(offset, offset + length_of_stage):
+                words = [counts[i:].ctypes.data, counts[previous[0] :].ctypes.data, previous[1]]
+                tables.append(np.array(words, np.int64))
+                stage.append((function.address, tables[-1].ctypes.data))
+            pieces.append(stage)
+            previous, offset = (offset, length_of_stage), offset + length_of_stage
+        job = team.Job(pieces)
+        job.kept = tables, function  # type: ignore[attr-defined]
+        return job, counts
+
+    @pytest.mark.parametrize("helpers", [0, 1, 3])
+    def test_each_piece_runs_once_a_round_after_all_of_the_stage_before(self, helpers) -> None:
+        job, counts = self.counting([1, 4, 1, 1, 3, 8, 2])
+        for _ in range(20):
+            job.open()
+            with ThreadPoolExecutor(helpers + 1) as pool:
+                found = [pool.submit(job) for _ in range(helpers)]
+                for _ in range(500):
+                    job.round()
+                job.stop()
+                for future in found:
+                    future.result(timeout=20)
+        np.testing.assert_array_equal(counts, 20 * 500)
+
+    def test_one_who_comes_late_finds_nothing_to_do(self) -> None:
+        job, counts = self.counting([2, 2])
+        job.open()
+        job.round()
+        job.stop()
+        job()
+        np.testing.assert_array_equal(counts, 1)

@@ -21,16 +21,16 @@ OPTIMIZERS = {
 
 @pytest.fixture
 def launched(monkeypatch) -> list[int]:
-    """One entry per step that was one call."""
+    """One entry per step that was made by machine code alone."""
     found, launch = list[int](), steps.Steps.launch
-    monkeypatch.setattr(steps.Steps, "launch", lambda self: (found.append(1), launch(self))[1])
+    monkeypatch.setattr(steps.Steps, "launch", lambda self, count: (found.extend([1] * count), launch(self, count))[1])
     return found
 
 
 def train(network: nn.Network, X: Any, Y: Any, *, piecewise: bool, monkeypatch: Any, **options: Any) -> Any:
     with monkeypatch.context() as patch:
         if piecewise:
-            patch.setattr(engine.captured, "captures_steps", lambda _: False)
+            patch.setattr(engine.captured, "captures_steps", lambda *_, **__: False)
         return nn.train(network, X, Y, seed=3, progress=False, **options)
 
 
@@ -70,6 +70,62 @@ def test_large_steps_with_several_threads_of_blas(launched, monkeypatch) -> None
     whole = train(network, X, Y, piecewise=False, monkeypatch=monkeypatch, **options)
     assert len(launched) == 2 * 5
     same(whole, train(network, X, Y, piecewise=True, monkeypatch=monkeypatch, **options))
+
+
+@pytest.mark.parametrize("batch_size", [None, 128])
+def test_the_same_bits_for_any_number_of_threads(batch_size, monkeypatch) -> None:
+    generator = np.random.default_rng(0)
+    X, Y = generator.normal(size=(300, 700)).astype("f"), nn.one_hot(generator.integers(4, size=700), 4).astype("f")
+    network, found = nn.Network((300, 260, 4), output="softmax"), []
+    for threads in (1, 2, 5):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.threads, "usable_threads", lambda threads=threads: threads)
+            found.append(nn.train(network, X, Y, seed=3, progress=False, epochs=3, batch_size=batch_size))
+    same(found[0], found[1])
+    same(found[0], found[2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+def test_whole_batches(layout, name, dtype, launched, monkeypatch) -> None:
+    network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=103)
+    weights = np.linspace(0, 2, 103)
+    options = {"epochs": 60, "optimizer": OPTIMIZERS[name], "dtype": dtype, "weights": weights, "l2": 0.2}
+    whole = train(network, layout(X), layout(Y), piecewise=False, monkeypatch=monkeypatch, **options)
+    assert len(launched) == 60
+    one_by_one = train(network, layout(X), layout(Y), piecewise=True, monkeypatch=monkeypatch, **options)
+    same(whole, one_by_one)
+    assert whole.history.columns()["learning_rate"] == one_by_one.history.columns()["learning_rate"]
+    assert [epoch.epoch for epoch in whole.history] == list(range(1, 61))
+    asked = train(network, layout(X), layout(Y), piecewise=False, monkeypatch=monkeypatch, callback=print, **options)
+    same(whole, asked)
+
+
+def test_several_epochs_go_on_and_are_gone_on_from(launched) -> None:
+    network, _, X, Y = problem((5, 20, 3), "relu", "softmax", m=50)
+    whole = nn.train(network, X, Y, epochs=90, progress=False)
+    part = nn.train(network, X, Y, epochs=37, progress=False)
+    rest = nn.train(network, X, Y, epochs=53, progress=False, state=part.state)
+    np.testing.assert_array_equal(whole.params.vector, rest.params.vector)
+    assert [epoch.epoch for epoch in rest.history] == list(range(38, 91))
+    assert len(launched) == 180
+
+
+def test_the_epoch_of_a_divergence_is_found_among_several(launched, monkeypatch) -> None:
+    network, _, X, Y = problem((5, 20, 3), "relu", "identity", m=50)
+    found = []
+    for piecewise in (False, True):
+        options = {"epochs": 500, "dtype": "float32", "optimizer": nn.GradientDescent(2.0)}
+        with pytest.raises(nn.DivergenceError) as raised:
+            train(network, X, Y, piecewise=piecewise, monkeypatch=monkeypatch, **options)
+        found.append(raised.value)
+    assert str(found[0]) == str(found[1])
+    assert found[0].history.columns()["cost"] == found[1].history.columns()["cost"]
+    np.testing.assert_array_equal(found[0].params.vector, found[1].params.vector)
+    assert np.all(np.isfinite(found[0].params.vector))
+    assert 1 < len(found[0].history) < 500
+    assert launched
 
 
 def test_dropout_goes_piece_by_piece(launched, monkeypatch) -> None:

@@ -41,6 +41,7 @@ from nnarray.backends.programs import (
     new_captured_steps,
     new_program,
     new_uploads,
+    shares_programs,
 )
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, steps_for
@@ -93,6 +94,7 @@ __all__ = [
     "require_finite_in",
     "require_numbers",
     "same_backend",
+    "shares_programs",
     "steps_for",
     "to_numpy",
     "unavailable_reason",

@@ -61,6 +61,11 @@ def _of_this_machine(graph: "Graph") -> Program:
     return numpy_calls.Program(graph)
 
 
+def shares_programs() -> bool:
+    """Whether the programs on NumPy are in pieces that several threads may share."""
+    return not plain_steps() and machine_code_is_unavailable() is None
+
+
 def entries_at_once(backend: Backend) -> int | None:
     """Of long vectors, how many entries a program should be given: for NumPy's calls, what fits a cache; None: all."""
     return 2**16 if backend.name == "numpy" and machine_code_is_unavailable() else None
@@ -103,13 +108,18 @@ class Steps(Protocol):
     def begin(self, order: Any, numbers: Any) -> None:
         """Begin an epoch: the order of the columns, on the device, and of each step what both programs are given."""
 
-    def launch(self) -> None:
-        """Make the next step, or queue it."""
+    def launch(self, count: int) -> None:
+        """Make the next `count` steps, or queue them."""
 
 
-def captures_steps(backend: Backend) -> bool:
-    """Whether a training step of the backend can be one call: a graph on CuPy, machine code on NumPy."""
-    return has_programs(backend) and (backend.name == "cupy" or machine_code_is_unavailable() is None)
+def captures_steps(backend: Backend, *, whole: bool) -> bool:
+    """Whether a training step of the backend can be one call: a graph on CuPy, machine code on NumPy.
+
+    Steps on the `whole` batch can on NumPy alone.
+    """
+    if not has_programs(backend):
+        return False
+    return not whole if backend.name == "cupy" else machine_code_is_unavailable() is None
 
 
 def new_captured_steps(

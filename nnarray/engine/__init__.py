@@ -1,7 +1,7 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.captured import captured_steps
+from nnarray.engine.captured import MOST_AT_ONCE, captured_steps
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict, pull
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.threads import ManySteps
@@ -9,6 +9,7 @@ from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
 
 __all__ = [
+    "MOST_AT_ONCE",
     "Architecture",
     "Batch",
     "Columns",

@@ -12,6 +12,9 @@ from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import Rule
 from nnarray.programs.steps import StepArrays
 
+MOST_AT_ONCE = 1024
+"""Steps on all examples that one call may make."""
+
 
 def captured_steps(
     rule: Rule,
@@ -24,12 +27,12 @@ def captured_steps(
     columns: int,
     l2: float,
 ) -> Steps | None:
-    """Steps on batches of `columns` columns of the `whole`; None where they run one by one.
+    """Steps on batches of `columns` columns of the `whole`, or on all; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; every step writes over the vectors. A step is given m (and l2, if there
     is a penalty), its update t and alpha.
     """
-    if not captures_steps(backend) or isinstance(whole.X, HostColumns):
+    if not captures_steps(backend, whole=columns == whole.columns) or isinstance(whole.X, HostColumns):
         return None
     if backend.name == "numpy" and tile_width(network, columns, vectors[0].itemsize) < columns:
         return None
@@ -52,7 +55,8 @@ def captured_steps(
         [V for pair in backend.steps.split(g, network.sizes) for V in pair],
         g,
     )
-    steps = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=whole.columns // columns)
+    count = MOST_AT_ONCE if columns == whole.columns else whole.columns // columns
+    steps = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=count)
     return steps if steps is None or backend.name != "numpy" else InTurn(steps, network, columns)
 
 
@@ -63,6 +67,6 @@ class InTurn:
         self._steps, self._network, self._columns = steps, network, columns
         self.costs, self.begin = steps.costs, steps.begin
 
-    def launch(self) -> None:
-        """Make the next step."""
-        with_threads(self._network, self._columns, self._steps.launch)
+    def launch(self, count: int) -> None:
+        """Make the next `count` steps."""
+        with_threads(self._network, self._columns, lambda: self._steps.launch(count), compiled=True)

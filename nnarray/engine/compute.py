@@ -16,6 +16,7 @@ from nnarray.backends import (
     Backend,
     Block,
     Ended,
+    is_sparse,
     mapped_file,
     new_matrix,
     read_ahead,
@@ -365,4 +366,6 @@ def _alone(compute: Callable[..., T], batch: Batch, dtype: Any, network: Archite
     def alone() -> T:
         return compute(batch.tile(0, columns, dtype, backend), 0)
 
-    return alone() if backend.name != "numpy" else with_threads(network, columns, alone)
+    if backend.name != "numpy":
+        return alone()
+    return with_threads(network, columns, alone, compiled=not is_sparse(batch.X) and network.own_cost is None)

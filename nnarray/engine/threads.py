@@ -1,25 +1,59 @@
-"""How many threads of BLAS a batch of one tile is computed with: its sizes say, and no other thread."""
+"""How many threads a batch of one tile is computed with: its sizes say, and no other thread."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
-from nnarray.backends import BLAS_THREADS, Backend, Block, Ended, allowed_one_thread
+from nnarray.backends import (
+    BLAS_THREADS,
+    Backend,
+    Block,
+    Ended,
+    allowed_one_thread,
+    shares_programs,
+    usable_threads,
+)
 from nnarray.engine.batch import Architecture
 from nnarray.engine.tiling import is_small, is_tiny
+from nnarray.engine.workers import Helpers
+from nnarray.programs.helpers import Shared, with_helpers
 
 T = TypeVar("T")
 
 
-def with_threads(network: Architecture, columns: int, compute: Callable[[], T]) -> T:
-    """What `compute` gives, a batch of one tile on NumPy, with threads of BLAS whose number depends on sizes alone.
+def with_threads(network: Architecture, columns: int, compute: Callable[[], T], *, compiled: bool) -> T:
+    """What `compute` gives, a batch of one tile on NumPy, with threads whose number depends on sizes alone.
 
-    Small batches, and all where only one thread is allowed, have one.
+    Small batches, and all where only one thread is allowed, have one. Larger ones that are `compiled` to machine code
+    are shared by helpers, while BLAS has one; others have those of BLAS.
     """
     if is_tiny(network, columns) or BLAS_THREADS.is_set_here():
         return compute()
-    block = Block(one=allowed_one_thread() or is_small(network, columns))
+    alone = allowed_one_thread() or is_small(network, columns)
+    shared = compiled and not alone and shares_programs()
+    block = Block(one=alone or shared)
     with Ended(block), block:
+        return _shared(compute) if shared else compute()
+
+
+def _shared(compute: Callable[[], T]) -> T:
+    """What `compute` gives, whose programs ask others to help."""
+    before = with_helpers.set(_led)
+    try:
         return compute()
+    finally:
+        with_helpers.reset(before)
+
+
+def _led(work: Shared, lead: Callable[[], T]) -> T:
+    """What `lead` gives, while as many threads as there are for it, and no more than it has pieces for, help."""
+    threads = min(usable_threads(), work.most)
+    if threads == 1:
+        return lead()
+    work.open()
+    helpers = Helpers(work)
+    with Ended(helpers), helpers:
+        helpers.call(threads - 1)
+        return lead()
 
 
 class ManySteps:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from nnarray.backends import BLAS_THREADS, Ended
 
@@ -61,10 +61,20 @@ class Work:
             return None
 
 
+class Endless(Protocol):
+    """What may be called by any number of threads, until it is stopped."""
+
+    def __call__(self) -> None:
+        """Take part."""
+
+    def stop(self) -> None:
+        """Let all go that take part."""
+
+
 class Helpers:
     """Threads that take part in some work. Enter it as `with Ended(helpers), helpers:`."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Endless) -> None:
         self._work = work
         self._futures: list[Future[None]] = []
 

@@ -1,9 +1,10 @@
 """Rewrites of a graph into what targets are good at. Each gives the same values, but for rounding where it says so."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from nnarray.programs.graph import Graph, Node, Reduction, copy, ones, transpose
+from nnarray.programs.graph import Graph, Node, Reduction, Scalar, copy, ones, transpose
 
 
 def sums_over_columns_as_products(graph: Graph) -> Graph:
@@ -18,6 +19,36 @@ def sums_over_columns_as_products(graph: Graph) -> Graph:
         return Node("matmul", (V, column), node.shape, node.dtype)
 
     return graph.rewritten(rewrite)
+
+
+def divisions_by_numbers_as_products(graph: Graph) -> Graph:
+    """V / c as V (1/c), which is several times faster and rounds once more."""
+
+    def rewrite(_: Node, node: Node) -> Node:
+        if node.operation != "divide" or isinstance(c := node.sources[1], Node) or c == 0:
+            return node
+        V = node.sources[0]
+        inverse = Scalar("divide", (1.0, c)) if isinstance(c, Scalar) else 1.0 / c
+        return replace(node, operation="multiply", sources=(V, inverse))
+
+    return graph.rewritten(rewrite)
+
+
+def scaled_products(graph: Graph) -> Graph:
+    """c (A B), where nothing else reads A B, as one product with c for its third source."""
+    readers = Counter(source for node in graph.nodes for source in node.reads)
+    readers.update(node.base for node in graph.outputs.values())
+
+    def rewrite(was: Node, node: Node) -> Node:
+        if node.operation != "multiply" or not isinstance(c := node.sources[1], Scalar | float):
+            return node
+        product, V = was.sources[0], node.sources[0]
+        if not isinstance(product, Node) or product.operation != "matmul" or readers[product] > 1:
+            return node
+        assert isinstance(V, Node)
+        return replace(V, sources=(*V.sources, c))
+
+    return graph.rewritten(rewrite).needed()
 
 
 def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Graph:

@@ -7,7 +7,7 @@ from what is stored.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from nnarray.programs.graph import Graph, Input, Node
+from nnarray.programs.graph import Graph, Input, Node, Scalar
 
 
 class Limits(NamedTuple):
@@ -22,11 +22,12 @@ class Limits(NamedTuple):
 
 
 class Product(NamedTuple):
-    """node = A B, where A and B may be transposed."""
+    """node = scale A B, where A and B may be transposed."""
 
     node: Node
     A: Node
     B: Node
+    scale: Scalar | float = 1.0
 
 
 class Loop(NamedTuple):
@@ -174,7 +175,9 @@ class Plan:
                 while any([source in waiting for source in node.reads]):
                     yield self._loops(waiting, done)
                 done.add(node)
-                yield Product(node, *node.nodes)
+                A, B = node.nodes
+                scales = [s for s in node.sources if not isinstance(s, Node)]
+                yield Product(node, A, B, *scales)
             elif node in self.stored:
                 waiting.append(node)
                 if len(waiting) == self.limits.nodes:

@@ -23,6 +23,7 @@ from nnarray.training.batches import Dropout, MiniBatches, Order
 from nnarray.training.history import Epoch, History
 from nnarray.training.interrupts import Interrupts
 from nnarray.training.optimizers import Adam, Optimizer
+from nnarray.training.pace import Pace
 from nnarray.training.progress import progress_bar
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
@@ -181,9 +182,13 @@ class Run:
         self.spare: list[Array] = []  # gradients whose update was made
         self.captured: Any = None
         self.tried_to_capture = False
+        self.diverges = False
+        self.pace = Pace()
         self.interrupts = Interrupts()
         self.steps = engine.ManySteps(self.network, self.batches.size, self.backend)
         self.epochs = 0
+        self.validated: tuple[float | None, float | None] = None, None
+        self.before: State | None = None
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
@@ -231,7 +236,8 @@ class Run:
             with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
                 last = self.epochs + epochs
                 while self.epochs < last:
-                    self.epoch(self.epochs + 1)
+                    if not self.several(last - self.epochs):
+                        self.epoch(self.epochs + 1)
                     if not (self.must_know or self.watch.is_due or self.epochs == last):
                         continue
                     for record in self.read():
@@ -283,6 +289,32 @@ class Run:
                 self.epochs = number
                 self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
                 self.validated, self.before = validated, before
+
+    @quiet
+    def several(self, most: int) -> bool:
+        """Several epochs of whole batches in one call, if nobody asks in between, and if that can be; whether it was.
+
+        Where cost or weights stop being finite, nothing was done: epoch by epoch it will be seen when.
+        """
+        if self.must_know or not self.batches.is_whole or self.diverges or not self._captures():
+            return False
+        count, t = self.pace.count(min(most, engine.MOST_AT_ONCE)), self.state.t
+        (batch,) = self.batches.batches(None)
+        before = [copied(vector, self.backend) for vector in self._vectors()]
+        numbers = self._numbers_of_steps([batch.m] * count)
+        self.captured.begin(None, numbers)
+        with self.interrupts.put_off:
+            self._launch(count)
+            costs = self.captured.costs[:count].tolist()
+            if math.isfinite(sum(costs)) and all_finite(self.theta, self.backend):
+                alphas = [alpha for _, (_, alpha) in numbers]
+                self.watch.see_several(self.epochs + 1, costs, self.theta, alphas)
+                self.epochs += count
+                return True
+            for vector, was in zip(self._vectors(), before, strict=True):
+                vector[...] = was
+            self.state, self.diverges = self.state._replace(t=t), True
+        return False
 
     @quiet
     def read(self) -> list[Epoch]:
@@ -340,7 +372,7 @@ class Run:
             total, count = total + J * batch.m, count + batch.m
         if self.must_know:
             self.steps.end()  # a callback may wait for other threads
-        return total / count
+        return J if self.batches.is_whole else total / count
 
     def _ms_to_replay(self, order: Order) -> list[float] | None:
         """The m of each full batch in this order, if their steps are replays of a captured one; else None.
@@ -348,42 +380,56 @@ class Run:
         A batch whose examples all weigh nothing makes no step, so an epoch with such a batch runs step by step.
         """
         assert isinstance(self.batches, MiniBatches)
-        is_plain = type(self.optimizer).update_vector is Optimizer.update_vector  # and not a caller's own
-        if self.captured is None and not self.tried_to_capture and not self.dropout.drops and is_plain:
-            self.tried_to_capture = True
-            self.captured = engine.captured_steps(
-                self.optimizer.step,
-                self._vectors(),
-                self.layers,
-                self.batches.whole,
-                self.network,
-                self.backend,
-                columns=self.batches.size,
-                l2=self.l2,
-            )
-        if self.captured is None:
+        if not self._captures():
             return None
         full = order.on_host[: self.batches.columns // self.batches.size * self.batches.size]
         ms = [self.batches.m_of(columns) for columns in full.reshape(-1, self.batches.size)]
         return ms if all(ms) else None
+
+    def _captures(self) -> bool:
+        """Whether a step is one call; captured the first time that it is asked."""
+        is_plain = type(self.optimizer).update_vector is Optimizer.update_vector  # and not a caller's own
+        if self.tried_to_capture or self.dropout.drops or not is_plain or isinstance(self.batches, Stream):
+            return self.captured is not None
+        self.tried_to_capture = True
+        self.captured = engine.captured_steps(
+            self.optimizer.step,
+            self._vectors(),
+            self.layers,
+            self.batches.whole,
+            self.network,
+            self.backend,
+            columns=self.batches.size,
+            l2=self.l2,
+        )
+        return self.captured is not None
 
     def _vectors(self) -> list[Array]:
         return [self.theta, *(getattr(self.state, name) for name in self.optimizer.remembers)]
 
     def _replay(self, order: Order, ms: list[float]) -> Array:
         """The steps of the full batches, whose m are given; the sum of their costs times m."""
-        steps, t = self.captured, self.state.t
-        numbers = [
-            ((m, self.l2) if self.l2 else (m,), (t + i + 1, self.optimizer.alpha(t + i))) for i, m in enumerate(ms)
-        ]
-        steps.begin(order.on_device[: len(ms) * self.batches.size], numbers)
-        for _ in ms:
-            self.steps.go_on()
+        self.captured.begin(order.on_device[: len(ms) * self.batches.size], self._numbers_of_steps(ms))
+        left = len(ms)
+        while left:
+            count = self.pace.count(left)
             with self.interrupts.put_off:
-                steps.launch()
-                self.state = self.state._replace(t=self.state.t + 1)
+                self._launch(count)
+            left -= count
         xp = self.backend.xp
-        return xp.sum(steps.costs * self.backend.asarray(np.array(ms), self.dtype))
+        return xp.sum(self.captured.costs * self.backend.asarray(np.array(ms), self.dtype))
+
+    def _numbers_of_steps(self, ms: list[float]) -> list[Any]:
+        """What the two programs of each of the next steps are given: m and the penalty, t and alpha."""
+        t, l2 = self.state.t, (self.l2,) if self.l2 else ()
+        return [((m, *l2), (t + i + 1, self.optimizer.alpha(t + i))) for i, m in enumerate(ms)]
+
+    def _launch(self, count: int) -> None:
+        """The next captured steps."""
+        self.steps.go_on()
+        with self.pace:
+            self.captured.launch(count)
+        self.state = self.state._replace(t=self.state.t + count)
 
     def _update(self, g: Array) -> None:
         theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)

@@ -1,6 +1,7 @@
 """What a run needs to know of itself: costs, and whether all is finite. It stays on the device until it is read."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nnarray.backends import Backend, all_finite
@@ -51,6 +52,13 @@ class Watch:
             self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite & validated
             self.last_finite = xp.where(self._all_was_finite, theta, self.last_finite)
         self._unread.append(Seen(epoch, cost, finite, alpha))
+
+    def see_several(self, first: int, costs: Sequence[float], theta: Array, alphas: Sequence[float]) -> None:
+        """Take note of epochs that were made at once on the host, with all their costs and weights finite."""
+        self.last_finite = copied(theta, self.backend)
+        self._unread += [
+            Seen(epoch, cost, True, alpha) for epoch, (cost, alpha) in enumerate(zip(costs, alphas, strict=True), first)
+        ]
 
     def read(self) -> list[Seen]:
         """The epochs since the last reading, with numbers."""

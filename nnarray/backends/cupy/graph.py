@@ -98,9 +98,10 @@ class CapturedSteps:
         self._numbers[...] = self._table[0]
         self._step.fill(0)
 
-    def launch(self) -> None:
-        """Queue the next step on the current stream."""
-        self._graph.launch(self._cupy.cuda.get_current_stream())
+    def launch(self, count: int) -> None:
+        """Queue the next `count` steps on the current stream."""
+        for _ in range(count):
+            self._graph.launch(self._cupy.cuda.get_current_stream())
 
 
 def begin_capture(stream: Any) -> None:

@@ -1,7 +1,7 @@
 """A program for arrays that lie in memory in one way: every piece with its function and its table."""
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +18,13 @@ from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.pieces import Part, Piece
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
+from nnarray.programs.targets.llvm.team import Job
 
 ROOM = 4096
 """Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
+
+MOST_JOBS = 16
+"""Places of the tables whose job is kept."""
 
 TRANSPOSED, PLAIN = 112, 111
 """CblasTrans and CblasNoTrans"""
@@ -61,14 +65,30 @@ class Bound:
         for stage in parts.stages:
             for piece in stage:
                 self._add(piece)
-        self.ends = list(accumulate(map(len, parts.stages)))
-        """of the stages, in steps"""
+        self.is_shared = max(map(len, parts.stages)) > 1
+        """whether there are pieces for several threads"""
         self.room = len(self._tables.words) * 8
         self.room += -self.room % ROOM
         places = [Fill(word, self.room + offset) for word, offset in self._tables.places]
         self._plan = driver.plan(arrays, self._tables._replace(places=places))
-        self.plan, self.steps = self._plan.ctypes.data, self._tables.steps
+        self.plan = self._plan.ctypes.data
         self._kept = [(type(x), x.dtype) for x in arrays]
+        self._jobs = dict[int, Job]()
+
+    def stages(self, memory: int) -> list[list[tuple[int, int]]]:
+        """The functions of the pieces and the addresses of their tables, which are in `memory`."""
+        steps = iter(self._tables.steps)
+        return [
+            [(step.function, memory + 8 * step.table) for step in islice(steps, len(s))] for s in self._parts.stages
+        ]
+
+    def job(self, memory: int) -> Job:
+        """The pieces, with their tables in `memory`, for several threads."""
+        if memory not in self._jobs:
+            if len(self._jobs) == MOST_JOBS:
+                self._jobs = {}
+            self._jobs[memory] = Job(self.stages(memory))
+        return self._jobs[memory]
 
     def _add(self, piece: Piece) -> None:
         """The step and the table of a piece."""
@@ -124,7 +144,7 @@ class Bound:
         """BLAS's arguments for a product."""
         part = piece.part
         assert isinstance(part, Product)
-        numbers = {"alpha": 1, "beta": int(piece.adds)}
+        numbers = {"beta": int(piece.adds)}
         if vector_of(part) is None:
             return numbers | _of_gemm(self._gemm(piece, part))
         how = self._gemv(piece, part)

@@ -1,7 +1,7 @@
 """LLVM IR as text: values that are named as they come up, and counted loops."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -67,6 +67,10 @@ class Code:
         self._entry.append(f"  {name} = alloca {kind}")
         return name
 
+    def initially(self, instruction: str) -> None:
+        """An instruction that gives nothing, once, before everything else."""
+        self._entry.append(f"  {instruction}")
+
     def at_entry(self, expression: str) -> str:
         """The name of what the expression gives, once, before everything else."""
         name = self._new("%e")
@@ -105,6 +109,32 @@ class Code:
         self.do(f"br label %head{number}, !llvm.loop !{number + FIRST_LOOP}")
         self._loops.append(f"!{number + FIRST_LOOP} = distinct !{{!{number + FIRST_LOOP}{', !1' if parallel else ''}}}")
         self._lines.append(f"after{number}:")
+
+    @contextmanager
+    def branch(self, condition: str) -> Iterator[None]:
+        """What is done only if the condition holds."""
+        number = self._next()
+        self.do(f"br i1 {condition}, label %then{number}, label %join{number}")
+        self._lines.append(f"then{number}:")
+        yield
+        self.do(f"br label %join{number}")
+        self._lines.append(f"join{number}:")
+
+    @contextmanager
+    def forever(self) -> Iterator[Callable[[str], None]]:
+        """A loop without a counter; what it gives leaves the loop if a condition holds."""
+        number = self._next()
+        self.do(f"br label %again{number}")
+        self._lines.append(f"again{number}:")
+
+        def leave(condition: str) -> None:
+            following = self._new("stay")
+            self.do(f"br i1 {condition}, label %left{number}, label %{following}")
+            self._lines.append(f"{following}:")
+
+        yield leave
+        self.do(f"br label %again{number}")
+        self._lines.append(f"left{number}:")
 
     def add(self, x: str, y: str) -> str:
         """x + y of whole numbers."""

@@ -64,9 +64,18 @@ def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
     return np.array(words, np.int64)
 
 
-@lru_cache(maxsize=1)
 def driver() -> Compiled:
     """The function, which returns 1 if it did nothing because the arrays are others than those of %plan."""
+    return _driver(runs=True)
+
+
+def filler() -> Compiled:
+    """The same, but for the calls of the steps, which somebody else makes."""
+    return _driver(runs=False)
+
+
+@lru_cache(maxsize=2)
+def _driver(*, runs: bool) -> Compiled:
     code = Code("double")
     at = code.variable("i64")
     code.do(f"store i64 6, ptr {at}")
@@ -108,7 +117,7 @@ def driver() -> Compiled:
     with code.loop(numbers):
         word = table_word(following())
         code.do(f"store i64 {code.word('%given', following())}, ptr {word}")
-    with code.loop(steps):
+    with code.loop(steps if runs else "0"):
         function = code.value(f"inttoptr i64 {following()} to ptr")
         code.value(f"call i32 {function}(ptr {table_word(following())})")
     return compiled(code.function("%plan", "%given", "%memory"))

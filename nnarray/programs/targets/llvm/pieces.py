@@ -21,6 +21,9 @@ MOST_PIECES, MULTIPLE = 8, 16
 PIECE_OPERATIONS, PIECE_ENTRIES = 2**19, 2**13
 """Of a product, and of what a loop stores: a piece has no fewer, or sharing it would cost more than it gives."""
 
+MANY_OPERATIONS = 2**26
+"""Of each of more than two pieces of a product: BLAS copies an operand for each of them."""
+
 WORTH_SHARING = 10**7
 """Operations of a graph's products below which one thread is faster."""
 
@@ -63,7 +66,7 @@ class Piece(NamedTuple):
         if isinstance(self.part, Loop):
             rows, columns = base.matrix_shape
             return self.rows.start if rows > 1 else 0, self.columns.start if columns > 1 else 0
-        node, A, B = self.part
+        node, A, B, _ = self.part
         spans = {node: (self.rows, self.columns), A: (self.rows, self.terms), B: (self.terms, self.columns)}
         for V, (down, across) in spans.items():
             if V is base:
@@ -97,7 +100,7 @@ def _pieces(part: Part, cuts: bool) -> list[Piece]:
     if count == 1:
         return [all_of_it]
     rows, columns = all_of_it.rows, all_of_it.columns
-    if _goes_by_columns(part) or rows.length < MULTIPLE * count:
+    if _goes_by_columns(part) or rows.length < max(columns.length * isinstance(part, Product), MULTIPLE * count):
         return [all_of_it._replace(columns=span) for span in _shares(columns.length, count)]
     return [all_of_it._replace(rows=span) for span in _shares(rows.length, count)]
 
@@ -109,14 +112,14 @@ def _cuts_loops(graph: Graph) -> bool:
 
 
 def _count(part: Part) -> int:
-    """Into how many pieces a part is cut: a power of two."""
+    """Into how many pieces a part is cut."""
     if isinstance(part, Product):
         if not is_call(part) or part.A.base is part.B.base:
             return 1
-        wanted = _operations(part) // PIECE_OPERATIONS
+        wanted = max(min(_operations(part) // PIECE_OPERATIONS, 2), _operations(part) // MANY_OPERATIONS)
     else:
         wanted = 1 if part.kind == "sums" else part.shape[0] * part.shape[1] // PIECE_ENTRIES
-    return 1 << (min(wanted, MOST_PIECES).bit_length() - 1) if wanted > 1 else 1
+    return _power_of_two(wanted)
 
 
 def _goes_by_columns(part: Part) -> bool:
@@ -127,6 +130,16 @@ def _shares(length: int, count: int) -> Iterator[Span]:
     """Spans of nearly the same length."""
     ends = [i * length // count // MULTIPLE * MULTIPLE for i in range(count)]
     return (Span(*pair) for pair in pairwise([*ends, length]) if pair[0] < pair[1])
+
+
+def shares(length: int, entries: int) -> Iterator[Span]:
+    """Spans of a length, along which so many entries are copied."""
+    return _shares(length, _power_of_two(entries // PIECE_ENTRIES))
+
+
+def _power_of_two(wanted: int) -> int:
+    """Into how many pieces something is cut that would make so many."""
+    return 1 << (min(wanted, MOST_PIECES).bit_length() - 1) if wanted > 1 else 1
 
 
 def _operations(part: Part) -> int:

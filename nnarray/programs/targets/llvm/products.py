@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nnarray.programs.graph import Node
+from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm.places import Places
 
@@ -66,7 +66,7 @@ class ProductCode:
 
     def _sums_along_rows(self) -> None:
         """Each entry after the other; its terms are added in an order that suits vectors."""
-        node, A, B = self.stage
+        _, A, B, _ = self.stage
         T, total = self.code.T, self.code.variable(self.code.T)
         rows, columns, terms = self._sizes()
         with self.code.loop(rows) as i, self.code.loop(columns) as j:
@@ -76,11 +76,11 @@ class ProductCode:
                 before = self.code.value(f"load {T}, ptr {total}")
                 added = self.code.arithmetic("fadd", before, term, flags="reassoc contract")
                 self.code.do(f"store {T} {added}, ptr {total}")
-            self.places.store(node, i, j, self.code.value(f"load {T}, ptr {total}"))
+            self._store(i, j, self.code.value(f"load {T}, ptr {total}"))
 
     def _sums_of_few(self) -> None:
         """A row of the product at once; the few terms of each sum are written out."""
-        node, A, B = self.stage
+        _, A, B, _ = self.stage
         rows, columns, _ = self._sizes()
         with self.code.loop(rows) as i:
             left = [self.places.load(A, i, str(k)) for k in range(A.matrix_shape[1])]
@@ -89,7 +89,7 @@ class ProductCode:
                 for k, x in enumerate(left[1:], 1):
                     term = self.code.arithmetic("fmul", x, self.places.load(B, str(k), j))
                     total = self.code.arithmetic("fadd", total, term)
-                self.places.store(node, i, j, total)
+                self._store(i, j, total)
 
     def _call(self) -> None:
         """BLAS by columns, of which `arguments` says how; what it says is in the table."""
@@ -97,20 +97,20 @@ class ProductCode:
             return self._gemm()
         matrix, x = matrix_and_vector(self.stage)
         operands = [self._given("transposed", "i32"), *(self._given(name, self._whole) for name in "mn")]
-        operands += [self._number("alpha"), f"ptr {self._address(matrix)}", self._given("lda", self._whole)]
-        operands += [f"ptr {self._address(x)}", self._given("incx", self._whole), self._number("beta")]
+        operands += [f"{self.code.T} {self._scale()}", f"ptr {self._address(matrix)}", self._given("lda", self._whole)]
+        operands += [f"ptr {self._address(x)}", self._given("incx", self._whole), self._beta()]
         operands += [f"ptr {self._address(self.stage.node)}", self._given("incy", self._whole)]
         return self._do(self.blas.gemv, operands)
 
     def _gemm(self) -> None:
-        node, A, B = self.stage
+        node, A, B, _ = self.stage
         one, other = self._address(A), self._address(B)
         is_swapped = self.code.value(f"icmp ne i64 {self.places.word('blas', 'swapped')}, 0")
         left = self.code.value(f"select i1 {is_swapped}, ptr {other}, ptr {one}")
         right = self.code.value(f"select i1 {is_swapped}, ptr {one}, ptr {other}")
         operands = [self._given(name, "i32") for name in "AB"] + [self._given(name, self._whole) for name in "mnk"]
-        operands += [self._number("alpha"), f"ptr {left}", self._given("lda", self._whole)]
-        operands += [f"ptr {right}", self._given("ldb", self._whole), self._number("beta")]
+        operands += [f"{self.code.T} {self._scale()}", f"ptr {left}", self._given("lda", self._whole)]
+        operands += [f"ptr {right}", self._given("ldb", self._whole), self._beta()]
         self._do(self.blas.gemm, [*operands, f"ptr {self._address(node)}", self._given("ldc", self._whole)])
 
     def _do(self, functions: Mapping[str, int], operands: list[str]) -> None:
@@ -128,10 +128,21 @@ class ProductCode:
         wide = self.places.word("blas", name)
         return f"{kind} {wide if kind == 'i64' else self.code.value(f'trunc i64 {wide} to {kind}')}"
 
-    def _number(self, name: str) -> str:
-        """1 or 0, from a whole number."""
-        number = self.places.word("blas", name)
+    def _beta(self) -> str:
+        """1 or 0: whether the product is added to what is there."""
+        number = self.places.word("blas", "beta")
         return f"{self.code.T} {self.code.value(f'sitofp i64 {number} to {self.code.T}')}"
+
+    def _scale(self) -> str:
+        """What the product is multiplied by."""
+        scale = self.stage.scale
+        return self.places.number(scale) if isinstance(scale, Scalar) else self.code.constant(scale)
+
+    def _store(self, i: str, j: str, total: str) -> None:
+        """Store an entry, multiplied."""
+        is_plain = not isinstance(self.stage.scale, Scalar) and self.stage.scale == 1.0
+        x = total if is_plain else self.code.arithmetic("fmul", total, self._scale(), flags="")
+        self.places.store(self.stage.node, i, j, x)
 
     def _sizes(self) -> tuple[str, str, str]:
         (rows, terms), columns = self.stage.A.matrix_shape, self.stage.B.matrix_shape[1]

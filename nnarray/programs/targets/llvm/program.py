@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.programs.graph import Graph, Input, Node, Scalar
-from nnarray.programs.lowering import outputs_of_their_own, sums_over_all_in_parts, sums_over_columns_as_products
+from nnarray.programs.helpers import with_helpers
+from nnarray.programs.lowering import (
+    divisions_by_numbers_as_products,
+    outputs_of_their_own,
+    scaled_products,
+    sums_over_all_in_parts,
+    sums_over_columns_as_products,
+)
 from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.products import StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Plan
@@ -56,7 +63,8 @@ class Program:
         place_of = {name: len(graph.arrays) + i for i, name in enumerate(graph.outputs)}
         self.given: dict[Node, int] = {x: i for i, x in enumerate(graph.arrays)}
         self.given |= {node: place_of[name] for node, name in self.memory.outputs.items()}
-        self.scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
+        used = [s for node in self.graph.nodes for s in node.sources if isinstance(s, Scalar)]
+        self.scalars = list(dict.fromkeys(used))
         self.parts = Parts(self.plan, stages, self.memory, self.scalars, blas)
         self._numbers = function_of(graph.scalars, self.scalars)
         self._pack = struct.Struct(f"{len(self.given_arrays)}q{len(self.scalars)}d").pack
@@ -115,10 +123,14 @@ class Program:
 
     def _run(self, bound: Bound, given: bytes) -> bool:
         """Compute, unless the arrays are others than those it is for."""
-        arena = self.take_arena(bound.room)
-        done = not driver.driver().run(bound.plan, given, arena.address)
+        arena, helped = self.take_arena(bound.room), with_helpers.get() if bound.is_shared else None
+        if helped is None:
+            refused = driver.driver().run(bound.plan, given, arena.address)
+        elif not (refused := driver.filler().run(bound.plan, given, arena.address)):
+            job = bound.job(arena.address)
+            helped(job, job.round)
         self.idle.append(arena)
-        return done
+        return not refused
 
     def _bind(self, arrays: Sequence[Any]) -> Bound:
         for x, node in zip(arrays, self.given_arrays, strict=True):
@@ -144,12 +156,6 @@ class Call(NamedTuple):
     numbers: npt.NDArray[np.float64]
     """in the last words of `given`"""
 
-    @property
-    def words(self) -> tuple[int, ...]:
-        """The driver, %plan, %given, %memory, how many arrays there are and how many numbers."""
-        addresses = driver.driver().address, self.bound.plan, self.given.ctypes.data, self.arena.address
-        return *addresses, len(self.arrays), self.numbers.size
-
 
 def _cut(plan: Plan) -> tuple[list[list[Piece]], Memory]:
     """The pieces of each stage, and the memory between them; in blocks where an input is read once that way."""
@@ -165,8 +171,8 @@ def _cut(plan: Plan) -> tuple[list[list[Piece]], Memory]:
 
 def lowered(graph: Graph) -> Graph:
     """The graph as a CPU computes it."""
-    graph = sums_over_all_in_parts(sums_over_columns_as_products(graph), lambda _: 1)
-    return outputs_of_their_own(graph)
+    graph = divisions_by_numbers_as_products(sums_over_columns_as_products(graph))
+    return outputs_of_their_own(sums_over_all_in_parts(scaled_products(graph), lambda _: 1))
 
 
 def _getter(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -1,119 +1,145 @@
-"""A training step as one call: a batch is gathered, its gradient computed, and theta updated in place."""
+"""Training steps as one call: batches are gathered, their gradients computed, and theta updated in place, in turn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from nnarray.programs.helpers import with_helpers
 from nnarray.programs.products import strides_in_entries
 from nnarray.programs.steps import StepArrays
+from nnarray.programs.targets.llvm import driver, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
-from nnarray.programs.targets.llvm.program import Program
+from nnarray.programs.targets.llvm.pieces import shares
+from nnarray.programs.targets.llvm.program import Call, Program
+
+FIRST, LAST, STEP = range(3)
+"""Words of the steps' table: from which step to which, and the one that is being made."""
+
+FIXED = ("job", "numbers", "J", "costs")
+OF_A_CALL = ("filler", "plan", "given", "memory", "arrays", "numbers")
+"""Of the table, what comes after that, and of each of the two calls."""
 
 
 class Steps:
     """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
 
-    Raises StridesError for layers that BLAS, or examples that a loop, cannot read.
+    Where they are all columns that there are, nothing is gathered. Raises StridesError for layers that BLAS, or
+    examples that a loop, cannot read.
     """
 
     def __init__(self, gradient: Program, update: Program, arrays: StepArrays, *, columns: int, steps: int) -> None:
-        dtype, vectors = arrays.g.dtype, arrays.vectors
-        batch = [np.empty((columns, V.shape[0]), dtype).T for V in arrays.examples]
+        dtype, vectors, examples = arrays.g.dtype, arrays.vectors, arrays.examples
+        self._gathers = columns < examples[0].shape[1]
+        batch = [np.empty((columns, V.shape[0]), dtype).T for V in examples] if self._gathers else list(examples)
         J = np.empty((), dtype)
         self._gradient, self._update = gradient, update
-        self.costs, self._order = np.empty(steps, dtype), np.zeros(steps * columns, np.int64)
-        self._calls = [
+        self.costs, self._order = np.empty(steps, dtype), np.zeros(steps * columns * self._gathers, np.int64)
+        calls = [
             gradient.call([*batch, *arrays.layers, *arrays.gradients, J]),
             update.call([*vectors, arrays.g, *vectors]),
         ]
-        self._numbers = np.zeros((steps, sum([call.numbers.size for call in self._calls])), np.float64)
-        places = list(map(_gathered, arrays.examples, batch))
-        step = _function("float" if dtype == np.float32 else "double", tuple(place.down == 1 for place in places))
-        fixed = [columns, *(V.ctypes.data for V in (self._order, self._numbers, J, self.costs))]
-        words = [*fixed, *(word for place in places for word in place), *(w for c in self._calls for w in c.words)]
-        self._table = np.array(words, np.int64)
-        self._run, self._address = step.run, self._table.ctypes.data
-        self._kept = step, arrays, batch, J
+        self._numbers = np.zeros((steps, sum([call.numbers.size for call in calls])), np.float64)
+        self._table = np.zeros(STEP + 1 + len(FIXED) + len(calls) * len(OF_A_CALL), np.int64)
+        self._tables = list(self._gatherings(examples, batch, columns)) if self._gathers else []
+        gathers = [(function, table.ctypes.data) for function, table in self._tables]
+        stages = [stage for call in calls for stage in call.bound.stages(call.arena.address)]
+        self._job = team.Job([gathers, *stages] if gathers else stages)
+        fixed = [self._job.address, *(V.ctypes.data for V in (self._numbers, J, self.costs))]
+        self._table[STEP + 1 :] = [*fixed, *(word for call in calls for word in _words(call))]
+        self._run = _function("float" if dtype == np.float32 else "double").run
+        self._kept = arrays, batch, J, calls
         self._at = 0
 
     def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:
         """Begin an epoch: the `order` of the columns, and what each step's two programs are given as numbers."""
-        self._order[: order.shape[0]] = order
-        for row, (one, other) in zip(self._numbers, numbers, strict=False):
-            row[:] = (*self._gradient.numbers(*one), *self._update.numbers(*other))
+        if self._gathers:
+            self._order[: order.shape[0]] = order
+        of_gradient, of_update = self._gradient.numbers, self._update.numbers
+        self._numbers[: len(numbers)] = [(*of_gradient(*one), *of_update(*other)) for one, other in numbers]
         self._at = 0
 
-    def launch(self) -> None:
-        """Make the next step; other threads run on meanwhile."""
-        if self._run(self._address, None, self._at):
+    def launch(self, count: int) -> None:
+        """Make the next `count` steps; other threads run on meanwhile."""
+        self._table[FIRST], self._table[LAST] = self._at, self._at + count
+        helped = with_helpers.get() if self._job.most > 1 else None
+        if self._make() if helped is None else helped(self._job, self._make):
             msg = "the arrays of a training run have changed their place"
             raise RuntimeError(msg)
-        self._at += 1
+        self._at += count
+
+    def _make(self) -> int:
+        return self._run(self._table.ctypes.data, None, None)
+
+    def _gatherings(
+        self, examples: Sequence[Any], batch: Sequence[Any], columns: int
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """The pieces that gather a batch: each a function, and its table."""
+        fixed = self._table[STEP:].ctypes.data, self._order.ctypes.data, columns
+        for V, out in zip(examples, batch, strict=True):
+            down, across = strides_in_entries(V.strides, V.itemsize)
+            function = _gathering("float" if V.dtype == np.float32 else "double", down == 1)
+            for span in shares(columns, out.size):
+                words = *fixed, V.ctypes.data, down, across, V.shape[0], out.ctypes.data, *span
+                yield function.address, np.array(words, np.int64)
 
 
-class Gathered(NamedTuple):
-    """Words of the table: an array of examples by its address and strides in entries, and where a batch of it goes."""
-
-    source: int
-    down: int
-    across: int
-    rows: int
-    batch: int
+def _words(call: Call) -> Sequence[int]:
+    addresses = driver.filler().address, call.bound.plan, call.given.ctypes.data, call.arena.address
+    return *addresses, len(call.arrays), call.numbers.size
 
 
-def _gathered(V: Any, batch: Any) -> Gathered:
-    return Gathered(V.ctypes.data, *strides_in_entries(V.strides, V.itemsize), V.shape[0], batch.ctypes.data)
-
-
-FIXED = ("columns", "order", "numbers", "J", "costs")
-WORDS = ("driver", "plan", "given", "memory", "arrays", "numbers")
-"""Of a table: what comes first, and of each of the two calls."""
-
-
-@lru_cache(maxsize=16)
-def _function(T: str, contiguous: tuple[bool, ...]) -> Compiled:
-    """The step, for arrays of examples of which each is contiguous along a column or not.
-
-    It is given its table and which step of the epoch it is.
-    """
+@lru_cache(maxsize=4)
+def _gathering(T: str, is_contiguous: bool) -> Compiled:
+    """Copy some columns of the step's batch side by side; `is_contiguous` says whether an example's entries are."""
     code = Code(T)
-    slots = iter(range(1000))
+    kinds = ("ptr", "ptr", "i64", "ptr", "i64", "i64", "i64", "ptr", "i64", "i64")
+    words = [code.parameter("%table", i, kind) for i, kind in enumerate(kinds)]
+    step, order, columns, source, down, across, rows, batch, start, stop = words
+    first = code.add(code.times(code.value(f"load i64, ptr {step}"), columns), start)
+    with code.loop(code.value(f"sub i64 {stop}, {start}")) as j:
+        column = code.times(code.word(order, code.add(first, j)), across)
+        out = code.times(code.add(start, j), rows)
+        with code.loop(rows, parallel=True) as r:
+            place = code.add(column, r if is_contiguous else code.times(r, down))
+            x = code.value(f"load {T}, ptr {_entry(code, source, place)}, align 1, !llvm.access.group !0")
+            code.do(f"store {T} {x}, ptr {_entry(code, batch, code.add(out, r))}, !llvm.access.group !0")
+    return compiled(code.function("%table"))
+
+
+@lru_cache(maxsize=2)
+def _function(T: str) -> Compiled:
+    """The steps: for each, the numbers are put in place and the tables filled, and then a round of the job is run."""
+    code = Code(T)
+    slots = iter(range(STEP + 1, 1000))
 
     def word(kind: str = "i64") -> str:
         return code.parameter("%table", next(slots), kind)
 
-    columns, order, numbers, J, costs = word(), *(word("ptr") for _ in FIXED[1:])
-    step = code.value("ptrtoint ptr %step to i64")
-    first = code.times(step, columns)
-    for is_contiguous in contiguous:
-        source, down, across, rows, batch = word("ptr"), word(), word(), word(), word("ptr")
-        with code.loop(columns) as j:
-            column = code.times(code.word(order, code.add(first, j)), across)
-            out = code.times(j, rows)
-            with code.loop(rows, parallel=True) as r:
-                place = code.add(column, r if is_contiguous else code.times(r, down))
-                x = code.value(f"load {T}, ptr {_entry(code, source, place)}, align 1, !llvm.access.group !0")
-                code.do(f"store {T} {x}, ptr {_entry(code, batch, code.add(out, r))}, !llvm.access.group !0")
-    calls = [[word() for _ in WORDS] for _ in range(2)]
-    counts = [count for *_, count in calls]
-    row = code.times(step, code.add(*counts))
-    for driver, plan, given, memory, arrays, count in calls:
-        with code.loop(count) as i:
-            number = code.word(numbers, code.add(row, i))
-            table = code.value(f"inttoptr i64 {given} to ptr")
-            code.do(
-                f"store i64 {number}, ptr {code.value(f'getelementptr i64, ptr {table}, i64 {code.add(arrays, i)}')}"
-            )
-        row = code.add(row, count)
-        function, *addresses = (code.value(f"inttoptr i64 {x} to ptr") for x in (driver, plan, given, memory))
-        refused = code.value(f"call i32 {function}({', '.join(f'ptr {address}' for address in addresses)})")
-        code.require(code.value(f"icmp eq i32 {refused}, 0"))
-    cost = code.value(f"load {T}, ptr {J}")
-    code.do(f"store {T} {cost}, ptr {_entry(code, costs, step)}")
-    return compiled(code.function("%table", "%unused", "%step"))
+    first, last = code.parameter("%table", FIRST, "i64"), code.parameter("%table", LAST, "i64")
+    at = code.at_entry(f"getelementptr i64, ptr %table, i64 {STEP}")
+    job, numbers, J, costs = (word("ptr") for _ in FIXED)
+    calls = [[word("i64" if name in ("arrays", "numbers") else "ptr") for name in OF_A_CALL] for _ in range(2)]
+    width = code.add(*[count for *_, count in calls])
+    with code.loop(code.value(f"sub i64 {last}, {first}")) as i:
+        step = code.add(first, i)
+        code.do(f"store i64 {step}, ptr {at}")
+        row = code.times(step, width)
+        for function, plan, given, memory, arrays, count in calls:
+            with code.loop(count) as k:
+                number = code.word(numbers, code.add(row, k))
+                place = code.value(f"getelementptr i64, ptr {given}, i64 {code.add(arrays, k)}")
+                code.do(f"store i64 {number}, ptr {place}")
+            row = code.add(row, count)
+            refused = code.value(f"call i32 {function}(ptr {plan}, ptr {given}, ptr {memory})")
+            code.require(code.value(f"icmp eq i32 {refused}, 0"))
+        code.value(f"call i32 inttoptr (i64 {team.leader().address} to ptr)(ptr {job})")
+        cost = code.value(f"load {T}, ptr {J}")
+        code.do(f"store {T} {cost}, ptr {_entry(code, costs, step)}")
+    return compiled(code.function("%table", "%unused", "%neither"))
 
 
 def _entry(code: Code, array: str, i: str) -> str:
