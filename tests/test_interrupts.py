@@ -293,7 +293,7 @@ class TestOtherThreads:
             return real(*given, **options)
 
         monkeypatch.setattr(owner, step, begun)
-        nn.train(network, X, Y, epochs=1, batch_size=4, dropout=dropout)
+        nn.train(network, X, Y, epochs=9, batch_size=4, dropout=dropout)
         thread.join(10)
         assert entered.is_set()
 

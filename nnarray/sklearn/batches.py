@@ -2,9 +2,11 @@
 
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.utils import gen_batches
 
 from nnarray.backends import Backend
@@ -31,18 +33,24 @@ class Batches:
             warnings.warn(msg, stacklevel=2)
         self.size = max(1, min(size, self.count))
 
-    def epoch(self) -> Iterator[Batch]:
-        """The batches, in an order drawn anew; those whose examples weigh nothing are left out."""
+    def draw(self) -> None:
+        """Begin an epoch, in an order drawn anew."""
         if self.shuffle:
             self.rows = self.rows[self.random_state.permutation(self.count)]
+
+    def ms(self) -> list[float]:
+        """What the cost of each full batch is divided by: the number of its examples, or the sum of their weights."""
+        full = self.rows[: self.count // self.size * self.size].reshape(-1, self.size)
+        return [self._m(rows) for rows in full]
+
+    def batches(self, first: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from the row `first` on; those whose examples weigh nothing are left out."""
         order = None if self.in_table_order else self.backend.asarray(self.rows)
         whole = self.examples
         Y: Array = whole.Y
 
         def batch(part: slice) -> Batch | None:
-            m = part.stop - part.start
-            if self.weights is not None:
-                m = float(self.weights[self.rows[part]].sum(dtype="float64"))
+            m = self._m(self.rows[part])
             if m == 0:
                 return None
             if order is not None:
@@ -50,4 +58,8 @@ class Batches:
             weights = None if whole.weights is None else whole.weights[:, part]
             return Batch(whole.X[:, part], Y[:, part], m, weights)
 
-        return filter(None, map(batch, gen_batches(self.count, self.size)))  # a generator may swallow an interrupt
+        parts = islice(gen_batches(self.count, self.size), first // self.size, None)
+        return filter(None, map(batch, parts))  # a generator may swallow an interrupt
+
+    def _m(self, rows: npt.NDArray[np.intp]) -> float:
+        return len(rows) if self.weights is None else float(self.weights[rows].sum(dtype="float64"))

@@ -1,6 +1,6 @@
 """A network with its parameters in the place where it computes, and the two ways to train it: batches and L-BFGS."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +11,15 @@ from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
 from nnarray.network.parameters import dtype_name
+from nnarray.sklearn.batches import Batches
 from nnarray.sklearn.losses import REPORTED_LOSSES
 from nnarray.sklearn.optimizers import Optimizer
 from nnarray.training.batches import Dropout
 from nnarray.training.interrupts import Interrupts
+from nnarray.training.replays import Replays
+
+FEWEST_STEPS = 2
+"""Of an epoch, for which it pays to capture them."""
 
 
 class Names(NamedTuple):
@@ -46,6 +51,7 @@ class Computation:
         self.network, self.backend, self.home, self.l2, self.workers = network, backend, home, l2, workers
         self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []  # gradients whose update was made
+        self._replays: tuple[Any, Replays | None] | None = None
         self.move_to(theta)
 
     def move_to(self, theta: Array) -> None:
@@ -65,13 +71,13 @@ class Computation:
         batch.let_go()
         return float(J), A.joined()
 
-    def descend(
-        self, batches: Iterable[Batch], optimizer: Optimizer, dropout: Dropout, steps: engine.ManySteps
-    ) -> float:
+    def descend(self, batches: Batches, optimizer: Optimizer, dropout: Dropout, steps: engine.ManySteps) -> float:
         """One update per batch; the mean of their costs, each counted with the number of its examples."""
-        total, count, interrupts = 0.0, 0, Interrupts()
+        batches.draw()
+        interrupts = Interrupts()
         with Ended(interrupts), interrupts:
-            for batch in batches:
+            total, count = self._replay(batches, optimizer, dropout, steps, interrupts)
+            for batch in batches.batches(count):
                 steps.go_on()
                 J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
                 with interrupts.put_off:
@@ -81,6 +87,47 @@ class Computation:
                 self.spare.append(g)
                 total, count = total + J * batch.columns, count + batch.columns
         return float(total / count)
+
+    def _replay(
+        self,
+        batches: Batches,
+        optimizer: Optimizer,
+        dropout: Dropout,
+        steps: engine.ManySteps,
+        interrupts: Interrupts,
+    ) -> tuple[float, int]:
+        """The full batches as captured steps, if they can be; the sum of their costs and the number of examples."""
+        ms = batches.ms()
+        if dropout.drops or len(ms) < FEWEST_STEPS or not all(ms):
+            return 0.0, 0
+        replays = self._captured(batches, [self.theta, *optimizer.prepared(self.theta, self.backend)], optimizer, steps)
+        if replays is None:
+            return 0.0, 0
+        l2 = (self.l2,) if self.l2 else ()
+        numbers = [((m, *l2), (optimizer.t + i, optimizer.alpha)) for i, m in enumerate(ms, 1)]
+        replays.begin(self.backend.asarray(batches.rows[: len(ms) * batches.size]), numbers)
+        replays.launch_all(len(ms), optimizer.made, interrupts)
+        total = self.backend.xp.sum(replays.costs[: len(ms)], dtype=self.backend.xp.float64)
+        return float(total) * batches.size, len(ms) * batches.size
+
+    def _captured(
+        self, batches: Batches, vectors: Sequence[Array], optimizer: Optimizer, steps: engine.ManySteps
+    ) -> Replays | None:
+        """Captured steps over these vectors, kept for as long as they are the same; None where there can be none."""
+        key = optimizer.rule, batches, *map(id, vectors)
+        if self._replays is None or self._replays[0] != key:
+            captured = engine.captured_steps(
+                optimizer.rule.step,
+                vectors,
+                self.layers,
+                batches.examples,
+                self.network,
+                self.backend,
+                columns=batches.size,
+                l2=self.l2,
+            )
+            self._replays = key, None if captured is None else Replays(captured, steps)
+        return self._replays[1]
 
     def minimize(
         self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float

@@ -83,11 +83,20 @@ class Optimizer:
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in its own memory on NumPy and CuPy."""
         self.t += 1
-        vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.rule.means)]
+        vectors = self.prepared(theta, backend)
         theta, *self.vectors = engine.update(
             self.rule.step, [theta, *vectors], g, backend, t=self.t, alpha=self.alpha, in_place=True
         )
         return theta
+
+    def prepared(self, theta: Array, backend: Backend) -> Sequence[Array]:
+        """The running means, zero where there was no update yet."""
+        self.vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.rule.means)]
+        return self.vectors
+
+    def made(self, count: int) -> None:
+        """After updates that somebody else made of theta and the running means, in place."""
+        self.t += count
 
     @property
     def learning_rate(self) -> float:

@@ -87,7 +87,7 @@ def fit_stochastic(
         steps = ManySteps(work.network, batches.size, work.backend)
         with closing(report.bar), Ended(steps), steps:
             for _ in range(1 if incremental else model.max_iter):
-                report.iteration(work.descend(batches.epoch(), model._optimizer, dropout, steps))
+                report.iteration(work.descend(batches, model._optimizer, dropout, steps))
                 model.t_ += batches.count
                 if _epoch_ends(model, report):
                     break

@@ -23,8 +23,8 @@ from nnarray.training.batches import Dropout, MiniBatches, Order
 from nnarray.training.history import Epoch, History
 from nnarray.training.interrupts import Interrupts
 from nnarray.training.optimizers import Adam, Optimizer
-from nnarray.training.pace import Pace
 from nnarray.training.progress import progress_bar
+from nnarray.training.replays import Replays
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
@@ -180,10 +180,9 @@ class Run:
         self.state = self.optimizer.init_vector(self.theta, self.backend)
         self.watch = Watch(self.theta, self.backend)
         self.spare: list[Array] = []  # gradients whose update was made
-        self.captured: Any = None
+        self.replays: Replays | None = None
         self.tried_to_capture = False
         self.diverges = False
-        self.pace = Pace()
         self.interrupts = Interrupts()
         self.steps = engine.ManySteps(self.network, self.batches.size, self.backend)
         self.epochs = 0
@@ -256,7 +255,7 @@ class Run:
         finally:
             bar.close()
             self.batches.let_go()
-            self.captured = None  # with the memory that its graph holds
+            self.replays = None  # with the memory that its graph holds
         state = self._best()
         assert state.position is not None
         return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
@@ -298,23 +297,24 @@ class Run:
         """
         if self.must_know or not self.batches.is_whole or self.diverges or not self._captures():
             return False
-        count, t = self.pace.count(min(most, engine.MOST_AT_ONCE)), self.state.t
+        assert self.replays is not None
+        count = self.replays.at_once(min(most, engine.MOST_AT_ONCE))
         (batch,) = self.batches.batches(None)
         before = [copied(vector, self.backend) for vector in self._vectors()]
         numbers = self._numbers_of_steps([batch.m] * count)
-        self.captured.begin(None, numbers)
+        self.replays.begin(None, numbers)
         with self.interrupts.put_off:
-            self._launch(count)
-            costs = self.captured.costs[:count].tolist()
-            if math.isfinite(sum(costs)) and all_finite(self.theta, self.backend):
-                alphas = [alpha for _, (_, alpha) in numbers]
-                self.watch.see_several(self.epochs + 1, costs, self.theta, alphas)
-                self.epochs += count
-                return True
-            for vector, was in zip(self._vectors(), before, strict=True):
-                vector[...] = was
-            self.state, self.diverges = self.state._replace(t=t), True
-        return False
+            self.replays.launch(count)
+            costs = self.replays.costs[:count].tolist()
+            self.diverges = not (math.isfinite(sum(costs)) and all_finite(self.theta, self.backend))
+            if self.diverges:
+                for vector, was in zip(self._vectors(), before, strict=True):
+                    vector[...] = was
+                return False
+            self._made(count)
+            self.watch.see_several(self.epochs + 1, costs, self.theta, [alpha for _, (_, alpha) in numbers])
+            self.epochs += count
+        return True
 
     @quiet
     def read(self) -> list[Epoch]:
@@ -390,9 +390,9 @@ class Run:
         """Whether a step is one call; captured the first time that it is asked."""
         is_plain = type(self.optimizer).update_vector is Optimizer.update_vector  # and not a caller's own
         if self.tried_to_capture or self.dropout.drops or not is_plain or isinstance(self.batches, Stream):
-            return self.captured is not None
+            return self.replays is not None
         self.tried_to_capture = True
-        self.captured = engine.captured_steps(
+        captured = engine.captured_steps(
             self.optimizer.step,
             self._vectors(),
             self.layers,
@@ -402,33 +402,28 @@ class Run:
             columns=self.batches.size,
             l2=self.l2,
         )
-        return self.captured is not None
+        if captured is not None:
+            self.replays = Replays(captured, self.steps)
+        return self.replays is not None
 
     def _vectors(self) -> list[Array]:
         return [self.theta, *(getattr(self.state, name) for name in self.optimizer.remembers)]
 
     def _replay(self, order: Order, ms: list[float]) -> Array:
         """The steps of the full batches, whose m are given; the sum of their costs times m."""
-        self.captured.begin(order.on_device[: len(ms) * self.batches.size], self._numbers_of_steps(ms))
-        left = len(ms)
-        while left:
-            count = self.pace.count(left)
-            with self.interrupts.put_off:
-                self._launch(count)
-            left -= count
+        assert self.replays is not None
+        self.replays.begin(order.on_device[: len(ms) * self.batches.size], self._numbers_of_steps(ms))
+        self.replays.launch_all(len(ms), self._made, self.interrupts)
         xp = self.backend.xp
-        return xp.sum(self.captured.costs * self.backend.asarray(np.array(ms), self.dtype))
+        return xp.sum(self.replays.costs * self.backend.asarray(np.array(ms), self.dtype))
 
     def _numbers_of_steps(self, ms: list[float]) -> list[Any]:
         """What the two programs of each of the next steps are given: m and the penalty, t and alpha."""
         t, l2 = self.state.t, (self.l2,) if self.l2 else ()
         return [((m, *l2), (t + i + 1, self.optimizer.alpha(t + i))) for i, m in enumerate(ms)]
 
-    def _launch(self, count: int) -> None:
-        """The next captured steps."""
-        self.steps.go_on()
-        with self.pace:
-            self.captured.launch(count)
+    def _made(self, count: int) -> None:
+        """After so many captured steps."""
         self.state = self.state._replace(t=self.state.t + count)
 
     def _update(self, g: Array) -> None:

@@ -67,7 +67,13 @@ class Places:
         """From one row (axis 0) or column (axis 1) to the next, in entries; the arena's rows are contiguous."""
         if node not in self._outside and (axis == 1 or node.matrix_shape[1] == 1):
             return "1"
-        return "1" if axis == 1 and node in self._unit else self.word("stride", node, axis)
+        if axis == 1 and node in self._unit:
+            return "1"
+        key = "whole stride", node, axis
+        if key not in self._known:  # a sum, which LLVM does not hope to be 1: it would vectorise for that case alone
+            one, other = self.word("stride", node, axis), self.word("nothing", 0)
+            self._known[key] = self.code.at_entry(f"add i64 {one}, {other}")
+        return self._known[key]
 
     def _kind(self, node: Node) -> str:
         return "i8" if node.dtype == bool else self.code.T

@@ -1,0 +1,49 @@
+"""Captured steps, made in calls that are short enough for Ctrl-C to be heard between two."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nnarray.engine import ManySteps
+from nnarray.training.interrupts import Interrupts
+
+SECONDS = 0.05
+"""A call is to take about so long."""
+
+FASTER = 4
+"""A call makes at most so many times the steps of those before, whose time is known."""
+
+
+class Replays:
+    """Captured `steps` and how fast they were so far; other threads take their turn between two calls."""
+
+    def __init__(self, steps: Any, many: ManySteps) -> None:
+        self.begin, self._steps, self._many = steps.begin, steps, many
+        self._most, self._each = 1, 0.0
+
+    @property
+    def costs(self) -> Any:
+        """Of the steps since the epoch began, on the device."""
+        return self._steps.costs
+
+    def at_once(self, most: int) -> int:
+        """How many steps the next call makes, of at most so many."""
+        in_time = int(SECONDS / self._each) if self._each > 0 else 1
+        return max(1, min(in_time, FASTER * self._most, most))
+
+    def launch(self, count: int) -> None:
+        """Make the next steps in one call."""
+        self._many.go_on()
+        began = time.perf_counter()
+        self._steps.launch(count)
+        self._each = (time.perf_counter() - began) / count
+        self._most = max(self._most, count)
+
+    def launch_all(self, count: int, made: Callable[[int], None], interrupts: Interrupts) -> None:
+        """Make so many steps; `made` is told after each call how many it made, before an interrupt can come."""
+        while count:
+            now = self.at_once(count)
+            with interrupts.put_off:
+                self.launch(now)
+                made(now)
+            count -= now
