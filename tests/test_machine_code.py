@@ -340,7 +340,7 @@ def test_places_name_each_word_of_their_table_once() -> None:
     places = Places(Code("float"), {V: 0}, frozenset())
     for _ in range(2):
         places.load(V, "1", "2")
-    assert places.keys == [("stride", V, 0), ("stride", V, 1), ("address", V)]
+    assert places.keys == [("stride", V, 0), ("nothing", 0), ("stride", V, 1), ("address", V)]
 
 
 class TestTeam:

@@ -31,6 +31,7 @@ from nnarray.backends.names import (
     use_backend,
 )
 from nnarray.backends.programs import (
+    PackedProgram,
     Program,
     Steps,
     captures_steps,
@@ -41,6 +42,7 @@ from nnarray.backends.programs import (
     new_captured_steps,
     new_program,
     new_uploads,
+    packed_program,
     shares_programs,
 )
 from nnarray.backends.quiet import quiet
@@ -57,6 +59,7 @@ __all__ = [
     "BackendUnavailableError",
     "Block",
     "Ended",
+    "PackedProgram",
     "Program",
     "Steps",
     "all_finite",
@@ -86,6 +89,7 @@ __all__ = [
     "new_program",
     "new_uploads",
     "number",
+    "packed_program",
     "plain_steps",
     "quiet",
     "read_ahead",

@@ -1,6 +1,7 @@
 """Programs: traced equations in the form in which a backend runs them again and again."""
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -99,27 +100,52 @@ def _compiler_fails() -> str | None:
     return None
 
 
+class PackedProgram(Protocol):
+    """A program whose parameters are one vector, and its gradients another."""
+
+    def run(self, arrays: Any, numbers: Any) -> bool:
+        """Compute, unless it is not for arrays like these."""
+
+    def numbers(self, *scalars: float) -> tuple[float, ...]:
+        """What `run` is given of the numbers that a program is given."""
+
+
+def packed_program(program: Program | None, groups: Sequence[int]) -> PackedProgram | None:
+    """The program for arrays of which each holds so many of its own, side by side; None if it is no machine code."""
+    if machine_code_is_unavailable() is not None:
+        return None
+    from nnarray.programs.targets.llvm import program as machine_code
+
+    return machine_code.Packed(program, groups) if isinstance(program, machine_code.Program) else None
+
+
 class Steps(Protocol):
     """Training steps on mini-batches, each made with one call."""
 
     costs: Any
     """of the steps since the epoch began, on the device"""
+    vectors: Any
+    """theta and the running means: the same arrays all the time, or others after each call"""
 
-    def begin(self, order: Any, numbers: Any) -> None:
-        """Begin an epoch: the order of the columns, on the device, and of each step what both programs are given."""
+    def begin(self, order: Any, numbers: Any, vectors: Any) -> None:
+        """Begin an epoch.
+
+        It is given the order of the columns, on the device, what both programs of each step are given as numbers, and
+        theta and the running means.
+        """
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps, or queue them."""
 
 
 def captures_steps(backend: Backend, *, whole: bool) -> bool:
-    """Whether a training step of the backend can be one call: a graph on CuPy, machine code on NumPy.
+    """Whether a training step can be one call: a graph on CuPy, machine code on NumPy, what JAX compiled on JAX.
 
     Steps on the `whole` batch can on NumPy alone.
     """
-    if not has_programs(backend):
-        return False
-    return not whole if backend.name == "cupy" else machine_code_is_unavailable() is None
+    if backend.name == "numpy":
+        return shares_programs()
+    return not whole and not plain_steps() and backend.name in {"cupy", "jax"}
 
 
 def new_captured_steps(

@@ -1,5 +1,6 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
+from nnarray.engine import direct
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import MOST_AT_ONCE, captured_steps
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict, pull
@@ -19,6 +20,7 @@ __all__ = [
     "cost",
     "cost_and_gradients",
     "cost_of",
+    "direct",
     "predict",
     "pull",
     "stays_on_host",

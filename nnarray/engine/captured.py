@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nnarray.backends import Backend, Steps, captures_steps, new_captured_steps
 from nnarray.core.typing import Array, Pairs
-from nnarray.engine import equations, replay, updates
+from nnarray.engine import equations, replay, scanned, updates
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.host import HostColumns
 from nnarray.engine.threads import with_threads
@@ -34,6 +34,12 @@ def captured_steps(
     """
     if not captures_steps(backend, whole=columns == whole.columns) or isinstance(whole.X, HostColumns):
         return None
+    count = MOST_AT_ONCE if columns == whole.columns else whole.columns // columns
+    if backend.name == "jax":
+        penalty = bool(l2)
+        return scanned.ScannedSteps(
+            rule, vectors, whole, network, backend, columns=columns, steps=count, penalty=penalty
+        )
     if backend.name == "numpy" and tile_width(network, columns, vectors[0].itemsize) < columns:
         return None
     theta, weights = vectors[0], whole.weights
@@ -55,7 +61,6 @@ def captured_steps(
         [V for pair in backend.steps.split(g, network.sizes) for V in pair],
         g,
     )
-    count = MOST_AT_ONCE if columns == whole.columns else whole.columns // columns
     steps = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=count)
     return steps if steps is None or backend.name != "numpy" else InTurn(steps, network, columns)
 
@@ -65,7 +70,7 @@ class InTurn:
 
     def __init__(self, steps: Steps, network: Architecture, columns: int) -> None:
         self._steps, self._network, self._columns = steps, network, columns
-        self.costs, self.begin = steps.costs, steps.begin
+        self.costs, self.begin, self.vectors = steps.costs, steps.begin, steps.vectors
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps."""

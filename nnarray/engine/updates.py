@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from nnarray.backends import Backend, Program, entries_at_once, has_programs, new_program
 from nnarray.core.typing import Array
+from nnarray.programs.graph import Graph
 from nnarray.programs.trace import Trace
 
 Rule: TypeAlias = Callable[..., Sequence[Array]]
@@ -54,10 +55,14 @@ def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Bac
 
 @lru_cache(maxsize=16)
 def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
+    return new_program(traced(rule, count, size, dtype), backend, captured=captured)
+
+
+def traced(rule: Rule, count: int, size: int, dtype: Any) -> Graph:
+    """The rule's graph, of theta and the running means, `count` vectors; it is given g, t and alpha as well."""
     trace = Trace(dtype)
     vectors = [trace.input(f"vector{i}", (size,)) for i in range(count)]
     g, t, alpha = trace.input("g", (size,)), trace.scalar("t"), trace.scalar("alpha")
     made = rule(*vectors, g=g, t=t, alpha=alpha, xp=trace)
     names = [f"out{i}" for i in range(count)]
-    graph = trace.graph(dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))
-    return new_program(graph, backend, captured=captured)
+    return trace.graph(dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))

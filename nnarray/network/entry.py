@@ -28,6 +28,7 @@ from nnarray.backends import (
 )
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
+from nnarray.engine.direct import SUM_TOLERANCE, target_limits
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
 
@@ -53,6 +54,12 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
         raise ValueError(msg)
     found = same_backend(params=own, **data)
     return Place(layers, found or own, dtype)
+
+
+def plain_theta(network: Architecture, params: Any) -> Any:
+    """Theta of Parameters of this network, in memory of NumPy's or another's; None for other params."""
+    is_plain = type(params) is Parameters and params.sizes == network.sizes
+    return params.vector if is_plain else None
 
 
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
@@ -172,8 +179,7 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
     """Raise ValueError, listing values, for targets that the output cannot model: NaN, infinities, out of range."""
     if is_known(Y, f"targets of {output}", backend):
         return
-    lowest = -np.inf if output == "identity" else 0.0
-    highest = 1.0 if output in {"sigmoid", "softmax"} else np.inf
+    lowest, highest = target_limits(output)
     smallest, largest = extent(Y, backend)
     if not (lowest <= smallest and largest <= highest and isfinite(smallest) and isfinite(largest)):
         require_finite(Y, argument, backend)
@@ -193,9 +199,9 @@ def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
     with at_once(Y):
         sums = xp.sum(Y, axis=0)
         furthest = number(xp.max(xp.abs(sums - 1.0)))
-    if furthest > 1e-3:
+    if furthest > SUM_TOLERANCE:
         host = backend.to_numpy(sums)
-        wrong = np.unique(host[np.abs(host - 1.0) > 1e-3])
+        wrong = np.unique(host[np.abs(host - 1.0) > SUM_TOLERANCE])
         msg = (
             f"each column of {argument} must sum to 1 for the output 'softmax', got columns that sum to {listed(wrong)}"
         )

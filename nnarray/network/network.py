@@ -29,7 +29,7 @@ from nnarray.core.typing import Array
 from nnarray.network import scoring
 from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X
+from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X, plain_theta
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
@@ -130,18 +130,24 @@ class Network:
             require_finite(X, "X", place.backend)
             return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
 
-    @quiet
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
         """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example.
 
         `workers` as in `gradients`.
         """
+        if workers is None:
+            found = engine.direct.predict(self, plain_theta(self, params), X)
+            if found is not None:
+                return found
+        return self._predict(params, X, workers)
+
+    @quiet
+    def _predict(self, params: Any, X: Any, workers: int | None) -> Array:
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
         workers = check_optional_count(workers, "workers")
         return engine.predict(X, place.layers, self, place.backend, workers=workers)
 
-    @quiet
     def cost(
         self,
         params: Any,
@@ -158,12 +164,21 @@ class Network:
         Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum. `cost` is an
         `nn.Cost`, in the place of the output's own. `workers` as in `gradients`.
         """
+        if weights is None and cost is None and workers is None:
+            found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2)
+            if found is not None:
+                return found
+        return self._cost(params, X, Y, l2, weights, cost, workers)
+
+    @quiet
+    def _cost(
+        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None
+    ) -> Array:
         network = with_cost(self, cost)
         place, batch = enter_batch(network, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
         return engine.cost(batch, place.layers, network, place.backend, l2=check_l2(l2), workers=workers)
 
-    @quiet
     def gradients(
         self,
         params: Any,
@@ -188,6 +203,16 @@ class Network:
         On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
         written into them later is the caller's to check.
         """
+        if weights is None and cost is None and workers is None:
+            found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2)
+            if found is not None:
+                return found[0], params.replace(found[1])
+        return self._gradients(params, X, Y, l2, weights, cost, workers)
+
+    @quiet
+    def _gradients(
+        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None
+    ) -> tuple[Array, Parameters]:
         network = with_cost(self, cost)
         place, batch = enter_batch(network, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")

@@ -2,12 +2,11 @@
 
 import warnings
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import gen_batches
 
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
@@ -38,28 +37,54 @@ class Batches:
         if self.shuffle:
             self.rows = self.rows[self.random_state.permutation(self.count)]
 
-    def ms(self) -> list[float]:
-        """What the cost of each full batch is divided by: the number of its examples, or the sum of their weights."""
-        full = self.rows[: self.count // self.size * self.size].reshape(-1, self.size)
-        return [self._m(rows) for rows in full]
+    def runs(self) -> list["SameSize"]:
+        """The epoch's batches: the full ones, and the one of what is left."""
+        full = self.count // self.size
+        sizes = [(self.size, full), (self.count - full * self.size, 1)]
+        firsts = [0, full * self.size]
+        return [SameSize(self, first, size, n) for first, (size, n) in zip(firsts, sizes, strict=True) if size and n]
 
-    def batches(self, first: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from the row `first` on; those whose examples weigh nothing are left out."""
-        order = None if self.in_table_order else self.backend.asarray(self.rows)
-        whole = self.examples
+    def m(self, rows: npt.NDArray[np.intp]) -> float:
+        """What the cost of a batch of these rows is divided by: their number, or the sum of their weights."""
+        return len(rows) if self.weights is None else float(self.weights[rows].sum(dtype="float64"))
+
+
+@dataclass(frozen=True)
+class SameSize:
+    """Batches of one epoch, side by side: from which row on, how many examples each has, and how many there are."""
+
+    batches: Batches
+    first: int
+    size: int
+    number: int
+
+    @property
+    def rows(self) -> npt.NDArray[np.intp]:
+        """Of all of them."""
+        return self.batches.rows[self.first : self.first + self.size * self.number]
+
+    @property
+    def ms(self) -> list[float]:
+        """What the cost of each is divided by."""
+        if self.batches.weights is None:
+            return [self.size] * self.number
+        return [self.batches.m(rows) for rows in self.rows.reshape(-1, self.size)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches; those whose examples weigh nothing are left out. (No generator: it may swallow an interrupt.)"""
+        whole, rows = self.batches.examples, self.rows
+        order = None if self.batches.in_table_order else self.batches.backend.asarray(rows)
         Y: Array = whole.Y
 
-        def batch(part: slice) -> Batch | None:
-            m = self._m(self.rows[part])
+        def batch(start: int) -> Batch | None:
+            part = slice(start, start + self.size)
+            m = self.batches.m(rows[part])
             if m == 0:
                 return None
             if order is not None:
-                return whole._replace(m=m, order=order[part], host_order=self.rows[part])
+                return whole._replace(m=m, order=order[part], host_order=rows[part])
+            part = slice(self.first + start, self.first + start + self.size)
             weights = None if whole.weights is None else whole.weights[:, part]
             return Batch(whole.X[:, part], Y[:, part], m, weights)
 
-        parts = islice(gen_batches(self.count, self.size), first // self.size, None)
-        return filter(None, map(batch, parts))  # a generator may swallow an interrupt
-
-    def _m(self, rows: npt.NDArray[np.intp]) -> float:
-        return len(rows) if self.weights is None else float(self.weights[rows].sum(dtype="float64"))
+        return filter(None, map(batch, range(0, self.size * self.number, self.size)))

@@ -7,19 +7,27 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray import engine
-from nnarray.backends import Backend, Ended
+from nnarray.backends import Backend
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
 from nnarray.network.parameters import dtype_name
-from nnarray.sklearn.batches import Batches
+from nnarray.sklearn.batches import Batches, SameSize
 from nnarray.sklearn.losses import REPORTED_LOSSES
 from nnarray.sklearn.optimizers import Optimizer
 from nnarray.training.batches import Dropout
 from nnarray.training.interrupts import Interrupts
 from nnarray.training.replays import Replays
 
-FEWEST_STEPS = 2
-"""Of an epoch, for which it pays to capture them."""
+FEWEST_STEPS = 50
+"""Of one size, for which it pays to capture them."""
+
+
+class Run(NamedTuple):
+    """A training run: its epochs, what lets other threads take their turn, and what puts Ctrl-C off."""
+
+    epochs: int
+    steps: engine.ManySteps
+    interrupts: Interrupts
 
 
 class Names(NamedTuple):
@@ -51,7 +59,8 @@ class Computation:
         self.network, self.backend, self.home, self.l2, self.workers = network, backend, home, l2, workers
         self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []  # gradients whose update was made
-        self._replays: tuple[Any, Replays | None] | None = None
+        self._replays_of: Any = None
+        self._replays = dict[int, Replays | None]()
         self.move_to(theta)
 
     def move_to(self, theta: Array) -> None:
@@ -71,63 +80,70 @@ class Computation:
         batch.let_go()
         return float(J), A.joined()
 
-    def descend(self, batches: Batches, optimizer: Optimizer, dropout: Dropout, steps: engine.ManySteps) -> float:
+    def descend(self, batches: Batches, optimizer: Optimizer, dropout: Dropout, run: Run) -> float:
         """One update per batch; the mean of their costs, each counted with the number of its examples."""
         batches.draw()
-        interrupts = Interrupts()
-        with Ended(interrupts), interrupts:
-            total, count = self._replay(batches, optimizer, dropout, steps, interrupts)
-            for batch in batches.batches(count):
-                steps.go_on()
-                J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
-                with interrupts.put_off:
-                    theta = optimizer.update(self.theta, g, self.backend)
-                    if theta is not self.theta:
-                        self.move_to(theta)
-                self.spare.append(g)
-                total, count = total + J * batch.columns, count + batch.columns
-        return float(total / count)
+        total = 0.0
+        for same in batches.runs():
+            replays = None if dropout.drops else self._captured(same, optimizer, run)
+            if replays is not None and all(ms := same.ms):
+                total += self._replayed(same, ms, optimizer, replays, run)
+            else:
+                total += self._one_by_one(same, optimizer, dropout, run)
+        return total / batches.count
 
-    def _replay(
-        self,
-        batches: Batches,
-        optimizer: Optimizer,
-        dropout: Dropout,
-        steps: engine.ManySteps,
-        interrupts: Interrupts,
-    ) -> tuple[float, int]:
-        """The full batches as captured steps, if they can be; the sum of their costs and the number of examples."""
-        ms = batches.ms()
-        if dropout.drops or len(ms) < FEWEST_STEPS or not all(ms):
-            return 0.0, 0
-        replays = self._captured(batches, [self.theta, *optimizer.prepared(self.theta, self.backend)], optimizer, steps)
-        if replays is None:
-            return 0.0, 0
+    def _one_by_one(self, same: SameSize, optimizer: Optimizer, dropout: Dropout, run: Run) -> float:
+        """An update per batch; the sum of the costs of all examples."""
+        total = 0.0
+        for batch in same:
+            run.steps.go_on()
+            J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
+            with run.interrupts.put_off:
+                theta = optimizer.update(self.theta, g, self.backend)
+                if theta is not self.theta:
+                    self.move_to(theta)
+            self.spare.append(g)
+            total = total + J * batch.columns
+        return float(total)
+
+    def _replayed(self, same: SameSize, ms: Sequence[float], optimizer: Optimizer, replays: Replays, run: Run) -> float:
+        """The same by captured steps."""
         l2 = (self.l2,) if self.l2 else ()
         numbers = [((m, *l2), (optimizer.t + i, optimizer.alpha)) for i, m in enumerate(ms, 1)]
-        replays.begin(self.backend.asarray(batches.rows[: len(ms) * batches.size]), numbers)
-        replays.launch_all(len(ms), optimizer.made, interrupts)
-        total = self.backend.xp.sum(replays.costs[: len(ms)], dtype=self.backend.xp.float64)
-        return float(total) * batches.size, len(ms) * batches.size
+        vectors = [self.theta, *optimizer.prepared(self.theta, self.backend)]
+        replays.begin(self.backend.asarray(same.rows), numbers, vectors)
 
-    def _captured(
-        self, batches: Batches, vectors: Sequence[Array], optimizer: Optimizer, steps: engine.ManySteps
-    ) -> Replays | None:
-        """Captured steps over these vectors, kept for as long as they are the same; None where there can be none."""
-        key = optimizer.rule, batches, *map(id, vectors)
-        if self._replays is None or self._replays[0] != key:
+        def made(count: int) -> None:
+            theta, *means = replays.vectors
+            optimizer.made(count, means)
+            if theta is not self.theta:
+                self.move_to(theta)
+
+        replays.launch_all(len(ms), made, run.interrupts)
+        total = self.backend.xp.sum(replays.costs[: len(ms)], dtype=self.backend.xp.float64)
+        return float(total) * same.size
+
+    def _captured(self, same: SameSize, optimizer: Optimizer, run: Run) -> Replays | None:
+        """Captured steps on such batches, kept while they are of the same arrays; None where they don't pay."""
+        if same.number * run.epochs < FEWEST_STEPS:
+            return None
+        vectors = [self.theta, *optimizer.prepared(self.theta, self.backend)]
+        key = optimizer.rule, same.batches, *map(id, vectors)
+        if self._replays_of != key:
+            self._replays_of, self._replays = key, {}
+        if same.size not in self._replays:
             captured = engine.captured_steps(
                 optimizer.rule.step,
                 vectors,
                 self.layers,
-                batches.examples,
+                same.batches.examples,
                 self.network,
                 self.backend,
-                columns=batches.size,
+                columns=same.size,
                 l2=self.l2,
             )
-            self._replays = key, None if captured is None else Replays(captured, steps)
-        return self._replays[1]
+            self._replays[same.size] = None if captured is None else Replays(captured, run.steps)
+        return self._replays[same.size]
 
     def minimize(
         self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float

@@ -94,9 +94,9 @@ class Optimizer:
         self.vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.rule.means)]
         return self.vectors
 
-    def made(self, count: int) -> None:
-        """After updates that somebody else made of theta and the running means, in place."""
-        self.t += count
+    def made(self, count: int, vectors: Sequence[Array]) -> None:
+        """After updates that somebody else made, with the running means that they made."""
+        self.t, self.vectors = self.t + count, vectors
 
     @property
     def learning_rate(self) -> float:

@@ -13,12 +13,13 @@ from nnarray.backends import Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, ManySteps
 from nnarray.sklearn.batches import Batches
-from nnarray.sklearn.computation import Computation
+from nnarray.sklearn.computation import Computation, Run
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
 from nnarray.sklearn.private import check_optimize_result
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
 from nnarray.training.batches import Dropout
+from nnarray.training.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP
@@ -84,10 +85,11 @@ def fit_stochastic(
     model.n_iter_ = 0
     report = Report(model, work, validation)
     try:
-        steps = ManySteps(work.network, batches.size, work.backend)
-        with closing(report.bar), Ended(steps), steps:
-            for _ in range(1 if incremental else model.max_iter):
-                report.iteration(work.descend(batches, model._optimizer, dropout, steps))
+        steps, interrupts = ManySteps(work.network, batches.size, work.backend), Interrupts()
+        run = Run(1 if incremental else model.max_iter, steps, interrupts)
+        with closing(report.bar), Ended(interrupts, steps), interrupts, steps:
+            for _ in range(run.epochs):
+                report.iteration(work.descend(batches, model._optimizer, dropout, run))
                 model.t_ += batches.count
                 if _epoch_ends(model, report):
                     break

@@ -302,7 +302,7 @@ class Run:
         (batch,) = self.batches.batches(None)
         before = [copied(vector, self.backend) for vector in self._vectors()]
         numbers = self._numbers_of_steps([batch.m] * count)
-        self.replays.begin(None, numbers)
+        self.replays.begin(None, numbers, before)
         with self.interrupts.put_off:
             self.replays.launch(count)
             costs = self.replays.costs[:count].tolist()
@@ -412,7 +412,7 @@ class Run:
     def _replay(self, order: Order, ms: list[float]) -> Array:
         """The steps of the full batches, whose m are given; the sum of their costs times m."""
         assert self.replays is not None
-        self.replays.begin(order.on_device[: len(ms) * self.batches.size], self._numbers_of_steps(ms))
+        self.replays.begin(order.on_device[: len(ms) * self.batches.size], self._numbers_of_steps(ms), self._vectors())
         self.replays.launch_all(len(ms), self._made, self.interrupts)
         xp = self.backend.xp
         return xp.sum(self.replays.costs * self.backend.asarray(np.array(ms), self.dtype))
@@ -424,7 +424,11 @@ class Run:
 
     def _made(self, count: int) -> None:
         """After so many captured steps."""
-        self.state = self.state._replace(t=self.state.t + count)
+        assert self.replays is not None
+        theta, *means = self.replays.vectors
+        self.state = State(self.state.t + count, **dict(zip(self.optimizer.remembers, means, strict=True)))
+        if theta is not self.theta:
+            self._move_to(theta)
 
     def _update(self, g: Array) -> None:
         theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)

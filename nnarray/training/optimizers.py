@@ -45,12 +45,31 @@ class Optimizer(ABC):
         params = Parameters.from_layers(params)
         return self.init_vector(params.vector, params.backend)
 
-    @quiet
     def update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
         """New parameters and state from parameters, their gradients and the state; the old ones stay as they are.
 
         Raises ValueError if the gradients are of other sizes than the parameters.
         """
+        if type(params) is Parameters is type(gradients) and params.sizes == gradients.sizes and type(state) is State:
+            found = self._directly(params, gradients.vector, state)
+            if found is not None:
+                return found
+        return self._update(params, gradients, state)
+
+    def _directly(self, params: Parameters, g: Any, state: State) -> tuple[Parameters, State] | None:
+        """The same where all vectors are plain ones of NumPy, and the update is the rule's own."""
+        if type(self).update_vector is not Optimizer.update_vector:
+            return None
+        names = self.remembers
+        vectors = [params.vector, *(getattr(state, name) for name in names)]
+        made = engine.direct.update(self.step, vectors, g, state.t + 1, self.alpha(state.t))
+        if made is None:
+            return None
+        theta, *means = made
+        return params.replace(theta), State(state.t + 1, **dict(zip(names, means, strict=True)))
+
+    @quiet
+    def _update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
         params, gradients = Parameters.from_layers(params), Parameters.from_layers(gradients)
         same_backend(params=params.backend, gradients=gradients.backend)
         if params.sizes != gradients.sizes:

@@ -26,6 +26,11 @@ class Replays:
         """Of the steps since the epoch began, on the device."""
         return self._steps.costs
 
+    @property
+    def vectors(self) -> Any:
+        """Theta and the running means now."""
+        return self._steps.vectors
+
     def at_once(self, most: int) -> int:
         """How many steps the next call makes, of at most so many."""
         in_time = int(SECONDS / self._each) if self._each > 0 else 1

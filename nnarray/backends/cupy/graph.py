@@ -53,7 +53,7 @@ class CapturedSteps:
     def __init__(self, gradient: Program, update: Program, arrays: StepArrays, *, columns: int, steps: int) -> None:
         import cupy
 
-        self._cupy, self._gradient, self._update = cupy, gradient, update
+        self._cupy, self._gradient, self._update, self.vectors = cupy, gradient, update, arrays.vectors
         dtype = arrays.g.dtype
         counts = len(gradient.number_slots), len(update.number_slots)
         self._order = cupy.zeros(steps * columns, np.int64)
@@ -90,7 +90,7 @@ class CapturedSteps:
                 self._graph = stream.end_capture()
         self._kept.append(stream)
 
-    def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:
+    def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], _: Any) -> None:
         """Begin an epoch: the `order` of the columns, on the device, and of each step what both programs are given."""
         table = np.array([[*self._gradient.numbers(*one), *self._update.numbers(*other)] for one, other in numbers])
         self._order[: order.shape[0]] = order

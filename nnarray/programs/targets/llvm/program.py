@@ -1,8 +1,10 @@
 """A graph as machine code: loops and products are functions, shared by all programs, that a driver calls in turn."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import accumulate, islice
+from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -78,11 +80,11 @@ class Program:
         arrays = self._arrays_of(filled)
         table = self._pack(*map(id, arrays), *self._numbers(*self._scalars_of(given)))
         for bound in self._bound:
-            if self._run(bound, table):
+            if self.run(bound, table):
                 break
         else:
             try:
-                self._run(self._bind(arrays), table)
+                self.run(self._bind(arrays), table)
             except StridesError:
                 return self._numpy_calls(*given)
         return filled[-1][()] if self._has_result else None
@@ -121,7 +123,7 @@ class Program:
             arena = Arena(memory, memory.ctypes.data + -memory.ctypes.data % ALIGNMENT)
         return arena
 
-    def _run(self, bound: Bound, given: bytes) -> bool:
+    def run(self, bound: Bound, given: bytes) -> bool:
         """Compute, unless the arrays are others than those it is for."""
         arena, helped = self.take_arena(bound.room), with_helpers.get() if bound.is_shared else None
         if helped is None:
@@ -144,6 +146,57 @@ class Program:
         bound = Bound(self.parts, arrays, lies)
         self._bound = [*self._bound[1 - MOST_BOUND :], bound]
         return bound
+
+
+class Packed:
+    """A program for arrays of which each holds several of the program's own, one after the other.
+
+    `groups` says how many each holds of the inputs, the outputs and the result, in the order in which the program is
+    given them. An array of several is a vector.
+    """
+
+    def __init__(self, program: Program, groups: Sequence[int]) -> None:
+        self._program, self.numbers = program, program.numbers
+        left = iter(program.given_arrays)
+        self._groups = [list(islice(left, count)) for count in groups]
+        self._pack = struct.Struct(f"{len(groups)}q{len(program.scalars)}d").pack
+        self._bound: list[Bound] = []
+
+    def run(self, arrays: Sequence[npt.NDArray[Any]], numbers: Sequence[float]) -> bool:
+        """Compute, unless the arrays are not what they should be, or lie as BLAS cannot read them."""
+        given = self._pack(*map(id, arrays), *numbers)
+        for bound in self._bound:
+            if self._program.run(bound, given):
+                return True
+        bound_now = self._bind(arrays)
+        return bound_now is not None and self._program.run(bound_now, given)
+
+    def _bind(self, arrays: Sequence[npt.NDArray[Any]]) -> Bound | None:
+        lies = list[Lies]()
+        try:
+            for i, (x, nodes) in enumerate(zip(arrays, self._groups, strict=True)):
+                shape = nodes[0].shape if len(nodes) == 1 else (sum([prod(node.shape) for node in nodes]),)
+                if x.shape != shape or x.dtype != nodes[0].dtype:
+                    return None
+                lies += _side_by_side(i, x, nodes)
+            places = {node: lies[i] for node, i in self._program.given.items()}
+            bound = Bound(self._program.parts, arrays, places)
+        except StridesError:
+            return None
+        self._bound = [*self._bound[1 - MOST_BOUND :], bound]
+        return bound
+
+
+def _side_by_side(i: int, x: npt.NDArray[Any], nodes: Sequence[Node]) -> Iterator[Lies]:
+    """Where the nodes lie in array i: one anyhow, several as matrices in C order, one after the other."""
+    if len(nodes) == 1:
+        return iter([Lies(i, 0, strides_in_entries(x.strides, x.itemsize))])
+    if x.strides != (x.itemsize,):
+        msg = "the entries of a vector are not side by side"
+        raise StridesError(msg)
+    firsts = accumulate([prod(node.shape) for node in nodes], initial=0)
+    pairs = zip(firsts, nodes, strict=False)
+    return iter([Lies(i, first * x.itemsize, (node.matrix_shape[1], 1)) for first, node in pairs])
 
 
 class Call(NamedTuple):

@@ -36,7 +36,7 @@ class Steps:
         self._gathers = columns < examples[0].shape[1]
         batch = [np.empty((columns, V.shape[0]), dtype).T for V in examples] if self._gathers else list(examples)
         J = np.empty((), dtype)
-        self._gradient, self._update = gradient, update
+        self._gradient, self._update, self.vectors = gradient, update, vectors
         self.costs, self._order = np.empty(steps, dtype), np.zeros(steps * columns * self._gathers, np.int64)
         calls = [
             gradient.call([*batch, *arrays.layers, *arrays.gradients, J]),
@@ -54,7 +54,7 @@ class Steps:
         self._kept = arrays, batch, J, calls
         self._at = 0
 
-    def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:
+    def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], _: Any) -> None:
         """Begin an epoch: the `order` of the columns, and what each step's two programs are given as numbers."""
         if self._gathers:
             self._order[: order.shape[0]] = order

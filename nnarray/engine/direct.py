@@ -1,0 +1,169 @@
+"""The short way in: calls whose arrays are as machine code takes them, of one tile, checked by machine code as well.
+
+Whatever is not so is left to the long way, which converts, cuts, and says what is wrong: every function here may give
+None. A small step is mostly checks, and Python's are the slow ones.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.backends import NUMPY, PackedProgram, has_programs, packed_program, shares_programs
+from nnarray.core.steps import Steps
+from nnarray.core.typing import Array, Namespace, Pairs
+from nnarray.engine import equations, replay, updates
+from nnarray.engine.batch import Architecture, Tile
+from nnarray.engine.threads import with_threads
+from nnarray.engine.tiling import tile_width
+from nnarray.engine.updates import Rule
+
+FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
+
+SUM_TOLERANCE = 1e-3
+"""By how much the sum of a column of Y may differ from 1 for a softmax output."""
+
+Matrix = npt.NDArray[Any]
+
+
+def target_limits(output: str) -> tuple[float, float]:
+    """The smallest and the largest target that an output can model."""
+    return -np.inf if output == "identity" else 0.0, 1.0 if output in {"sigmoid", "softmax"} else np.inf
+
+
+def gradients(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> tuple[Array, Array] | None:
+    """J and its gradient, a vector laid out as theta."""
+    call = _call(_checked_gradients, network, theta, X, Y, l2)
+    if call is None:
+        return None
+    g = np.empty(theta.shape, theta.dtype)
+    found = call(X, Y, theta, l2, g)
+    return None if found is None or not np.isfinite(g).all() else (found[0], g)
+
+
+def cost(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> Array | None:
+    """J."""
+    call = _call(_checked_cost, network, theta, X, Y, l2)
+    found = None if call is None else call(X, Y, theta, l2, None)
+    return None if found is None else found[0]
+
+
+def predict(network: Architecture, theta: Any, X: Any) -> Array | None:
+    """A[L]."""
+    call = _call(_checked_prediction, network, theta, X, None, 0)
+    if call is None:
+        return None
+    A = np.empty((network.sizes[-1], X.shape[1]), theta.dtype)
+    return None if call(X, None, theta, 0, A) is None else A
+
+
+def _call(wanted: equations.Equations, network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> "Direct | None":
+    """What computes this; None where theta, X or Y are not plainly what they are to be."""
+    if type(theta) is not np.ndarray or type(X) is not np.ndarray or X.ndim != 2 or not X.flags.aligned:
+        return None
+    if X.dtype is not theta.dtype or (theta.dtype is not FLOAT32 and theta.dtype is not FLOAT64):
+        return None
+    columns = X.shape[1]
+    if Y is not None and (type(Y) is not np.ndarray or Y.shape != (network.sizes[-1], columns)):
+        return None
+    if type(l2) not in (float, int) or not 0 <= l2 < np.inf or X.shape[0] != network.sizes[0] or columns == 0:
+        return None
+    return _compiled(wanted, network, columns, theta.dtype, l2 != 0)
+
+
+def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: float) -> Sequence[Array] | None:
+    """What the rule makes of theta and the running means, the `vectors`."""
+    kind, shape = g.dtype, g.shape
+    if type(g) is not np.ndarray or (kind is not FLOAT32 and kind is not FLOAT64) or type(alpha) is not float:
+        return None
+    for vector in vectors:
+        if type(vector) is not np.ndarray or vector.dtype is not kind or vector.shape != shape:
+            return None
+    return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha) if shares_programs() else None
+
+
+class Direct:
+    """Equations of a batch in one tile, as machine code over theta as a whole."""
+
+    def __init__(
+        self, program: PackedProgram, network: Architecture, columns: int, dtype: Any, *, penalty: bool
+    ) -> None:
+        self._run, self._numbers = program.run, program.numbers
+        self._network, self._columns, self._dtype, self._penalty = network, columns, dtype, penalty
+
+    def __call__(
+        self, X: Matrix, Y: Matrix | None, theta: Matrix, l2: float, made: Matrix | None
+    ) -> tuple[Array] | None:
+        """J, or None in its place for a prediction; None if the arrays lie as BLAS cannot read them, or don't pass."""
+        wrong, J = np.empty((), self._dtype), np.empty((), self._dtype)
+        given = [V for V in (X, Y, theta, made, wrong) if V is not None]
+        if Y is not None:
+            given.append(J)
+        numbers = () if Y is None else (self._columns, l2) if self._penalty else (self._columns,)
+
+        def run() -> bool:
+            return self._run(given, self._numbers(*numbers))
+
+        done = with_threads(self._network, self._columns, run, compiled=True)
+        return (J[()],) if done and not wrong else None
+
+
+@lru_cache(maxsize=256)
+def _compiled(
+    wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, penalty: bool
+) -> Direct | None:
+    """The calls for batches of this shape; None where there is no machine code for them."""
+    if (
+        not has_programs(NUMPY)
+        or tile_width(network, columns, dtype.itemsize) < columns
+        or network.own_cost is not None
+    ):
+        return None
+    labels = wanted is not _checked_prediction
+    names = (("m", False), ("l2", False)) if penalty else (("m", False),)
+    given = replay.Given(labels, False, False, names if labels else ())
+    program = replay.compiled(wanted, network, columns, dtype, given, NUMPY)
+    layers = 2 * (len(network.sizes) - 1)
+    inputs = [1, 1, layers] if labels else [1, layers]
+    outputs = [layers, 1] if wanted is _checked_gradients else [1] if labels else [1, 1]
+    packed = packed_program(program, [*inputs, *outputs, *([1] if labels else [])])
+    return None if packed is None else Direct(packed, network, columns, dtype, penalty=penalty)
+
+
+def _checked_gradients(
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, **numbers: Array
+) -> tuple[Array | None, list[Array]]:
+    """Those of `equations`, and how many targets are wrong. An X that is not finite shows in the gradient."""
+    J, made = equations.cost_and_gradients(tile, layers, network, steps, **numbers)
+    return J, [*made, _wrong_targets(tile.Y, network.output, xp=steps.xp)]
+
+
+def _checked_cost(
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, **numbers: Array
+) -> tuple[Array | None, list[Array]]:
+    J, _ = equations.cost(tile, layers, network, steps, **numbers)
+    return J, [_wrong_targets(tile.Y, network.output, xp=steps.xp) + _outside(tile.X, -np.inf, np.inf, xp=steps.xp)]
+
+
+def _checked_prediction(
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps
+) -> tuple[Array | None, list[Array]]:
+    _, made = equations.prediction(tile, layers, network, steps)
+    return None, [*made, _outside(tile.X, -np.inf, np.inf, xp=steps.xp)]
+
+
+def _wrong_targets(Y: Array, output: str, *, xp: Namespace) -> Array:
+    """How many targets the output cannot model, and for a softmax, how many columns do not sum to 1."""
+    wrong = _outside(Y, *target_limits(output), xp=xp)
+    if output != "softmax":
+        return wrong
+    return wrong + _outside(xp.sum(Y, axis=0, keepdims=True) - 1.0, -SUM_TOLERANCE, SUM_TOLERANCE, xp=xp)
+
+
+def _outside(V: Array, low: float, high: float, *, xp: Namespace) -> Array:
+    """How many entries are not finite, or not between the two."""
+    largest = float(np.finfo(V.dtype).max)
+    inside = xp.logical_and(max(low, -largest) <= V, min(high, largest) >= V)
+    return xp.sum(xp.where(inside, 0.0, 1.0))  # traced: an array namespace would want an array

@@ -1,0 +1,102 @@
+"""Training steps on JAX arrays: many in one call of a function that JAX compiled."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends import Backend
+from nnarray.core.typing import Array
+from nnarray.engine import equations, updates
+from nnarray.engine.batch import Architecture, Batch, Tile
+from nnarray.engine.updates import Rule
+from nnarray.programs.graph import Scalar
+from nnarray.programs.targets.expressions import function_of
+from nnarray.programs.targets.namespace import evaluated
+
+
+class ScannedSteps:
+    """Steps on batches of `columns` columns of the `whole`, of which an epoch has at most `steps`."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        vectors: Sequence[Array],
+        whole: Batch,
+        network: Architecture,
+        backend: Backend,
+        *,
+        columns: int,
+        steps: int,
+        penalty: bool,
+    ) -> None:
+        self._backend, self.vectors = backend, tuple(vectors)
+        theta = vectors[0]
+        self._run, self._numbers = _compiled(
+            rule, len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
+        )
+        self._examples = whole.X, whole.Y, whole.weights
+        self._steps, self._dtype = steps, theta.dtype
+        self.costs = backend.xp.zeros(steps, theta.dtype)
+        self._at = 0
+
+    def begin(self, order: Array, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], vectors: Any) -> None:
+        """Begin an epoch at these vectors, with what each step's equations and update are given as numbers."""
+        rows = [(*one, *self._numbers(*other)) for one, other in numbers]
+        table = np.zeros((self._steps, len(rows[0])))
+        table[: len(rows)] = rows
+        self._table, self._order = self._backend.asarray(table.astype(self._dtype)), order
+        self.vectors, self._at = tuple(vectors), 0
+
+    def launch(self, count: int) -> None:
+        """Make the next `count` steps."""
+        span = np.int32(self._at), np.int32(self._at + count)
+        self.vectors, self.costs = self._run(self.vectors, self.costs, *span, self._order, self._table, self._examples)
+        self._at += count
+
+
+@lru_cache(maxsize=16)
+def _compiled(
+    rule: Rule,
+    count: int,
+    size: int,
+    dtype: Any,
+    network: Architecture,
+    backend: Backend,
+    columns: int,
+    penalty: bool,
+) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
+    """The steps from one to another, and what the update's own numbers are, of t and alpha.
+
+    Those are computed on the host: 1 - beta^t wants more digits than a float32 has.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    graph = updates.traced(rule, count, size, dtype)
+    scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
+
+    def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
+        layers = backend.steps.split(vectors[0], network.sizes)
+        given = {"m": row[0], "l2": row[1]} if penalty else {"m": row[0]}
+        J, made = equations.cost_and_gradients(tile, layers, network, backend.steps, **given)
+        g = backend.steps.join(list(zip(made[::2], made[1::2], strict=True)))
+        numbers = {scalar: row[len(given) + i] for i, scalar in enumerate(scalars)}
+        return tuple(evaluated(graph, [*vectors, g], numbers, xp=jnp).values()), J
+
+    def run(
+        vectors: Sequence[Array], costs: Array, first: Array, last: Array, order: Array, table: Array, examples: Any
+    ) -> tuple[Sequence[Array], Array]:
+        def body(i: Array, carried: tuple[Sequence[Array], Array]) -> tuple[Sequence[Array], Array]:
+            vectors, costs = carried
+            rows = jax.lax.dynamic_slice(order, (i * columns,), (columns,))
+            X, Y, weights = (V if V is None else jnp.take(V, rows, axis=1) for V in examples)
+            vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
+            return vectors, costs.at[i].set(J)
+
+        found: tuple[Sequence[Array], Array] = jax.lax.fori_loop(first, last, body, (tuple(vectors), costs))
+        return found
+
+    jitted: Callable[..., Any] = jax.jit(run)
+    return jitted, function_of(graph.scalars, scalars)
