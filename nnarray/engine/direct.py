@@ -4,7 +4,7 @@ Whatever is not so is left to the long way, which converts, cuts, and says what 
 None. A small step is mostly checks, and Python's are the slow ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -73,15 +73,17 @@ def _call(wanted: equations.Equations, network: Architecture, theta: Any, X: Any
     return _compiled(wanted, network, columns, theta.dtype, l2 != 0)
 
 
-def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: float) -> Sequence[Array] | None:
-    """What the rule makes of theta and the running means, the `vectors`."""
+def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[], float]) -> Sequence[Array] | None:
+    """What the rule makes of theta and the running means, the `vectors`; alpha is asked once nothing else is amiss."""
+    if type(g) is not np.ndarray or not shares_programs():
+        return None
     kind, shape = g.dtype, g.shape
-    if type(g) is not np.ndarray or (kind is not FLOAT32 and kind is not FLOAT64) or type(alpha) is not float:
+    if kind is not FLOAT32 and kind is not FLOAT64:
         return None
     for vector in vectors:
         if type(vector) is not np.ndarray or vector.dtype is not kind or vector.shape != shape:
             return None
-    return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha) if shares_programs() else None
+    return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha())
 
 
 class Direct:

@@ -10,7 +10,7 @@ from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import equations, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.updates import Rule
+from nnarray.engine.updates import Rule, bound, parts_of
 from nnarray.programs.graph import Scalar
 from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.namespace import evaluated
@@ -34,11 +34,11 @@ class ScannedSteps:
         self._backend, self.vectors = backend, tuple(vectors)
         theta = vectors[0]
         self._run, self._numbers = _compiled(
-            rule, len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
+            *parts_of(rule), len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
         )
         self._examples = whole.X, whole.Y, whole.weights
         self._steps, self._dtype = steps, theta.dtype
-        self.costs = backend.xp.zeros(steps, theta.dtype)
+        self.costs = backend.asarray(np.zeros(steps, theta.dtype))
         self._at = 0
 
     def begin(self, order: Array, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], vectors: Any) -> None:
@@ -47,18 +47,27 @@ class ScannedSteps:
         table = np.zeros((self._steps, len(rows[0])))
         table[: len(rows)] = rows
         self._table, self._order = self._backend.asarray(table.astype(self._dtype)), order
-        self.vectors, self._at = tuple(vectors), 0
+        self.vectors, self._at = tuple(_committed(vectors, self._backend)), 0
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps."""
-        span = np.int32(self._at), np.int32(self._at + count)
-        self.vectors, self.costs = self._run(self.vectors, self.costs, *span, self._order, self._table, self._examples)
+        for i in range(self._at, self._at + count):
+            given = self.vectors, self.costs, np.int32(i), self._order, self._table, self._examples
+            self.vectors, self.costs = self._run(*given)
         self._at += count
+
+
+def _committed(vectors: Sequence[Array], backend: Backend) -> Sequence[Array]:
+    """The vectors as what is computed of them will be: bound to their device, or JAX would compile twice."""
+    import jax
+
+    return [jax.device_put(vector, backend.device) for vector in vectors]
 
 
 @lru_cache(maxsize=16)
 def _compiled(
-    rule: Rule,
+    function: Rule,
+    owner: Any,
     count: int,
     size: int,
     dtype: Any,
@@ -74,7 +83,7 @@ def _compiled(
     import jax
     import jax.numpy as jnp
 
-    graph = updates.traced(rule, count, size, dtype)
+    graph = updates.traced(bound(function, owner), count, size, dtype)
     scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
@@ -86,17 +95,12 @@ def _compiled(
         return tuple(evaluated(graph, [*vectors, g], numbers, xp=jnp).values()), J
 
     def run(
-        vectors: Sequence[Array], costs: Array, first: Array, last: Array, order: Array, table: Array, examples: Any
+        vectors: Sequence[Array], costs: Array, i: Array, order: Array, table: Array, examples: Any
     ) -> tuple[Sequence[Array], Array]:
-        def body(i: Array, carried: tuple[Sequence[Array], Array]) -> tuple[Sequence[Array], Array]:
-            vectors, costs = carried
-            rows = jax.lax.dynamic_slice(order, (i * columns,), (columns,))
-            X, Y, weights = (V if V is None else jnp.take(V, rows, axis=1) for V in examples)
-            vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
-            return vectors, costs.at[i].set(J)
-
-        found: tuple[Sequence[Array], Array] = jax.lax.fori_loop(first, last, body, (tuple(vectors), costs))
-        return found
+        rows = jax.lax.dynamic_slice(order, (i * columns,), (columns,))
+        X, Y, weights = (V if V is None else jnp.take(V, rows, axis=1) for V in examples)
+        vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
+        return vectors, costs.at[i].set(J)
 
     jitted: Callable[..., Any] = jax.jit(run)
     return jitted, function_of(graph.scalars, scalars)

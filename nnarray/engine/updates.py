@@ -1,7 +1,7 @@
 """An update rule over theta and the optimiser's running means, as one program."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 from nnarray.backends import Backend, Program, entries_at_once, has_programs, new_program
@@ -36,26 +36,43 @@ def _by_program(
 ) -> Sequence[Array]:
     size = g.shape[0]
     piece = entries_at_once(backend) or size
-    first = _program(rule, len(vectors), min(size, piece), g.dtype, backend)
+    first = _program(*parts_of(rule), len(vectors), min(size, piece), g.dtype, backend)
     made = vectors if in_place and first.works_in_place else [backend.xp.empty_like(vector) for vector in vectors]
     if size <= piece:
         first(*vectors, g, t, alpha, *made)
         return made
     for start in range(0, size, piece):
         part = slice(start, start + piece)
-        program = _program(rule, len(vectors), min(piece, size - start), g.dtype, backend)
+        program = _program(*parts_of(rule), len(vectors), min(piece, size - start), g.dtype, backend)
         program(*(vector[part] for vector in vectors), g[part], t, alpha, *(vector[part] for vector in made))
     return made
 
 
 def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:
     """The program of an update that is to be captured in a graph."""
-    return _program(rule, count, size, dtype, backend, captured=True)
+    return _program(*parts_of(rule), count, size, dtype, backend, captured=True)
 
 
 @lru_cache(maxsize=16)
-def _program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
-    return new_program(traced(rule, count, size, dtype), backend, captured=captured)
+def _program(
+    function: Rule, owner: Any, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False
+) -> Program:
+    return new_program(traced(bound(function, owner), count, size, dtype), backend, captured=captured)
+
+
+def parts_of(rule: Rule) -> tuple[Rule, Any]:
+    """A rule's function and what it is a method of, if that has a hash: methods of equal owners are not equal."""
+    owner = getattr(rule, "__self__", None)
+    try:
+        hash(owner)
+    except TypeError:
+        return rule, None
+    return (rule, None) if owner is None else (rule.__func__, owner)  # type: ignore[attr-defined]
+
+
+def bound(function: Rule, owner: Any) -> Rule:
+    """The rule of these parts."""
+    return function if owner is None else partial(function, owner)
 
 
 def traced(rule: Rule, count: int, size: int, dtype: Any) -> Graph:

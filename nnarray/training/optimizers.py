@@ -62,7 +62,7 @@ class Optimizer(ABC):
             return None
         names = self.remembers
         vectors = [params.vector, *(getattr(state, name) for name in names)]
-        made = engine.direct.update(self.step, vectors, g, state.t + 1, self.alpha(state.t))
+        made = engine.direct.update(self.step, vectors, g, state.t + 1, lambda: self.alpha(state.t))
         if made is None:
             return None
         theta, *means = made
