@@ -268,6 +268,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _labels(self, A: Array) -> Array:
         """The classes that the predictions A, (m, n_outputs), say."""
+        if type(A) is type(self.classes_) is np.ndarray and self._label_binarizer.y_type_ == "multiclass":
+            return self.classes_[A.argmax(axis=1)]  # as the binarizer does, without all its checks
         xp, is_array_api = get_namespace(self.classes_)
         if is_array_api and get_namespace(A)[0] is not xp:
             A = move_to(A, xp=xp, device="cpu")  # the classes are text, which only NumPy has
