@@ -1,7 +1,11 @@
 """Machine code for CPUs: its functions, its programs, and what it does with arrays that it is not for."""
 
+import os
 import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -341,6 +345,43 @@ def test_places_name_each_word_of_their_table_once() -> None:
     for _ in range(2):
         places.load(V, "1", "2")
     assert places.keys == [("stride", V, 0), ("nothing", 0), ("stride", V, 1), ("address", V)]
+
+
+class TestBounds:
+    """The generated code with a check before each load and store, in processes of their own."""
+
+    @staticmethod
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        env = os.environ | {"NNARRAY_CHECKED_CODE": "1"}
+        return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=False)
+
+    def test_no_program_leaves_its_arrays(self) -> None:
+        tests = Path(__file__).parent
+        left_out = ("aarch64", "places_name", "Bounds", "Older", "ulp", "numpy_calls", "cuda", "dtype")
+        chosen = " and ".join(f"not {name}" for name in left_out)
+        files = [str(tests / f"test_{name}.py") for name in ("machine_code", "plans", "steps", "direct")]
+        found = self.run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", chosen, *files)
+        assert found.returncode == 0, found.stdout[-3000:]
+        assert " passed" in found.stdout
+
+    def test_a_load_outside_ends_the_process(self) -> None:
+        code = (
+            "import numpy as np, sys\n"
+            "from nnarray.backends.cblas import cblas\n"
+            "from nnarray.programs.targets.llvm import pieces\n"
+            "from nnarray.programs.targets.llvm.program import Program\n"
+            "from nnarray.programs.trace import Trace\n"
+            "trace = Trace('float32'); V = trace.input('V', (3, 40))\n"
+            "program = Program(trace.graph({'out': V + 1.0}), cblas())\n"
+            "if sys.argv[1] == 'wrong':\n"
+            "    [[piece]] = program.parts.stages\n"
+            "    program.parts = program.parts._replace(stages=[[piece._replace(columns=pieces.Span(1, 42))]])\n"
+            "V = np.zeros((3, 40), 'f'); program(V, V.copy()); print('done')"
+        )
+        assert self.run("-c", code, "right").stdout == "done\n"
+        wrong = self.run("-c", code, "wrong")
+        assert wrong.returncode < 0
+        assert wrong.stdout == ""
 
 
 class TestTeam:

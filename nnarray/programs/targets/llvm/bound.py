@@ -15,7 +15,7 @@ from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 from nnarray.programs.targets.llvm.driver import Address, Fill, Step, Tables
 from nnarray.programs.targets.llvm.loops import LoopCode
-from nnarray.programs.targets.llvm.pieces import Part, Piece
+from nnarray.programs.targets.llvm.pieces import Part, Piece, whole
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
 from nnarray.programs.targets.llvm.team import Job
@@ -125,9 +125,9 @@ class Bound:
             return 0
         if what == "stride":
             return self._strides(of)[axis[0]]
-        if what in ("rows", "columns", "terms"):
-            return piece.length(what, of)
-        return int(of)
+        if what == "limit":
+            of = of.matrix_shape[axis[0]] - piece.first(of)[axis[0]]
+        return piece.length(what, of) if what in ("rows", "columns", "terms") else int(of)
 
     def _first_byte(self, piece: Piece, base: Node) -> int:
         """Of the entries of a node that the piece reads or makes."""
@@ -144,6 +144,8 @@ class Bound:
         """BLAS's arguments for a product."""
         part = piece.part
         assert isinstance(part, Product)
+        for span, whole_span in zip(piece[1:4], whole(part)[1:4], strict=True):
+            assert 0 <= span.start < span.stop <= whole_span.stop
         numbers = {"beta": int(piece.adds)}
         if vector_of(part) is None:
             return numbers | _of_gemm(self._gemm(piece, part))

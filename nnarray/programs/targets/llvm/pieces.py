@@ -197,6 +197,8 @@ class InBlocks:
         sums = [stage for stage in products if self._adds_up(stage)]
         if not sums or not all([is_call(stage) and stage.node in memory.outputs for stage in sums]):
             return False
+        if any([stage.A.base is stage.B.base for stage in products]):  # of which one piece needs two parts
+            return False
         dtypes = {node.dtype for stage in self.block for node in made_by(stage)}
         return len(dtypes) == 1 and max([stage.node.matrix_shape[0] for stage in products]) <= MOST_ROWS
 

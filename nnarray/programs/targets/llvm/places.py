@@ -3,10 +3,14 @@
 Nothing in the text depends on a network or on m, so equal loops of all layers and networks are one function.
 """
 
+import os
 from collections.abc import Container
 
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.targets.llvm.code import Code
+
+CHECKED = os.environ.get("NNARRAY_CHECKED_CODE") == "1"
+"""In the environment, for tests: each load and store ends the process if it lies outside its node."""
 
 
 class Places:
@@ -56,12 +60,22 @@ class Places:
     def _entry(self, node: Node, r: str, c: str) -> str:
         if node.operation == "transpose":
             return self._entry(node.nodes[0], c, r)
+        if CHECKED:
+            self._check(node, r, c)
         rows, columns = node.matrix_shape
         down = "0" if rows == 1 else self.code.times(r, self._stride(node, 0))
         across = "0" if columns == 1 else self.code.times(c, self._stride(node, 1))
         index = across if down == "0" else down if across == "0" else self.code.add(down, across)
         address = self.word("address", node, kind="ptr")
         return self.code.value(f"getelementptr {self._kind(node)}, ptr {address}, i64 {index}")
+
+    def _check(self, node: Node, *entry: str) -> None:
+        """Stop the process at an entry that the node has not."""
+        for axis, i in enumerate(entry):
+            if node.matrix_shape[axis] > 1:
+                outside = self.code.value(f"icmp uge i64 {i}, {self.word('limit', node, axis)}")
+                with self.code.branch(outside):
+                    self.code.do("call void @llvm.trap()")
 
     def _stride(self, node: Node, axis: int) -> str:
         """From one row (axis 0) or column (axis 1) to the next, in entries; the arena's rows are contiguous."""
