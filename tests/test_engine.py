@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -255,6 +256,31 @@ class TestWorkers:
         calls = [joblib.delayed(network.gradients)(params, batch.X, batch.Y) for _ in range(3)]
         for _, gradients in joblib.Parallel(n_jobs=2)(calls):
             np.testing.assert_array_equal(gradients.vector, expected)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_a_fork_waits_until_nobody_sets_threads(self) -> None:
+        """Else the child would inherit a lock of BLAS, which its own setting would wait for."""
+        held, released = threading.Event(), list[float]()
+
+        def hold() -> None:
+            with BLAS_THREADS._lock:
+                held.set()
+                time.sleep(0.2)
+                released.append(time.perf_counter())
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if BLAS_THREADS._lock.acquire(blocking=False) else 1)
+        forked = time.perf_counter()
+        assert os.waitpid(child, 0)[1] == 0
+        assert released
+        assert forked >= released[0]
+        thread.join()
+        with BLAS_THREADS._lock:
+            pass
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_a_forked_child_computes_too(self) -> None:

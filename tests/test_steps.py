@@ -128,6 +128,24 @@ def test_the_epoch_of_a_divergence_is_found_among_several(launched, monkeypatch)
     assert launched
 
 
+def test_a_schedule_that_raises_later_hides_no_divergence() -> None:
+    network, _, X, Y = problem((5, 3), "relu", "identity", m=40)
+
+    def schedule(t: int) -> float:
+        if t >= 20:
+            raise LookupError
+        return 50.0
+
+    with pytest.raises(nn.DivergenceError):
+        nn.train(
+            network, X * 9, Y, epochs=3000, optimizer=nn.GradientDescent(schedule), dtype="float32", progress=False
+        )
+    with pytest.raises(LookupError):
+        nn.train(
+            network, X * 9, Y, epochs=3000, optimizer=nn.GradientDescent(lambda t: schedule(t) * 0), progress=False
+        )
+
+
 def test_dropout_goes_piece_by_piece(launched, monkeypatch) -> None:
     network, _, X, Y = problem((5, 20, 3), "relu", "softmax", m=50)
     train(network, X, Y, piecewise=False, monkeypatch=monkeypatch, epochs=1, batch_size=10, dropout=0.5)

@@ -156,6 +156,14 @@ class BlasThreads:
         libraries = _libraries().of_each_thread
         _set(libraries, [1] * len(libraries))
 
+    def before_fork(self) -> None:
+        """Wait until no thread is setting BLAS's threads: a child would inherit a lock of BLAS that nobody unlocks."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Let the threads of the parent go on."""
+        self._lock.release()
+
     def restore_in_child(self) -> None:
         """After a fork from inside a block, give the child's BLAS its threads back."""
         before = self._before
@@ -202,7 +210,11 @@ BLAS_THREADS = BlasThreads()
 """Those of this process."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=BLAS_THREADS.restore_in_child)
+    os.register_at_fork(
+        before=BLAS_THREADS.before_fork,
+        after_in_parent=BLAS_THREADS.after_fork,
+        after_in_child=BLAS_THREADS.restore_in_child,
+    )
 
 
 class Libraries(NamedTuple):

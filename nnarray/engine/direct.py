@@ -22,6 +22,8 @@ from nnarray.engine.updates import Rule
 
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 
+LARGEST_L2 = 1e30
+
 SUM_TOLERANCE = 1e-3
 """By how much the sum of a column of Y may differ from 1 for a softmax output."""
 
@@ -68,7 +70,7 @@ def _call(wanted: equations.Equations, network: Architecture, theta: Any, X: Any
     columns = X.shape[1]
     if Y is not None and (type(Y) is not np.ndarray or Y.shape != (network.sizes[-1], columns)):
         return None
-    if type(l2) not in (float, int) or not 0 <= l2 < np.inf or X.shape[0] != network.sizes[0] or columns == 0:
+    if type(l2) not in (float, int) or not 0 <= l2 <= LARGEST_L2 or X.shape[0] != network.sizes[0] or columns == 0:
         return None
     return _compiled(wanted, network, columns, theta.dtype, l2 != 0)
 

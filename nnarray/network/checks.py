@@ -23,7 +23,10 @@ def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below:
     if isinstance(value, NO_NUMBERS) or not hasattr(type(value), "__float__") or _has_axes(value):
         msg = f"{argument} must be a number, got {value!r}"
         raise TypeError(msg)
-    checked = float(value)
+    try:
+        checked = float(value)
+    except OverflowError:  # of a whole number beyond all floats
+        checked = np.inf
     if not (at_least <= checked < below and isfinite(checked)):
         bounds = f" ≥ {at_least:g}" if at_least > -np.inf else ""
         bounds += f" and < {below:g}" if below < np.inf else ""

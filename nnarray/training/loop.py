@@ -300,8 +300,13 @@ class Run:
         assert self.replays is not None
         count = self.replays.at_once(min(most, engine.MOST_AT_ONCE))
         (batch,) = self.batches.batches(None)
-        before = [copied(vector, self.backend) for vector in self._vectors()]
-        numbers = self._numbers_of_steps([batch.m] * count)
+        before, numbers = [copied(vector, self.backend) for vector in self._vectors()], list[Any]()
+        try:
+            self._numbers_of_steps([batch.m] * count, numbers)
+        except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
+            if not numbers:
+                raise
+        count = len(numbers)
         self.replays.begin(None, numbers, before)
         with self.interrupts.put_off:
             self.replays.launch(count)
@@ -412,15 +417,18 @@ class Run:
     def _replay(self, order: Order, ms: list[float]) -> Array:
         """The steps of the full batches, whose m are given; the sum of their costs times m."""
         assert self.replays is not None
-        self.replays.begin(order.on_device[: len(ms) * self.batches.size], self._numbers_of_steps(ms), self._vectors())
+        numbers = list[Any]()
+        self._numbers_of_steps(ms, numbers)
+        self.replays.begin(order.on_device[: len(ms) * self.batches.size], numbers, self._vectors())
         self.replays.launch_all(len(ms), self._made, self.interrupts)
         xp = self.backend.xp
         return xp.sum(self.replays.costs * self.backend.asarray(np.array(ms), self.dtype))
 
-    def _numbers_of_steps(self, ms: list[float]) -> list[Any]:
-        """What the two programs of each of the next steps are given: m and the penalty, t and alpha."""
+    def _numbers_of_steps(self, ms: list[float], numbers: list[Any]) -> None:
+        """Add what the two programs of each of the next steps are given: m and the penalty, t and alpha."""
         t, l2 = self.state.t, (self.l2,) if self.l2 else ()
-        return [((m, *l2), (t + i + 1, self.optimizer.alpha(t + i))) for i, m in enumerate(ms)]
+        for i, m in enumerate(ms):
+            numbers.append(((m, *l2), (t + i + 1, self.optimizer.alpha(t + i))))
 
     def _made(self, count: int) -> None:
         """After so many captured steps."""
