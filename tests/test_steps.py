@@ -176,3 +176,93 @@ def test_divergence_is_seen(launched) -> None:
             progress=False,
         )
     assert launched
+
+
+class TestEstimators:
+    """The estimators train by such steps as well."""
+
+    @staticmethod
+    def fitted(kind: Any, X: Any, y: Any, *, piecewise: bool, monkeypatch: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            if piecewise:
+                patch.setattr(engine.captured, "captures_steps", lambda *_, **__: False)
+            return kind(random_state=0, max_iter=40, n_iter_no_change=100, **options).fit(X, y)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"batch_size": 7, "activation": "tanh"},
+            {"solver": "sgd", "learning_rate": "adaptive"},
+            {"solver": "sgd", "nesterovs_momentum": False, "shuffle": False, "batch_size": 16},
+            {"early_stopping": True, "batch_size": 30},
+            {"batch_size": 90},
+        ],
+    )
+    def test_the_same_bits_as_piece_by_piece(self, options, launched, monkeypatch) -> None:
+        sklearn = pytest.importorskip("nnarray.sklearn")
+        generator = np.random.default_rng(0)
+        X, y = generator.normal(size=(90, 6)), generator.integers(3, size=90)
+        kind = sklearn.MLPClassifier
+        one = self.fitted(kind, X, y, piecewise=False, monkeypatch=monkeypatch, **options)
+        assert launched
+        other = self.fitted(kind, X, y, piecewise=True, monkeypatch=monkeypatch, **options)
+        np.testing.assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-10)
+        for found, expected in zip(one.coefs_, other.coefs_, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        assert one.t_ == other.t_
+
+    def test_one_partial_fit_is_not_worth_it(self, launched) -> None:
+        sklearn = pytest.importorskip("nnarray.sklearn")
+        model = sklearn.MLPClassifier().partial_fit(np.eye(4), [0, 1, 1, 0], classes=[0, 1])
+        model.partial_fit(np.eye(4)[:1], [1])
+        assert launched == []
+
+
+class TestJax:
+    """On JAX arrays a step is one call of what JAX compiled."""
+
+    @pytest.mark.parametrize("options", [{}, {"l2": 0.3}, {"weights": np.linspace(0.5, 2, 103)}])
+    @pytest.mark.parametrize("name", OPTIMIZERS)
+    def test_as_on_numpy(self, name, options) -> None:
+        pytest.importorskip("jax")
+        network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=103)
+        runs = [
+            nn.train(
+                network,
+                X.astype("f"),
+                Y.astype("f"),
+                epochs=4,
+                batch_size=16,
+                optimizer=OPTIMIZERS[name],
+                backend=backend,
+                seed=3,
+                progress=False,
+                **options,
+            )
+            for backend in ("numpy", "jax")
+        ]
+        vectors = [np.asarray(run.params.vector) for run in runs]
+        np.testing.assert_allclose(vectors[1], vectors[0], atol=2e-5)
+        costs = [run.history.columns()["cost"] for run in runs]
+        np.testing.assert_allclose(costs[1], costs[0], rtol=2e-5)
+        assert runs[1].state.t == runs[0].state.t == 4 * 7
+
+    def test_one_compilation_serves_many_runs_and_changes_nothing_given(self) -> None:
+        pytest.importorskip("jax")
+        network, _, X, Y = problem((5, 20, 3), "relu", "softmax", m=60)
+        backend = nn.backend("jax")
+        params = network.init(0, backend="jax")
+        before, given = np.array(params.vector), (backend.asarray(X, "float32"), backend.asarray(Y, "float32"))
+        found = [
+            nn.train(network, *given, params=params, epochs=2, batch_size=16, optimizer=nn.Adam(0.01), progress=False)
+            for _ in range(3)
+        ]
+        for other in found[1:]:
+            np.testing.assert_array_equal(found[0].params.vector, other.params.vector)
+        np.testing.assert_array_equal(params.vector, before)
+        steps = engine.jitted_steps._compiled.cache_info()
+        assert steps.hits >= 2
+        rest = nn.train(network, *given, state=found[0].state, epochs=2, batch_size=16, optimizer=nn.Adam(0.01))
+        whole = nn.train(network, *given, params=params, epochs=4, batch_size=16, optimizer=nn.Adam(0.01))
+        np.testing.assert_array_equal(rest.params.vector, whole.params.vector)

@@ -1,10 +1,10 @@
-"""The steps of an epoch of mini-batches, each as one call: a captured graph, or machine code."""
+"""Training steps, each as one call: machine code, a captured CUDA graph, or what JAX compiled."""
 
 from collections.abc import Sequence
 
 from nnarray.backends import Backend, Steps, captures_steps, new_captured_steps
 from nnarray.core.typing import Array, Pairs
-from nnarray.engine import equations, replay, scanned, updates
+from nnarray.engine import equations, jitted_steps, replay, updates
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.host import HostColumns
 from nnarray.engine.threads import with_threads
@@ -29,15 +29,15 @@ def captured_steps(
 ) -> Steps | None:
     """Steps on batches of `columns` columns of the `whole`, or on all; None where they run one by one.
 
-    `layers` are views of `vectors[0]`, theta; every step writes over the vectors. A step is given m (and l2, if there
-    is a penalty), its update t and alpha.
+    `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
+    is given m (and l2, if there is a penalty), its update t and alpha.
     """
     if not captures_steps(backend, whole=columns == whole.columns) or isinstance(whole.X, HostColumns):
         return None
     count = MOST_AT_ONCE if columns == whole.columns else whole.columns // columns
     if backend.name == "jax":
         penalty = bool(l2)
-        return scanned.ScannedSteps(
+        return jitted_steps.JittedSteps(
             rule, vectors, whole, network, backend, columns=columns, steps=count, penalty=penalty
         )
     if backend.name == "numpy" and tile_width(network, columns, vectors[0].itemsize) < columns:
@@ -66,7 +66,7 @@ def captured_steps(
 
 
 class InTurn:
-    """Steps on NumPy, each with as many threads of BLAS as a batch of its size has elsewhere."""
+    """Steps on NumPy, with as many threads as a batch of their size has elsewhere."""
 
     def __init__(self, steps: Steps, network: Architecture, columns: int) -> None:
         self._steps, self._network, self._columns = steps, network, columns

@@ -23,6 +23,7 @@ from nnarray.engine.updates import Rule
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 
 LARGEST_L2 = 1e30
+"""What is beyond is looked at by the long way."""
 
 SUM_TOLERANCE = 1e-3
 """By how much the sum of a column of Y may differ from 1 for a softmax output."""

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nnarray.backends import BLAS_THREADS, Ended
+from nnarray.programs.helpers import Shared
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,20 +62,10 @@ class Work:
             return None
 
 
-class Endless(Protocol):
-    """What may be called by any number of threads, until it is stopped."""
-
-    def __call__(self) -> None:
-        """Take part."""
-
-    def stop(self) -> None:
-        """Let all go that take part."""
-
-
 class Helpers:
     """Threads that take part in some work. Enter it as `with Ended(helpers), helpers:`."""
 
-    def __init__(self, work: Endless) -> None:
+    def __init__(self, work: Work | Shared) -> None:
         self._work = work
         self._futures: list[Future[None]] = []
 

@@ -194,11 +194,11 @@ class Network:
 
         On NumPy the examples are taken tile by tile, of a few thousand columns each, by `workers` threads at once; None
         means as many as this process may use (see NNARRAY_NUM_THREADS in the README). The result has the same bits for
-        any number, and whatever other threads do. A batch of one tile takes no workers: in a small one BLAS has one
-        thread, in one of more than 10⁹ operations, or too few columns to be cut, its own, and there the last bits
-        depend on how many these are (on the machine and NNARRAY_NUM_THREADS), and a call waits for its turn where
-        other threads compute in tiles. Memory for a pass does not grow with m, and an X that lies in a file
-        (`np.memmap`) is read as it is used.
+        any number, and whatever other threads do. A batch of one tile takes no workers: a small one has one thread, and
+        the products of a larger one are cut by their sizes into pieces that threads share. (Without machine code,
+        threads of BLAS share them in one of more than 10⁹ operations, or too few columns to be cut. There the last bits
+        depend on how many these are, and a call waits for its turn where other threads compute in tiles.) Memory for a
+        pass does not grow with m, and an X that lies in a file (`np.memmap`) is read as it is used.
 
         On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
         written into them later is the caller's to check.

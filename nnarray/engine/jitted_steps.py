@@ -1,4 +1,4 @@
-"""Training steps on JAX arrays: many in one call of a function that JAX compiled."""
+"""Training steps on JAX arrays, each one call of a function that JAX compiled: batch, gradient and update."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,7 +16,7 @@ from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.namespace import evaluated
 
 
-class ScannedSteps:
+class JittedSteps:
     """Steps on batches of `columns` columns of the `whole`, of which an epoch has at most `steps`."""
 
     def __init__(
@@ -76,7 +76,7 @@ def _compiled(
     columns: int,
     penalty: bool,
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
-    """The steps from one to another, and what the update's own numbers are, of t and alpha.
+    """A step, and what the update's own numbers are, of t and alpha.
 
     Those are computed on the host: 1 - beta^t wants more digits than a float32 has.
     """
