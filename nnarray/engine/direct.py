@@ -115,7 +115,7 @@ class Direct:
         return (J[()],) if done and not wrong else None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=replay.SHAPES_KEPT)
 def _compiled(
     wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, penalty: bool
 ) -> Direct | None:
