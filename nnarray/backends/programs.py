@@ -39,16 +39,20 @@ def has_programs(backend: Backend) -> bool:
     return backend.name in {"numpy", "cupy"} and not plain_steps()
 
 
-def new_program(graph: "Graph", backend: Backend, *, captured: bool = False) -> Program:
-    """The graph compiled for the backend. One that is to be `captured`, on CuPy, finds its numbers on the device."""
+def new_program(graph: "Graph", backend: Backend, *, captured: bool = False, shared: bool = True) -> Program:
+    """The graph compiled for the backend.
+
+    One that is to be `captured`, on CuPy, finds its numbers on the device. One that is `shared`, in machine code, is in
+    pieces for several threads.
+    """
     if backend.name == "numpy":
-        return _of_this_machine(graph)
+        return _of_this_machine(graph, shared=shared)
     from nnarray.programs.targets.cuda import program
 
     return program.Program(graph, device=gpu(), operands=backend.precision, numbers_on_device=captured)
 
 
-def _of_this_machine(graph: "Graph") -> Program:
+def _of_this_machine(graph: "Graph", *, shared: bool) -> Program:
     """Machine code where there is a compiler, else NumPy's calls."""
     from nnarray.backends.cblas import cblas
 
@@ -56,7 +60,7 @@ def _of_this_machine(graph: "Graph") -> Program:
     if blas is not None and machine_code_is_unavailable() is None:
         from nnarray.programs.targets.llvm import program
 
-        return program.Program(graph, blas)
+        return program.Program(graph, blas, shared=shared)
     from nnarray.programs.targets import numpy_calls
 
     return numpy_calls.Program(graph)

@@ -59,11 +59,11 @@ def predict(
     batch = Batch(X, None, X.shape[1])
 
     def in_tiles(width: int) -> Array:
-        found = Columns(batch.columns, backend)
+        found, alone = Columns(batch.columns, backend), is_whole(width, batch)
 
         def put(tile: Tile, start: int) -> int:
             require_finite(tile.X, "X", backend, first=start)
-            found.put(start, _forward(equations.prediction, tile, layers, network, backend)[1])
+            found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
             return 0
 
         _over_tiles(put, add, batch, layers[0][0].dtype, network, backend, workers, width)
@@ -92,7 +92,7 @@ def cost(
 
         def tile_cost(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
-            J, A = _forward(wanted, tile, layers, network, backend, numbers)
+            J, A = _forward(wanted, tile, layers, network, backend, numbers, alone=alone)
             if keep is not None:
                 keep.put(start, A)
             return J
@@ -143,7 +143,7 @@ def _cost_and_gradients(
     what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else replay.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
-        program = replay.program_for(what, tile, layers, network, backend, numbers)
+        program = replay.program_for(what, tile, layers, network, backend, numbers, alone=alone)
         if program is None:
             J, V = replay.compute(what, tile, layers, network, backend, numbers)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
@@ -258,9 +258,11 @@ def _forward(
     network: Architecture,
     backend: Backend,
     numbers: Mapping[str, Any] = replay.NO_NUMBERS,
+    *,
+    alone: bool,
 ) -> tuple[Array, Array]:
     """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
-    program = replay.program_for(wanted, tile, layers, network, backend, numbers)
+    program = replay.program_for(wanted, tile, layers, network, backend, numbers, alone=alone)
     if program is None:
         J, made = replay.compute(wanted, tile, layers, network, backend, numbers)
         return J, made[0] if made else None

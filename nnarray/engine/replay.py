@@ -41,15 +41,18 @@ def program_for(
     network: Architecture,
     backend: Backend,
     numbers: Mapping[str, Any] = NO_NUMBERS,
+    *,
+    alone: bool = False,
 ) -> Program | None:
     """The program for tiles of this shape; None where there can't be one.
 
-    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations.
+    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations. A tile that is
+    `alone` is the whole batch, and may be shared by threads.
     """
     if not has_programs(backend) or is_sparse(tile.X):
         return None
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
-    return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend)
+    return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=alone)
 
 
 def _kinds(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
@@ -86,16 +89,18 @@ def compiled(
     backend: Backend,
     *,
     captured: bool = False,
+    shared: bool = True,
 ) -> Program | None:
     """The program for tiles of this shape; None where a cost of the caller's own does what no program can.
 
-    One that is to be `captured` in a graph finds its numbers on the device.
+    One that is to be `captured` in a graph finds its numbers on the device. One that is `shared` is cut into pieces for
+    several threads, where it is worth that.
     """
     try:
         graph = traced(equations, network, columns, dtype, given)
     except NotTraceableError:
         return None
-    return new_program(graph, backend, captured=captured)
+    return new_program(graph, backend, captured=captured, shared=shared)
 
 
 def traced(equations: Equations, network: Architecture, columns: int, dtype: Any, given: Given) -> Graph:

@@ -82,10 +82,10 @@ def whole(part: Part) -> Piece:
     return Piece(part, Span(0, rows), Span(0, columns), Span(0, terms))
 
 
-def stages_of(plan: Plan) -> list[list[Piece]]:
-    """The pieces of each stage, of which none waits for another."""
+def stages_of(plan: Plan, *, shared: bool) -> list[list[Piece]]:
+    """The pieces of each stage, of which none waits for another; unless they are `shared`, a part is one piece."""
     operations = sum([_operations(part) for stage in plan.stages for part in parts_of(stage)])
-    cuts = operations == 0 or (operations >= WORTH_SHARING and _cuts_loops(plan.graph))
+    cuts = shared and (operations == 0 or (operations >= WORTH_SHARING and _cuts_loops(plan.graph)))
     return [[piece for part in parts_of(stage) for piece in _pieces(part, cuts)] for stage in plan.stages]
 
 

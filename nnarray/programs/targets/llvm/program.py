@@ -50,13 +50,14 @@ class Program:
 
     Called with its inputs and outputs in the graph's order, it fills the outputs and returns the result. Any number of
     threads may call it, and other threads run on meanwhile. Arrays whose strides BLAS cannot read are left to NumPy's
-    calls. Raises ValueError, before anything is computed, for arrays of other shapes or dtypes than the graph's.
+    calls. Where it is `shared`, large parts are cut into pieces for several threads. Raises ValueError, before anything
+    is computed, for arrays of other shapes or dtypes than the graph's.
     """
 
-    def __init__(self, graph: Graph, blas: Blas) -> None:
+    def __init__(self, graph: Graph, blas: Blas, *, shared: bool = True) -> None:
         self._traced, self.plan = graph, Plan(lowered(graph), LIMITS)
         self.graph, self.works_in_place = self.plan.graph, self.plan.works_in_place
-        stages, self.memory = _cut(self.plan)
+        stages, self.memory = _cut(self.plan, shared=shared)
         is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
         self._arrays_of = _getter([i for i, x in enumerate(is_array) if x])
         self._scalars_of = _getter([i for i, x in enumerate(is_array) if not x])
@@ -210,7 +211,7 @@ class Call(NamedTuple):
     """in the last words of `given`"""
 
 
-def _cut(plan: Plan) -> tuple[list[list[Piece]], Memory]:
+def _cut(plan: Plan, *, shared: bool) -> tuple[list[list[Piece]], Memory]:
     """The pieces of each stage, and the memory between them; in blocks where an input is read once that way."""
     blocks = InBlocks(plan)
     if blocks.twice is not None:
@@ -219,7 +220,7 @@ def _cut(plan: Plan) -> tuple[list[list[Piece]], Memory]:
         if blocks.suits(memory):
             return blocks.pieces(), memory
         plan.stages = before
-    return stages_of(plan), Memory(plan)
+    return stages_of(plan, shared=shared), Memory(plan)
 
 
 def lowered(graph: Graph) -> Graph:
