@@ -3,16 +3,16 @@
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from types import ModuleType
 
-import numpy as np
-
-from nnarray.backends import numpy_steps
+from nnarray.backends import jax_steps, numpy_steps
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Namespace
 
-ACCELERATED: dict[ModuleType, Callable[[Steps], Steps]] = {np: numpy_steps.accelerate}
-"""By namespace, what puts faster steps in the place of core's."""
+ACCELERATED: dict[str, Callable[[Steps], Steps]] = {
+    "numpy": numpy_steps.accelerate,
+    "jax.numpy": jax_steps.accelerate,
+}
+"""By a namespace's name, what puts faster steps in the place of core's."""
 
 PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
 """Set to 1 in the environment, every backend computes with core's own functions alone. Read once."""
@@ -28,5 +28,5 @@ def plain_steps() -> bool:
 def steps_for(xp: Namespace) -> Steps:
     """The steps of `xp`: core's own functions, and faster ones where its backend has them."""
     steps = bind(xp)
-    accelerate = ACCELERATED.get(xp)
+    accelerate = ACCELERATED.get(getattr(xp, "__name__", ""))
     return steps if accelerate is None or plain_steps() else accelerate(steps)
