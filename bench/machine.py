@@ -14,6 +14,7 @@ PACKAGES = (
     "jax",
     "jaxlib",
     "scikit-learn",
+    "llvmlite",
     "array-api-compat",
     "threadpoolctl",
 )

@@ -178,6 +178,7 @@ def test_divergence_is_seen(launched) -> None:
     assert launched
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestEstimators:
     """The estimators train by such steps as well."""
 
