@@ -683,8 +683,15 @@ class TestInterrupt:
         assert done.stderr.endswith("KeyboardInterrupt\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_a_real_signal(self, houses_csv, number, code):
+    @pytest.mark.parametrize(
+        ("number", "at_start", "code"),
+        [
+            (signal.SIGINT, signal.default_int_handler, 130),
+            (signal.SIGTERM, signal.default_int_handler, 143),
+            (signal.SIGTERM, signal.SIG_IGN, 143),  # as in the background
+        ],
+    )
+    def test_a_real_signal(self, houses_csv, number, at_start, code):
         command = [
             sys.executable,
             "-u",
@@ -697,7 +704,7 @@ class TestInterrupt:
             "--patience",
             "0",
         ]
-        with start(command, subprocess.Popen) as process:
+        with start(command, subprocess.Popen, preexec_fn=lambda: signal.signal(signal.SIGINT, at_start)) as process:
             for line in process.stdout:
                 if line.startswith("training on"):
                     break

@@ -63,20 +63,29 @@ def _run(words: Sequence[str]) -> int:
 
 @contextmanager
 def _terminated_as_interrupted(terminated: list[int]) -> Iterator[None]:
-    """A block in which SIGTERM does what Ctrl-C does."""
+    """A block in which SIGTERM does what Ctrl-C does, also where Ctrl-C is ignored, as in the background."""
 
     def handle(number: int, _: Any) -> None:
         terminated.append(number)
         signal.raise_signal(signal.SIGINT)
 
+    def only_terminated(*_: Any) -> None:
+        if terminated:
+            raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, handle)
+    ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignores:
+        signal.signal(signal.SIGINT, only_terminated)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if ignores:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _line(error: BaseException) -> str:
