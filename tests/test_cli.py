@@ -686,9 +686,9 @@ class TestInterrupt:
     @pytest.mark.parametrize(
         ("number", "at_start", "code"),
         [
-            (signal.SIGINT, signal.default_int_handler, 130),
-            (signal.SIGTERM, signal.default_int_handler, 143),
-            (signal.SIGTERM, signal.SIG_IGN, 143),  # as in the background
+            (signal.SIGINT, "SIG_DFL", 130),
+            (signal.SIGTERM, "SIG_DFL", 143),
+            (signal.SIGTERM, "SIG_IGN", 143),  # as in the background
         ],
     )
     def test_a_real_signal(self, houses_csv, number, at_start, code):
@@ -704,7 +704,8 @@ class TestInterrupt:
             "--patience",
             "0",
         ]
-        with start(command, subprocess.Popen, preexec_fn=lambda: signal.signal(signal.SIGINT, at_start)) as process:
+        set_it = f"import os, signal, sys; signal.signal(2, signal.{at_start}); os.execv(sys.argv[1], sys.argv[1:])"
+        with start([sys.executable, "-c", set_it, *command], subprocess.Popen) as process:
             for line in process.stdout:
                 if line.startswith("training on"):
                     break

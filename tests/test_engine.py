@@ -258,6 +258,7 @@ class TestWorkers:
             np.testing.assert_array_equal(gradients.vector, expected)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
     def test_a_fork_waits_until_nobody_sets_threads(self) -> None:
         """Else the child would inherit a lock of BLAS, which its own setting would wait for."""
         held, released = threading.Event(), list[float]()

@@ -187,7 +187,7 @@ class TestEstimators:
         with monkeypatch.context() as patch:
             if piecewise:
                 patch.setattr(engine.captured, "captures_steps", lambda *_, **__: False)
-            return kind(random_state=0, max_iter=40, n_iter_no_change=100, **options).fit(X, y)
+            return kind(random_state=0, max_iter=60, n_iter_no_change=100, **options).fit(X, y)
 
     @pytest.mark.parametrize(
         "options",
