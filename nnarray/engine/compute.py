@@ -1,7 +1,7 @@
 """The equations over a batch, tile by tile: costs and gradients are sums over columns, predictions lie side by side.
 
 Each tile goes forward, and back, while its activations are in the cache. A batch of one tile runs straight through: on
-NumPy in one thread, or if it is large on BLAS's own, as the sizes have it and no other thread. In every function,
+NumPy in one thread, or if it is large in several, as `threads` says and no other thread. In every function,
 `workers` bounds the threads that take tiles (None: all that may be used) and `width` is the columns of a tile (None:
 `tiling.tile_width`).
 """

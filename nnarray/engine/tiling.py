@@ -26,10 +26,9 @@ SHARES = 8
 """A batch of many tiles is cut into a multiple of this, so that workers get equal shares."""
 
 SMALL_STEP, LARGE_STEP = 32e6, 1e9
-"""Operations of a step's matrix products. Up to the first, a second thread costs more than it brings: BLAS's waits
-spinning, in the way of all that comes between the products. Between the two, more time goes into what comes between
-them, and tiles are narrower than the cache asks for, so that workers share it. From the second on the products take
-most of it, and BLAS's own threads share those better."""
+"""Operations of a step's matrix products. Up to the first, a second thread costs more than it brings. Between the two,
+more time goes into what comes between the products, and tiles are narrower than the cache asks for, so that workers
+share it. From the second on the products take most of it, and are shared themselves."""
 
 UNSPLIT_PRODUCT = 9000
 """Multiplications of a product that no BLAS gives to several threads (OpenBLAS from 9216 on, of a matrix and a
