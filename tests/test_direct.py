@@ -9,6 +9,7 @@ from conftest import problem
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends import shares_programs
+from nnarray.programs.targets.llvm import program
 
 pytestmark = pytest.mark.skipif(not shares_programs(), reason="there is no machine code here")
 
@@ -195,6 +196,17 @@ def test_updates_have_the_same_bits_and_change_nothing_given(optimizer, dtype, t
         np.testing.assert_array_equal(getattr(state, name), getattr(expected_state, name))
     np.testing.assert_array_equal(params.vector, before[0])
     np.testing.assert_array_equal(gradients.vector, before[1])
+
+
+def test_what_blas_cannot_read_is_found_out_once(monkeypatch) -> None:
+    network, layers, X, _ = problem((40, 50, 3), "relu", "softmax", m=6)
+    params, X = nn.Parameters.from_layers(layers), np.repeat(X, 2, axis=1)[:, ::-2]
+    expected = network.predict(params, X)
+    tried, real = list[object](), program.Bound
+    monkeypatch.setattr(program, "Bound", lambda *given: tried.append(given) or real(*given))
+    for _ in range(5):
+        np.testing.assert_array_equal(network.predict(params, X), expected)
+    assert tried == []
 
 
 def test_theta_is_read_anew_in_each_call() -> None:

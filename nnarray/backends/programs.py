@@ -107,8 +107,8 @@ def _compiler_fails() -> str | None:
 class PackedProgram(Protocol):
     """A program whose parameters are one vector, and its gradients another."""
 
-    def run(self, arrays: Any, numbers: Any) -> bool:
-        """Compute, unless it is not for arrays like these."""
+    def run(self, arrays: Any, numbers: Any) -> None:
+        """Compute; raises ValueError, before that, if it is not for arrays like these."""
 
     def numbers(self, *scalars: float) -> tuple[float, ...]:
         """What `run` is given of the numbers that a program is given."""

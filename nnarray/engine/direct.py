@@ -108,11 +108,14 @@ class Direct:
             given.append(J)
         numbers = () if Y is None else (self._columns, l2) if self._penalty else (self._columns,)
 
-        def run() -> bool:
-            return self._run(given, self._numbers(*numbers))
+        def run() -> None:
+            self._run(given, self._numbers(*numbers))
 
-        done = with_threads(self._network, self._columns, run, compiled=True)
-        return (J[()],) if done and not wrong else None
+        try:
+            with_threads(self._network, self._columns, run, compiled=True)
+        except ValueError:  # arrays of other shapes, or that lie as BLAS cannot read them
+            return None
+        return None if wrong else (J[()],)
 
 
 @lru_cache(maxsize=replay.SHAPES_KEPT)

@@ -70,24 +70,17 @@ class Program:
         self.scalars = list(dict.fromkeys(used))
         self.parts = Parts(self.plan, stages, self.memory, self.scalars, blas)
         self._numbers = function_of(graph.scalars, self.scalars)
-        self._pack = struct.Struct(f"{len(self.given_arrays)}q{len(self.scalars)}d").pack
-        self._bound: list[Bound] = []
+        self._arrays = Packed(self, [1] * len(self.given_arrays))
         self.idle: list[Arena] = []
         keep_watch(self)
 
     def __call__(self, *given: Any) -> Any:
         """Compute with these arrays and numbers."""
         filled = (*given, np.empty((), self._dtype)) if self._has_result else given
-        arrays = self._arrays_of(filled)
-        table = self._pack(*map(id, arrays), *self._numbers(*self._scalars_of(given)))
-        for bound in self._bound:
-            if self.run(bound, table):
-                break
-        else:
-            try:
-                self.run(self._bind(arrays), table)
-            except StridesError:
-                return self._numpy_calls(*given)
+        try:
+            self._arrays.run(self._arrays_of(filled), self._numbers(*self._scalars_of(given)))
+        except StridesError:
+            return self._numpy_calls(*given)
         return filled[-1][()] if self._has_result else None
 
     def numbers(self, *scalars: float) -> tuple[float, ...]:
@@ -96,7 +89,7 @@ class Program:
 
     def call(self, arrays: Sequence[Any]) -> "Call":
         """A call on these arrays, the outputs and the result among them, which can be made from machine code."""
-        bound = self._bind(arrays)
+        bound = self._arrays.bind(arrays)
         given = np.array([*map(id, arrays), *[0] * len(self.scalars)], np.int64)
         return Call(bound, self.take_arena(bound.room), given, arrays, given[len(arrays) :].view(np.float64))
 
@@ -135,22 +128,9 @@ class Program:
         self.idle.append(arena)
         return not refused
 
-    def _bind(self, arrays: Sequence[Any]) -> Bound:
-        for x, node in zip(arrays, self.given_arrays, strict=True):
-            if x.shape != node.shape or x.dtype != node.dtype:
-                msg = f"expected an array of shape {node.shape} and dtype {node.dtype}, got {x.shape} and {x.dtype}"
-                raise ValueError(msg)
-        lies = {
-            node: Lies(i, 0, strides_in_entries(arrays[i].strides, arrays[i].itemsize))
-            for node, i in self.given.items()
-        }
-        bound = Bound(self.parts, arrays, lies)
-        self._bound = [*self._bound[1 - MOST_BOUND :], bound]
-        return bound
-
 
 class Packed:
-    """A program for arrays of which each holds several of the program's own, one after the other.
+    """A program for arrays of which each holds one or several of the program's own, one after the other.
 
     `groups` says how many each holds of the inputs, the outputs and the result, in the order in which the program is
     given them. An array of several is a vector.
@@ -162,28 +142,40 @@ class Packed:
         self._groups = [list(islice(left, count)) for count in groups]
         self._pack = struct.Struct(f"{len(groups)}q{len(program.scalars)}d").pack
         self._bound: list[Bound] = []
+        self._refused: list[Any] = []
 
-    def run(self, arrays: Sequence[npt.NDArray[Any]], numbers: Sequence[float]) -> bool:
-        """Compute, unless the arrays are not what they should be, or lie as BLAS cannot read them."""
+    def run(self, arrays: Sequence[npt.NDArray[Any]], numbers: Sequence[float]) -> None:
+        """Compute.
+
+        Raises ValueError for arrays of other shapes or dtypes, and StridesError, which is one, for what BLAS cannot
+        read where it lies, both before anything is computed.
+        """
         given = self._pack(*map(id, arrays), *numbers)
         for bound in self._bound:
             if self._program.run(bound, given):
-                return True
-        bound_now = self._bind(arrays)
-        return bound_now is not None and self._program.run(bound_now, given)
+                return
+        self._program.run(self.bind(arrays), given)
 
-    def _bind(self, arrays: Sequence[npt.NDArray[Any]]) -> Bound | None:
+    def bind(self, arrays: Sequence[npt.NDArray[Any]]) -> Bound:
+        """The program for arrays that lie like these; raises as `run` does."""
+        strides = [x.strides for x in arrays]
+        if strides in self._refused:  # to find that out takes longer than a small step
+            msg = "BLAS cannot read arrays that lie like these"
+            raise StridesError(msg)
         lies = list[Lies]()
+        for x, nodes in zip(arrays, self._groups, strict=True):
+            shape = nodes[0].shape if len(nodes) == 1 else (sum([prod(node.shape) for node in nodes]),)
+            if x.shape != shape or x.dtype != nodes[0].dtype:
+                msg = f"expected an array of shape {shape} and dtype {nodes[0].dtype}, got {x.shape} and {x.dtype}"
+                raise ValueError(msg)
         try:
             for i, (x, nodes) in enumerate(zip(arrays, self._groups, strict=True)):
-                shape = nodes[0].shape if len(nodes) == 1 else (sum([prod(node.shape) for node in nodes]),)
-                if x.shape != shape or x.dtype != nodes[0].dtype:
-                    return None
                 lies += _side_by_side(i, x, nodes)
             places = {node: lies[i] for node, i in self._program.given.items()}
             bound = Bound(self._program.parts, arrays, places)
         except StridesError:
-            return None
+            self._refused = [*self._refused[1 - MOST_BOUND :], strides]
+            raise
         self._bound = [*self._bound[1 - MOST_BOUND :], bound]
         return bound
 
