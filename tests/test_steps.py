@@ -213,6 +213,18 @@ class TestEstimators:
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
         assert one.t_ == other.t_
 
+    @pytest.mark.parametrize("epochs", [10, 60])
+    def test_a_batch_that_weighs_nothing_counts_for_nothing(self, epochs) -> None:
+        sklearn = pytest.importorskip("nnarray.sklearn")
+        generator = np.random.default_rng(0)
+        X, y, weights = generator.normal(size=(90, 6)), generator.normal(size=90), np.ones(90)
+        weights[20:40] = 0
+        options = {"solver": "sgd", "shuffle": False, "batch_size": 20, "max_iter": epochs, "random_state": 0}
+        kept = weights > 0
+        one = sklearn.MLPRegressor(**options).fit(X, y, weights)
+        other = sklearn.MLPRegressor(**options).fit(X[kept], y[kept], weights[kept])
+        np.testing.assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-12)
+
     def test_one_partial_fit_is_not_worth_it(self, launched) -> None:
         sklearn = pytest.importorskip("nnarray.sklearn")
         model = sklearn.MLPClassifier().partial_fit(np.eye(4), [0, 1, 1, 0], classes=[0, 1])

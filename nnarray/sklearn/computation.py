@@ -83,18 +83,19 @@ class Computation:
     def descend(self, batches: Batches, optimizer: Optimizer, dropout: Dropout, run: Run) -> float:
         """One update per batch; the mean of their costs, each counted with the number of its examples."""
         batches.draw()
-        total = 0.0
+        total, count = 0.0, 0
         for same in batches.runs():
             replays = None if dropout.drops else self._captured(same, optimizer, run)
             if replays is not None and all(ms := same.ms):
-                total += self._replayed(same, ms, optimizer, replays, run)
+                costs, examples = self._replayed(same, ms, optimizer, replays, run)
             else:
-                total += self._one_by_one(same, optimizer, dropout, run)
-        return total / batches.count
+                costs, examples = self._one_by_one(same, optimizer, dropout, run)
+            total, count = total + costs, count + examples
+        return total / count
 
-    def _one_by_one(self, same: SameSize, optimizer: Optimizer, dropout: Dropout, run: Run) -> float:
-        """An update per batch; the sum of the costs of all examples."""
-        total = 0.0
+    def _one_by_one(self, same: SameSize, optimizer: Optimizer, dropout: Dropout, run: Run) -> tuple[float, int]:
+        """An update per batch; the sum of the costs of all examples, and how many these are."""
+        total, count = 0.0, 0
         for batch in same:
             run.steps.go_on()
             J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
@@ -103,15 +104,16 @@ class Computation:
                 if theta is not self.theta:
                     self.move_to(theta)
             self.spare.append(g)
-            total = total + J * batch.columns
-        return float(total)
+            total, count = total + J * batch.columns, count + batch.columns
+        return float(total), count
 
-    def _replayed(self, same: SameSize, ms: Sequence[float], optimizer: Optimizer, replays: Replays, run: Run) -> float:
+    def _replayed(
+        self, same: SameSize, ms: Sequence[float], optimizer: Optimizer, replays: Replays, run: Run
+    ) -> tuple[float, int]:
         """The same by captured steps."""
-        l2 = (self.l2,) if self.l2 else ()
-        numbers = [((m, *l2), (optimizer.t + i, optimizer.alpha)) for i, m in enumerate(ms, 1)]
+        alphas, columns = [optimizer.alpha] * len(ms), self.backend.asarray(same.rows)
         vectors = [self.theta, *optimizer.prepared(self.theta, self.backend)]
-        replays.begin(self.backend.asarray(same.rows), numbers, vectors)
+        replays.begin(columns, ms, alphas, l2=self.l2, t=optimizer.t, vectors=vectors)
 
         def made(count: int) -> None:
             theta, *means = replays.vectors
@@ -121,7 +123,7 @@ class Computation:
 
         replays.launch_all(len(ms), made, run.interrupts)
         total = self.backend.xp.sum(replays.costs[: len(ms)], dtype=self.backend.xp.float64)
-        return float(total) * same.size
+        return float(total) * same.size, same.size * same.number
 
     def _captured(self, same: SameSize, optimizer: Optimizer, run: Run) -> Replays | None:
         """Captured steps on such batches, kept while they are of the same arrays; None where they don't pay."""

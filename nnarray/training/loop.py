@@ -300,14 +300,15 @@ class Run:
         assert self.replays is not None
         count = self.replays.at_once(min(most, engine.MOST_AT_ONCE))
         (batch,) = self.batches.batches(None)
-        before, numbers = [copied(vector, self.backend) for vector in self._vectors()], list[Any]()
+        before, alphas = [copied(vector, self.backend) for vector in self._vectors()], list[float]()
         try:
-            self._numbers_of_steps([batch.m] * count, numbers)
+            for i in range(count):
+                alphas.append(self.optimizer.alpha(self.state.t + i))
         except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
-            if not numbers:
+            if not alphas:
                 raise
-        count = len(numbers)
-        self.replays.begin(None, numbers, before)
+        count = len(alphas)
+        self.replays.begin(None, [batch.m] * count, alphas, l2=self.l2, t=self.state.t, vectors=before)
         with self.interrupts.put_off:
             self.replays.launch(count)
             costs = self.replays.costs[:count].tolist()
@@ -317,7 +318,7 @@ class Run:
                     vector[...] = was
                 return False
             self._made(count)
-            self.watch.see_several(self.epochs + 1, costs, self.theta, [alpha for _, (_, alpha) in numbers])
+            self.watch.see_several(self.epochs + 1, costs, self.theta, alphas)
             self.epochs += count
         return True
 
@@ -417,18 +418,12 @@ class Run:
     def _replay(self, order: Order, ms: list[float]) -> Array:
         """The steps of the full batches, whose m are given; the sum of their costs times m."""
         assert self.replays is not None
-        numbers = list[Any]()
-        self._numbers_of_steps(ms, numbers)
-        self.replays.begin(order.on_device[: len(ms) * self.batches.size], numbers, self._vectors())
+        t, columns = self.state.t, order.on_device[: len(ms) * self.batches.size]
+        alphas = [self.optimizer.alpha(t + i) for i in range(len(ms))]
+        self.replays.begin(columns, ms, alphas, l2=self.l2, t=t, vectors=self._vectors())
         self.replays.launch_all(len(ms), self._made, self.interrupts)
         xp = self.backend.xp
         return xp.sum(self.replays.costs * self.backend.asarray(np.array(ms), self.dtype))
-
-    def _numbers_of_steps(self, ms: list[float], numbers: list[Any]) -> None:
-        """Add what the two programs of each of the next steps are given: m and the penalty, t and alpha."""
-        t, l2 = self.state.t, (self.l2,) if self.l2 else ()
-        for i, m in enumerate(ms):
-            numbers.append(((m, *l2), (t + i + 1, self.optimizer.alpha(t + i))))
 
     def _made(self, count: int) -> None:
         """After so many captured steps."""

@@ -1,9 +1,10 @@
 """Captured steps, made in calls that are short enough for Ctrl-C to be heard between two."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from nnarray.core.typing import Array
 from nnarray.engine import ManySteps
 from nnarray.training.interrupts import Interrupts
 
@@ -18,7 +19,7 @@ class Replays:
     """Captured `steps` and how fast they were so far; other threads take their turn between two calls."""
 
     def __init__(self, steps: Any, many: ManySteps) -> None:
-        self.begin, self._steps, self._many = steps.begin, steps, many
+        self._steps, self._many = steps, many
         self._most, self._each = 1, 0.0
 
     @property
@@ -35,6 +36,21 @@ class Replays:
         """How many steps the next call makes, of at most so many."""
         in_time = int(SECONDS / self._each) if self._each > 0 else 1
         return max(1, min(in_time, FASTER * self._most, most))
+
+    def begin(
+        self,
+        order: Any,
+        ms: Sequence[float],
+        alphas: Sequence[float],
+        *,
+        l2: float,
+        t: int,
+        vectors: Sequence[Array],
+    ) -> None:
+        """Begin steps on the columns in this order: each has its m and alpha, and t updates made the vectors."""
+        penalty = (l2,) if l2 else ()
+        pairs = zip(ms, alphas, strict=True)
+        self._steps.begin(order, [((m, *penalty), (i, alpha)) for i, (m, alpha) in enumerate(pairs, t + 1)], vectors)
 
     def launch(self, count: int) -> None:
         """Make the next steps in one call."""
