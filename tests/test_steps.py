@@ -146,6 +146,29 @@ def test_a_schedule_that_raises_later_hides_no_divergence() -> None:
         )
 
 
+class Scaled(nn.GradientDescent):
+    """A rule with a number that its data class knows nothing of."""
+
+    def __init__(self, k: float) -> None:
+        super().__init__(0.1)
+        object.__setattr__(self, "k", k)
+
+    def step(self, *vectors: Any, g: Any, t: int, alpha: float, xp: Any) -> Any:
+        return [vectors[0] - self.k * alpha * g]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_rules_of_a_caller_s_own_are_told_apart(batch_size, backend) -> None:
+    pytest.importorskip(backend)
+    network, _, X, Y = problem((5, 20, 3), "relu", "softmax", m=64)
+    options = {"epochs": 3, "batch_size": batch_size, "backend": backend, "progress": False}
+    start = network.init(0).vector
+    one, other = (nn.train(network, X, Y, optimizer=Scaled(k), **options).params.vector for k in (1.0, 0.0))
+    np.testing.assert_array_equal(other, start)
+    assert not np.array_equal(one, start)
+
+
 def test_dropout_goes_piece_by_piece(launched, monkeypatch) -> None:
     network, _, X, Y = problem((5, 20, 3), "relu", "softmax", m=50)
     train(network, X, Y, piecewise=False, monkeypatch=monkeypatch, epochs=1, batch_size=10, dropout=0.5)

@@ -1,6 +1,7 @@
 """An update rule over theta and the optimiser's running means, as one program."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
@@ -61,13 +62,23 @@ def _program(
 
 
 def parts_of(rule: Rule) -> tuple[Rule, Any]:
-    """A rule's function and what it is a method of, if that has a hash: methods of equal owners are not equal."""
-    owner = getattr(rule, "__self__", None)
+    """A rule's function and what it is a method of, where equal owners have equal rules: methods of them are not equal.
+
+    That is known of data classes that hold their fields and nothing else.
+    """
+    owner: Any = getattr(rule, "__self__", None)
+    if not is_dataclass(owner) or vars(owner).keys() != _fields(owner.__class__):
+        return rule, None
     try:
         hash(owner)
     except TypeError:
         return rule, None
-    return (rule, None) if owner is None else (rule.__func__, owner)  # type: ignore[attr-defined]
+    return rule.__func__, owner  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=64)
+def _fields(kind: Any) -> frozenset[str]:
+    return frozenset([field.name for field in fields(kind)])
 
 
 def bound(function: Rule, owner: Any) -> Rule:
