@@ -57,7 +57,7 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
 
 
 def plain_theta(network: Architecture, params: Any) -> Any:
-    """Theta of Parameters of this network, in memory of NumPy's or another's; None for other params."""
+    """Theta, on whatever backend, of Parameters of this network; None for other params."""
     is_plain = type(params) is Parameters and params.sizes == network.sizes
     return params.vector if is_plain else None
 

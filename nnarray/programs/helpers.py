@@ -18,11 +18,11 @@ class Shared(Protocol):
         """Before others are asked to help."""
 
     def stop(self) -> None:
-        """Let helpers go: there will be no further pieces."""
+        """Release the helpers: there are no further pieces."""
 
 
 Helped = Callable[[Shared, Callable[[], Any]], Any]
-"""What leads with helpers: given the work and the function that leads it, it returns what that returns."""
+"""Calls the function, which leads the work, while helpers take part in it, and returns what the function returns."""
 
 with_helpers: ContextVar[Helped | None] = ContextVar("with_helpers", default=None)
-"""Of the calling thread; None where it computes alone."""
+"""How the calling thread leads shared work; None where it computes alone."""

@@ -30,7 +30,7 @@ TRANSPOSED, PLAIN = 112, 111
 """CblasTrans and CblasNoTrans"""
 
 
-class Lies(NamedTuple):
+class Placement(NamedTuple):
     """Where a node lies: in which of the arrays that are given, from which byte on, and in what strides.
 
     These are in entries along rows and columns.
@@ -52,14 +52,14 @@ class Parts(NamedTuple):
 
 
 class Bound:
-    """A program for `arrays` like these, in which nodes lie as `lies` says.
+    """A program for `arrays` like these, in which nodes lie as `placements` says.
 
     Raises StridesError for matrices that BLAS cannot read.
     """
 
-    def __init__(self, parts: Parts, arrays: Sequence[np.ndarray], lies: Mapping[Node, Lies]) -> None:
-        self._parts, self._lies, self._arrays = parts, lies, len(arrays)
-        self._unit = frozenset([node for node, place in lies.items() if place.strides[1] == 1])
+    def __init__(self, parts: Parts, arrays: Sequence[np.ndarray], placements: Mapping[Node, Placement]) -> None:
+        self._parts, self._placements, self._arrays = parts, placements, len(arrays)
+        self._unit = frozenset([node for node, place in placements.items() if place.strides[1] == 1])
         self._tables = Tables([], [], [], [], [])
         self._functions = dict[int, tuple[Compiled, Places]]()
         for stage in parts.stages:
@@ -103,7 +103,7 @@ class Bound:
 
     def _function(self, part: Part) -> tuple[Compiled, Places]:
         code = Code("float" if self._parts.plan.graph.dtype == np.float32 else "double")
-        places = Places(code, self._lies, self._unit)
+        places = Places(code, self._placements, self._unit)
         if isinstance(part, Product):
             ProductCode(part, places, self._parts.blas).write()
         else:
@@ -116,8 +116,8 @@ class Bound:
         if what == "number":
             self._tables.numbers.append(Fill(at, self._arrays + self._parts.scalars.index(of)))
             return 0
-        if what == "address" and of in self._lies:
-            place = self._lies[of]
+        if what == "address" and of in self._placements:
+            place = self._placements[of]
             self._tables.data.append(Address(at, place.array, place.offset + self._first_byte(piece, of)))
             return 0
         if what == "address":
@@ -138,7 +138,7 @@ class Bound:
         """In entries along rows and columns; what lies in the arena is dense and in C order."""
         if node.operation == "transpose":
             return self._strides(node.nodes[0])[::-1]
-        return self._lies[node].strides if node in self._lies else (node.matrix_shape[1], 1)
+        return self._placements[node].strides if node in self._placements else (node.matrix_shape[1], 1)
 
     def _blas(self, piece: Piece) -> Mapping[str, int]:
         """BLAS's arguments for a product."""

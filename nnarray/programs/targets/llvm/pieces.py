@@ -153,12 +153,12 @@ def _shape(part: Part) -> tuple[int, int]:
     return part.node.matrix_shape if isinstance(part, Product) else part.shape
 
 
-class InBlocks:
+class ColumnBlocks:
     """The stages of a plan in an order in which an input that is read for two products is read once.
 
-    `before` them come stages that no example enters, and `after` them what is left. Between, block after block of the
-    columns goes through all of `block`: stages that make columns of columns, and products that add columns up, which
-    add to what the blocks before gave.
+    First run the stages `before`, which need no examples, and last those `after`. Between them, each block of columns
+    goes through all stages of `block`: those that compute each column by itself, and products that are sums over
+    columns, which accumulate from block to block.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -227,7 +227,9 @@ class InBlocks:
         return twice[0] if twice else None
 
     def _adds_up(self, product: Product) -> bool:
-        return product.A in self._columns
+        """Whether the product is a sum over the examples, each a column of A and a row of B."""
+        B = product.B
+        return product.A in self._columns and B.operation == "transpose" and B.nodes[0] in self._columns
 
 
 def _with_columns(graph: Graph) -> set[Node]:

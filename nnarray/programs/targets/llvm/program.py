@@ -27,8 +27,8 @@ from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
-from nnarray.programs.targets.llvm.bound import Bound, Lies, Parts
-from nnarray.programs.targets.llvm.pieces import InBlocks, Piece, stages_of
+from nnarray.programs.targets.llvm.bound import Bound, Parts, Placement
+from nnarray.programs.targets.llvm.pieces import ColumnBlocks, Piece, stages_of
 from nnarray.programs.targets.llvm.products import Blas
 
 LIMITS = Limits(chain=64, nodes=2**31, order="C")
@@ -162,7 +162,7 @@ class Packed:
         if strides in self._refused:  # to find that out takes longer than a small step
             msg = "BLAS cannot read arrays that lie like these"
             raise StridesError(msg)
-        lies = list[Lies]()
+        placements = list[Placement]()
         for x, nodes in zip(arrays, self._groups, strict=True):
             shape = nodes[0].shape if len(nodes) == 1 else (sum([prod(node.shape) for node in nodes]),)
             if x.shape != shape or x.dtype != nodes[0].dtype:
@@ -170,8 +170,8 @@ class Packed:
                 raise ValueError(msg)
         try:
             for i, (x, nodes) in enumerate(zip(arrays, self._groups, strict=True)):
-                lies += _side_by_side(i, x, nodes)
-            places = {node: lies[i] for node, i in self._program.given.items()}
+                placements += _side_by_side(i, x, nodes)
+            places = {node: placements[i] for node, i in self._program.given.items()}
             bound = Bound(self._program.parts, arrays, places)
         except StridesError:
             self._refused = [*self._refused[1 - MOST_BOUND :], strides]
@@ -180,16 +180,16 @@ class Packed:
         return bound
 
 
-def _side_by_side(i: int, x: npt.NDArray[Any], nodes: Sequence[Node]) -> Iterator[Lies]:
+def _side_by_side(i: int, x: npt.NDArray[Any], nodes: Sequence[Node]) -> Iterator[Placement]:
     """Where the nodes lie in array i: one anyhow, several as matrices in C order, one after the other."""
     if len(nodes) == 1:
-        return iter([Lies(i, 0, strides_in_entries(x.strides, x.itemsize))])
+        return iter([Placement(i, 0, strides_in_entries(x.strides, x.itemsize))])
     if x.strides != (x.itemsize,):
         msg = "the entries of a vector are not side by side"
         raise StridesError(msg)
     firsts = accumulate([prod(node.shape) for node in nodes], initial=0)
     pairs = zip(firsts, nodes, strict=False)
-    return iter([Lies(i, first * x.itemsize, (node.matrix_shape[1], 1)) for first, node in pairs])
+    return iter([Placement(i, first * x.itemsize, (node.matrix_shape[1], 1)) for first, node in pairs])
 
 
 class Call(NamedTuple):
@@ -205,7 +205,7 @@ class Call(NamedTuple):
 
 def _cut(plan: Plan, *, shared: bool) -> tuple[list[list[Piece]], Memory]:
     """The pieces of each stage, and the memory between them; in blocks where an input is read once that way."""
-    blocks = InBlocks(plan)
+    blocks = ColumnBlocks(plan)
     if blocks.twice is not None:
         before, plan.stages = plan.stages, blocks.stages
         memory = Memory(plan)

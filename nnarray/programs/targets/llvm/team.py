@@ -16,7 +16,7 @@ from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 
 NEXT, LIMIT, DONE, CLOSED = 0, 8, 16, 24
 """Words of a job, far apart in memory: the piece that is taken next, up to where pieces may be taken, how many are
-done, and whether helpers shall go."""
+done, and whether helpers are to leave."""
 
 PIECES, STAGES, FUNCTIONS, ENDS, WORDS = 25, 26, 27, 28, 32
 """Words that stay: how many pieces and stages there are, and the addresses of their functions and of the stages' ends;
@@ -67,10 +67,7 @@ def leader() -> Compiled:
     code = Code("double")
     count, stages = (code.parameter("%job", i, "i64") for i in (PIECES, STAGES))
     pieces, ends = (code.parameter("%job", i, "ptr") for i in (FUNCTIONS, ENDS))
-    began = code.variable("i64")
-    code.do(f"store i64 {_load(code, NEXT)}, ptr {began}")
-    first = code.value(f"load i64, ptr {began}")
-    before = code.variable("i64")
+    first, before = _load(code, NEXT), code.variable("i64")
     code.do(f"store i64 {first}, ptr {before}")
     with code.loop(stages) as stage:
         start, stop = code.value(f"load i64, ptr {before}"), code.add(first, code.word(ends, stage))
