@@ -1,6 +1,7 @@
 """One fixture over every array namespace, and the oracles that the tests share."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")  # before JAX is imported, so that 
 if "NNARRAY_KEEP_SCIPY" not in os.environ:
     os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before SciPy is imported, for scikit-learn's array_api_dispatch
 os.environ.pop("NNARRAY_BACKEND", None)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; tests and what they start send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 

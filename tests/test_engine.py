@@ -55,9 +55,9 @@ def large(m: int, sizes: tuple[int, ...] = (30, 20, 4), dtype: str = "float32") 
 class TestSumsOverTiles:
     @pytest.mark.parametrize("seed", range(25))
     def test_they_are_those_of_the_whole_batch(self, seed) -> None:
-        """Each seed draws 100 networks, batches, layouts, dtypes, splits and numbers of workers."""
+        """Each seed draws 25 networks, batches, layouts, dtypes, splits and numbers of workers."""
         generator = np.random.default_rng(seed)
-        for _ in range(100):
+        for _ in range(25):
             depth = int(generator.integers(1, 5))
             output = str(generator.choice(OUTPUTS))
             sizes = (*generator.integers(1, 9, depth).tolist(), int(generator.integers(2, 6)))

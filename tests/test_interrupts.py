@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ from interrupting import BrokenError, State, break_off, faults, interrupt, point
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended
 from nnarray.programs.targets.llvm import steps
-
-
-@pytest.fixture(autouse=True)
-def the_usual_handler() -> Iterator[None]:
-    """pytest-xdist's workers ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -227,11 +227,11 @@ def test_equal_loops_of_all_networks_are_compiled_once() -> None:
 
 
 def compiler_misses() -> int:
-    return compiler._compiled.cache_info().misses
+    return compiler.compiled.cache_info().misses
 
 
 ENGINES: list[Any] = []
-"""Those that were in use before: other programs may still run their code."""
+"""Those that were in use for other processors: programs may still run their code."""
 
 
 @pytest.fixture
@@ -245,15 +245,15 @@ def processor(monkeypatch, request) -> Any:
         target = llvm.Target.from_default_triple()
         return llvm, target.create_target_machine(cpu=request.param, features="", opt=3, jit=True)
 
-    ENGINES.append(compiler._engine())
+    functions = compiler.compiled, driver._driver, steps._function, steps._gathering, team.leader, team.helper
     monkeypatch.setattr(compiler, "_machine", machine)
-    functions = driver._driver, steps._function, steps._gathering, team.leader, team.helper
-    for cache in (compiler._compiled, compiler._engine, *functions):
-        cache.cache_clear()
+    monkeypatch.setattr(compiler, "_engines", {})
+    for function in functions:
+        function.cache_clear()
     yield request.param
     ENGINES.append(compiler._engine())
-    for cache in (compiler._compiled, compiler._engine, *functions):
-        cache.cache_clear()
+    for function in functions:
+        function.cache_clear()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are processors for x86-64")
@@ -358,7 +358,7 @@ class TestBounds:
     def test_no_program_leaves_its_arrays(self) -> None:
         tests = Path(__file__).parent
         left_out = ("aarch64", "places_name", "Bounds", "Older", "ulp", "numpy_calls", "cuda", "dtype")
-        chosen = " and ".join(f"not {name}" for name in left_out)
+        chosen = " and ".join(f"not {name}" for name in left_out) + " and not (every_network and float64)"
         files = [str(tests / f"test_{name}.py") for name in ("machine_code", "plans", "steps", "direct")]
         found = self.run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", chosen, *files)
         assert found.returncode == 0, found.stdout[-3000:]

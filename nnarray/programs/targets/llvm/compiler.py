@@ -2,8 +2,8 @@
 
 import ctypes
 from collections.abc import Callable
-from functools import cache, lru_cache
-from threading import Lock
+from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 
 from nnarray.programs.targets.llvm.code import FUNCTION
@@ -11,7 +11,8 @@ from nnarray.programs.targets.llvm.code import FUNCTION
 SPEED = 3
 """LLVM's level of optimisation."""
 
-_lock = Lock()
+_numbers = count()
+_engines = dict[str, tuple[Any, Any, Any]]()
 
 
 class Compiled(NamedTuple):
@@ -21,16 +22,15 @@ class Compiled(NamedTuple):
     address: int
 
 
-def compiled(source: str) -> Compiled:
-    """The function of the source. It stays for as long as the process."""
-    with _lock:
-        return _compiled(source)
-
-
 @cache
-def _compiled(source: str) -> Compiled:
+def compiled(source: str) -> Compiled:
+    """The function of the source. It stays for as long as the process.
+
+    No lock of ours is held, which an interrupt could leave behind: each call of LLVM takes llvmlite's own, and two
+    threads that compile the same at the same time get a function each.
+    """
     llvm, machine, engine = _engine()
-    name = f"{FUNCTION}{_compiled.cache_info().misses}"
+    name = f"{FUNCTION}{next(_numbers)}"
     module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
     module.verify()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
@@ -45,11 +45,15 @@ def _compiled(source: str) -> Compiled:
     return Compiled(run, address)
 
 
-@lru_cache(maxsize=1)
 def _engine() -> tuple[Any, Any, Any]:
-    """llvmlite's binding, a machine like this one, and the engine that holds what is compiled for it."""
-    llvm, machine = _machine()
-    return llvm, machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()[1])
+    """llvmlite's binding, a machine like this one, and the engine that holds what is compiled for it.
+
+    There is one engine: of threads that make one at the same time, all take the first.
+    """
+    if "" not in _engines:
+        llvm, machine = _machine()
+        _engines.setdefault("", (llvm, machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()[1])))
+    return _engines[""]
 
 
 def _machine() -> tuple[Any, Any]:
