@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from array_api_compat import is_torch_namespace
+
 from nnarray.core.activations import LEAK
 from nnarray.network import Network, Parameters
 from nnarray.network.names import OutputName
@@ -118,7 +120,7 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
-    device = params.backend.device if params.backend.name == "torch" else "cpu"
+    device = params.backend.device if is_torch_namespace(params.backend.xp) else "cpu"
     modules: list[torch.nn.Module] = []
     for (W, b), name in zip(params, (*network.hidden, f"output {network.output}"), strict=True):
         n, n_prev = W.shape

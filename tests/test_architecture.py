@@ -63,6 +63,16 @@ def imports_of_modules() -> dict[str, set[str]]:
     return found
 
 
+def compared_with(names: tuple[str, ...], path: Path) -> Iterator[int]:
+    """The lines where something called `name` is compared with one of the names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            parts = list(ast.walk(node))
+            constants = {part.value for part in parts if isinstance(part, ast.Constant)}
+            if "name" in {getattr(part, "attr", "") for part in parts} and constants & set(names):
+                yield node.lineno
+
+
 class TestFloors:
     @pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=name_of)
     def test_a_module_imports_from_its_own_floor_or_lower_ones(self, path) -> None:
@@ -95,6 +105,13 @@ class TestFloors:
                 if middle in others:
                     others.update(beyond)
         assert [name for name, others in reached.items() if name in others] == []
+
+    def test_what_stands_on_the_backends_asks_what_they_can_and_not_for_their_names(self) -> None:
+        above = [
+            p for p in MODULES if floor(p.relative_to(PACKAGE).parts) > FLOORS["backends"] and "cli" not in p.parts
+        ]
+        assert [(name_of(p), line) for p in above for line in compared_with(nn.backends.BACKENDS, p)] == []
+        assert list(compared_with(nn.backends.BACKENDS, PACKAGE / "backends" / "backend.py")) != []
 
     def test_every_floor_is_there(self) -> None:
         assert {path.relative_to(PACKAGE).parts[0] for path in MODULES} >= set(FLOORS)

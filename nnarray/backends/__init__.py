@@ -17,6 +17,7 @@ from nnarray.backends.arrays import (
     require_finite,
     require_finite_in,
     same_backend,
+    side_by_side,
 )
 from nnarray.backends.atomic import write_atomically
 from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
@@ -99,6 +100,7 @@ __all__ = [
     "require_numbers",
     "same_backend",
     "shares_programs",
+    "side_by_side",
     "steps_for",
     "to_numpy",
     "unavailable_reason",

@@ -106,6 +106,14 @@ def for_products(x: Array, dtype: Any, backend: Backend) -> Array:
         return x.astype(dtype, order="K" if backend.name == "numpy" else "F")
 
 
+def side_by_side(x: Array, backend: Backend) -> Array:
+    """`x`, a vector, as the backend's programs take it: on CuPy, with entries that lie side by side, else copied."""
+    if backend.name != "cupy" or x.strides == (x.itemsize,):
+        return x
+    with backend.current():
+        return x.copy()
+
+
 def _is_blas_matrix(x: Array) -> bool:
     (rows, columns), (down, across), size = x.shape, x.strides, x.itemsize
     return bool(across == size and down >= columns * size and down % size == 0) or (

@@ -1,5 +1,6 @@
 """A backend: an array namespace, one of its devices, and the way to and from the host."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ FLOATS = ("float32", "float64")
 PRECISIONS = ("tf32", "bfloat16", "float16")
 """What products of float32 may round their operands to on CuPy."""
 
+MOST_OF_CUBLAS = 2**31 - 1
+"""cuBLAS counts in 32 bits."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -39,6 +43,21 @@ class Backend:
     def steps(self) -> Steps:
         """The steps of the equations, bound to `xp`."""
         return steps_for(self.xp)
+
+    @property
+    def is_host(self) -> bool:
+        """Whether its arrays are NumPy's: their values are known at once, and threads of this process compute them."""
+        return self.name == "numpy"
+
+    @property
+    def jits(self) -> bool:
+        """Whether the library compiles whole functions for each shape, as JAX does."""
+        return self.name == "jax"
+
+    @property
+    def most_columns(self) -> int | None:
+        """The columns that its products can count; None where memory ends before."""
+        return MOST_OF_CUBLAS if self.name == "cupy" else None
 
     def dtype(self, name: str) -> Any:
         """The namespace's dtype called `name`, "float32" or "float64".
@@ -104,6 +123,12 @@ class Backend:
             import jax
 
             jax.block_until_ready(jax.live_arrays())  # JAX offers no wait for a whole device
+
+    def numbers(self, arrays: Sequence[Array]) -> list[Any]:
+        """The values of arrays without axes, all in one copy on CuPy; elsewhere that would be compiled per length."""
+        if self.name == "cupy":
+            arrays = list(self.to_numpy(self.xp.stack(list(arrays))))
+        return [self.to_numpy(x).item() for x in arrays]
 
     def current(self) -> AbstractContextManager[Any]:
         """A block in which CuPy's current device is this one; on other backends, nothing."""

@@ -35,12 +35,12 @@ def captured_steps(
     if not captures_steps(backend, whole=columns == whole.columns) or isinstance(whole.X, HostColumns):
         return None
     count = MOST_AT_ONCE if columns == whole.columns else whole.columns // columns
-    if backend.name == "jax":
+    if backend.jits:
         penalty = bool(l2)
         return jitted_steps.JittedSteps(
             rule, vectors, whole, network, backend, columns=columns, steps=count, penalty=penalty
         )
-    if backend.name == "numpy" and tile_width(network, columns, vectors[0].itemsize) < columns:
+    if backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns:
         return None
     theta, weights = vectors[0], whole.weights
     names = (("m", False), ("l2", False)) if l2 else (("m", False),)
@@ -62,7 +62,7 @@ def captured_steps(
         g,
     )
     steps = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=count)
-    return steps if steps is None or backend.name != "numpy" else InTurn(steps, network, columns)
+    return steps if steps is None or not backend.is_host else InTurn(steps, network, columns)
 
 
 class InTurn:

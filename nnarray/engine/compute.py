@@ -39,9 +39,6 @@ T = TypeVar("T")
 UPLOAD_BYTES = 2**28
 """Bytes of X in a tile that comes from the host, so that a copy reaches the bus's rate; not measured yet."""
 
-MOST_COLUMNS = 2**31 - 1
-"""What cuBLAS can count."""
-
 _widest: dict[tuple[tuple[int, ...], Backend], int] = {}
 """of networks and backends that ran out of memory: the widest tiles that may fit"""
 
@@ -311,7 +308,7 @@ def _as_wide_as_fits(
             with backend.current():
                 return in_tiles(width)
         except MemoryError:
-            if backend.name == "numpy" or width == 1:
+            if backend.is_host or width == 1:
                 _widest.pop((network.sizes, backend), None)
                 raise
         batch.let_go()
@@ -320,9 +317,9 @@ def _as_wide_as_fits(
 
 def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend) -> int:
     """A width for the cache on NumPy, for copies of some size where X is on the host, else the whole batch."""
-    if backend.name == "numpy":
+    if backend.is_host:
         return tile_width(network, batch.columns, layers[0][0].itemsize)
-    widest = _widest.get((network.sizes, backend), MOST_COLUMNS if backend.name == "cupy" else None)
+    widest = _widest.get((network.sizes, backend), backend.most_columns)
     if widest is None:
         return batch.columns  # not compared with any number: a library that traces may have left m open
     if isinstance(batch.X, HostColumns):
@@ -354,7 +351,7 @@ def _over_tiles(
             read_ahead(X[:, stop : min(stop + width, columns)], file)
         return compute(batch.tile(start, stop, dtype, backend), start)
 
-    if backend.name != "numpy":  # others keep threads of their own, and a GPU has no memory for more than two sums
+    if not backend.is_host:  # others keep threads of their own, and a GPU has no memory for more than two sums
         return reduce(add, map(of_tile, range(count)))
     block = Block(one=True)
     with Ended(block), block:
@@ -368,6 +365,6 @@ def _alone(compute: Callable[..., T], batch: Batch, dtype: Any, network: Archite
     def alone() -> T:
         return compute(batch.tile(0, columns, dtype, backend), 0)
 
-    if backend.name != "numpy":
+    if not backend.is_host:
         return alone()
     return with_threads(network, columns, alone, compiled=not is_sparse(batch.X) and network.own_cost is None)

@@ -46,7 +46,7 @@ def _may_be_padded(tile: Tile, layers: Pairs, network: Architecture, backend: Ba
     if network.own_cost is not None or network.reported_loss is not None:
         return False
     given = [V for V in (tile.X, tile.Y, tile.weights, *layers[0]) if V is not None]
-    return all(map(is_concrete, given)) and looked_into(tile.X, backend)[1].name == "numpy"
+    return all(map(is_concrete, given)) and looked_into(tile.X, backend)[1].is_host
 
 
 def _cut(V: Array, columns: int, backend: Backend) -> Array:

@@ -68,7 +68,7 @@ def compute(
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
     """The equations without a program: as core stands, on JAX jitted."""
-    if backend.name != "jax" or plain_steps():
+    if not backend.jits or plain_steps():
         return equations(tile, layers, network, backend.steps, **numbers)
     return jitted.compute(equations, tile, layers, network, backend, numbers)
 

@@ -64,7 +64,7 @@ class ManySteps:
     """
 
     def __init__(self, network: Architecture, columns: int, backend: Backend) -> None:
-        small = backend.name == "numpy" and is_small(network, columns)
+        small = backend.is_host and is_small(network, columns)
         self._block = Block(one=True) if small else None
 
     def go_on(self) -> None:

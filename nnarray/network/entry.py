@@ -68,7 +68,7 @@ def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argu
     What lies in a mapped file stays there on NumPy; what is too large for a GPU stays on the host, as HostColumns.
     """
     stays = stays_on_host(X, network.sizes, dtype, backend)
-    if backend.name == "numpy" and mapped_file(X) is not None:
+    if backend.is_host and mapped_file(X) is not None:
         X = np.asarray(X)
         require_numbers(X, argument, backend)
     elif stays:
@@ -172,7 +172,7 @@ def _sum(weights: Array, backend: Backend) -> Array:
     seen, own = looked_into(weights, backend)
     with at_once(weights):
         total = own.xp.sum(seen)
-        return total if own is backend or own.name == backend.name else backend.asarray(total)
+        return total if own.xp is backend.xp else backend.asarray(total)
 
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:

@@ -20,6 +20,7 @@ from nnarray.backends import (
     require_finite,
     require_finite_in,
     same_backend,
+    side_by_side,
 )
 from nnarray.core import propagation, vector
 from nnarray.core.activations import ACTIVATIONS
@@ -115,10 +116,7 @@ class Network:
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
-        if place.name == "cupy" and theta.strides != (theta.itemsize,):
-            with place.current():
-                theta = theta.copy()
-        return Parameters(theta, self.sizes, place)
+        return Parameters(side_by_side(theta, place), self.sizes, place)
 
     @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:

@@ -311,7 +311,7 @@ class MLP(Settings, ABC):
         with place.untracked(), place.current():
             A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
         A = own.asarray(A.T)
-        return writable(np.ascontiguousarray(A)) if own.name == "numpy" else A
+        return writable(np.ascontiguousarray(A)) if own.is_host else A
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
@@ -398,7 +398,7 @@ def _float_name(wanted: str | None, x: Array) -> str:
 
 def _is_wider_than_float32(dtype: Any, own: Backend) -> bool:
     """Whether products of this dtype with float32 are float64, as NumPy has it."""
-    if own.name == "numpy":
+    if own.is_host:
         return bool(np.result_type(dtype, np.float32) != np.float32)
     return bool(dtype == own.xp.float64)
 
@@ -408,10 +408,10 @@ def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Arr
 
     On NumPy it is brought into the dtype tile by tile, and to a GPU that has no room for all of it, too.
     """
-    if is_sparse(X) and place.name != "numpy":
+    if is_sparse(X) and not place.is_host:
         msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'
         raise TypeError(msg)
-    if place.name == "numpy" and (is_sparse(X) or isinstance(X, np.ndarray)):
+    if place.is_host and (is_sparse(X) or isinstance(X, np.ndarray)):
         return X.T
     return HostColumns(X.T) if stays_on_host(X, sizes, dtype, place) else place.asarray(X, dtype).T
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nnarray.backends import Backend, all_finite
 from nnarray.core.typing import Array
@@ -35,14 +35,14 @@ class Watch:
     @property
     def is_due(self) -> bool:
         """Whether it is time to read, if only to tell a diverged run before long."""
-        return self.backend.name == "numpy" or time.perf_counter() - self._read_at > SECONDS
+        return self.backend.is_host or time.perf_counter() - self._read_at > SECONDS
 
     def see(self, epoch: int, cost: Array, theta: Array, alpha: float, *, validated: bool = True) -> None:
         """Take note of an epoch, without waiting for the device to have computed it.
 
         `validated` is whether its validation cost was finite.
         """
-        if self.backend.name == "numpy":
+        if self.backend.is_host:
             cost, finite = float(cost), all_finite(theta, self.backend)
             if finite and validated and abs(cost) < float("inf"):
                 self.last_finite = copied(theta, self.backend)
@@ -63,16 +63,10 @@ class Watch:
     def read(self) -> list[Seen]:
         """The epochs since the last reading, with numbers."""
         seen = self._unread
-        if seen and self.backend.name != "numpy":
-            costs, finite = (self._numbers([one[i] for one in seen]) for i in (1, 2))
+        if seen and not self.backend.is_host:
+            costs, finite = (self.backend.numbers([one[i] for one in seen]) for i in (1, 2))
             known = zip(seen, costs, finite, strict=True)
             seen = [one._replace(cost=cost, finite_weights=flag) for one, cost, flag in known]
         self._unread = []
         self._read_at = time.perf_counter()
         return seen
-
-    def _numbers(self, arrays: list[Array]) -> list[Any]:
-        """What the arrays without axes hold; of CuPy in one copy, which elsewhere would be compiled for each length."""
-        if self.backend.name == "cupy":
-            arrays = list(self.backend.to_numpy(self.backend.xp.stack(arrays)))
-        return [self.backend.to_numpy(x).item() for x in arrays]
