@@ -223,8 +223,8 @@ class TestState:
     def test_hyperparameters_set_later_leave_the_optimizer_as_it_was(self) -> None:
         model = MLPRegressor(solver="sgd", learning_rate="adaptive", **SMALL).partial_fit(X, X[:, 0])
         again = pickle.loads(pickle.dumps(model)).set_params(momentum=0.1, nesterovs_momentum=False)
-        rule = again._optimizer.rule
-        assert (type(again._optimizer), rule) == (optimizers.Adaptive, optimizers.Momentum(0.9, nesterov=True))
+        formula = again._optimizer.formula
+        assert (type(again._optimizer), formula) == (optimizers.Adaptive, optimizers.Momentum(0.9, nesterov=True))
 
     @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
     def test_skops_asks_for_the_estimator_alone(self, solver) -> None:

@@ -2,20 +2,20 @@
 
 from nnarray.engine import direct
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.captured import MOST_AT_ONCE, captured_steps
+from nnarray.engine.captured import captured_steps
 from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict, pull
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.threads import ManySteps
 from nnarray.engine.tiling import tile_width
-from nnarray.engine.updates import update
+from nnarray.engine.updates import Rule, update
 
 __all__ = [
-    "MOST_AT_ONCE",
     "Architecture",
     "Batch",
     "Columns",
     "HostColumns",
     "ManySteps",
+    "Rule",
     "captured_steps",
     "cost",
     "cost_and_gradients",

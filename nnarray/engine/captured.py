@@ -12,9 +12,6 @@ from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import Rule
 from nnarray.programs.steps import StepArrays
 
-MOST_AT_ONCE = 1024
-"""Steps on all examples that one call may make."""
-
 
 def captured_steps(
     rule: Rule,
@@ -25,20 +22,20 @@ def captured_steps(
     backend: Backend,
     *,
     columns: int,
+    steps: int,
     l2: float,
 ) -> Steps | None:
-    """Steps on batches of `columns` columns of the `whole`, or on all; None where they run one by one.
+    """Steps on batches of `columns` columns of the `whole`, at most so many an epoch; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
     is given m (and l2, if there is a penalty), its update t and alpha.
     """
     if not captures_steps(backend, whole=columns == whole.columns) or isinstance(whole.X, HostColumns):
         return None
-    count = MOST_AT_ONCE if columns == whole.columns else whole.columns // columns
     if backend.jits:
         penalty = bool(l2)
         return jitted_steps.JittedSteps(
-            rule, vectors, whole, network, backend, columns=columns, steps=count, penalty=penalty
+            rule, vectors, whole, network, backend, columns=columns, steps=steps, penalty=penalty
         )
     if backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns:
         return None
@@ -61,8 +58,8 @@ def captured_steps(
         [V for pair in backend.steps.split(g, network.sizes) for V in pair],
         g,
     )
-    steps = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=count)
-    return steps if steps is None or not backend.is_host else InTurn(steps, network, columns)
+    captured = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=steps)
+    return captured if captured is None or not backend.is_host else InTurn(captured, network, columns)
 
 
 class InTurn:

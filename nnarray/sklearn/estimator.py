@@ -421,7 +421,7 @@ def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int])
     X, Y, weights = examples
     m = X.shape[0]
     if weights is not None:
-        m = float(to_numpy(weights).sum())
+        m = float(to_numpy(weights).sum(dtype="float64"))
         if m == 0:
             msg = "the sum of sample_weight must not be 0"
             raise ValueError(msg)

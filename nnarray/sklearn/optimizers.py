@@ -58,7 +58,7 @@ class Optimizer:
     """
 
     def __init__(self, rule: Momentum | Adam, alpha: float) -> None:
-        self.rule, self.alpha = rule, alpha
+        self.formula, self.alpha = rule, alpha
         self.t = 0
         self.vectors: Sequence[Array] = ()
 
@@ -68,41 +68,49 @@ class Optimizer:
 
     def plain(self) -> dict[str, Any]:
         """All of it as names, numbers and arrays, so that a file of an estimator needs none of these classes."""
-        rule = {"rule": type(self.rule).__name__, **asdict(self.rule)}
+        rule = {"rule": type(self.formula).__name__, **asdict(self.formula)}
         vectors = [to_numpy(vector) for vector in self.vectors]
-        return vars(self) | {"rate": type(self).__name__, "rule": rule, "vectors": vectors}
+        numbers = {name: value for name, value in vars(self).items() if name != "formula"}
+        return numbers | {"rate": type(self).__name__, "rule": rule, "vectors": vectors}
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> "Optimizer":
         """The optimiser that `plain` was of."""
-        numbers, rule = dict(plain), dict(plain["rule"])
-        optimizer: Optimizer = object.__new__(RATES[numbers.pop("rate")])
-        vars(optimizer).update(numbers, rule=RULES[rule.pop("rule")](**rule))
+        numbers = dict(plain)
+        rule, optimizer = dict(numbers.pop("rule")), object.__new__(RATES[numbers.pop("rate")])
+        vars(optimizer).update(numbers, formula=RULES[rule.pop("rule")](**rule))
         return optimizer
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in its own memory on NumPy and CuPy."""
         self.t += 1
-        vectors = self.prepared(theta, backend)
-        theta, *self.vectors = engine.update(
-            self.rule.step, [theta, *vectors], g, backend, t=self.t, alpha=self.alpha, in_place=True
-        )
+        vectors = [theta, *self.means(theta, backend)]
+        theta, *self.vectors = engine.update(self.rule, vectors, g, backend, t=self.t, alpha=self.alpha, in_place=True)
         return theta
 
-    def prepared(self, theta: Array, backend: Backend) -> Sequence[Array]:
+    @property
+    def rule(self) -> engine.Rule:
+        """The equations of an update."""
+        return self.formula.step
+
+    def means(self, theta: Array, backend: Backend) -> Sequence[Array]:
         """The running means, zero where there was no update yet."""
-        self.vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.rule.means)]
+        self.vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.formula.means)]
         return self.vectors
 
-    def made(self, count: int, vectors: Sequence[Array]) -> None:
-        """After updates that somebody else made, with the running means that they made."""
-        self.t, self.vectors = self.t + count, vectors
+    def alphas(self, count: int) -> list[float]:
+        """The learning rates of the next updates, which are all those of one epoch."""
+        return [self.alpha] * count
+
+    def made(self, count: int, means: Sequence[Array]) -> None:
+        """After updates that captured steps made, with the running means that they made."""
+        self.t, self.vectors = self.t + count, means
 
     @property
     def learning_rate(self) -> float:
         """The current learning rate; Adam's with the corrections for its start."""
-        if isinstance(self.rule, Adam) and self.t:
-            return self.alpha * sqrt(1 - self.rule.beta2**self.t) / (1 - self.rule.beta1**self.t)
+        if isinstance(self.formula, Adam) and self.t:
+            return self.alpha * sqrt(1 - self.formula.beta2**self.t) / (1 - self.formula.beta1**self.t)
         return self.alpha
 
     def iteration_ends(self, seen: int) -> None:

@@ -11,18 +11,20 @@ from sklearn.model_selection import train_test_split
 
 from nnarray.backends import Ended
 from nnarray.core.typing import Array
-from nnarray.engine import Batch, ManySteps
-from nnarray.sklearn.batches import Batches
-from nnarray.sklearn.computation import Computation, Run
+from nnarray.engine import Batch
+from nnarray.sklearn.batches import BatchesOfRows
+from nnarray.sklearn.computation import Computation
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
 from nnarray.sklearn.private import check_optimize_result
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
 from nnarray.training.batches import Dropout
-from nnarray.training.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP
+
+FEWEST_STEPS = 50
+"""Of one size, for which it pays to capture them."""
 
 
 def begin(model: "MLP", theta: Array) -> None:
@@ -78,19 +80,20 @@ def fit_stochastic(
     if not model.early_stopping and model.best_loss_ is None:
         model.best_loss_ = np.inf
     rows, validation = _split(model, work, examples, validation)
-    batches = Batches(model, work.backend, examples, rows)
+    batches = BatchesOfRows(model, work.backend, examples, rows)
     rates = check_rates(model.dropout, len(work.network.hidden))
     seed = model._random_state.randint(2**31) if any(rates) else 0
     dropout = Dropout(rates, work.network.sizes, seed, work.backend)
     model.n_iter_ = 0
     report = Report(model, work, validation)
     try:
-        steps, interrupts = ManySteps(work.network, batches.size, work.backend), Interrupts()
-        run = Run(1 if incremental else model.max_iter, steps, interrupts)
+        epochs = 1 if incremental else model.max_iter
+        interrupts, steps = work.begin(batches.size)
         with closing(report.bar), Ended(interrupts, steps), interrupts, steps:
-            for _ in range(run.epochs):
-                report.iteration(work.descend(batches, model._optimizer, dropout, run))
-                model.t_ += batches.count
+            for _ in range(epochs):
+                J = work.epoch(batches, model._optimizer, dropout, fewest=-(-FEWEST_STEPS // epochs))
+                report.iteration(float(J))
+                model.t_ += batches.columns
                 if _epoch_ends(model, report):
                     break
                 if model.n_iter_ == model.max_iter and not incremental:

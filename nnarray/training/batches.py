@@ -1,7 +1,10 @@
 """The order in which training sees its examples, and which units it drops: drawn on the host, from the seed alone."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Any
 
 import numpy as np
 
@@ -15,27 +18,111 @@ def seed_of(seed: int | None, purpose: int) -> "np.random.SeedSequence":
     return np.random.SeedSequence(seed, spawn_key=(purpose,))
 
 
-class Order(NamedTuple):
-    """The order of the columns in an epoch."""
+class Batches(ABC):
+    """The batches of one epoch after the other: `size` columns of the `whole` at a time, in the order that is drawn.
 
-    on_host: "np.ndarray"
-    on_device: Array
+    `columns` are how many of them an epoch has; None: all.
+    """
 
-
-class MiniBatches:
-    """The batches of one epoch after the other: the whole batch, or shuffled columns, `size` at a time."""
-
-    def __init__(self, whole: Batch, size: int | None, seed: int | None, backend: Backend) -> None:
+    def __init__(self, whole: Batch, size: int | None, backend: Backend, columns: int | None = None) -> None:
         self.whole, self.backend = whole, backend
-        self.columns = int(whole.X.shape[1])
+        self.columns = int(whole.X.shape[1]) if columns is None else columns
         self.size = min(size or self.columns, self.columns)
         self.weights = None if whole.weights is None else backend.to_numpy(whole.weights)[0]
-        self.generator = np.random.default_rng(seed_of(seed, 1))
 
     @property
     def is_whole(self) -> bool:
-        """Whether one batch holds all examples."""
+        """Whether one batch holds all examples of an epoch."""
         return self.size == self.columns
+
+    @abstractmethod
+    def draw(self) -> "np.ndarray | None":
+        """The order of the columns in the next epoch; None: all as they stand."""
+
+    def counted(self, m: float, columns: int) -> float:
+        """What the cost of a batch counts in the mean of an epoch's."""
+        return m
+
+    def epoch(self) -> "list[Alike]":
+        """The next epoch: its full batches, and the one of what is left."""
+        order, full = self.draw(), self.columns // self.size
+        parts = (0, self.size, full), (full * self.size, self.columns - full * self.size, 1)
+        return [Alike(self, order, first, size, number) for first, size, number in parts if size]
+
+    def m_of(self, columns: "np.ndarray") -> float:
+        """What the cost of a batch of these columns is divided by: their number, or the sum of their weights."""
+        return columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
+
+    def let_go(self) -> None:
+        """Give back what X on the host was brought to a GPU with."""
+        self.whole.let_go()
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Batches of one size that follow one another in an epoch: from which place of its order on, and how many."""
+
+    batches: Batches
+    order: "np.ndarray | None"
+    first: int
+    size: int
+    number: int
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether this is one batch, of all columns as they stand."""
+        return self.order is None and self.size == self.batches.whole.columns
+
+    @property
+    def columns(self) -> "np.ndarray":
+        """Of all the batches, one after the other."""
+        last = self.first + self.size * self.number
+        return np.arange(self.first, last) if self.order is None else self.order[self.first : last]
+
+    @property
+    def ms(self) -> list[float]:
+        """What the cost of each batch is divided by."""
+        if self.is_everything:
+            return [self.batches.whole.m]
+        if self.batches.weights is None:
+            return [self.size] * self.number
+        return [self.batches.m_of(columns) for columns in self.columns.reshape(-1, self.size)]
+
+    def counts(self, ms: Sequence[float]) -> list[float]:
+        """What the cost of each batch counts in the mean of the epoch's."""
+        return [1.0] if self.batches.is_whole else [self.batches.counted(m, self.size) for m in ms]
+
+    def __iter__(self) -> Iterator[tuple[Batch, float]]:
+        """Each batch and what its cost counts.
+
+        Those whose examples weigh nothing are as good as absent. (No generator: one that is closed half-way may swallow
+        an interrupt.)
+        """
+        ms, whole = self.ms, self.batches.whole
+        pairs = [(i * self.size, m, count) for i, (m, count) in enumerate(zip(ms, self.counts(ms), strict=True)) if m]
+        if self.is_everything:
+            return iter([(whole, count) for _, _, count in pairs])
+        columns = self.columns
+        on_device = None if self.order is None else self.batches.backend.asarray(columns)
+
+        def batch(start: int, m: float, count: float) -> tuple[Batch, float]:
+            part = slice(start, start + self.size)
+            if on_device is not None:
+                return whole._replace(m=m, order=on_device[part], host_order=columns[part]), count
+            part = slice(self.first + start, self.first + start + self.size)
+            Y: Array = whole.Y
+            weights = None if whole.weights is None else whole.weights[:, part]
+            return Batch(whole.X[:, part], Y[:, part], m, weights), count
+
+        return starmap(batch, pairs)
+
+
+class Shuffled(Batches):
+    """Batches of columns that are shuffled anew for each epoch, from a seed; or one of all columns, as they stand."""
+
+    def __init__(self, whole: Batch, size: int | None, seed: int | None, backend: Backend) -> None:
+        super().__init__(whole, size, backend)
+        self.generator = np.random.default_rng(seed_of(seed, 1))
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -46,37 +133,9 @@ class MiniBatches:
         """Draw the orders that follow from a state."""
         self.generator.bit_generator.state = state
 
-    def draw(self) -> "Order | None":
+    def draw(self) -> "np.ndarray | None":
         """The order of the columns in the next epoch; None where one batch holds them all."""
-        if self.is_whole:
-            return None
-        on_host = self.generator.permutation(self.columns)
-        return Order(on_host, self.backend.asarray(on_host))
-
-    def batches(self, order: "Order | None", first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch in this order, from its column `first` on.
-
-        They come from no generator: one that is closed half-way may swallow an interrupt.
-        """
-        if order is None:
-            return iter([self.whole])
-
-        def batch(start: int) -> Batch | None:
-            part = slice(start, min(start + self.size, self.columns))
-            columns = order.on_host[part]
-            m = self.m_of(columns)
-            return self.whole._replace(m=m, order=order.on_device[part], host_order=columns) if m > 0 else None
-
-        # examples that all weigh nothing are as good as absent
-        return filter(None, map(batch, range(first, self.columns, self.size)))
-
-    def let_go(self) -> None:
-        """Give back what X on the host was brought to a GPU with."""
-        self.whole.let_go()
-
-    def m_of(self, columns: "np.ndarray") -> float:
-        """What the cost of a batch of these columns is divided by: their number, or the sum of their weights."""
-        return columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
+        return None if self.is_whole else self.generator.permutation(self.columns)
 
 
 class Dropout:

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from nnarray import engine
 from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
@@ -19,12 +16,11 @@ from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
-from nnarray.training.batches import Dropout, MiniBatches, Order
+from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
-from nnarray.training.interrupts import Interrupts
-from nnarray.training.optimizers import Adam, Optimizer
+from nnarray.training.optimizers import Adam, Optimizer, Stateful
 from nnarray.training.progress import progress_bar
-from nnarray.training.replays import Replays
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
@@ -143,7 +139,7 @@ def train(
             costed,
             first,
             optimizer or Adam(),
-            examples if isinstance(examples, Stream) else MiniBatches(examples, batch_size, seed, first.backend),
+            examples if isinstance(examples, Stream) else Shuffled(examples, batch_size, seed, first.backend),
             Dropout(check_rates(dropout, len(network.hidden)), network.sizes, seed, first.backend),
             validating,
             waiting,
@@ -163,7 +159,7 @@ class Run:
     params: Parameters
     """the first parameters, of which the later ones are replacements"""
     optimizer: Optimizer
-    batches: MiniBatches | Stream
+    batches: Shuffled | Stream
     dropout: Dropout
     validation: Batch | None
     patience: Patience
@@ -175,22 +171,23 @@ class Run:
     def __post_init__(self) -> None:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
-        self.theta = copied(self.params.vector, self.backend)
-        self.layers = self.params.replace(self.theta).layers
-        self.state = self.optimizer.init_vector(self.theta, self.backend)
-        self.watch = Watch(self.theta, self.backend)
-        self.spare: list[Array] = []  # gradients whose update was made
-        self.replays: Replays | None = None
-        self.tried_to_capture = False
+        theta = copied(self.params.vector, self.backend)
+        self.updates = Stateful(self.optimizer, self.optimizer.init_vector(theta, self.backend))
+        self.descent = Descent(self.network, theta, self.backend, l2=self.l2, workers=self.workers)
+        self.interrupts, self.steps = self.descent.begin(self.batches.size)
+        self.watch = Watch(theta, self.backend)
         self.diverges = False
-        self.interrupts = Interrupts()
-        self.steps = engine.ManySteps(self.network, self.batches.size, self.backend)
         self.epochs = 0
         self.validated: tuple[float | None, float | None] = None, None
         self.before: State | None = None
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
+
+    @property
+    def theta(self) -> Array:
+        """The parameters now."""
+        return self.descent.theta
 
     def go_on(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
@@ -199,7 +196,7 @@ class Run:
             name: copied(self.backend.asarray(getattr(state, name), self.dtype), self.backend)
             for name in self.optimizer.remembers
         }
-        self.state, position = State(state.t, **means), state.position
+        self.updates.state, position = State(state.t, **means), state.position
         if position is None:
             return
         self.epochs = position.epoch
@@ -212,7 +209,8 @@ class Run:
 
     def standing(self) -> State:
         """The optimiser's state and where the run stands, for good: later updates change neither."""
-        means = {name: copied(getattr(self.state, name), self.backend) for name in self.optimizer.remembers}
+        now = self.updates.state
+        means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
         position = Position(
             self.epochs,
             self.params.replace(copied(self.theta, self.backend)),
@@ -220,7 +218,7 @@ class Run:
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
         )
-        return State(self.state.t, **means, position=position)
+        return State(now.t, **means, position=position)
 
     def _waiting(self) -> Waiting | None:
         return self.patience.waiting(self.epochs, validated=self.validation is not None)
@@ -255,7 +253,7 @@ class Run:
         finally:
             bar.close()
             self.batches.let_go()
-            self.replays = None  # with the memory that its graph holds
+            self.descent.forget()
         state = self._best()
         assert state.position is not None
         return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
@@ -270,21 +268,22 @@ class Run:
     @quiet
     def _next_cost(self) -> float:
         """What the next epoch would report as its cost: that of the last parameters, which no epoch has reported."""
-        (batch,) = self.batches.batches(None)
-        batch, _ = self.dropout.ahead(batch, self.dtype)
+        assert isinstance(self.batches, Shuffled)
+        batch, _ = self.dropout.ahead(self.batches.whole, self.dtype)
         with self.backend.untracked():
-            J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, workers=self.workers)
-        batch.let_go()
-        return float(J)
+            return float(self.descent.cost(batch))
 
     @quiet
     def epoch(self, number: int) -> None:
         """One pass over the examples; what came of it is watched, and not read yet."""
         before = self.standing() if self.cost_is_of_before else None
         with self.backend.untracked():
-            cost, validated = self._descend(), self._validate()
+            cost = self.descent.epoch(self.batches, self.updates, self.dropout)
+            if self.must_know:
+                self.steps.end()  # a callback may wait for other threads
+            validated = self._validate()
             with self.interrupts.put_off:
-                alpha, is_finite = self.optimizer.alpha(self.state.t - 1), math.isfinite(validated[0] or 0.0)
+                alpha, is_finite = self.optimizer.alpha(self.updates.t - 1), math.isfinite(validated[0] or 0.0)
                 self.epochs = number
                 self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
                 self.validated, self.before = validated, before
@@ -295,29 +294,32 @@ class Run:
 
         Where cost or weights stop being finite, nothing was done: epoch by epoch it will be seen when.
         """
-        if self.must_know or not self.batches.is_whole or self.diverges or not self._captures():
+        if self.must_know or self.diverges or not self.batches.is_whole or self.dropout.drops:
             return False
-        assert self.replays is not None
-        count = self.replays.at_once(min(most, engine.MOST_AT_ONCE))
-        (batch,) = self.batches.batches(None)
-        before, alphas = [copied(vector, self.backend) for vector in self._vectors()], list[float]()
+        assert isinstance(self.batches, Shuffled)
+        whole = self.batches.whole
+        replays = self.descent.captured(self.batches.size, 1, whole, self.updates)
+        if replays is None:
+            return False
+        vectors = self.descent.vectors(self.updates)
+        before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(count):
-                alphas.append(self.optimizer.alpha(self.state.t + i))
+            for i in range(replays.at_once(min(most, MOST_AT_ONCE))):
+                alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
             if not alphas:
                 raise
         count = len(alphas)
-        self.replays.begin(None, [batch.m] * count, alphas, l2=self.l2, t=self.state.t, vectors=before)
+        replays.begin(None, [whole.m] * count, alphas, l2=self.l2, t=self.updates.t, vectors=vectors)
         with self.interrupts.put_off:
-            self.replays.launch(count)
-            costs = self.replays.costs[:count].tolist()
+            replays.launch(count)
+            costs = replays.costs[:count].tolist()
             self.diverges = not (math.isfinite(sum(costs)) and all_finite(self.theta, self.backend))
             if self.diverges:
-                for vector, was in zip(self._vectors(), before, strict=True):
+                for vector, was in zip(vectors, before, strict=True):
                     vector[...] = was
                 return False
-            self._made(count)
+            self.descent.moved(replays, self.updates, count)
             self.watch.see_several(self.epochs + 1, costs, self.theta, alphas)
             self.epochs += count
         return True
@@ -352,99 +354,11 @@ class Run:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
         self.read()
         if not all_finite(self.theta, self.backend):
-            self._move_to(self.watch.last_finite)
-            self.state = self.optimizer.init_vector(self.theta, self.backend)  # the running means are not finite either
-
-    def _descend(self) -> Array:
-        """One update per batch; the mean of their costs, on the device."""
-        total, count, first, order = 0.0, 0.0, 0, self.batches.draw()
-        ms = None if order is None else self._ms_to_replay(order)
-        if order is not None and ms is not None:
-            total, count, first = self._replay(order, ms), float(sum(ms)), len(ms) * self.batches.size
-        for batch in self.batches.batches(order, first):
-            self.steps.go_on()
-            J, g = engine.cost_and_gradients(
-                self.dropout.onto(batch, self.dtype),
-                self.layers,
-                self.network,
-                self.backend,
-                l2=self.l2,
-                spare=self.spare,
-                workers=self.workers,
-            )
-            with self.interrupts.put_off:
-                self._update(g)
-            self.spare.append(g)
-            total, count = total + J * batch.m, count + batch.m
-        if self.must_know:
-            self.steps.end()  # a callback may wait for other threads
-        return J if self.batches.is_whole else total / count
-
-    def _ms_to_replay(self, order: Order) -> list[float] | None:
-        """The m of each full batch in this order, if their steps are replays of a captured one; else None.
-
-        A batch whose examples all weigh nothing makes no step, so an epoch with such a batch runs step by step.
-        """
-        assert isinstance(self.batches, MiniBatches)
-        if not self._captures():
-            return None
-        full = order.on_host[: self.batches.columns // self.batches.size * self.batches.size]
-        ms = [self.batches.m_of(columns) for columns in full.reshape(-1, self.batches.size)]
-        return ms if all(ms) else None
-
-    def _captures(self) -> bool:
-        """Whether a step is one call; captured the first time that it is asked."""
-        is_plain = type(self.optimizer).update_vector is Optimizer.update_vector  # and not a caller's own
-        if self.tried_to_capture or self.dropout.drops or not is_plain or isinstance(self.batches, Stream):
-            return self.replays is not None
-        self.tried_to_capture = True
-        captured = engine.captured_steps(
-            self.optimizer.step,
-            self._vectors(),
-            self.layers,
-            self.batches.whole,
-            self.network,
-            self.backend,
-            columns=self.batches.size,
-            l2=self.l2,
-        )
-        if captured is not None:
-            self.replays = Replays(captured, self.steps)
-        return self.replays is not None
-
-    def _vectors(self) -> list[Array]:
-        return [self.theta, *(getattr(self.state, name) for name in self.optimizer.remembers)]
-
-    def _replay(self, order: Order, ms: list[float]) -> Array:
-        """The steps of the full batches, whose m are given; the sum of their costs times m."""
-        assert self.replays is not None
-        t, columns = self.state.t, order.on_device[: len(ms) * self.batches.size]
-        alphas = [self.optimizer.alpha(t + i) for i in range(len(ms))]
-        self.replays.begin(columns, ms, alphas, l2=self.l2, t=t, vectors=self._vectors())
-        self.replays.launch_all(len(ms), self._made, self.interrupts)
-        xp = self.backend.xp
-        return xp.sum(self.replays.costs * self.backend.asarray(np.array(ms), self.dtype))
-
-    def _made(self, count: int) -> None:
-        """After so many captured steps."""
-        assert self.replays is not None
-        theta, *means = self.replays.vectors
-        self.state = State(self.state.t + count, **dict(zip(self.optimizer.remembers, means, strict=True)))
-        if theta is not self.theta:
-            self._move_to(theta)
-
-    def _update(self, g: Array) -> None:
-        theta, self.state = self.optimizer.update_vector(self.theta, g, self.state, self.backend, in_place=True)
-        if theta is not self.theta:
-            self._move_to(theta)
-
-    def _move_to(self, theta: Array) -> None:
-        self.theta, self.layers = theta, self.params.replace(theta).layers
+            self.descent.move_to(self.watch.last_finite)
+            self.updates.state = self.optimizer.init_vector(self.theta, self.backend)  # the means are not finite either
 
     def _validate(self) -> tuple[float | None, float | None]:
         if self.validation is None:
             return None, None
-        A = engine.Columns(self.validation.columns, self.backend)
-        J = engine.cost(self.validation, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
-        self.validation.let_go()
-        return float(J), scoring.score(A.joined(), self.validation.Y, self.network.output, self.backend)
+        J, A = self.descent.cost_and_prediction(self.validation)
+        return J, scoring.score(A, self.validation.Y, self.network.output, self.backend)

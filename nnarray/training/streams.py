@@ -31,13 +31,10 @@ class Stream:
         self.size = self.enter(*self.first, "batch 1: ").columns
         return self
 
-    def draw(self) -> None:
-        """Nothing is drawn."""
-
-    def batches(self, order: Any = None, first: int = 0) -> Iterator[Batch]:
-        """The batches of the next epoch."""
+    def epoch(self) -> list[Iterator[tuple[Batch, Any]]]:
+        """The batches of the next epoch, each with what its cost counts in the mean: its m."""
         epoch, self.begun = self.begun or self._epoch(), None
-        return map(self._entered, count(1), epoch)
+        return [map(self._entered, count(1), epoch)]
 
     def go_on(self, state: Any) -> None:
         """Go on from another run; nothing was drawn."""
@@ -45,8 +42,9 @@ class Stream:
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def _entered(self, number: int, given: Given) -> Batch:
-        return self.enter(*given, f"batch {number}: ")
+    def _entered(self, number: int, given: Given) -> tuple[Batch, Any]:
+        batch = self.enter(*given, f"batch {number}: ")
+        return batch, batch.m
 
     def _epoch(self) -> Iterator[Given]:
         """What comes in the next epoch. (No generator: one that is closed half-way may swallow an interrupt.)"""
