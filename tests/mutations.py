@@ -97,6 +97,7 @@ MUTATIONS = (
     Mutation("l2 cost: biases", "regularization", "xp.sum(W * W) for W, _", "xp.sum(W * W) + xp.sum(b * b) for W, b"),
     Mutation("l2 cost: first layer alone", "regularization", "sum(squares[1:], start=squares[0])", "squares[0]"),
     Mutation("l2 gradient: no 1/m", "regularization", "l2 / m * W", "l2 * W"),
+    Mutation("penalized: subtracted", "regularization", "dW + l2_gradient", "dW - l2_gradient"),
     Mutation("dropout: mask twice", "regularization", "return A * D", "return A * D * D"),
     Mutation("join: b before W", "vector", "for V in (W, b)", "for V in (b, W)"),
     Mutation("split: W transposed", "vector", "[start:middle], (n, n_prev))", "[start:middle], (n_prev, n)).T"),

@@ -306,6 +306,7 @@ def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
         "backward, m an integer": propagation.backward(passed, V["Y"], pairs, ("tanh",), m=5, steps=steps),
         "l2_cost": [regularization.l2_cost(pairs, l2=0.3, m=mm, xp=xp) for mm in (m, 5)],
         "l2_gradient": [regularization.l2_gradient(V["W1"], l2=0.3, m=mm) for mm in (m, 5)],
+        "penalized": regularization.penalized(pairs, pairs, l2=0.3, m=m),
         "dropout": regularization.dropout(V["D"], V["D"]),
         "join": theta,
         "split": vector.split(theta, (3, 4, 2), xp=xp),

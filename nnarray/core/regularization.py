@@ -14,6 +14,11 @@ def l2_gradient(W: Array, *, l2: float, m: Array) -> Array:
     return l2 / m * W
 
 
+def penalized(gradients: Pairs, layers: Pairs, *, l2: float, m: Array) -> list[tuple[Array, Array]]:
+    """The gradients of J with its penalty, from those without: each (dW, db) with its share in dW."""
+    return [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
+
+
 def dropout(A: Array, D: Array) -> Array:
     """Inverted dropout: A * D, where D is 0 for a dropped unit and 1/keep for a kept one, so that A's mean stays.
 

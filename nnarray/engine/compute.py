@@ -24,7 +24,7 @@ from nnarray.backends import (
     usable_threads,
 )
 from nnarray.core import propagation
-from nnarray.core.regularization import l2_cost, l2_gradient
+from nnarray.core.regularization import l2_cost, penalized
 from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
@@ -97,7 +97,7 @@ def cost(
         if keep is not None:
             keep.parts.clear()
         J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
-        return J if alone else _with_penalty(J, layers, backend, l2=l2) / batch.m
+        return J if alone else _mean(J, batch, layers, backend, l2=l2)
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
@@ -157,11 +157,10 @@ def _cost_and_gradients(
     del spare[1:]
     if alone:
         return J, g
-    if has_penalty(l2):
-        penalty = [(l2_gradient(W, l2=l2, m=1), backend.xp.zeros_like(b)) for W, b in layers]
-        g = _added(g, backend.steps.join(penalty))
     g /= batch.m
-    return _with_penalty(J, layers, backend, l2=l2) / batch.m, g
+    if has_penalty(l2):
+        g = backend.steps.join(penalized(backend.steps.split(g, network.sizes), layers, l2=l2, m=batch.m))
+    return _mean(J, batch, layers, backend, l2=l2), g
 
 
 def pull(
@@ -212,7 +211,7 @@ def cost_of(
 ) -> Array:
     """J after a forward pass of the whole batch."""
     J = equations.loss(passed, batch, network, backend.steps)
-    return _with_penalty(J, layers, backend, l2=l2) / batch.m
+    return _mean(J, batch, layers, backend, l2=l2)
 
 
 class Columns:
@@ -276,9 +275,10 @@ def _added(one: Array, other: Array) -> Array:
     return one
 
 
-def _with_penalty(J: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
-    """m J with m times the L2 penalty."""
-    return J + l2_cost(layers, l2=l2, m=1, xp=backend.xp) if has_penalty(l2) else J
+def _mean(J: Array, batch: Batch, layers: Pairs, backend: Backend, *, l2: float) -> Array:
+    """J with its penalty, from the sum of the losses of all tiles."""
+    mean = J / batch.m
+    return mean + l2_cost(layers, l2=l2, m=batch.m, xp=backend.xp) if has_penalty(l2) else mean
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:

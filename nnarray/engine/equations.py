@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from nnarray.core import propagation
 from nnarray.core.outputs import over_units
-from nnarray.core.regularization import l2_cost, l2_gradient
+from nnarray.core.regularization import l2_cost, penalized
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Batch, Tile
@@ -49,8 +49,7 @@ def cost_and_gradients(
     dZ = output_gradient(passed, tile, network, steps)
     gradients, _ = propagation.backward_from(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
     if l2 is not None:
-        of_layers = zip(gradients, layers, strict=True)
-        gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in of_layers]
+        gradients = penalized(gradients, layers, l2=l2, m=m)
     return J, [V for pair in gradients for V in pair]
 
 
