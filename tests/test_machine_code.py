@@ -141,6 +141,18 @@ def test_arrays_may_lie_anyhow(layout) -> None:
         assert relative(one, other) < 1e-12
 
 
+def test_a_program_is_bound_once_for_arrays_that_lie_alike() -> None:
+    trace = Trace("float64")
+    made = program(trace.graph({"out": trace.input("V", (3, 4)) + 1.0}))
+    V = np.zeros((3, 4))
+    first = made.call([V, V.copy()]).bound
+    assert made.call([V.copy(), V]).bound is first
+    for other in (np.asfortranarray(V), V.view(np.memmap), V.astype(np.dtype("f8", metadata={"a": 1}))):
+        bound = made.call([other, V]).bound
+        assert bound is not first
+        assert made.call([other, V]).bound is bound
+
+
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
 @pytest.mark.parametrize(("sizes", "output"), [((300, 1), "sigmoid"), ((300, 3), "softmax"), ((300, 5, 1), "identity")])
 def test_an_input_that_two_products_read_is_read_in_blocks(sizes, output, layout, monkeypatch) -> None:

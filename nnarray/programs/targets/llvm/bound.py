@@ -72,6 +72,7 @@ class Bound:
         places = [Fill(word, self.room + offset) for word, offset in self._tables.places]
         self._plan = driver.plan(arrays, self._tables._replace(places=places))
         self.plan = self._plan.ctypes.data
+        self.layout = layout_of(arrays)
         self._kept = [(type(x), x.dtype) for x in arrays]
         self._jobs = dict[int, Job]()
 
@@ -165,6 +166,11 @@ class Bound:
             strides, axis, shape = strides[::-1], 1, (piece.columns.length, piece.terms.length)
         incx, incy = self._strides(x)[axis], self._strides(part.node)[axis]
         return gemv(shape, strides, incx if shape[1] > 1 else 1, incy if shape[0] > 1 else 1)
+
+
+def layout_of(arrays: Sequence[np.ndarray]) -> list[tuple[Any, ...]]:
+    """What arrays have to have in common for a bound program: all that its code compares."""
+    return [(id(type(x)), id(x.dtype), x.shape, x.strides) for x in arrays]
 
 
 def _of_gemm(how: Gemm) -> dict[str, int]:

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 from nnarray.programs.targets.llvm.code import FUNCTION
 
 SPEED = 3
-"""LLVM's level of optimisation."""
+"""LLVM's level of optimisation for what goes over arrays."""
+
+SPEED_OF_CONTROL = 1
+"""For what calls that, once per piece or step: its short loops, made for vectors, took most of a compilation's time."""
 
 _numbers = count()
 _engines = dict[str, tuple[Any, Any, Any]]()
@@ -23,8 +26,8 @@ class Compiled(NamedTuple):
 
 
 @cache
-def compiled(source: str) -> Compiled:
-    """The function of the source. It stays for as long as the process.
+def compiled(source: str, *, is_control: bool = False) -> Compiled:
+    """The function of the source, which goes over arrays, or `is_control`. It stays for as long as the process.
 
     No lock of ours is held, which an interrupt could leave behind: each call of LLVM takes llvmlite's own, and two
     threads that compile the same at the same time get a function each.
@@ -34,8 +37,9 @@ def compiled(source: str) -> Compiled:
     module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
     module.verify()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
-    options.loop_vectorization, options.loop_unrolling, options.loop_interleaving = True, False, True
+    options = llvm.create_pipeline_tuning_options(speed_level=SPEED_OF_CONTROL if is_control else SPEED)
+    options.loop_vectorization = options.loop_interleaving = not is_control
+    options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     engine.add_module(module)

@@ -120,4 +120,4 @@ def _driver(*, runs: bool) -> Compiled:
     with code.loop(steps if runs else "0"):
         function = code.value(f"inttoptr i64 {following()} to ptr")
         code.value(f"call i32 {function}(ptr {table_word(following())})")
-    return compiled(code.function("%plan", "%given", "%memory"))
+    return compiled(code.function("%plan", "%given", "%memory"), is_control=True)

@@ -27,7 +27,7 @@ from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
-from nnarray.programs.targets.llvm.bound import Bound, Parts, Placement
+from nnarray.programs.targets.llvm.bound import Bound, Parts, Placement, layout_of
 from nnarray.programs.targets.llvm.pieces import ColumnBlocks, Piece, stages_of
 from nnarray.programs.targets.llvm.products import Blas
 
@@ -158,6 +158,10 @@ class Packed:
 
     def bind(self, arrays: Sequence[npt.NDArray[Any]]) -> Bound:
         """The program for arrays that lie like these; raises as `run` does."""
+        layout = layout_of(arrays)
+        for bound in self._bound:
+            if bound.layout == layout:
+                return bound
         strides = [x.strides for x in arrays]
         if strides in self._refused:  # to find that out takes longer than a small step
             msg = "BLAS cannot read arrays that lie like these"
