@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import starmap
 from typing import Any
 
@@ -148,8 +149,13 @@ class Dropout:
     def __init__(self, rates: Sequence[float], sizes: Sequence[int], seed: int | None, backend: Backend) -> None:
         self.units = list(zip(sizes[1:-1], rates, strict=True))
         self.backend = backend
-        self.bits = np.random.PCG64(seed_of(seed, 2))
+        self.seed = seed
         self.position = 0  # in words of 64 bits, of which each gives two float32
+
+    @cached_property
+    def bits(self) -> "np.random.PCG64":
+        """What the masks of the run are drawn from."""
+        return np.random.PCG64(seed_of(self.seed, 2))
 
     @property
     def drops(self) -> bool:
