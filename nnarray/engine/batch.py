@@ -65,6 +65,16 @@ class Batch(NamedTuple):
         columns: int = self.X.shape[1] if self.order is None else self.order.shape[0]
         return columns
 
+    @property
+    def stays_on_host(self) -> bool:
+        """Whether X lies on the host, for a GPU to which it comes tile by tile."""
+        return isinstance(self.X, HostColumns)
+
+    @property
+    def array(self) -> Array:
+        """X where it lies, as an array."""
+        return self.X.array if isinstance(self.X, HostColumns) else self.X
+
     def let_go(self) -> None:
         """Give back what X on the host was brought to a GPU with, when no copy is under way any more."""
         if isinstance(self.X, HostColumns):

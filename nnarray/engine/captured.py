@@ -6,7 +6,6 @@ from nnarray.backends import Backend, Steps, captures_steps, new_captured_steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations, jitted_steps, replay, updates
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.host import HostColumns
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import Rule
@@ -30,7 +29,7 @@ def captured_steps(
     `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
     is given m (and l2, if there is a penalty), its update t and alpha.
     """
-    if not captures_steps(backend, whole=columns == whole.columns) or isinstance(whole.X, HostColumns):
+    if not captures_steps(backend, whole=columns == whole.columns) or whole.stays_on_host:
         return None
     if backend.jits:
         penalty = bool(l2)

@@ -29,7 +29,6 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import equations, replay
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.host import HostColumns
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.workers import add_up
@@ -322,7 +321,7 @@ def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Bac
     widest = _widest.get((network.sizes, backend), backend.most_columns)
     if widest is None:
         return batch.columns  # not compared with any number: a library that traces may have left m open
-    if isinstance(batch.X, HostColumns):
+    if batch.stays_on_host:
         widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
     return min(widest, batch.columns)
 
@@ -342,7 +341,7 @@ def _over_tiles(
     if is_whole(width, batch):
         return _alone(compute, batch, dtype, network, backend)
 
-    X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X
+    X = batch.array
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
 
     def of_tile(i: int) -> T:

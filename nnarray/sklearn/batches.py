@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends import Backend
-from nnarray.engine import Batch, HostColumns
+from nnarray.engine import Batch
 from nnarray.training.batches import Batches
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class BatchesOfRows(Batches):
 
     def __init__(self, model: "MLP", backend: Backend, examples: Batch, rows: npt.NDArray[np.intp] | None) -> None:
         self.shuffle, self.random_state = model.shuffle, model._random_state
-        self.in_table_order = rows is None and not self.shuffle and not isinstance(examples.X, HostColumns)
+        self.in_table_order = rows is None and not self.shuffle and not examples.stays_on_host
         self.rows = np.arange(examples.columns) if rows is None else rows
         count = len(self.rows)
         size = 200 if isinstance(model.batch_size, str) else int(model.batch_size)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
-from nnarray.engine import Architecture, Batch, HostColumns
+from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_number
 from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
@@ -110,9 +110,8 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
 
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
-    X = batch.X.array if isinstance(batch.X, HostColumns) else batch.X
     with first.backend.current():
-        require_finite_in(first.dtype, X, f"{of}X", first.backend)
+        require_finite_in(first.dtype, batch.array, f"{of}X", first.backend)
     return batch
 
 
