@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
@@ -25,6 +25,7 @@ class Order(NamedTuple):
 class MiniBatches:
     """The batches of one epoch after the other: the whole batch, or shuffled columns, `size` at a time."""
 
+    @quiet  # in which NumPy's seeds set the error state
     def __init__(self, whole: Batch, size: int | None, seed: int | None, backend: Backend) -> None:
         self.whole, self.backend = whole, backend
         self.columns = int(whole.X.shape[1])
@@ -86,6 +87,7 @@ class Dropout:
     tiles changes none of them.
     """
 
+    @quiet
     def __init__(self, rates: Sequence[float], sizes: Sequence[int], seed: int | None, backend: Backend) -> None:
         self.units = list(zip(sizes[1:-1], rates, strict=True))
         self.backend = backend
@@ -136,6 +138,7 @@ class Dropout:
         kept = drawn.reshape(stop - start, n) >= rate
         return self.backend.asarray((kept / (1 - rate)).T, dtype)
 
+    @quiet
     def _bits_at(self, position: int) -> "np.random.PCG64":
         bits = np.random.PCG64(0)
         bits.state = self.bits.state
