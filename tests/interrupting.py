@@ -1,13 +1,16 @@
-"""Interrupts at every point of a call: a signal raised at each event that Python's tracing shows inside nnarray."""
+"""Interrupts at every point of a call: a signal raised at each event that Python's tracing shows."""
 
+import dis
 import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from functools import cache
+from inspect import CO_GENERATOR
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +18,20 @@ import numpy as np
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, blas
 
-INSIDE = str(Path(nn.__file__).parent)
+INSIDE, TESTS = str(Path(nn.__file__).parent), str(Path(__file__).parent)
 
 
-class BrokenError(Exception):
+LOOKING = "CALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD", "RESUME"
+"""How the instructions begin after which CPython looks for signals."""
+
+
+@cache
+def instructions(code: CodeType) -> dict[int, str]:
+    """The names of the instructions by their places."""
+    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+
+
+class BrokenError(BaseException):
     """What the handler of another signal raises."""
 
 
@@ -46,22 +59,47 @@ class State(NamedTuple):
 
 
 class Tracer:
-    """Counts the events inside nnarray and acts at one of them; `opcodes` sees every instruction, not only lines."""
+    """Counts the events of a call and acts at one of them.
+
+    Events in nnarray are its calls, lines and returns, and with `opcodes` every instruction. In the Python that it
+    calls, the standard library's among it, they are those at which a signal can come, as the interpreter looks for one
+    there: after a call and before a loop goes round. None is in a generator that is resumed only to be closed.
+    """
 
     def __init__(self, at: int, act: Callable[[], Any], *, opcodes: bool) -> None:
         self.at, self.act, self.opcodes, self.seen, self.where = at, act, opcodes, 0, "nowhere"
+        self._before, self._closed = dict[FrameType, str](), set[FrameType]()
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(INSIDE):
+    def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
+        if frame.f_code.co_filename.startswith(TESTS):
             return None
-        if self.opcodes:
+        if frame.f_code.co_flags & CO_GENERATOR and self._may_close(frame, event, of):
+            return self
+        if not frame.f_code.co_filename.startswith(INSIDE):
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode" and not self._looks_for_signals(frame):
+                return self
+        elif self.opcodes:
             frame.f_trace_opcodes = True
         self.seen += 1
         if self.seen == self.at:
-            name, line = os.path.relpath(frame.f_code.co_filename, INSIDE), frame.f_lineno
-            self.where = f"{name}:{line} in {frame.f_code.co_qualname}, {event} {self.at}"
+            self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}, {event} {self.at}"
             self.act()
         return self
+
+    def _looks_for_signals(self, frame: FrameType) -> bool:
+        """Whether the instruction before this one was one after which a signal's handler may run."""
+        before = self._before.get(frame, "")
+        self._before[frame] = instructions(frame.f_code).get(frame.f_lasti, "")
+        return before.startswith(LOOKING)
+
+    def _may_close(self, frame: FrameType, event: str, of: Any) -> bool:
+        """Whether this event of a generator is one of its being closed, or like the first of those."""
+        if event == "call":
+            return True
+        if event == "exception" and of[0] is GeneratorExit:
+            self._closed.add(frame)
+        return frame in self._closed
 
     def run(self, call: Callable[[], Any]) -> Any:
         sys.settrace(self)
@@ -69,6 +107,8 @@ class Tracer:
             return call()
         finally:
             sys.settrace(None)
+            self._before.clear()
+            self._closed.clear()
 
 
 def points(call: Callable[[], Any], *, opcodes: bool) -> int:
@@ -76,6 +116,29 @@ def points(call: Callable[[], Any], *, opcodes: bool) -> int:
     tracer = Tracer(0, lambda: None, opcodes=opcodes)
     tracer.run(call)
     return tracer.seen
+
+
+class Places(Tracer):
+    """The events of each place in the code, told apart by its caller as well."""
+
+    def __init__(self, *, opcodes: bool) -> None:
+        super().__init__(0, lambda: None, opcodes=opcodes)
+        self.events: dict[Any, list[int]] = {}
+
+    def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
+        went_on = super().__call__(frame, event, of)
+        if went_on is not None:
+            above = frame.f_back
+            caller = above and (above.f_code, above.f_lineno)
+            self.events.setdefault((frame.f_code, frame.f_lasti, event, caller), []).append(self.seen)
+        return went_on
+
+
+def places(call: Callable[[], Any], *, opcodes: bool) -> list[int]:
+    """Of each place that a call goes through, its first event and its last."""
+    tracer = Places(opcodes=opcodes)
+    tracer.run(call)
+    return sorted({event for events in tracer.events.values() for event in (events[0], events[-1])})
 
 
 def interrupt() -> None:
@@ -92,7 +155,7 @@ def faults(
     call: Callable[[], Any],
     *,
     act: Callable[[], Any],
-    chosen: Iterator[int] | range,
+    chosen: Iterable[int],
     opcodes: bool,
     check: Callable[[], Any] = lambda: None,
 ) -> list[str]:

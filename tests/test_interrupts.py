@@ -21,7 +21,8 @@ from interrupting import BrokenError, State, break_off, faults, interrupt, point
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended
-from nnarray.programs.targets.llvm import steps
+from nnarray.engine import direct, replay, updates
+from nnarray.programs.targets.llvm import compiler, steps
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +72,37 @@ def commanding(words: str, folder: Path) -> Callable[[], bool]:
     return lambda: cli.main(words.format(folder).split()) == cli.INTERRUPTED
 
 
+def cold(call: Callable[[], bool]) -> Callable[[], bool]:
+    """The call with nothing traced or compiled before."""
+
+    def forgetting() -> bool:
+        for cache in (replay.compiled, direct._compiled, updates._program, compiler.compiled):
+            cache.cache_clear()
+        return call()
+
+    return forgetting
+
+
+def saving(folder: Path) -> Callable[[], bool]:
+    network, path = nn.Network((2, 3, 1)), folder / "saved.safetensors"
+    params = network.init(0)
+    return lambda: nn.save(path, network, params) is not None
+
+
+def loading(folder: Path) -> Callable[[], bool]:
+    saving(folder)()
+    return lambda: nn.load(folder / "saved.safetensors") is None
+
+
 CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "train on the whole batch": lambda _: training(20),
     "train in tiles": lambda _: training(3000, 300, workers=2),
+    "train in captured steps": lambda _: training(20, batch_size=6),
+    "train in captured steps of threads": lambda _: training(512, 300, batch_size=250),
+    "train in captured steps of threads on the whole batch": lambda _: training(700, 200),
+    "compile": lambda _: cold(training(20, batch_size=8)),
+    "save": saving,
+    "load": loading,
     "train on mini-batches": lambda _: training(
         20, batch_size=8, dropout=0.3, validation=examples(4, 9), patience=3, callback=lambda _: None
     ),

@@ -4,14 +4,12 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 from nnarray.backends import BLAS_THREADS, Ended
 from nnarray.programs.helpers import Shared
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+from nnarray.programs.tasks import Pool, Task
 
 T = TypeVar("T")
 
@@ -20,10 +18,8 @@ MOST_HELPERS = 256
 
 
 @lru_cache(maxsize=1)
-def _pool() -> "ThreadPoolExecutor":
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(MOST_HELPERS, thread_name_prefix="nnarray", initializer=BLAS_THREADS.keep)
+def _pool() -> Pool:
+    return Pool(MOST_HELPERS, BLAS_THREADS.keep)
 
 
 if hasattr(os, "register_at_fork"):
@@ -66,25 +62,22 @@ class Helpers:
     """Threads that take part in some work. Enter it as `with Ended(helpers), helpers:`."""
 
     def __init__(self, work: Work | Shared) -> None:
-        self._work = work
-        self._futures: list[Future[None]] = []
+        self._work, self._pool = work, _pool()
+        self._tasks: list[Task] = []
 
     def call(self, count: int) -> None:
         """Ask so many; where no thread is to be had, those do that there are."""
-        pool = _pool()
-        try:
-            for _ in range(count):
-                self._futures.append(pool.submit(copy_context().run, self._work))
-        except (RuntimeError, MemoryError, OSError):
-            _pool.cache_clear()  # the pool would keep what it could not begin
-            pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(count):
+            self._tasks.append(Task(partial(copy_context().run, self._work)))
+            if not self._pool.ask(self._tasks[-1]):
+                return
 
     def end(self) -> None:
         """Wait for what is under way."""
-        from concurrent.futures import wait
-
         self._work.stop()
-        wait([future for future in self._futures if not future.cancel()])
+        for task in self._tasks:
+            task.end()
+            self._pool.forget(task)
 
     def __enter__(self) -> "Helpers":
         return self
@@ -94,9 +87,9 @@ class Helpers:
 
     def raise_errors(self) -> None:
         """Raise what a helper raised."""
-        for future in self._futures:
-            if not future.cancelled():
-                future.result()
+        for task in self._tasks:
+            if task.error is not None:
+                raise task.error
 
 
 def for_each(count: int, do: Callable[[int], Any], workers: int) -> None:

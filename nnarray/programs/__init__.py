@@ -8,6 +8,7 @@ The rooms in the order in which an equation passes through them:
 - `schedule`  a graph → a plan: products of matrices and the loops between them, in order
 - `memory`    where the stored nodes of a plan lie, and which take over the place of others
 - `products`  a product as BLAS wants it
+- `tasks`     what other threads do, whatever interrupts the caller
 - `targets/`  what prints a plan: `numpy_calls` (NumPy's calls, replayed) and `cuda` (kernels and cuBLAS)
 
 A target chooses its lowerings and the `Limits` of its loops; adding one touches nothing above it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
@@ -121,6 +121,7 @@ class Alike:
 class Shuffled(Batches):
     """Batches of columns that are shuffled anew for each epoch, from a seed; or one of all columns, as they stand."""
 
+    @quiet  # in which NumPy's seeds set the error state
     def __init__(self, whole: Batch, size: int | None, seed: int | None, backend: Backend) -> None:
         super().__init__(whole, size, backend)
         self.generator = np.random.default_rng(seed_of(seed, 1))
@@ -153,6 +154,7 @@ class Dropout:
         self.position = 0  # in words of 64 bits, of which each gives two float32
 
     @cached_property
+    @quiet
     def bits(self) -> "np.random.PCG64":
         """What the masks of the run are drawn from."""
         return np.random.PCG64(seed_of(self.seed, 2))
@@ -201,6 +203,7 @@ class Dropout:
         kept = drawn.reshape(stop - start, n) >= rate
         return self.backend.asarray((kept / (1 - rate)).T, dtype)
 
+    @quiet
     def _bits_at(self, position: int) -> "np.random.PCG64":
         bits = np.random.PCG64(0)
         bits.state = self.bits.state

@@ -1,12 +1,14 @@
 """llvmlite, which turns LLVM IR into functions of this process."""
 
 import ctypes
+import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nnarray.programs.targets.llvm.code import FUNCTION
+from nnarray.programs.tasks import in_another_thread
 
 SPEED = 3
 """LLVM's level of optimisation for what goes over arrays."""
@@ -29,9 +31,13 @@ class Compiled(NamedTuple):
 def compiled(source: str, *, is_control: bool = False) -> Compiled:
     """The function of the source, which goes over arrays, or `is_control`. It stays for as long as the process.
 
-    No lock of ours is held, which an interrupt could leave behind: each call of LLVM takes llvmlite's own, and two
-    threads that compile the same at the same time get a function each.
+    Each call of LLVM takes a lock of llvmlite's, which an interrupt would leave locked: no signal comes where it is
+    called. Two threads that compile the same at the same time get a function each.
     """
+    return cast(Compiled, in_another_thread(lambda: _compiled(source, is_control=is_control)))
+
+
+def _compiled(source: str, *, is_control: bool) -> Compiled:
     llvm, machine, engine = _engine()
     name = f"{FUNCTION}{next(_numbers)}"
     module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
@@ -64,7 +70,16 @@ def _machine() -> tuple[Any, Any]:
     """llvmlite's binding, and a machine like this one."""
     import llvmlite.binding as llvm
 
+    _lock_while_forking(getattr(llvm.ffi.lib, "_lock", None))
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target, features = llvm.Target.from_default_triple(), llvm.get_host_cpu_features().flatten()
     return llvm, target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=SPEED, jit=True)
+
+
+@cache
+def _lock_while_forking(lock: Any) -> None:
+    """Fork only while no thread is in LLVM: a child would inherit a lock that nobody unlocks."""
+    if lock is not None and hasattr(os, "register_at_fork"):
+        leave = partial(lock.__exit__, None, None, None)
+        os.register_at_fork(before=lock.__enter__, after_in_parent=leave, after_in_child=leave)

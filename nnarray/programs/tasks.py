@@ -1,0 +1,100 @@
+"""Work given to another thread, in a way that no interrupt of the caller can spoil.
+
+The executors and events of the standard library hold locks between lines of Python: an interrupt there leaves one
+locked, and a thread waits for ever. Here a step is a single call into C that may be made twice: one of a dict, of a
+queue, or of a lock that is released once and never locked again. So threads are started by `_thread`, too.
+"""
+
+import threading
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+HELPER, CALLER = "helper", "caller"
+
+
+class Task:
+    """A call that another thread makes, unless its caller ends it before it begins."""
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        self._do: Callable[[], Any] | None = do
+        self._whose = dict[str, str]()
+        self._is_over, self._over = False, allocate_lock()
+        self._over.acquire()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        """Make the call, in another thread."""
+        do = self._do
+        if self._whose.setdefault("", HELPER) is HELPER and do is not None:
+            try:
+                self.result = do()
+            except BaseException as error:
+                self.error = error
+        del do
+        self._do, self._is_over = None, True
+        self._over.release()
+
+    def end(self) -> None:
+        """See to it that the call is over, or never made; a second time, nothing."""
+        if self._whose.setdefault("", CALLER) is CALLER:
+            self._do = None  # a queue may keep the task
+        else:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the call is over."""
+        while not self._is_over:
+            self._over.acquire()
+
+
+class Pool:
+    """Threads that stay, at most `most`, started when there is work for them; each begins with a call of `begin`."""
+
+    def __init__(self, most: int, begin: Callable[[], Any]) -> None:
+        self._most, self._begin = most, begin
+        self._tasks = SimpleQueue[Task]()
+        self._threads: list[int] = []
+        self._asked = dict[int, None]()
+
+    def ask(self, task: Task) -> bool:
+        """Have a thread make the call, one that is free if there is one; false where no thread is to be had."""
+        self._asked[id(task)] = None
+        if len(self._threads) < min(len(self._asked), self._most):
+            try:
+                self._threads.append(start_new_thread(self._work, (len(self._threads),)))
+            except (RuntimeError, MemoryError):
+                self.forget(task)
+                return False
+        self._tasks.put(task)
+        return True
+
+    def forget(self, task: Task) -> None:
+        """It is over, and its thread free; a second time, nothing."""
+        self._asked.pop(id(task), None)
+
+    def _work(self, number: int) -> None:
+        threading.current_thread().name = f"nnarray_{number}"
+        self._begin()
+        while True:
+            self._tasks.get()()
+
+
+def in_another_thread(do: Callable[[], Any]) -> Any:
+    """What `do` gives, called where no signal breaks in: not in the main thread, unless no other is to be had."""
+    if threading.current_thread() is not threading.main_thread():
+        return do()
+    task = Task(do)
+    try:
+        start_new_thread(task, ())
+    except (RuntimeError, MemoryError):
+        return do()
+    try:
+        task.wait()
+    finally:
+        task.wait()
+    if task.error is not None:
+        raise task.error
+    return task.result
