@@ -1,9 +1,11 @@
 """The command line, as a person meets it."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import shlex
@@ -562,6 +564,44 @@ class TestTerminals:
         assert start(f"{name} -m nnarray train no.csv {closed}", shell=True).returncode == 2
 
 
+def make_bomb(path, kind):
+    """A small file that unpacks to 400 MB or more; a tail is one behind 4 MB of an ordinary table."""
+    if kind.endswith("parquet"):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        if kind == "texts.parquet":  # 5 GB where each row holds a text of its own
+            text = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(10_000, dtype="int32")), ["a" * 500_000])
+            return parquet.write_table(pyarrow.table({"a": text, "y": np.arange(10_000) % 2}), path)
+        zeros = pyarrow.array(np.zeros(5_000_000))
+        table = pyarrow.table({"a": zeros, "y": zeros})
+        with parquet.ParquetWriter(path, table.schema) as writer:
+            for _ in range(28):
+                writer.write_table(table)
+        return None
+    if kind == "npz":
+        head = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (31250000, 2), }"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with archive.open("X.npy", "w", force_zip64=True) as file:
+                file.write(head.ljust(127) + b"\n")
+                for _ in range(500):
+                    file.write(bytes(10**6))
+            archive.writestr("y.npy", b"")
+        return None
+    head = b"a,b\n"
+    if kind.startswith("tail."):
+        head += b"".join(b"%.8f,%.8f\n" % tuple(row) for row in np.random.default_rng(0).normal(size=(200_000, 2)))
+    chunk = b"0,1\n" * 2**18
+    if kind == "csv.gz":  # in one piece, which says how large it is; the others are of many
+        content = gzip.compress(head + 400 * chunk, 6)
+    else:
+        pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.get(kind.split(".")[-1])
+        pack = pack or pytest.importorskip("zstandard").ZstdCompressor().compress
+        content = pack(head) + 400 * pack(chunk)
+    Path(path).write_bytes(content)
+    return None
+
+
 class TestHostileTables:
     """One clean line and exit code 2, in bounded time and memory."""
 
@@ -589,6 +629,38 @@ class TestHostileTables:
         assert err.replace("\n", "").isprintable()
         assert len(err) < 800
         assert time.process_time() - began < 20
+
+    BOMBS = ("csv.gz", "csv.bz2", "csv.xz", "csv.zst", "tail.csv.gz", "tail.csv.xz", "npz", "parquet", "texts.parquet")
+
+    @pytest.mark.parametrize("kind", BOMBS)
+    def test_what_unpacks_to_gigabytes(self, here, kind):
+        """Refused, or read as what it is, in a process that may take 2 GB of memory and 20 s of a core."""
+        resource = pytest.importorskip("resource")
+        make_bomb(f"bomb.{kind}", kind)
+
+        def bound():
+            resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, 2 * 2**30))
+            resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+
+        words = ["train", f"bomb.{kind}", "--epochs", "1"]
+        done = start([sys.executable, "-m", "nnarray", *words], preexec_fn=bound)
+        said = "nothing to learn from" if kind == "texts.parquet" else "unpacks to more than 100 times its size"
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert f"bomb.{kind}" in done.stderr
+        assert said in done.stderr
+
+    def test_a_table_that_is_packed_densely(self, run, here):
+        """Mostly zeros, 50 to 100 times as large unpacked: a table like any other."""
+        rng = np.random.default_rng(0)
+        X = np.zeros((5000, 60), dtype=int)
+        X[np.arange(5000), rng.integers(60, size=5000)] = 1
+        text = (
+            ",".join(f"c{k}" for k in range(60)) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in X.tolist())
+        )
+        for name, pack in (("t.csv.gz", gzip.compress), ("t.csv.bz2", bz2.compress), ("t.csv.xz", lzma.compress)):
+            (here / name).write_bytes(pack(text.encode()))
+            assert len(text) / (here / name).stat().st_size > 30
+            assert run("train", name, *QUICK, "--force")[0] == 0
 
     @pytest.mark.parametrize("member", ["no array", "twice", "huge"])
     def test_archives(self, run, here, member):

@@ -117,9 +117,11 @@ def _decide(table: Table, name: str, values: npt.NDArray[Any], is_category: bool
 
 def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
     """Whether more than half of a column's texts are numbers, if only with a unit, and so the others are mistakes."""
-    texts = values[~is_missing(values)]
-    bare = np.array([text.translate(UNITS) for text in texts.tolist()], dtype=object)
-    return not texts.size or bool(np.sum(~np.isnan(table.numbers(bare))) > texts.size / 2)
+    counts = Counter(values.tolist())
+    counts.pop(None, None)
+    bare = np.array([text.translate(UNITS) for text in counts], dtype=object)
+    numbers = np.fromiter(counts.values(), "int64", len(counts))[~np.isnan(table.numbers(bare))]
+    return not counts or bool(2 * numbers.sum() > counts.total())
 
 
 def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:

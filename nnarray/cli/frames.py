@@ -16,8 +16,11 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
-from nnarray.cli.streams import Source
+from nnarray.cli.streams import Source, refuse_dense
 from nnarray.cli.table import Table
+
+BYTES_PER_CELL, LARGE = 8, 2**31
+"""Of numbers in memory, and how many bytes of them a Parquet file of any size may hold: in it, equal ones need none."""
 
 
 def read_file(path: str, reading: Reading, as_written: Sequence[str], target: str | None) -> Table:
@@ -140,6 +143,9 @@ def _values(column: Any) -> npt.NDArray[Any]:
         return np.asarray(moments, dtype="datetime64[us]")
     if column.dtype.kind == "b":
         return np.where(np.asarray(column, dtype=bool), "True", "False").astype(object)
+    if column.dtype.name == "category":  # each different text once, however often it is there
+        categories = [*map(_stripped, column.cat.categories.to_list()), None]
+        return np.asarray(np.array(categories, dtype=object)[column.cat.codes.to_numpy()])
     texts = column.to_numpy(dtype=object, na_value=None)
     return np.array([None if text is None else _stripped(text) for text in texts], dtype=object)
 
@@ -158,11 +164,24 @@ def _refuse_short_rows(last: Any, origin: "Origin") -> None:
 def _read_parquet(source: Source) -> Table:
     pandas = pandas_or_refuse(source.name)
     try:
-        with source.open_packed() as stream:
-            frame = pandas.read_parquet(io.BytesIO(stream.read()))
+        from pyarrow.parquet import ParquetFile
     except ImportError:
         msg = f"reading {source.name} needs pyarrow: pip install pyarrow (nnarray's extra [tables])"
         raise CommandError(msg) from None
+    try:
+        with source.open_packed() as stream:
+            packed = io.BytesIO(stream.read())
+        described = ParquetFile(packed).metadata
+        unpacked_size = described.num_rows * described.num_columns * BYTES_PER_CELL
+        if unpacked_size > LARGE:
+            refuse_dense(source.name, unpacked_size, packed.getbuffer().nbytes)
+        texts = [k for k in range(described.num_columns) if described.schema.column(k).physical_type == "BYTE_ARRAY"]
+        names = [
+            described.schema.column(k).path for k in texts
+        ]  # each different text is held once, however often it is there
+        frame = pandas.read_parquet(packed, read_dictionary=names)
+    except CommandError:
+        raise
     except Exception as error:
         msg = f"{source.name} cannot be read as Parquet: {error}"
         raise CommandError(msg) from error

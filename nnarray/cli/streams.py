@@ -17,8 +17,11 @@ STANDARD_INPUT = "-"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 """The first bytes of a file, and what packed it."""
 
-HARMLESS, DENSEST = 2**27, 200
-"""Bytes that may be unpacked from any file, and beyond which a file may unpack to at most so many times its size."""
+HARMLESS, DENSEST = 2**26, 100
+"""Bytes that may be unpacked from any file, and how many times its packed size a longer stretch of it may be."""
+
+FIRST_LOOK, PLAINLY_TEXT = 2**24, DENSEST // 4
+"""Bytes unpacked after which a start that is packed less densely than this is that of an ordinary table."""
 
 
 def require_file(path: str) -> None:
@@ -50,6 +53,7 @@ class Source:
         self._content = read_standard_input() if path == STANDARD_INPUT else None
         if self._content is None:
             require_file(path)
+        self._is_looked_through = False
 
     def open(self) -> Any:
         """The unpacked bytes, from the first on. Reading them raises CommandError where they are none of a table."""
@@ -70,25 +74,24 @@ class Source:
         if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
             msg = f"{self.name} is a zip archive or a spreadsheet: unpack it, or export it as CSV"
             raise CommandError(msg)
-        size = os.fstat(packed.fileno()).st_size if self._content is None else len(self._content)
-        self._drain_bomb(packed, kind, size)
-        return Unpacked(self.name, packed, kind, size)
+        if kind is not None and not self._is_looked_through:
+            self._look_through(kind)
+            self._is_looked_through = True
+        return Unpacked(self.name, packed, kind)
 
-    def _drain_bomb(self, packed: IO[bytes], kind: str | None, size: int) -> None:
-        """Unpack a file that tells that it unpacks to far more than tables do, which raises CommandError."""
-        told = 0
-        if kind == "gzip" and size > 4:
-            packed.seek(-4, os.SEEK_END)
-            told = int.from_bytes(packed.read(4), "little")
-        elif kind == "zstd":
-            told = _told_by_zstd(self.name, packed.read(32))
-        packed.seek(0)
-        if told > most_unpacked(size):
-            chunk = bytearray(2**20)
-            unpacking = Unpacked(self.name, packed, kind, size)
-            while unpacking.readinto(chunk):
-                pass
+    def _look_through(self, kind: str) -> None:
+        """Unpack the start and keep nothing, as far as it is packed densely. Raises CommandError for what is no table.
+
+        Of a file that says that it unpacks to far more than tables do, all of it is unpacked so. In others, what is as
+        dense later on is refused when it is reached.
+        """
+        chunk = bytearray(2**20)
+        with self._packed() as packed:
+            is_suspect = _told(self.name, packed, kind) > most_unpacked(packed.seek(0, os.SEEK_END))
             packed.seek(0)
+            with Unpacked(self.name, packed, kind) as unpacking:
+                while unpacking.readinto(chunk) and (is_suspect or unpacking.is_dense):
+                    pass
 
     def _packed(self) -> IO[bytes]:
         return open(self.path, "rb") if self._content is None else io.BytesIO(self._content)
@@ -104,13 +107,20 @@ class Source:
             return content
 
 
-def _told_by_zstd(name: str, start: bytes) -> int:
-    zstandard = _zstandard(name)
-    try:
-        told: int = zstandard.frame_content_size(start)
-    except zstandard.ZstdError:  # told where it is unpacked
-        return 0
-    return told
+def _told(name: str, packed: IO[bytes], kind: str) -> int:
+    """The size that a file says it unpacks to; 0 where it says none."""
+    if kind == "gzip" and packed.seek(0, os.SEEK_END) > 4:
+        packed.seek(-4, os.SEEK_END)
+        return int.from_bytes(packed.read(4), "little")
+    if kind == "zstd":
+        zstandard = _zstandard(name)
+        try:
+            packed.seek(0)
+            told: int = zstandard.frame_content_size(packed.read(32))
+        except zstandard.ZstdError:  # told where it is unpacked
+            return 0
+        return told
+    return 0
 
 
 def unpacked(name: str, packed: IO[bytes], kind: str | None) -> Any:
@@ -127,12 +137,18 @@ def unpacked(name: str, packed: IO[bytes], kind: str | None) -> Any:
 
 
 def most_unpacked(size: int) -> int:
-    """The most bytes that a packed file of this size may hold."""
+    """The most bytes that what is packed in so many may hold."""
     return max(HARMLESS, DENSEST * size)
 
 
-def _too_dense(name: str) -> str:
-    return f"{name} unpacks to more than {DENSEST} times its size: this is no table"
+def refuse_dense(name: str, unpacked_size: int, size: int) -> None:
+    """Raise CommandError for what unpacks to far more than tables do."""
+    if unpacked_size > most_unpacked(size):
+        msg = (
+            f"{name} unpacks to more than {DENSEST} times its size, which tables do not: if it is one all the same, "
+            "save it unpacked"
+        )
+        raise CommandError(msg)
 
 
 def _zstandard(name: str) -> Any:
@@ -145,13 +161,17 @@ def _zstandard(name: str) -> Any:
 
 
 class Unpacked(io.RawIOBase):
-    """A stream that counts what it gives, and refuses what is no text."""
+    """A stream that refuses what is no text, and a stretch that is packed more densely than text is."""
 
-    def __init__(self, name: str, packed: IO[bytes], kind: str | None, size: int) -> None:
+    def __init__(self, name: str, packed: IO[bytes], kind: str | None) -> None:
         self.name, self._packed, self._kind = name, packed, kind
         self._stream = unpacked(name, packed, kind)
-        self._most = most_unpacked(size) if kind else None
-        self._given = 0
+        self._given = self._stretch_given = self._stretch_packed = 0
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether what was given so far is packed so densely that it may be no table."""
+        return self._given > PLAINLY_TEXT * self._packed.tell() or self._given < FIRST_LOOK
 
     def readable(self) -> bool:
         """It is."""
@@ -169,11 +189,19 @@ class Unpacked(io.RawIOBase):
                 raise
             msg = f"{self.name} cannot be unpacked as {self._kind}: {error}"
             raise CommandError(msg) from error
-        self._given += len(content)
-        if self._most is not None and self._given > self._most:
-            raise CommandError(_too_dense(self.name))
+        if self._kind is not None:
+            self._look_at_stretch(len(content))
         buffer[: len(content)] = content
         return len(content)
+
+    def _look_at_stretch(self, count: int) -> None:
+        """Raise CommandError where the last HARMLESS bytes came from too few."""
+        self._given += count
+        if self._given - self._stretch_given <= HARMLESS:
+            return
+        at = self._packed.tell()
+        refuse_dense(self.name, self._given - self._stretch_given, at - self._stretch_packed)
+        self._stretch_given, self._stretch_packed = self._given, at
 
     def close(self) -> None:
         """Close the file."""

@@ -13,12 +13,10 @@ from nnarray.cli.frames import read_file
 from nnarray.cli.names import did_you_mean, listed_names, no_such_column
 from nnarray.cli.options import DEFAULT, Reading
 from nnarray.cli.output import quoted
-from nnarray.cli.streams import STANDARD_INPUT, require_file
+from nnarray.cli.streams import STANDARD_INPUT, refuse_dense, require_file
 from nnarray.cli.table import Table
 
 BUNDLED = ("digits", "breast_cancer", "diabetes", "iris", "wine")
-LARGEST_ARRAYS = 2**36
-"""Bytes that the arrays of an archive may say they hold."""
 
 
 def read_table(
@@ -129,9 +127,8 @@ def _members(path: str, file: Any, keys: Sequence[str]) -> dict[str, npt.NDArray
     if len(set(found)) < len(found):
         msg = f"{path} holds two arrays of one name among {listed_names(found)}"
         raise CommandError(msg)
-    if sum(member.file_size for member in wanted) > LARGEST_ARRAYS:
-        msg = f"{path} unpacks to more than {LARGEST_ARRAYS >> 30} GiB"
-        raise CommandError(msg)
+    for member in wanted:
+        refuse_dense(path, member.file_size, member.compress_size)
     file.seek(0)
     loaded = np.load(file, allow_pickle=False)
     arrays = {key: loaded[key] for key in keys}
