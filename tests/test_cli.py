@@ -3,6 +3,7 @@
 import bz2
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import lzma
@@ -894,6 +895,8 @@ class TestReadme:
         assert len(commands) >= 8
         for name, *words in commands:
             assert name == "nnarray"
+            if words[0] == "export" and importlib.util.find_spec("onnx") is None:
+                continue
             code, _, err = run(*words)
             assert (code, err) == (0, "")
         assert pandas.read_csv("prices.csv").columns.tolist() == ["house", "prediction"]

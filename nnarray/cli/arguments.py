@@ -16,6 +16,7 @@ from nnarray.cli.check import check
 from nnarray.cli.defaults import DROPOUT, EPOCHS, PATIENCE, TEST, VALIDATION
 from nnarray.cli.dialect import SEPARATORS
 from nnarray.cli.errors import CommandError
+from nnarray.cli.export import export
 from nnarray.cli.info import info
 from nnarray.cli.names import did_you_mean
 from nnarray.cli.options import MISSING
@@ -50,6 +51,14 @@ TRAIN_NOTES = (
 PREDICT_NOTES = (
     "A table's columns are found by the names they had in training, in any order, and others are left alone. A "
     "model that was saved without names takes all columns but those in --drop, in their order.",
+)
+
+EXPORT_NOTES = (
+    "Rows are examples. Where all columns are numbers or dates, the graph takes one table X of float64, with the "
+    "columns in training's order. Where there are categories, it takes each column that the model uses by its name: "
+    "texts for categories, float64 for the others. A missing number is NaN, a missing text empty or what marked it in "
+    "training. Dates are days since 1970 in UTC. Models of classes give label and probabilities, others prediction, in "
+    "the target's units. Needs the extra onnx.",
 )
 
 
@@ -116,6 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_export(commands)
     _command(commands, "check", check, "check gradients and results of every backend that works on this machine", "")
     _add_info(commands)
     return parser
@@ -359,6 +369,22 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix, or predicted against true")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
     _add_reading(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        export,
+        "write a saved model as ONNX, preprocessing and all",
+        "[options] MODEL OUT",
+        EXPORT_NOTES,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model file")
+    parser.add_argument("out", metavar="OUT", help="the file to write, such as model.onnx")
+    parser.add_argument(
+        "--opset", type=whole(1), metavar="N", help="the version of ONNX's operators, from 13 on (default: 17)"
+    )
 
 
 def _add_info(commands: Any) -> None:

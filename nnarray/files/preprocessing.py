@@ -120,19 +120,19 @@ LAYOUTS = ("ISO8601", "year", "month", "day", "named", "%Y%m%d")
 """How dates may be written: ISO 8601, what comes first in them, or as one whole number."""
 
 
+PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}
+"""In days."""
+
+
 def _turn(period: float, function: Callable[[Floats], Any]) -> Callable[[Floats], Floats]:
     """Where on a circle of `period` days the days are."""
     return lambda days: np.asarray(function(2 * np.pi / period * (days % period)), dtype="float64")
 
 
-DATE_PARTS: dict[str, Callable[[Floats], Floats]] = {
-    "days": lambda days: days,
-    "year_sin": _turn(365.2425, np.sin),
-    "year_cos": _turn(365.2425, np.cos),
-    "week_sin": _turn(7, np.sin),
-    "week_cos": _turn(7, np.cos),
-    "day_sin": _turn(1, np.sin),
-    "day_cos": _turn(1, np.cos),
+DATE_PARTS: dict[str, Callable[[Floats], Floats]] = {"days": lambda days: days} | {
+    f"{unit}_{name}": _turn(period, function)
+    for unit, period in PERIODS.items()
+    for name, function in (("sin", np.sin), ("cos", np.cos))
 }
 """What a date becomes, from days since 1970; what is periodic is a point of a circle: December meets January."""
 

@@ -1,8 +1,8 @@
 """A network as an ONNX model."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from nnarray.files.description import to_json
 from nnarray.network import Network, Parameters
 from nnarray.network.checks import check_count
 from nnarray.network.network import require_network
-from nnarray.onnx.building import add_layers
+from nnarray.onnx.building import HostPairs, add_layers
 from nnarray.onnx.library import onnx_library
 from nnarray.onnx.tracing import trace
 
@@ -61,30 +61,65 @@ def to_onnx(
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
-    opset = check_count(opset, "opset")
-    newest = onnx.defs.onnx_opset_version()
-    if not OLDEST_OPSET <= opset <= newest:
-        msg = f"opset must be from {OLDEST_OPSET} to {newest}, the newest of the installed onnx, got {opset!r}"
-        raise ValueError(msg)
+    opset = check_opset(opset)
+    layers = host_layers(params)
+    graph = Nodes(np.dtype(params.dtype))
     text = to_json(network, metadata or {})
+    A = add_layers(graph, INPUT, layers, network.hidden, network.output)
+    graph.output(OUTPUT, "Identity", A)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
+    ends = [(INPUT, kind, ["m", network.sizes[0]])], [(OUTPUT, kind, ["m", network.sizes[-1]])]
+    return finished(graph, *ends, opset=opset, description=text, entries=metadata or {})
+
+
+def check_opset(opset: Any) -> int:
+    """The opset as an int. Raises TypeError and ValueError for one that is none, too old or not yet known."""
+    checked: int = check_count(opset, "opset")
+    newest = onnx_library().defs.onnx_opset_version()
+    if not OLDEST_OPSET <= checked <= newest:
+        msg = f"opset must be from {OLDEST_OPSET} to {newest}, the newest of the installed onnx, got {checked!r}"
+        raise ValueError(msg)
+    return checked
+
+
+def host_layers(params: Parameters) -> HostPairs:
+    """The layers on the host. Raises ValueError for parameters that are not finite."""
     layers = [(params.backend.to_numpy(W), params.backend.to_numpy(b)) for W, b in params]
     if not all(np.isfinite(V).all() for pair in layers for V in pair):
         msg = "params must be finite, got NaN or infinity"
         raise ValueError(msg)
-    graph = Nodes(np.dtype(params.dtype))
-    A = add_layers(graph, INPUT, layers, network.hidden, network.output)
-    graph.nodes.append(onnx.helper.make_node("Identity", [A], [OUTPUT], name="A"))
-    opsets = [onnx.helper.make_opsetid("", opset)]
-    model = onnx.helper.make_model(
-        graph.finished(network.sizes[0], network.sizes[-1]),
-        opset_imports=[*opsets, onnx.helper.make_opsetid(DOMAIN, 1)] if graph.functions else opsets,
+    return layers
+
+
+End: TypeAlias = tuple[str, int, list[Any]]
+"""An input or an output of a graph: its name, the kind of its numbers, its shape."""
+
+
+def finished(
+    graph: "Nodes",
+    inputs: Sequence[End],
+    outputs: Sequence[End],
+    *,
+    opset: int,
+    description: str,
+    entries: Iterable[str],
+    domains: Mapping[str, int] | None = None,
+) -> "onnx.ModelProto":
+    """The graph as a model, whose metadata are the description and, each by its own name, these entries of it."""
+    onnx = onnx_library()
+    helper, opsets = onnx.helper, [onnx.helper.make_opsetid("", opset)]
+    named = {**(domains or {}), **({DOMAIN: 1} if graph.functions else {})}
+    ends = [[helper.make_tensor_value_info(*end) for end in some] for some in (inputs, outputs)]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "network", *ends, graph.constants),
+        opset_imports=[*opsets, *(helper.make_opsetid(*domain) for domain in named.items())],
         functions=[body.function(name, opsets) for name, body in graph.functions.items()],
-        ir_version=max(onnx.helper.find_min_ir_version_for(opsets), 8 if graph.functions else 0),
+        ir_version=max(helper.find_min_ir_version_for(opsets), 8 if graph.functions else 0),
         producer_name="nnarray",
     )
-    description = json.loads(text)
-    named = {key: json.dumps(description[key], ensure_ascii=False) for key in metadata or {}}
-    onnx.helper.set_model_props(model, {**named, "nnarray": text})
+    held = json.loads(description)
+    own = {key: json.dumps(held[key], ensure_ascii=False) for key in entries}
+    helper.set_model_props(model, {**own, "nnarray": description})
     onnx.checker.check_model(model)
     return model
 
@@ -97,19 +132,35 @@ class Nodes:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.functions: dict[str, Body] = {}
+        self.taken = {INPUT, OUTPUT, ""}
 
     def constant(self, value: npt.NDArray[Any], what: str) -> str:
-        """The name of a new constant."""
-        name = what if all(what != known.name for known in self.constants) else f"{what}_{len(self.constants)}"
-        held = np.ascontiguousarray(value, dtype=self.dtype.newbyteorder("<")).reshape(np.shape(value))
+        """The name of a new constant, of the graph's dtype."""
+        return self.constant_as_it_is(np.asarray(value, dtype=self.dtype), what)
+
+    def constant_as_it_is(self, value: npt.NDArray[Any], what: str) -> str:
+        """The name of a new constant of any kind; texts are of dtype object."""
+        name = self.fresh(what)
+        held = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(np.shape(value))
         self.constants.append(onnx_library().numpy_helper.from_array(held, name))
         return name
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         """The name of what a new node makes of its inputs."""
-        name = f"{op}_{len(self.nodes)}"
+        return self.output(self.fresh(f"{op}_{len(self.nodes)}"), op, *inputs, **attributes)
+
+    def output(self, name: str, op: str, *inputs: str, **attributes: Any) -> str:
+        """The same, by a name that is taken already, such as that of an output of the graph."""
         self.nodes.append(onnx_library().helper.make_node(op, [*inputs], [name], name=name, **attributes))
         return name
+
+    def fresh(self, name: str) -> str:
+        """The name, or one like it that nothing has yet; it is taken from now on."""
+        found = name
+        while found in self.taken:
+            found = f"{name}_{len(self.taken)}" if found == name else f"{found}_"
+        self.taken.add(found)
+        return found
 
     def composed(self, name: str, Z: str) -> str:
         """The name of g(Z), by a function of the model that bears the activation's name; leaky_relu is two nodes."""
@@ -120,13 +171,6 @@ class Nodes:
             body.result = trace(body, "Z", name)
             self.functions[name] = body
         return self.node(name, Z, domain=DOMAIN)
-
-    def finished(self, n_x: int, n_L: int) -> Any:
-        """The graph, from X to A."""
-        helper = onnx_library().helper
-        kind = helper.np_dtype_to_tensor_dtype(self.dtype)
-        X, A = (helper.make_tensor_value_info(name, kind, ["m", n]) for name, n in ((INPUT, n_x), (OUTPUT, n_L)))
-        return helper.make_graph(self.nodes, "network", [X], [A], self.constants)
 
 
 class Body:

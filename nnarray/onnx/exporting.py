@@ -1,0 +1,259 @@
+"""A model with all that it does around its network, from a table's cells to labels, as one ONNX graph."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.files import Model
+from nnarray.files.description import to_json
+from nnarray.files.preprocessing import (
+    FARTHEST,
+    PERIODS,
+    Category,
+    Column,
+    Date,
+    Ignored,
+    Number,
+    Preprocessing,
+    Scaling,
+)
+from nnarray.onnx.building import add_layers
+from nnarray.onnx.library import onnx_library
+from nnarray.onnx.writing import DEFAULT_OPSET, End, Nodes, check_opset, finished, host_layers
+
+if TYPE_CHECKING:
+    import onnx
+
+TABLE = "X"
+"""The input of a model whose columns are all numbers."""
+
+TEXTS_DOMAIN = {"ai.onnx.ml": 2}
+"""The operators that look texts up, and their version."""
+
+RAW = Number(Scaling(0.0, 1.0), 0.0)
+"""A column whose numbers enter the network as they are."""
+
+TRUTH = ("True", "False")
+"""What a table may write in small or in capital letters, too."""
+
+KEPT = ("classes", "features", "target", "preprocessing", "user")
+"""What of a model's metadata goes with the graph; how it was trained stays behind."""
+
+
+def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence[str] = ("",)) -> "onnx.ModelProto":
+    """A model file's network with its preprocessing, and its classes, as one ONNX graph: what `nnarray export` writes.
+
+    Parameters
+    ----------
+    model : Model
+        Of `nnarray.read_model`.
+    opset : int, default=17
+        The version of ONNX's operators, from 13 on.
+    missing : sequence of str, default=("",)
+        The texts that mark a missing cell in a column of categories. One that is a category itself is that category.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Rows are examples, m is any number. Where all columns are numbers or dates, the input "X" is float64, (m,
+        columns), in the order of the metadata's "features". Where there are categories, each column that the model
+        uses is an input of its own, (m, 1), under its own name: texts for categories, else float64. A missing number
+        or date is NaN. Dates are days since 1970 in UTC, the day's time as its fraction.
+        A model of classes has the outputs "label", (m,), of the classes' own kind, and "probabilities", (m, classes)
+        in the parameters' dtype; others have "prediction", (m, n[L]), float64 where the target was scaled.
+
+    Raises
+    ------
+    ImportError
+        Where onnx is missing (the extra `onnx`).
+    TypeError, ValueError
+        For an opset that is none, and for what a graph can't say: two categories of the same text, one of them for
+        missing cells, or classes that are whole numbers beyond 64 bits.
+    """
+    onnx_library()
+    opset = check_opset(opset)
+    metadata = {key: model.metadata[key] for key in KEPT if key in model.metadata}
+    description = to_json(model.network, metadata)
+    layers = host_layers(model.params)
+    graph = Nodes(np.dtype(model.params.dtype))
+    preprocessing = model.preprocessing or Preprocessing((RAW,) * model.network.sizes[0])
+    cells = _Cells(graph, preprocessing.columns, metadata.get("features"))
+    outputs = _Outputs(graph, model)  # takes its names before any node does
+    X = TABLE
+    if model.preprocessing is not None:
+        X = _concatenated(graph, [_prepared(graph, run, missing) for run in cells.runs()])
+    X = graph.node("Cast", X, to=_kind(graph.dtype))
+    ends = outputs.of(add_layers(graph, X, layers, model.network.hidden, model.network.output), preprocessing.target)
+    domains = TEXTS_DOMAIN if cells.has_texts else None
+    return finished(graph, cells.inputs, ends, opset=opset, description=description, entries=metadata, domains=domains)
+
+
+class _Run(NamedTuple):
+    """Columns beside each other of one kind, and the name of their cells, (m, columns)."""
+
+    columns: list[Any]
+    cells: str
+
+
+class _Cells:
+    """The inputs of the graph."""
+
+    def __init__(self, graph: Nodes, columns: Sequence[Column], names: Sequence[str] | None) -> None:
+        self.graph, self.columns = graph, columns
+        self.has_texts = any(isinstance(column, Category) for column in columns)
+        self.names: dict[int, str] = {}
+        self.inputs: list[End] = [(TABLE, _kind("float64"), ["m", len(columns)])]
+        if self.has_texts:
+            names = names or [f"column {k + 1}" for k in range(len(columns))]
+            graph.taken = {""}
+            self.names = {k: graph.fresh(names[k] or f"column {k + 1}") for k, c in enumerate(columns) if c.width}
+            self.inputs = [(name, _kind_of(columns[k]), ["m", 1]) for k, name in self.names.items()]
+
+    def runs(self) -> Iterator[_Run]:
+        """Numbers that stand beside each other at once, every other column by itself."""
+        used = [(k, column) for k, column in enumerate(self.columns) if not isinstance(column, Ignored)]
+        for is_number, group in groupby(used, lambda pair: isinstance(pair[1], Number)):
+            pairs = list(group)
+            for some in [pairs] if is_number else [[pair] for pair in pairs]:
+                yield _Run([column for _, column in some], self._cells([k for k, _ in some]))
+
+    def _cells(self, places: list[int]) -> str:
+        if self.has_texts:
+            return _concatenated(self.graph, [self.names[k] for k in places])
+        if places == list(range(len(self.columns))):
+            return TABLE
+        return self.graph.node("Gather", TABLE, self.graph.constant_as_it_is(np.array(places), "places"), axis=1)
+
+
+def _kind(dtype: Any) -> int:
+    kind: int = onnx_library().helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return kind
+
+
+def _kind_of(column: Column) -> int:
+    return _kind(object if isinstance(column, Category) else "float64")
+
+
+def _concatenated(graph: Nodes, names: list[str]) -> str:
+    return names[0] if len(names) == 1 else graph.node("Concat", *names, axis=1)
+
+
+def _prepared(graph: Nodes, run: _Run, missing: Sequence[str]) -> str:
+    """The inputs of the network that the columns become, float64, as `encode` makes them."""
+    column = run.columns[0]
+    if isinstance(column, Category):
+        return _categories(graph, column, run.cells, missing)
+    known = _filled(graph, run.cells, [column.fill for column in run.columns])
+    if isinstance(column, Date):
+        parts = [_part(graph, name, known) for name in column.scalings]
+        return _scaled(graph, _concatenated(graph, parts), list(column.scalings.values()))
+    return _scaled(graph, known, [column.scaling for column in run.columns])
+
+
+def _filled(graph: Nodes, cells: str, fills: list[float]) -> str:
+    fill = graph.constant_as_it_is(np.array(fills), "fill")
+    return graph.node("Where", graph.node("IsNaN", cells), fill, cells)
+
+
+def _scaled(graph: Nodes, x: str, scalings: list[Scaling]) -> str:
+    """(x - mean) / scale in float64, cut off where `Scaling` cuts it."""
+    mean, scale = (
+        graph.constant_as_it_is(np.array(V), name)
+        for V, name in zip(zip(*scalings, strict=True), ("mean", "scale"), strict=True)
+    )
+    ends = [graph.constant_as_it_is(np.array(end), "end") for end in (-FARTHEST, FARTHEST)]
+    return graph.node("Clip", graph.node("Div", graph.node("Sub", x, mean), scale), *ends)
+
+
+def _part(graph: Nodes, name: str, days: str) -> str:
+    """One of DATE_PARTS."""
+    if name == "days":
+        return days
+    unit, function = name.split("_")
+    period = graph.constant_as_it_is(np.array(PERIODS[unit]), "period")
+    rest = graph.node("Mod", days, period, fmod=1)  # of the sign of `days`
+    rest = graph.node("Mod", graph.node("Add", rest, period), period, fmod=1)
+    turn = graph.node("Mul", graph.constant_as_it_is(np.array(2 * np.pi / PERIODS[unit]), "turn"), rest)
+    return graph.node(function.capitalize(), turn)
+
+
+def _categories(graph: Nodes, column: Category, cells: str, missing: Sequence[str]) -> str:
+    """0 and 1 for each category; 0 in all of them for a text that is none."""
+    codes = _codes(column, missing)
+    attributes = {"keys_strings": list(codes), "values_int64s": list(codes.values()), "default_int64": -1}
+    code = graph.node("LabelEncoder", cells, domain="ai.onnx.ml", **attributes)
+    places = graph.constant_as_it_is(np.arange(column.width)[None, :], "categories")
+    return graph.node("Cast", graph.node("Equal", code, places), to=_kind("float64"))
+
+
+def _codes(column: Category, missing: Sequence[str]) -> dict[str, int]:
+    """The code of every text that has one."""
+    codes = {text: code for code, text in enumerate(column.categories) if text is not None}
+    if None in column.categories:
+        if "" in codes:
+            msg = "a column has the empty text as a category beside missing cells, which no ONNX graph tells apart"
+            raise ValueError(msg)
+        codes = {text: column.categories.index(None) for text in missing} | codes
+    if set(column.categories) <= {*TRUTH, None}:
+        codes = {as_written: codes[text] for text in TRUTH if text in codes for as_written in _spellings(text)} | codes
+    return codes or {"": -1}
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    return text, text.lower(), text.upper()
+
+
+class _Outputs:
+    """The outputs of the graph."""
+
+    def __init__(self, graph: Nodes, model: Model) -> None:
+        self.graph, self.n = graph, model.network.sizes[-1]
+        self.classes = _classes(model)
+        names = ["prediction"] if self.classes is None else ["label", "probabilities"]
+        self.names = [graph.fresh(name) for name in names]
+
+    def of(self, A: str, target: Scaling | None) -> list[End]:
+        """The outputs, of A[L], (m, n[L])."""
+        if self.classes is not None:
+            return self._labels(A, self.classes)
+        kind = self.graph.dtype if target is None else np.dtype("float64")
+        if target is None:
+            self.graph.output(self.names[0], "Identity", A)
+        else:
+            mean, scale = (self.graph.constant_as_it_is(np.array(V), "target") for V in target)
+            scaled = self.graph.node("Mul", self.graph.node("Cast", A, to=_kind("float64")), scale)
+            self.graph.output(self.names[0], "Add", scaled, mean)
+        return [(self.names[0], _kind(kind), ["m", self.n])]
+
+    def _labels(self, A: str, classes: npt.NDArray[Any]) -> list[End]:
+        graph = self.graph
+        if self.n == 1:
+            said = graph.node("Greater", A, graph.constant(np.array(0.5), "half"))
+            places = graph.node("Cast", said, to=_kind("int64"))
+            places = graph.node("Squeeze", places, graph.constant_as_it_is(np.array([1]), "axis"))
+            one = graph.constant(np.array(1.0), "one")
+            graph.output(self.names[1], "Concat", graph.node("Sub", one, A), A, axis=1)
+        else:
+            places = graph.node("ArgMax", A, axis=1, keepdims=0)
+            graph.output(self.names[1], "Identity", A)
+        graph.output(self.names[0], "Gather", graph.constant_as_it_is(classes, "classes"), places, axis=0)
+        ends: list[End] = [(self.names[0], _kind(classes.dtype), ["m"])]
+        return [*ends, (self.names[1], _kind(graph.dtype), ["m", len(classes)])]
+
+
+def _classes(model: Model) -> npt.NDArray[Any] | None:
+    """The classes that a model tells, 0, 1, … where it has no names for them; None for one that tells none."""
+    n, output = model.network.sizes[-1], model.network.output
+    if output not in ("sigmoid", "softmax") or (output == "sigmoid" and n > 1):
+        return None
+    classes = model.metadata.get("classes", list(range(max(n, 2))))
+    if isinstance(classes[0], str):
+        return np.array(classes, dtype=object)
+    try:
+        return np.array(classes, dtype=bool if isinstance(classes[0], bool) else "int64")
+    except OverflowError:
+        msg = "the classes are whole numbers beyond 64 bits, which no ONNX graph holds"
+        raise ValueError(msg) from None
