@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, on_device
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns
 
@@ -73,7 +73,7 @@ class SameSize:
     def __iter__(self) -> Iterator[Batch]:
         """The batches; those whose examples weigh nothing are left out. (No generator: it may swallow an interrupt.)"""
         whole, rows = self.batches.examples, self.rows
-        order = None if self.batches.in_table_order else self.batches.backend.asarray(rows)
+        order = None if self.batches.in_table_order else on_device(rows, self.batches.backend)
         Y: Array = whole.Y
 
         def batch(start: int) -> Batch | None:

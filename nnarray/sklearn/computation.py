@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray import engine
-from nnarray.backends import Backend
+from nnarray.backends import Backend, looked_into
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
 from nnarray.network.parameters import dtype_name
@@ -122,7 +122,8 @@ class Computation:
                 self.move_to(theta)
 
         replays.launch_all(len(ms), made, run.interrupts)
-        total = self.backend.xp.sum(replays.costs[: len(ms)], dtype=self.backend.xp.float64)
+        each, own = looked_into(replays.costs, self.backend)
+        total = own.xp.sum(each[: len(ms)], dtype=own.xp.float64)
         return float(total) * same.size, same.size * same.number
 
     def _captured(self, same: SameSize, optimizer: Optimizer, run: Run) -> Replays | None:

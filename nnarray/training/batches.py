@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends import Backend, quiet
+from nnarray.backends import Backend, on_device, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
@@ -52,7 +52,7 @@ class MiniBatches:
         if self.is_whole:
             return None
         on_host = self.generator.permutation(self.columns)
-        return Order(on_host, self.backend.asarray(on_host))
+        return Order(on_host, on_device(on_host, self.backend))
 
     def batches(self, order: "Order | None", first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch in this order, from its column `first` on.

@@ -423,7 +423,10 @@ class Run:
         self.replays.begin(columns, ms, alphas, l2=self.l2, t=t, vectors=self._vectors())
         self.replays.launch_all(len(ms), self._made, self.interrupts)
         xp = self.backend.xp
-        return xp.sum(self.replays.costs * self.backend.asarray(np.array(ms), self.dtype))
+        costs = self.replays.costs
+        counted = np.zeros(costs.shape)  # what comes after the steps' own is 0
+        counted[: len(ms)] = ms
+        return xp.sum(costs * self.backend.asarray(counted, self.dtype))
 
     def _made(self, count: int) -> None:
         """After so many captured steps."""
