@@ -39,7 +39,7 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session
 def interrupts(session: nox.Session) -> None:
-    """Interrupt every public call at every one of its lines, calls and returns, and some at every instruction."""
+    """Interrupt public calls wherever a signal can come: at every line, and in some at every instruction."""
     session.install(".[test]")
     session.run("pytest", "tests/test_interrupts.py", *session.posargs, env={"NNARRAY_INTERRUPTS": "all"})
 

@@ -17,6 +17,8 @@ from nnarray.backends import unavailable_reason
 
 SIZES = [(4, 7, 3), (30, 64, 64, 3), (20, 3), (5, 200, 3)]
 
+BATCH_SIZES = [64, 250, 1000]
+
 LARGEST_GROWTH = 0.05
 """Of the memory at the first third, by the end: 5 %."""
 
@@ -44,9 +46,11 @@ def one_round(generator: np.random.Generator, backends: list[str]) -> None:
         params = network.init(0, backend=place)
         network.predict(params, X)
         network.gradients(params, X, Y, workers=2)
-        if name != "jax":  # which keeps programs of its own for every m that a training has
-            batch_size = max(1, m // int(generator.integers(1, 5)))
-            nn.train(network, X, Y, params=params, epochs=1, batch_size=batch_size, validation=(X, Y), dropout=0.1)
+        network.score(params, X, Y)
+        batch_size = int(BATCH_SIZES[generator.integers(len(BATCH_SIZES))])
+        nn.train(network, X, Y, params=params, epochs=1, batch_size=batch_size, validation=(X, Y), dropout=0.1)
+        nn.train(network, X, Y, params=params, epochs=2, batch_size=batch_size)
+        nn.train(network, X, Y, params=params, epochs=2)
 
 
 def main(seconds: float) -> int:

@@ -1,6 +1,7 @@
 """Whatever instruction an interrupt comes at: BLAS's threads, the handler of SIGINT and NumPy's error state stay.
 
-By default some points of each call; all of them with NNARRAY_INTERRUPTS=all (`nox -s interrupts`).
+By default some points of each call. With NNARRAY_INTERRUPTS=all (`nox -s interrupts`) all of them, and of a call that
+has very many, the first and the last of each place in the code.
 """
 
 import itertools
@@ -11,13 +12,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from interrupting import BrokenError, State, break_off, faults, interrupt, points
+from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended
@@ -32,7 +33,9 @@ def no_other_test_s_blocks() -> None:
     vars(BLAS_THREADS).update(vars(type(BLAS_THREADS)()))
 
 
-POINTS = 10**9 if os.environ.get("NNARRAY_INTERRUPTS") == "all" else 60
+ALL, POINTS = os.environ.get("NNARRAY_INTERRUPTS") == "all", 40
+
+VERY_MANY = 10_000
 
 
 def examples(n_x: int, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,24 +119,36 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
 }
 
 
-def sampled(call: Callable[[], bool], *, opcodes: bool) -> range:
-    """Points spread over the whole call, from 1 on."""
+MOST = {"compile": 5, "command line": 20}
+"""Of the points of slower calls, fewer are taken where not all are."""
+
+
+def sampled(call: Callable[[], bool], *, opcodes: bool, most: int = POINTS) -> Sequence[int]:
+    """Points spread over the whole call, from 1 on, or all."""
     call()
     call()
     count = points(call, opcodes=opcodes)
-    return range(1, count + 1, max(1, count // POINTS))
+    if ALL and count > VERY_MANY:
+        return places(call, opcodes=opcodes)
+    return range(1, count + 1, 1 if ALL else max(1, count // most))
 
 
 class TestEveryPoint:
     @pytest.mark.parametrize("name", CALLS)
     def test_ctrl_c_changes_nothing_that_lasts(self, name, tmp_path, capfd) -> None:
         call = CALLS[name](tmp_path)
-        assert faults(call, act=interrupt, chosen=sampled(call, opcodes=False), opcodes=False) == []
+        assert (
+            faults(call, act=interrupt, chosen=sampled(call, opcodes=False, most=MOST.get(name, POINTS)), opcodes=False)
+            == []
+        )
 
     @pytest.mark.parametrize("name", CALLS)
     def test_nor_does_an_exception_that_cannot_be_put_off(self, name, tmp_path, capfd) -> None:
         call = CALLS[name](tmp_path)
-        assert faults(call, act=break_off, chosen=sampled(call, opcodes=False), opcodes=False) == []
+        assert (
+            faults(call, act=break_off, chosen=sampled(call, opcodes=False, most=MOST.get(name, POINTS)), opcodes=False)
+            == []
+        )
 
     @pytest.mark.parametrize("name", ["train on the whole batch", "gradients in tiles", "cost of one small tile"])
     def test_between_any_two_instructions(self, name, tmp_path) -> None:

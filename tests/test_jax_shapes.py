@@ -8,7 +8,7 @@ import pytest
 from conftest import targets
 
 import nnarray as nn
-from nnarray.engine import jitted
+from nnarray.engine import jitted, jitted_steps
 
 jax = pytest.importorskip("jax")
 
@@ -19,6 +19,9 @@ BACKEND = nn.backend("jax")
 @pytest.fixture(autouse=True)
 def few_exact_widths(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(jitted, "EXACT_WIDTHS", 3)
+    monkeypatch.setattr(jitted_steps, "EXACT_WIDTHS", 3)
+    jitted_steps._exact_widths.cache_clear()
+    jitted_steps._compiled.cache_clear()
     jitted._exact_widths.cache_clear()
     jitted._jitted.cache_clear()
     yield
@@ -105,3 +108,30 @@ def test_the_padding_is_at_most_a_quarter(columns) -> None:
     assert columns <= width <= max(1.25 * columns, columns)
     assert jitted.padded_width(width) == width
     assert len({jitted.padded_width(m) for m in range(1, 5000)}) < 50
+
+
+@pytest.mark.parametrize("m", [29, 41])
+def test_batches_of_padded_examples_are_those_of_numpy(m) -> None:
+    for before in (20, 21, 22):
+        nn.train(NETWORK, *on_jax(*examples(before)[:2]), epochs=1, batch_size=7, dtype="float64")
+    X, Y, w = examples(m)
+    own, own_Y, own_w = on_jax(X, Y, w)
+    options = {"epochs": 3, "batch_size": 7, "dtype": "float64", "l2": 0.1}
+    expected = nn.train(NETWORK, X, Y, weights=w, **options)
+    found = nn.train(NETWORK, own, own_Y, weights=own_w, **options)
+    np.testing.assert_allclose(found.params.vector, expected.params.vector, rtol=1e-9, atol=1e-12)
+    assert [epoch.cost for epoch in found.history] == pytest.approx([epoch.cost for epoch in expected.history])
+
+
+def test_training_on_new_widths_compiles_nothing_more(caplog) -> None:
+    def train(m: int) -> None:
+        own, own_Y = on_jax(*examples(m)[:2])
+        for options in ({"batch_size": 7}, {"batch_size": 7, "dropout": 0.2}):
+            nn.train(NETWORK, own, own_Y, epochs=2, validation=(own, own_Y), **options)
+
+    for m in (65, 66, 67, 71):
+        train(m)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for m in (72, 73, 74):  # padded to what 71 is padded to, and as many are left after batches of 7 as above
+            train(m)
+    assert [record.getMessage()[:90] for record in caplog.records if "Compiling" in record.message] == []

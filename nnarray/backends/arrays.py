@@ -155,6 +155,11 @@ def looked_into(x: Array, backend: Backend) -> tuple[Array, Backend]:
     return x, backend
 
 
+def on_device(order: np.ndarray, backend: Backend) -> Array:
+    """An order where columns are taken in it: on the device, but for JAX's on the CPU, which NumPy takes."""
+    return order if looked_into(order, backend)[1] is NUMPY else backend.asarray(order)
+
+
 def number(x: Array) -> float:
     """The value of a 0-d array; torch's leaves its autograd history behind, or torch would warn."""
     return float(x.detach() if hasattr(x, "detach") else x)

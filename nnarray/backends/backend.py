@@ -92,6 +92,8 @@ class Backend:
             if wanted is None or x.dtype == wanted:
                 return x
             require_numbers(x, "x", self)
+            if self.name == "jax" and getattr(self.device, "platform", "") == "cpu" and not is_traced_by_jax(x):
+                return self.asarray(np.asarray(x).astype(dtype))  # whose astype would compile for every shape
             with self.current(), at_once(x):
                 return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)

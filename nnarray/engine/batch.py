@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnarray.backends import Backend, for_products, is_sparse
+from nnarray.backends import Backend, for_products, is_sparse, looked_into
 from nnarray.core.typing import Array, Function
 from nnarray.engine.host import HostColumns
 
@@ -103,6 +103,10 @@ class Batch(NamedTuple):
             if isinstance(V, HostColumns):
                 assert self.host_order is not None
                 return V.chosen(self.host_order[start:stop])
+            seen, own = looked_into(V, backend)
+            if own is not backend:
+                assert self.host_order is not None
+                return backend.asarray(seen.T[self.host_order[start:stop]].T)
             rows = self.order[start:stop]  # of a C-ordered table: contiguous
             return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
         is_all = (start == 0 and stop is self.columns) or stop - start == self.columns

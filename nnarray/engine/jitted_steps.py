@@ -6,18 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, looked_into
 from nnarray.core.typing import Array
 from nnarray.engine import equations, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
+from nnarray.engine.jitted import EXACT_WIDTHS, padded_width
 from nnarray.engine.updates import Rule, bound, parts_of
 from nnarray.programs.graph import Scalar
 from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.namespace import evaluated
 
+KEPT = 32
+"""Steps of all shapes that are kept, the last ones that were used."""
+
 
 class JittedSteps:
-    """Steps on batches of `columns` columns of the `whole`, of which an epoch has at most `steps`."""
+    """Steps on batches of `columns` columns of the `whole`, of which an epoch has at most `steps`.
+
+    On the CPU, a whole whose width is one too many is padded with columns that no step takes, an epoch with steps.
+    """
 
     def __init__(
         self,
@@ -33,10 +40,18 @@ class JittedSteps:
     ) -> None:
         self._backend, self.vectors = backend, tuple(vectors)
         theta = vectors[0]
-        self._run, self._numbers = _compiled(
-            *parts_of(rule), len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
-        )
-        self._examples = whole.X, whole.Y, whole.weights
+        kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
+        key = *parts_of(rule), *kind
+        self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
+        width = whole.X.shape[1]
+        if looked_into(whole.X, backend)[1] is not backend:
+            widths = _exact_widths(*key)
+            if width not in widths and len(widths) >= EXACT_WIDTHS:
+                steps, width = padded_width(steps), padded_width(width)
+                self._examples = [V if V is None else _wider(V, width, backend) for V in self._examples]
+            else:
+                widths.add(width)
+        self._run, self._numbers = _compiled(*key, width, steps, whole.weights is not None)
         self._steps, self._dtype = steps, theta.dtype
         self.costs = backend.asarray(np.zeros(steps, theta.dtype))
         self._at = 0
@@ -46,6 +61,8 @@ class JittedSteps:
         rows = [(*one, *self._numbers(*other)) for one, other in numbers]
         table = np.zeros((self._steps, len(rows[0])))
         table[: len(rows)] = rows
+        if isinstance(order, np.ndarray):
+            order = self._backend.asarray(np.pad(order, (0, self._steps * self._columns - len(order))))
         self._table, self._order = self._backend.asarray(table.astype(self._dtype)), order
         self.vectors, self._at = tuple(_committed(vectors, self._backend)), 0
 
@@ -57,6 +74,11 @@ class JittedSteps:
         self._at += count
 
 
+def _wider(V: Array, width: int, backend: Backend) -> Array:
+    host = looked_into(V, backend)[0]
+    return backend.asarray(np.pad(host, ((0, 0), (0, width - host.shape[1]))))
+
+
 def _committed(vectors: Sequence[Array], backend: Backend) -> Sequence[Array]:
     """The vectors as what is computed of them will be: bound to their device, or JAX would compile twice."""
     import jax
@@ -64,7 +86,13 @@ def _committed(vectors: Sequence[Array], backend: Backend) -> Sequence[Array]:
     return [jax.device_put(vector, backend.device) for vector in vectors]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=KEPT)
+def _exact_widths(*_: Any) -> set[int]:
+    """Of steps of a kind, the widths of examples that are taken as they come."""
+    return set()
+
+
+@lru_cache(maxsize=KEPT)
 def _compiled(
     function: Rule,
     owner: Any,
@@ -75,10 +103,12 @@ def _compiled(
     backend: Backend,
     columns: int,
     penalty: bool,
+    *_: Any,
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
-    """A step, and what the update's own numbers are, of t and alpha.
+    """A step for examples of one shape, and what the update's own numbers are, of t and alpha.
 
-    Those are computed on the host: 1 - beta^t wants more digits than a float32 has.
+    What JAX compiled is given back where it is dropped here. The numbers are computed on the host: 1 - beta^t wants
+    more digits than a float32 has.
     """
     import jax
     import jax.numpy as jnp

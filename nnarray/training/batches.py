@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, quiet
+from nnarray.backends import Backend, on_device, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
@@ -104,12 +104,12 @@ class Alike:
         if self.is_everything:
             return iter([(whole, count) for _, _, count in pairs])
         columns = self.columns
-        on_device = None if self.order is None else self.batches.backend.asarray(columns)
+        order = None if self.order is None else on_device(columns, self.batches.backend)
 
         def batch(start: int, m: float, count: float) -> tuple[Batch, float]:
             part = slice(start, start + self.size)
-            if on_device is not None:
-                return whole._replace(m=m, order=on_device[part], host_order=columns[part]), count
+            if order is not None:
+                return whole._replace(m=m, order=order[part], host_order=columns[part]), count
             part = slice(self.first + start, self.first + start + self.size)
             Y: Array = whole.Y
             weights = None if whole.weights is None else whole.weights[:, part]

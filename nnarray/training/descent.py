@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend
+from nnarray.backends import Backend, looked_into, on_device
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network.parameters import dtype_name
@@ -97,6 +97,8 @@ class Descent:
 
         Steps are captured where there are at least so many batches of one size.
         """
+        if self.backend.jits:  # what is left of m has ever new sizes, each of which would be compiled
+            fewest = max(fewest, 2)
         total, count = 0.0, 0.0
         for alike in batches.epoch():
             made = None
@@ -149,13 +151,13 @@ class Descent:
         if replays is None or not all(ms):
             return None
         t, vectors, counts = updates.t, self.vectors(updates), alike.counts(ms)
-        order = None if alike.is_everything else self.backend.asarray(alike.columns)
+        order = None if alike.is_everything else on_device(alike.columns, self.backend)
         replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, t=t, vectors=vectors)
         replays.launch_all(len(ms), lambda count: self.moved(replays, updates, count), self.interrupts)
-        costs = replays.costs[: len(ms)]
+        costs, own = looked_into(replays.costs, self.backend)
         if len(ms) == 1:
             return costs[0] * counts[0], counts[0]
-        return self.backend.xp.sum(costs * self.backend.asarray(np.array(counts), self.dtype)), sum(counts)
+        return own.xp.sum(costs[: len(ms)] * own.asarray(np.array(counts), self.dtype)), sum(counts)
 
     def _one_by_one(
         self, alike: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout
