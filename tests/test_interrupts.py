@@ -119,7 +119,7 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
 }
 
 
-MOST = {"compile": 5, "command line": 20}
+MOST = {"compile": 2, "command line": 20}
 """Of the points of slower calls, fewer are taken where not all are."""
 
 
