@@ -11,6 +11,7 @@ import pytest
 from conftest import problem
 
 import nnarray as nn
+from nnarray.core.activations import ACTIVATIONS
 
 jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
 
@@ -100,6 +101,23 @@ def exported(f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *x: torch.export.export(Module(), x, strict=False).module()(*x)
 
 
+def exported_strictly(f: Callable[..., Any]) -> Callable[..., Any]:
+    class Module(torch.nn.Module):
+        def forward(self, *x: Any) -> Any:
+            return f(*x)
+
+    def call(*x: Any) -> Any:
+        torch._dynamo.reset()
+        return torch.export.export(Module(), x, strict=True).module()(*x)
+
+    return call
+
+
+def compiled_whole(f: Callable[..., Any]) -> Callable[..., Any]:
+    torch._dynamo.reset()
+    return torch.compile(f, backend="eager", fullgraph=True)
+
+
 def traced_by_fx(f: Callable[..., Any]) -> Callable[..., Any]:
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -113,7 +131,9 @@ def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
 
 TORCH_VALUES = {
     "export": exported,
+    "strict export": exported_strictly,
     "compile": compiled,
+    "compile fullgraph": compiled_whole,
     "make_fx": traced_by_fx,
     "jit.trace": lambda f: lambda *x: torch.jit.trace(f, x)(*x),
 }
@@ -443,3 +463,59 @@ class TestTorchWithoutValues:
             one = {name: host[name][:, k : k + 1] for name in ("X", "Y")}
             wanted = network.gradients(network.parameters(host["theta"]), one["X"], one["Y"])[1].vector
             np.testing.assert_allclose(each[k], wanted, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+class TestTorchWithoutGraphBreaks:
+    """`fullgraph=True` refuses whatever the compiler cannot follow."""
+
+    @pytest.mark.parametrize("hidden", ACTIVATIONS)
+    def test_every_activation(self, hidden) -> None:
+        output = OUTPUTS[list(ACTIVATIONS).index(hidden) % 4]
+        network, layers, X, Y = problem((3, 4, 3, 2), hidden, output, m=M, seed=4)
+        params = network.parameters(torch.asarray(nn.Parameters.from_layers(layers).vector))
+        X, Y = torch.asarray(X), torch.asarray(Y)
+
+        def everything(X: Any, Y: Any) -> Any:
+            J, g = network.gradients(params, X, Y, l2=L2)
+            A, pull = network.vjp(params, X)
+            return J, g.vector, A, pull(A - Y)[1]
+
+        for found, wanted in zip(compiled_whole(everything)(X, Y), everything(X, Y), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+    @pytest.mark.parametrize("output", OUTPUTS)
+    def test_every_output(self, output) -> None:
+        network, host = example(output)
+        params = network.parameters(torch.asarray(np.array(host["theta"])))
+        X, Y, w = (torch.asarray(np.array(host[name])) for name in ("X", "Y", "weights"))
+        cost = exported_strictly(lambda X, Y, w: network.cost(params, X, Y, weights=w, l2=L2))
+        np.testing.assert_allclose(cost(X, Y, w), network.cost(params, X, Y, weights=w, l2=L2), rtol=1e-12)
+
+    def test_a_cost_of_one_s_own(self) -> None:
+        network, host = example("identity")
+        params = network.parameters(torch.asarray(np.array(host["theta"])))
+        X, Y = (torch.asarray(np.array(host[name])) for name in ("X", "Y"))
+        pinball = nn.Cost(
+            lambda A, Y, xp: xp.maximum(0.9 * (Y - A), xp.maximum(0.0, A - Y)),
+            dA=lambda A, Y, xp: xp.astype(A > Y, A.dtype) - 0.9 * xp.astype(Y > A, A.dtype),
+        )
+
+        def gradients(X: Any, Y: Any) -> Any:
+            J, g = network.gradients(params, X, Y, cost=pinball)
+            return torch.cat([J[None], g.vector])
+
+        np.testing.assert_allclose(compiled_whole(gradients)(X, Y), gradients(X, Y), rtol=1e-12)
+
+    def test_numbers_keep_the_arrays_dtype_and_the_derivative_at_ties(self) -> None:
+        from nnarray.backends.torch_steps import Compiled
+
+        xp, x = Compiled(torch), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float32, requires_grad=True)
+        for found, wanted in (
+            (xp.maximum(x, 0.0), torch.maximum(x, torch.zeros(3))),
+            (xp.minimum(0.0, x), torch.minimum(torch.zeros(3), x)),
+        ):
+            assert found.dtype == torch.float32
+            slopes = [torch.autograd.grad(V.sum(), x, retain_graph=True)[0] for V in (found, wanted)]
+            torch.testing.assert_close(*slopes, rtol=0, atol=0)
+        assert xp.exp is torch.exp

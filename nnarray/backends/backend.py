@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import steps_for
-from nnarray.backends.tracing import at_once, is_traced_by_jax, torch_transforms
+from nnarray.backends.torch_steps import compiled_steps
+from nnarray.backends.tracing import at_once, is_compiled_by_torch, is_traced_by_jax, torch_transforms
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace
 
@@ -42,6 +43,8 @@ class Backend:
     @property
     def steps(self) -> Steps:
         """The steps of the equations, bound to `xp`."""
+        if self.name == "torch" and is_compiled_by_torch():
+            return compiled_steps(self.xp)
         return steps_for(self.xp)
 
     @property

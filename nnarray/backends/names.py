@@ -29,19 +29,33 @@ class BackendUnavailableError(RuntimeError):
 
 
 def backend(name: str | Backend | None = None, *, device: Any = None, precision: str | None = None) -> Backend:
-    """The backend called `name`: "numpy", "cupy", "torch", "jax", or "auto" (cupy where it works, else numpy).
+    """A backend by its name: a namespace, one of its devices, and the way to and from the host.
 
-    Without a name, the default: what `use_backend` set, else the environment's NNARRAY_BACKEND, else numpy. `device`
-    is a device in the words of the library ("cuda:1" or a number for torch, a number for cupy, "cpu:0" or a
-    `jax.Device` for JAX); left out, the library's own default.
+    Parameters
+    ----------
+    name : {"numpy", "cupy", "torch", "jax", "auto"} or Backend, optional
+        "auto" is cupy where it works, else numpy. Left out, the default: what `use_backend` set, else the environment's
+        NNARRAY_BACKEND, else numpy.
+    device : str, int or device, optional
+        In the words of the library: "cuda:1" or a number for torch, a number for cupy, "cpu:0" or a `jax.Device` for
+        JAX; left out, the library's own default.
+    precision : {"tf32", "bfloat16", "float16"}, optional
+        On CuPy, what the products of float32 networks round what they multiply to, for which GPUs have faster units;
+        sums, parameters and everything else stay float32. (float16 holds nothing beyond 65504.)
 
-    `precision`, on CuPy, lets the products of float32 networks round what they multiply to "tf32", "bfloat16" or
-    "float16", for which GPUs have faster units; sums, parameters and everything else stay float32. (float16 holds
-    nothing beyond 65504.)
+    Returns
+    -------
+    Backend
 
-    Raises BackendUnavailableError where the backend or the device can't run on this machine, ValueError for a name or
-    a precision that is none, or a precision on another backend than CuPy.
+    Raises
+    ------
+    BackendUnavailableError
+        Where the backend or the device can't run on this machine, with the reason and the remedy.
+    ValueError
+        For a name or a precision that is none, or a precision on another backend than CuPy.
 
+    Examples
+    --------
     >>> backend("numpy").name
     'numpy'
     """
@@ -70,8 +84,20 @@ def backend(name: str | Backend | None = None, *, device: Any = None, precision:
 class use_backend:  # noqa: N801 - called like a function
     """Make a backend the default of this context (this thread or task); usable as a `with` block, too.
 
-    It decides for calls that are given neither a backend nor arrays: arrays bring their own. Raises as `backend` does.
+    It decides for calls that are given neither a backend nor arrays: arrays bring their own.
 
+    Parameters
+    ----------
+    name, device
+        As in `backend`.
+
+    Raises
+    ------
+    BackendUnavailableError, ValueError
+        As `backend` does.
+
+    Examples
+    --------
     >>> with use_backend("numpy"):
     ...     backend().name
     'numpy'

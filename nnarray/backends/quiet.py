@@ -1,5 +1,7 @@
 """NumPy's error state: a public call computes under one of its own, and leaves the caller's as it was."""
 
+from __future__ import annotations  # whose evaluation at run time stops torch.compile
+
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import wraps

@@ -51,9 +51,20 @@ class Model(NamedTuple):
     def prepare(self, data: Any) -> Any:
         """The X (n_x, m) that the network takes, in the parameters' dtype and on their backend.
 
-        `data` are the columns as a table has them: by name (a data frame, or any mapping from names to m values) or an
-        array (columns, m). Scaling is done in float64, texts and dates become numbers, a missing cell (NaN, None)
-        becomes what stood for it in training. Raises ValueError and TypeError for columns that are not the model's.
+        Parameters
+        ----------
+        data : mapping, data frame or array, shape (columns, m)
+            The columns as a table has them: by name, m values each, or as rows. Scaling is done in float64, texts and
+            dates become numbers, a missing cell (NaN, None) becomes what stood for it in training.
+
+        Returns
+        -------
+        array, shape (n_x, m)
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns that are not the model's.
         """
         preprocessing, params = self.preprocessing, self.params
         if preprocessing is not None:
@@ -64,10 +75,25 @@ class Model(NamedTuple):
         return params.backend.asarray(data, params.dtype)
 
     def predict(self, data: Any) -> Any:
-        """A[L] (n[L], m) of a table's columns, given as in `prepare`, in the target's own units.
+        """A[L] of a table's columns, in the target's own units.
 
-        Where the target was scaled in training, these are float64 on the host, else what the network's backend gives.
+        Parameters
+        ----------
+        data : mapping, data frame or array, shape (columns, m)
+            As in `prepare`.
 
+        Returns
+        -------
+        array, shape (n[L], m)
+            float64 on the host where the target was scaled in training, else what the network's backend gives.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns that are not the model's.
+
+        Examples
+        --------
         >>> import tempfile
         >>> preprocessing = {"columns": [{"kind": "number", "mean": 2e11, "scale": 10.0, "fill": 2e11}]}
         >>> network = Network((1, 1), output="identity")
@@ -203,9 +229,22 @@ def load(
 def read_model(
     path: str | os.PathLike[str], backend: str | Backend | None = None, *, network: Network | None = None
 ) -> Model:
-    """The network as it was trained, its parameters and the metadata in a model file; otherwise like `load`.
+    """The network as it was trained, its parameters and the metadata in a model file.
 
-    `read_model(path).predict(table)` prepares a table's columns as in training, texts and dates too.
+    Parameters
+    ----------
+    path, backend, network
+        As in `load`.
+
+    Returns
+    -------
+    Model
+        `read_model(path).predict(table)` prepares a table's columns as in training, texts and dates too.
+
+    Raises
+    ------
+    ModelFileError, FileNotFoundError, IsADirectoryError, PermissionError, BackendUnavailableError, TypeError
+        As `load` does.
     """
     chosen = choose_backend(backend)
     path = os.fspath(path)

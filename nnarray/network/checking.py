@@ -60,14 +60,36 @@ def check_gradients(
 ) -> GradientCheck:
     """Compare the gradient of J with central differences, in float64, where the arguments live.
 
-    `coordinates` is how many coordinates of theta are compared, drawn by `seed` where it has more; left out, up to
-    1000, or none if `directions` are asked for. `directions` is how many random directions of length 1 are compared:
-    each takes two costs and sees every parameter at once, which suits a large network. Where an example crosses the
-    kink of a relu between the two points, the difference is wrong and not the gradient: such a comparison is counted in
-    `kinks` and left out.
+    Parameters
+    ----------
+    network, params, X, Y, l2, weights, cost
+        As in `Network.cost`.
+    eps : float
+        Half the distance of the two points of a difference.
+    coordinates : int, optional
+        How many coordinates of theta are compared, drawn by `seed` where it has more; left out, up to 1000, or none if
+        `directions` are asked for.
+    directions : int, default=0
+        How many random directions of length 1 are compared: each takes two costs and sees every parameter at once,
+        which suits a large network.
+    seed : int or None, default=0
+        Of both draws.
 
-    `cost` is an `nn.Cost`, in the place of the output's own. Raises ValueError and TypeError as `Network.cost` does.
+    Returns
+    -------
+    GradientCheck
+        Where an example crosses the kink of a relu between the two points, the difference is wrong and not the
+        gradient: such a comparison is counted in `kinks` and left out.
 
+    Raises
+    ------
+    ValueError
+        As `Network.cost` does, and for numbers out of range.
+    TypeError
+        As `Network.cost` does, and for traced arrays.
+
+    Examples
+    --------
     >>> network = Network((2, 3, 1), hidden="tanh")
     >>> X, Y = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
     >>> check_gradients(network, network.init(seed=1), X, Y).relative_difference < 1e-7

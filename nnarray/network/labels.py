@@ -12,12 +12,31 @@ from nnarray.network.checks import check_count
 
 @quiet
 def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
-    """Y of shape (classes, m) with a 1 in each column at its label's row, 0 elsewhere.
+    """Y with a 1 in each column at its label's row, 0 elsewhere.
 
-    `labels` are m integers 0, 1, …, classes - 1, of shape (m,) or (1, m). The result is on the labels' backend.
-    `dtype` is "float32" or "float64". Raises ValueError for labels out of range, no labels and another rank; TypeError
-    for labels or classes that are no integers.
+    Parameters
+    ----------
+    labels : array or sequence of int, shape (m,) or (1, m)
+        0, 1, …, classes - 1.
+    classes : int
+        How many there are.
+    dtype : {"float32", "float64"}, default="float32"
+        Of the result.
 
+    Returns
+    -------
+    array, shape (classes, m)
+        On the labels' backend.
+
+    Raises
+    ------
+    ValueError
+        For labels out of range, no labels and another rank.
+    TypeError
+        For labels or classes that are no integers.
+
+    Examples
+    --------
     >>> one_hot([0, 2], 3).tolist()
     [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
     """

@@ -40,15 +40,29 @@ from nnarray.network.summary import summarize
 class Network:
     """A dense network: sizes (n_x, n[1], …, n[L]), the hidden layers' activations and the output.
 
-    `hidden` is "relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu" (exact), "gelu_tanh" (its approximation),
-    "silu", "softplus", "elu" or "selu", one for all hidden layers or one per layer.
-    `output` chooses the last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of
-    n[L]), "identity" (regression, half the squared error) or "exp" (counts, Poisson). `Network((n_x, 1))` is logistic
-    regression. A network holds no numbers: its methods are pure functions of the parameters they are given, which may
-    be `Parameters` or any sequence of (W, b) pairs, of arrays of any Array API namespace.
+    A network holds no numbers: its methods are pure functions of the parameters they are given, which may be
+    `Parameters` or any sequence of (W, b) pairs, of arrays of any Array API namespace.
 
-    Raises ValueError for sizes or names that make no network, TypeError for sizes that are no integers.
+    Parameters
+    ----------
+    sizes : sequence of int
+        (n_x, n[1], …, n[L]). `Network((n_x, 1))` is logistic regression.
+    hidden : str or sequence of str, default="relu"
+        "relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu" (exact), "gelu_tanh" (its approximation), "silu",
+        "softplus", "elu" or "selu", one for all hidden layers or one per layer.
+    output : str, default="sigmoid"
+        The last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of n[L]),
+        "identity" (regression, half the squared error) or "exp" (counts, Poisson).
 
+    Raises
+    ------
+    ValueError
+        For sizes or names that make no network.
+    TypeError
+        For sizes that are no integers.
+
+    Examples
+    --------
     >>> network = Network((2, 3, 1), hidden="tanh")
     >>> params = network.init(seed=0)
     >>> network.predict(params, [[0.0, 1.0], [1.0, 0.0]]).shape
@@ -88,8 +102,28 @@ class Network:
     ) -> Parameters:
         """First parameters: W normal with the scheme's standard deviation, b zero; one seed, the same on every backend.
 
-        `scheme` is "he", "xavier", "small" (0.01) or "zeros"; `dtype` "float32" or "float64"; `seed` None draws anew
-        each time. The draw is made on the host in float64.
+        Parameters
+        ----------
+        seed : int or None, default=0
+            Of the draw, which is made on the host in float64; None draws anew each time.
+        scheme : {"he", "xavier", "small", "zeros"}, default="he"
+            The standard deviation of W[l]: sqrt(2/n[l-1]), sqrt(2/(n[l-1]+n[l])), 0.01 or 0.
+        backend : str or Backend, optional
+            Where they are to be; left out, the default (see `nn.backend`).
+        dtype : {"float32", "float64"}, default="float32"
+            Their dtype.
+
+        Returns
+        -------
+        params : Parameters
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1).
+
+        Raises
+        ------
+        ValueError
+            For a scheme, a dtype or a seed that is none.
+        BackendUnavailableError
+            For a backend that cannot run here.
         """
         check_scheme(scheme)
         place = choose(backend, None)
@@ -101,12 +135,29 @@ class Network:
     def parameters(
         self, theta: Any, *, backend: str | Backend | None = None, dtype: DTypeName | None = None
     ) -> Parameters:
-        """The parameters over the vector `theta`, shape (size,): views of it where the namespace has views.
+        """The parameters over the vector `theta`: views of it where the namespace has views.
 
-        (On CuPy, a theta whose entries do not lie side by side is copied.)
+        Parameters
+        ----------
+        theta : array, shape (size,)
+            Every W[l], row by row, and b[l] after each other. On CuPy, one whose entries don't lie side by side is
+            copied.
+        backend : str or Backend, optional
+            Where they are to be; left out, where theta is.
+        dtype : {"float32", "float64"}, optional
+            Their dtype; left out, float32 and float64 stay as they are, and every other real dtype becomes float32.
 
-        Without a `backend` they stay where theta is. Without a `dtype`, float32 and float64 stay as they are, and every
-        other real dtype is converted to float32.
+        Returns
+        -------
+        params : Parameters
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1).
+
+        Raises
+        ------
+        ValueError
+            For another shape.
+        TypeError
+            For what holds no real numbers.
         """
         own = same_backend(theta=theta)
         place = choose(backend, own)
@@ -120,7 +171,27 @@ class Network:
 
     @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:
-        """[A[0], …, A[L]] for X of shape (n_x, m): what every layer makes of the examples; A[0] is X."""
+        """What every layer makes of the examples.
+
+        Parameters
+        ----------
+        params : Parameters or sequence of (W, b)
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
+        X : array, shape (n_x, m)
+            The examples, as columns, of the parameters' namespace and device.
+
+        Returns
+        -------
+        list of array
+            [A[0], …, A[L]], A[l] of shape (n[l], m); A[0] is X.
+
+        Raises
+        ------
+        ValueError
+            For shapes that don't fit the network, and values that are not finite.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
+        """
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
         with place.backend.current():
@@ -129,9 +200,28 @@ class Network:
             return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
 
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
-        """A[L], shape (n[L], m): the probability of class 1, of each class, the value or the rate of each example.
+        """A[L]: the probability of class 1, of each class, the value or the rate of each example.
 
-        `workers` as in `gradients`.
+        Parameters
+        ----------
+        params : Parameters or sequence of (W, b)
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
+        X : array, shape (n_x, m)
+            The examples, as columns, of the parameters' namespace and device.
+        workers : int, optional
+            Threads on NumPy, see `gradients`.
+
+        Returns
+        -------
+        array, shape (n[L], m)
+            In the parameters' dtype, where they are.
+
+        Raises
+        ------
+        ValueError
+            For shapes that don't fit the network, and values that are not finite.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if workers is None:
             found = engine.direct.predict(self, plain_theta(self, params), X)
@@ -157,10 +247,36 @@ class Network:
         cost: Cost | None = None,
         workers: int | None = None,
     ) -> Array:
-        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖²; a 0-d array.
+        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖².
 
-        Y has shape (n[L], m). `weights`, shape (1, m), scale each example's loss, and m becomes their sum. `cost` is an
-        `nn.Cost`, in the place of the output's own. `workers` as in `gradients`.
+        Parameters
+        ----------
+        params : Parameters or sequence of (W, b)
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
+        X : array, shape (n_x, m)
+            The examples, as columns, of the parameters' namespace and device.
+        Y : array, shape (n[L], m)
+            The targets: in [0, 1] for "sigmoid", columns that sum to 1 for "softmax", ≥ 0 for "exp".
+        l2 : float, default=0.0
+            lambda ≥ 0 of the penalty.
+        weights : array, shape (1, m) or (m,), optional
+            How much the loss of each example counts, ≥ 0; m becomes their sum.
+        cost : Cost, optional
+            A cost of one's own in the place of the output's.
+        workers : int, optional
+            Threads on NumPy, see `gradients`.
+
+        Returns
+        -------
+        array, shape ()
+            In the parameters' dtype.
+
+        Raises
+        ------
+        ValueError
+            For shapes that don't fit the network, and values that are not finite or that the output can't model.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if weights is None and cost is None and workers is None:
             found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2)
@@ -188,15 +304,36 @@ class Network:
         cost: Cost | None = None,
         workers: int | None = None,
     ) -> tuple[Array, Parameters]:
-        """J as `cost` gives it, and dW[l], db[l] for l = 1…L as Parameters.
+        """J as `cost` gives it, and its derivatives by every W[l] and b[l].
 
-        On NumPy the examples are taken tile by tile, of a few thousand columns each, by `workers` threads at once; None
-        means as many as this process may use (see NNARRAY_NUM_THREADS in the README). The result has the same bits for
-        any number, and whatever other threads do. A batch of one tile takes no workers: a small one has one thread, and
-        the products of a larger one are cut by their sizes into pieces that threads share. (Without machine code,
-        threads of BLAS share them in one of more than 10⁹ operations, or too few columns to be cut. There the last bits
-        depend on how many these are, and a call waits for its turn where other threads compute in tiles.) Memory for a
-        pass does not grow with m, and an X that lies in a file (`np.memmap`) is read as it is used.
+        Parameters
+        ----------
+        params, X, Y, l2, weights, cost
+            As in `cost`. An X that lies in a file (`np.memmap`) is read as it is used.
+        workers : int, optional
+            On NumPy the examples are taken tile by tile, of a few thousand columns each, by so many threads at once;
+            left out, as many as this process may use (see NNARRAY_NUM_THREADS in the README).
+
+        Returns
+        -------
+        J : array, shape ()
+        gradients : Parameters
+            dW[l] (n[l], n[l-1]) and db[l] (n[l], 1) for l = 1…L, in the parameters' dtype.
+
+        Raises
+        ------
+        ValueError
+            For shapes that don't fit the network, and values that are not finite or that the output can't model.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
+
+        Notes
+        -----
+        The result has the same bits for any number of workers, and whatever other threads do. A batch of one tile takes
+        no workers: a small one has one thread, and the products of a larger one are cut by their sizes into pieces that
+        threads share. (Without machine code, threads of BLAS share them in one of more than 10⁹ operations, or too few
+        columns to be cut. There the last bits depend on how many these are, and a call waits for its turn where other
+        threads compute in tiles.) Memory for a pass does not grow with m.
 
         On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
         written into them later is the caller's to check.
@@ -224,15 +361,37 @@ class Network:
     def vjp(
         self, params: Any, X: Any, *, workers: int | None = None
     ) -> tuple[Array, Callable[[Any], tuple[Parameters, Array]]]:
-        """A[L] as `predict` gives it, and the way back from it for any cost: the vector-Jacobian product.
+        """A[L] and the way back from it for any cost: the vector-Jacobian product.
 
-        `pull(dA)`, with dA the derivative of the cost by A[L], shape (n[L], m), gives the derivatives of the cost by
-        every W[l] and b[l], as Parameters, and dX, shape (n_x, m). They are sums over the columns: what the cost
-        divides by is part of dA. `pull` may be called any number of times. It goes forward again, tile by tile, so that
-        nothing is kept; params and X have to stay as they are until then.
+        Parameters
+        ----------
+        params : Parameters or sequence of (W, b)
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
+        X : array, shape (n_x, m)
+            The examples, as columns, of the parameters' namespace and device.
+        workers : int, optional
+            Threads on NumPy, see `gradients`.
 
-        Raises ValueError for a dA of another shape or not finite, and as `predict` does.
+        Returns
+        -------
+        A : array, shape (n[L], m)
+            As `predict` gives it.
+        pull : callable
+            `pull(dA)`, with dA the derivative of a cost by A[L], shape (n[L], m), gives the cost's derivatives by every
+            W[l] and b[l], as Parameters, and dX, shape (n_x, m). They are sums over the columns: what the cost divides
+            by is part of dA. It may be called any number of times. It goes forward again, tile by tile, so that nothing
+            is kept; params and X have to stay as they are until then. It raises ValueError for a dA of another shape or
+            not finite.
 
+        Raises
+        ------
+        ValueError
+            For shapes that don't fit the network, and values that are not finite.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
+
+        Examples
+        --------
         >>> import numpy as np
         >>> network = Network((2, 3, 1), hidden="tanh", output="identity")
         >>> params, X = network.init(seed=0, dtype="float64"), np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
@@ -260,12 +419,32 @@ class Network:
 
     @quiet
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
-        """How good the predictions are, a float: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
-
-        While a library traces or transforms the call, a 0-d array.
+        """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
 
         A sigmoid unit says 1 above 0.5, and an example of several units is right where all of them are.
-        `workers` as in `gradients`.
+
+        Parameters
+        ----------
+        params : Parameters or sequence of (W, b)
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
+        X : array, shape (n_x, m)
+            The examples, as columns, of the parameters' namespace and device.
+        Y : array, shape (n[L], m)
+            The targets.
+        workers : int, optional
+            Threads on NumPy, see `gradients`.
+
+        Returns
+        -------
+        float
+            While a library traces or transforms the call, an array of shape ().
+
+        Raises
+        ------
+        ValueError
+            For shapes that don't fit the network, and values that are not finite or that the output can't model.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
         """
         place, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")

@@ -86,36 +86,83 @@ def train(
 ) -> TrainingResult:
     """Train the network on X (n_x, m) and Y (n[L], m) by descent on J.
 
-    `params` are the first parameters; left out, `network.init(seed, scheme)` in `dtype`. `optimizer` is Adam() if left
-    out. `batch_size` None takes all examples in each update, else that many at a time, in an order shuffled anew each
-    epoch. `weights`, shape (1, m), scale each example's loss. `cost` is an `nn.Cost`, in the place of the output's own.
-    As in scikit-learn, an update divides by its own batch: the loss by the sum of the batch's weights, and the penalty
-    `l2` by the same, so that smaller batches want a smaller `l2`. `dropout` is the share of hidden units dropped in
-    training, one figure or one per hidden layer. `validation`
-    is a pair (X, Y) whose cost and score each epoch records.
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    X : array, shape (n_x, m), or stream of batches
+        The examples, as columns. A float32 table of shape (m, n_x) in C order enters as its transpose without being
+        copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
+        iterated once per epoch, or a function without arguments that gives one, such as a generator function. Batches
+        hold examples as columns: those of a torch DataLoader, rows, come as `lambda: ((X.T, Y.T) for X, Y in loader)`.
+    Y : array, shape (n[L], m)
+        The targets.
+    params : Parameters or sequence of (W, b), optional
+        The first parameters, W[l] (n[l], n[l-1]) and b[l] (n[l], 1), which are not written to; left out, those of
+        `network.init(seed, scheme)` in `dtype`. They beat those of `state`.
+    optimizer : optimizer, default=Adam()
+        GradientDescent, Momentum, Nesterov, RMSprop or Adam.
+    state : State, optional
+        The `state` of an earlier result, from whose parameters to go on: 5 epochs and then 7 are 12, to the bit.
+        Running means, the count of updates that a schedule is given, shuffles and masks are those that would have come
+        next, so `seed` counts for nothing; epochs are counted on, and the history holds the new ones. Give the same
+        optimiser, data and options again. Where `patience` gave back the best epoch, it goes on from there, and waits
+        on. A run that ended within an epoch goes on with a new one.
+    epochs : int
+        How often to go through all examples.
+    batch_size : int, optional
+        Examples of an update, in an order shuffled anew each epoch; left out, all of them.
+    l2 : float, default=0.0
+        lambda ≥ 0 of the penalty. As in scikit-learn, an update divides by its own batch: the loss by the sum of the
+        batch's weights, and the penalty by the same, so that smaller batches want a smaller `l2`.
+    weights : array, shape (1, m) or (m,), optional
+        How much the loss of each example counts, ≥ 0.
+    cost : Cost, optional
+        A cost of one's own in the place of the output's.
+    dropout : float or sequence of float, default=0.0
+        The share of hidden units dropped in training, in [0, 1): one figure, or one per hidden layer.
+    seed : int or None, default=0
+        For weights, shuffles and masks, the same on every backend; None draws one.
+    scheme : str, default="he"
+        How weights are initialised, as in `Network.init`.
+    backend : str or Backend, optional
+        Where to compute; left out, where the arrays are.
+    dtype : {"float32", "float64"}, default="float32"
+        That of parameters which are not given.
+    validation : (X, Y), optional
+        Examples whose cost and score each epoch records.
+    patience : int, optional
+        Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
+        more than `min_delta`, and give back the parameters of the best epoch.
+    min_delta : float, default=0.0
+        ≥ 0, see `patience`.
+    callback : callable, optional
+        Called with each `Epoch`; by returning something true it stops the run.
+    progress : bool, optional
+        Whether to show a bar; left out, only on a terminal.
+    workers : int, optional
+        Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
 
-    `patience` stops after that many epochs in a row without the cost (of the validation examples, if there are any)
-    falling by more than `min_delta`, and gives back the parameters of the best epoch. `callback` is called with each
-    `Epoch` and stops the run by returning something true. `progress` shows a bar; left out, only on a terminal. Ctrl-C
-    ends the training between two updates and returns what there is, with `stopped` "interrupt": `params` and `state`
-    are those after the last update, and an epoch that was broken off has no record in `history`.
+    Returns
+    -------
+    TrainingResult
+        `params`, `history`, `state` and `stopped`. Ctrl-C ends the training between two updates and returns what there
+        is, with `stopped` "interrupt": `params` and `state` are those after the last update, and an epoch that was
+        broken off has no record in `history`.
 
-    `state`, that of an earlier result, goes on from that result's parameters: 5 epochs and then 7 are 12, to the bit.
-    Running means, the count of updates that a schedule is given, shuffles and masks are those that would have come
-    next, so `seed` counts for nothing; epochs are counted on, and the history holds the new ones. Give the same
-    optimiser, data and options again. `patience` gave back the best epoch: from there it goes on, and waits on. A run
-    that ended within an epoch goes on with a new one. Parameters that are given beat those of the state.
+    Raises
+    ------
+    ValueError
+        For shapes that don't fit, values that are not finite or that the output can't model, and options out of range.
+    TypeError
+        For arguments of another kind, arrays of two namespaces or devices, and traced arrays.
+    DivergenceError
+        When the cost or the weights stop being finite; it keeps the last finite parameters.
+    BackendUnavailableError
+        For a backend that cannot run here.
 
-    Without Y, X is a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is iterated once
-    per epoch, or a function without arguments that gives one, such as a generator function. Batches hold examples as
-    columns: those of a torch DataLoader, rows, come as `lambda: ((X.T, Y.T) for X, Y in loader)`.
-
-    The arrays stay where they are, unless `backend` names a place to bring them to. A float32 table of shape (m, n_x)
-    in C order enters as its transpose without being copied.
-
-    Raises ValueError and TypeError for arguments that don't fit, and DivergenceError, which keeps the last finite
-    parameters, when the cost or the weights stop being finite.
-
+    Examples
+    --------
     >>> X, Y = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
     >>> result = train(Network((2, 8, 1)), X, Y, epochs=300, optimizer=Adam(0.03))
     >>> Network((2, 8, 1)).score(result.params, X, Y)

@@ -46,9 +46,25 @@ class Optimizer(ABC):
         return self.init_vector(params.vector, params.backend)
 
     def update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
-        """New parameters and state from parameters, their gradients and the state; the old ones stay as they are.
+        """New parameters and state; the old ones stay as they are.
 
-        Raises ValueError if the gradients are of other sizes than the parameters.
+        Parameters
+        ----------
+        params, gradients : Parameters or sequence of (W, b)
+            Of the same sizes.
+        state : State
+            What `init` or the last update gave.
+
+        Returns
+        -------
+        (Parameters, State)
+
+        Raises
+        ------
+        ValueError
+            If the gradients or the state are of other sizes than the parameters.
+        TypeError
+            For what is no state.
         """
         if type(params) is Parameters is type(gradients) and params.sizes == gradients.sizes and type(state) is State:
             found = self._directly(params, gradients.vector, state)
@@ -164,6 +180,13 @@ class Stateful:
 class GradientDescent(Optimizer):
     """theta ← theta - alpha g.
 
+    Parameters
+    ----------
+    learning_rate : float or callable, default=0.1
+        alpha ≥ 0, or a schedule: a function of the number of updates made so far.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> params = Parameters.from_layers([(np.array([[1.0, 2.0]]), np.array([[0.0]]))])
     >>> optimizer = GradientDescent(learning_rate=0.5)
@@ -184,6 +207,13 @@ class Momentum(Optimizer):
     """v ← beta v + (1-beta) g;  theta ← theta - alpha v.
 
     PyTorch and scikit-learn leave out the factor (1-beta): alpha here is their rate divided by (1-beta).
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default=0.1
+        alpha ≥ 0, or a schedule: a function of the number of updates made so far.
+    beta : float, default=0.9
+        In [0, 1).
     """
 
     learning_rate: LearningRate = 0.1
@@ -197,7 +227,15 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True)
 class Nesterov(Momentum):
-    """v as in Momentum;  theta ← theta - alpha (beta v + (1-beta) g)."""
+    """v as in Momentum;  theta ← theta - alpha (beta v + (1-beta) g).
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default=0.1
+        alpha ≥ 0, or a schedule: a function of the number of updates made so far.
+    beta : float, default=0.9
+        In [0, 1).
+    """
 
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:  # noqa: D102
         theta, v = vectors
@@ -206,7 +244,17 @@ class Nesterov(Momentum):
 
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
-    """s ← beta s + (1-beta) g²;  theta ← theta - alpha g / (sqrt(s) + eps)."""
+    """s ← beta s + (1-beta) g²;  theta ← theta - alpha g / (sqrt(s) + eps).
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default=0.001
+        alpha ≥ 0, or a schedule: a function of the number of updates made so far.
+    beta : float, default=0.9
+        In [0, 1).
+    eps : float, default=1e-8
+        ≥ 0.
+    """
 
     learning_rate: LearningRate = 0.001
     beta: float = 0.9
@@ -223,6 +271,15 @@ class Adam(Optimizer):
     """v, s the running means of g, g², both corrected for their start at zero; theta ← theta - alpha v/(sqrt(s) + eps).
 
     eps is added to the corrected root, as in the paper (Kingma & Ba, ICLR 2015) and PyTorch.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default=0.001
+        alpha ≥ 0, or a schedule: a function of the number of updates made so far.
+    beta1, beta2 : float, default=0.9, 0.999
+        Of the means of g and g², in [0, 1).
+    eps : float, default=1e-8
+        ≥ 0.
     """
 
     learning_rate: LearningRate = 0.001
