@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import time
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -389,6 +390,73 @@ class TestRoles:
 
 
 class TestReading:
+    @pytest.mark.parametrize(
+        ("first", "mark", "decimal", "end", "options"),
+        [
+            ("sep=;", ";", ",", "\r\n", []),
+            ('"sep=,"', ",", ".", "\n", []),
+            ("SEP=\t", "\t", ".", "\n", []),
+            ("sep= ", " ", ".", "\n", []),
+            ("sep=|", "|", ".", "\r", []),
+            ("sep=;", ";", ",", "\r\n", ["--encoding", "utf-16"]),
+            ("sep=;", ";", ",", "\r\n", ["--no-header"]),
+            ("sep=,", ";", ".", "\n", ["--sep", "semicolon"]),
+        ],
+    )
+    def test_a_line_that_tells_the_separator(self, run, here, first, mark, decimal, end, options):
+        rows = [("a", "b, c", "y"), *((k / 7, k % 5 + 0.5, k / 3 + 0.25) for k in range(60))]
+        if "--no-header" in options:
+            del rows[0]
+        elif mark in " ,":
+            rows[0] = ("a", "b", "y")
+        text = "".join(mark.join(map(str, row)).replace(".", decimal) + end for row in rows)
+        encoding = options[-1] if "--encoding" in options else "utf-8-sig"
+        (here / "t.csv").write_text(f"{first}{end}{text}", newline="", encoding=encoding)
+        found = trained(run, Path("t.csv").resolve(), *options)
+        assert found["held_out"]["r2"] > 0.9
+        model = read_model("model.safetensors")
+        assert model.metadata["training"]["split"]["rows"] == 60
+        assert [*model.metadata["features"], model.metadata["target"]] == (
+            ["1", "2", "3"] if "--no-header" in options else list(rows[0])
+        )
+        (here / "bad.csv").write_text(f"{first}{end}{text}oh{mark}1{mark}2{end}", newline="", encoding=encoding)
+        line = len(rows) + 2
+        assert f"row 61 (line {line}), column" in run("train", "bad.csv", "--force", *options)[2]
+
+    def test_many_columns(self, run, here):
+        """Longer rows than are looked at at first, of several kinds; read in twice pandas' time."""
+        from nnarray.cli.tables import read_table
+
+        m, n = 40, 20_000
+        X = np.random.default_rng(0).normal(size=(m, n)).round(4)
+        names = [f"c{k}" for k in range(n)]
+        cells = [*map(str, range(2**53 + 1, 2**53 + 1 + m)), *["x"] * m, *["007"] * m]
+        first = [",".join(cells[k::m]) for k in range(m)]
+        rows = [",".join(map(str, row)) for row in X.tolist()]
+        lines = [
+            f"big,text,code,{','.join(names)},label",
+            *(f"{a},{b},0{k % 2}" for k, (a, b) in enumerate(zip(first, rows, strict=True))),
+        ]
+        (here / "t.csv").write_text("\n".join(lines))
+        table = read_table("t.csv")
+        assert table.names == ["big", "text", "code", *names, "label"]
+        np.testing.assert_array_equal(np.stack(table.columns[3:-1]), X.T)
+        np.testing.assert_array_equal(table.column("big"), np.arange(2**53 + 1, 2**53 + 1 + m))
+        for name, cells in (("text", ["x"] * m), ("code", ["007"] * m), ("label", ["00", "01"] * (m // 2))):
+            assert table.column(name).tolist() == cells
+        assert pandas.read_csv("t.csv").shape == (m, n + 4)
+
+        def seconds(read):
+            began = time.process_time()
+            read("t.csv")
+            return time.process_time() - began
+
+        assert any(seconds(read_table) < 2 * seconds(pandas.read_csv) for _ in range(5))
+
+        european = [line.replace(",", ";").replace(".", ",") for line in lines]
+        (here / "european.csv").write_text("\n".join(european))
+        np.testing.assert_array_equal(np.stack(read_table("european.csv").columns[3:-1]), X.T)
+
     def test_a_column_whose_kind_changes_far_down(self, run):
         """pandas guesses chunk by chunk: what is a number in one and text in another is text as it is written."""
         m = 300_000

@@ -17,7 +17,7 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "space": 
 LOOKED_AT = 2**18
 LONGEST_LINE = 2**22
 MOST_COLUMNS = 50_000
-LINES = 200
+LINES, LEAST_LINES = 200, 6
 
 FEW = 0.1
 """The share of numbers with one mark, beside those with the other, up to which they are mistakes."""
@@ -28,6 +28,9 @@ THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
 GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
 WHOLE = re.compile(r"[+-]?\d+$")
 CODE = re.compile(r"0\d+$")
+
+TOLD_SEPARATOR = re.compile(r'\ufeff?("?)sep=(?P<mark>[^\r\n"])\1[;,\t]*(\r\n|\n|\r)', re.IGNORECASE)
+"""The line in which spreadsheets tell the separator, before the names."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Dialect:
     def has_codes(self, place: int) -> bool:
         """Whether the first cells of a column are whole numbers, some with a zero in front: codes, not numbers."""
         cells = [row[place] for row in self.sample if place < len(row) and row[place]]
-        return any(CODE.match(cell) for cell in cells) and all(WHOLE.match(cell) for cell in cells)
+        return any(cell[0] == "0" and CODE.match(cell) for cell in cells) and all(map(WHOLE.match, cells))
 
     def cells(self, lines: Iterable[str]) -> Any:
         """A reader of rows, from csv, that knows the line it is at."""
@@ -66,6 +69,11 @@ class Dialect:
 def find_dialect(source: Source, reading: Reading) -> Dialect:
     """The dialect, with what `reading` says of it. Raises CommandError for what is not clear."""
     encoding, sample = _sample(source, reading.encoding)
+    told = TOLD_SEPARATOR.match(sample)
+    before = 1 if told else 0
+    if told:
+        sample = sample[told.end() :]
+        reading = reading._replace(sep=reading.sep or told["mark"].replace(" ", "space"))
     separator = _separator(source.name, sample, reading)
     rows, ends = _rows(sample, separator, LINES)
     if not rows:
@@ -82,18 +90,19 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
     ):  # R writes no name for the rows' names
         names = ("", *names)
     decimal, thousands = _marks(source.name, body, reading)
-    header = ends[0] if has_header else (0, 0)
+    lines, header_rows = ends[0] if has_header else (0, 0)
+    header = lines + before, header_rows + before
     return Dialect(encoding, separator, decimal, thousands, names, *header, tuple(map(tuple, body)))
 
 
 def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
     """The encoding and the first whole lines."""
     start = source.start(LOOKED_AT)
-    if b"\n" not in start and b"\r" not in start and len(start) == LOOKED_AT:
+    if len(start) == LOOKED_AT and len(start.splitlines()) <= LEAST_LINES:
         start = source.start(LONGEST_LINE)
-        if b"\n" not in start and b"\r" not in start and len(start) == LONGEST_LINE:
-            msg = f"{source.name} has a first line of more than {LONGEST_LINE >> 20} MiB: this is no table"
-            raise CommandError(msg)
+    if b"\n" not in start and b"\r" not in start and len(start) == LONGEST_LINE:
+        msg = f"{source.name} has a first line of more than {LONGEST_LINE >> 20} MiB: this is no table"
+        raise CommandError(msg)
     if encoding is None:
         encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     if b"\0" in start and not encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
@@ -108,6 +117,8 @@ def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
         raise CommandError(not_decoded(source.name, encoding, error)) from None
     if len(start) >= LOOKED_AT:
         text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1] or text
+    if len(start) > LOOKED_AT:
+        text = "".join(islice(io.StringIO(text, newline=""), LEAST_LINES))
     return encoding, text
 
 

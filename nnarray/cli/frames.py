@@ -4,8 +4,9 @@ import contextlib
 import csv
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.streams import Source, refuse_dense
 from nnarray.cli.table import Table
+
+MANY = 1000
+"""Columns from which on pandas takes longer for each of them than for what is in them."""
 
 BYTES_PER_CELL, LARGE = 8, 2**31
 """Of numbers in memory, and how many bytes of them a Parquet file of any size may hold: in it, equal ones need none."""
@@ -66,11 +70,28 @@ def _read_text(
         raise CommandError(msg)
     _refuse_short_rows(frame[len(dialect.names) - 1], origin)
     wanted = set(places)
-    columns = [_values(column) for k, column in frame.items() if k in wanted]
+    columns = [values for k, values in _columns(frame) if k in wanted]
     table = Table(source.name, list(names), columns, names[-1], origin, notes)
     table.codes = frozenset(codes)
     table.decimal, table.thousands = dialect.decimal, dialect.thousands
     return table
+
+
+def _columns(frame: Any) -> Iterable[tuple[int, npt.NDArray[Any]]]:
+    """Each column's place and its values; many columns of numbers at once, where taking them out one by one is slow."""
+    if frame.shape[1] <= MANY:
+        return ((k, _values(column)) for k, column in frame.items())
+    of_dtype: dict[Any, list[int]] = {}
+    for k, dtype in enumerate(frame.dtypes):
+        of_dtype.setdefault(dtype, []).append(k)
+    found: dict[int, npt.NDArray[Any]] = {}
+    for dtype, places in of_dtype.items():
+        if dtype.kind in "iuf":
+            alike = frame if len(of_dtype) == 1 else frame[places]
+            found |= zip(places, np.ascontiguousarray(alike.to_numpy().T), strict=True)
+        else:
+            found |= {k: _values(frame[k]) for k in places}
+    return sorted(found.items(), key=itemgetter(0))
 
 
 def _mixed(pandas: Any, frame: Any) -> set[int]:
@@ -101,8 +122,17 @@ def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]
     return names, places, notes
 
 
+def _as_texts(names: Sequence[int], texts: set[int], reading: Reading) -> dict[str, Any]:
+    """The arguments by which read_csv keeps columns as texts; dtypes would make a series of each of many columns."""
+    if len(names) <= MANY:
+        return {"dtype": dict.fromkeys(texts, str)} if texts else {}
+    missing = frozenset(reading.na)
+    return {"converters": dict.fromkeys(texts, lambda cell: None if cell in missing else cell)}
+
+
 def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, texts: set[int], origin: "Origin") -> Any:
     """The rows as a data frame with columns 0, 1, …"""
+    names = list(range(len(dialect.names)))
     try:
         with source.open() as stream, warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -111,16 +141,16 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
                 stream,
                 sep=dialect.separator,
                 header=None,
-                names=list(range(len(dialect.names))),
+                names=names,
                 skiprows=dialect.header_rows,
                 index_col=False,
-                dtype=dict.fromkeys(texts, str),
                 na_values=list(reading.na),
                 keep_default_na=False,
                 decimal=dialect.decimal,
                 thousands=dialect.thousands,
                 encoding=dialect.encoding,
                 skipinitialspace=True,
+                **_as_texts(names, texts, reading),
             )
     except UnicodeDecodeError as error:
         raise CommandError(not_decoded(source.name, dialect.encoding, error)) from None

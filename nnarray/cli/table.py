@@ -38,6 +38,9 @@ class Table:
     """columns of digits that are kept as text for the zeros in front of some"""
     decimal: str = "."
     thousands: str | None = None
+    placed: list[str] | None = None
+    """the names of which `places` tells where they are"""
+    places: dict[str, int] = field(default_factory=dict)
 
     @property
     def m(self) -> int:
@@ -47,7 +50,10 @@ class Table:
     def column(self, name: str) -> npt.NDArray[Any]:
         """The column of this name."""
         assert self.names is not None
-        return self.columns[self.names.index(name)]
+        if self.placed is not self.names:
+            self.placed = self.names
+            self.places = {name: place for place, name in reversed(list(enumerate(self.names)))}
+        return self.columns[self.places[name]]
 
     def where(self, row: int, name: str) -> str:
         """Where a cell stands and how it is written, for a message: row 0, 1, … is told as 1, 2, …"""
