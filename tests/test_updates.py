@@ -11,6 +11,7 @@ from conftest import Space
 import nnarray as nn
 from nnarray import schedules
 from nnarray.network import Parameters
+from nnarray.training import Optimizer
 
 STEPS = 20
 
@@ -320,3 +321,27 @@ def test_fields_that_are_numpy_numbers() -> None:
 def test_a_schedule_that_gives_no_rate(rate, error) -> None:
     with pytest.raises(error, match=re.escape("learning_rate(3)")):
         nn.GradientDescent(lambda t: rate).alpha(3)
+
+
+class Scaled(Optimizer):
+    """A rule of a caller's own, whose step is as long as alpha, whatever the gradient is."""
+
+    learning_rate = 0.1
+
+    def __init__(self, largest: bool) -> None:
+        self.largest = largest
+
+    def step(self, *vectors: Any, g: Any, t: Any, alpha: Any, xp: Any) -> Any:
+        (theta,) = vectors
+        return [theta - alpha * g / (xp.max(xp.abs(g)) if self.largest else xp.sqrt(xp.sum(g * g)))]
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_a_rule_that_looks_at_all_of_the_gradient_sees_all_of_it(largest: bool) -> None:
+    network = nn.Network((300, 300, 1))  # more entries than NumPy's calls take at once
+    params = network.init(0, dtype="float64")
+    gradients = params.replace(np.random.default_rng(0).normal(size=network.size))
+    rule = Scaled(largest)
+    found, _ = rule.update(params, gradients, rule.init(params))
+    norm = np.abs(gradients.vector).max() if largest else np.linalg.norm(gradients.vector)
+    np.testing.assert_allclose(found.vector, params.vector - 0.1 * gradients.vector / norm, rtol=1e-12)

@@ -42,7 +42,7 @@ def captured_steps(
     names = (("m", False), ("l2", False)) if l2 else (("m", False),)
     given = replay.Given(True, weights is not None, False, names)
     update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
-    if not update.works_in_place:
+    if not (update.works_in_place and updates.is_by_entry(rule, len(vectors), theta.dtype)):
         return None
     gradient = replay.compiled(
         equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True

@@ -57,15 +57,15 @@ def _led(work: Shared, lead: Callable[[], T]) -> T:
 
 
 class ManySteps:
-    """A block for a run of steps on batches of `columns`: on NumPy, small ones have one thread (tiny ones in any case).
+    """A block for a run of steps on batches of `columns`: on NumPy, small ones have one thread.
 
     BLAS is then set once and not in every step: `go_on` begins the block before a step, and lets other threads take
     their turn between two. Enter it as `with Ended(steps), steps:`.
     """
 
     def __init__(self, network: Architecture, columns: int, backend: Backend) -> None:
-        needs_one = backend.is_host and is_small(network, columns) and not is_tiny(network, columns)
-        self._block = Block(one=True) if needs_one else None
+        small = backend.is_host and is_small(network, columns)
+        self._block = Block(one=True) if small else None
 
     def go_on(self) -> None:
         """Before a step."""

@@ -26,7 +26,7 @@ def update(
     in_place: bool = False,
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
-    if not has_programs(backend):
+    if not has_programs(backend) or not is_by_entry(rule, len(vectors), g.dtype):
         return rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
     with backend.current():
         return _by_program(rule, vectors, g, backend, t, alpha, in_place)
@@ -47,6 +47,20 @@ def _by_program(
         program = _program(*parts_of(rule), len(vectors), min(piece, size - start), g.dtype, backend)
         program(*(vector[part] for vector in vectors), g[part], t, alpha, *(vector[part] for vector in made))
     return made
+
+
+def is_by_entry(rule: Rule, count: int, dtype: Any) -> bool:
+    """Whether each entry of what the rule gives is made of the same entries alone, as in every rule of core.
+
+    One of the caller's own that sums, or takes a maximum, over theta is computed as it stands: programs cut theta.
+    """
+    return _is_by_entry(*parts_of(rule), count, dtype)
+
+
+@lru_cache(maxsize=16)
+def _is_by_entry(function: Rule, owner: Any, count: int, dtype: Any) -> bool:
+    graph = traced(bound(function, owner), count, 4, dtype)
+    return not any([node.is_reduction or node.operation == "matmul" for node in graph.nodes])
 
 
 def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:

@@ -82,12 +82,12 @@ def fit_stochastic(
     rows, validation = _split(model, work, examples, validation)
     batches = BatchesOfRows(model, work.backend, examples, rows)
     rates = check_rates(model.dropout, len(work.network.hidden))
-    seed = model._random_state.randint(2**31) if any(rates) else 0
+    seed = [model._random_state.randint(2**31), model.t_] if any(rates) else 0  # t_: other masks in each partial_fit
     dropout = Dropout(rates, work.network.sizes, seed, work.backend)
     model.n_iter_ = 0
     report = Report(model, work, validation)
     try:
-        epochs = 1 if incremental else model.max_iter
+        epochs = 1 if incremental else int(model.max_iter)
         interrupts, steps = work.begin(batches.size)
         with closing(report.bar), Ended(interrupts, steps), interrupts, steps:
             for _ in range(epochs):

@@ -14,7 +14,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
 
-def seed_of(seed: int | None, purpose: int) -> "np.random.SeedSequence":
+def seed_of(seed: int | Sequence[int] | None, purpose: int) -> "np.random.SeedSequence":
     """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
     return np.random.SeedSequence(seed, spawn_key=(purpose,))
 
@@ -100,9 +100,10 @@ class Alike:
         an interrupt.)
         """
         ms, whole = self.ms, self.batches.whole
-        pairs = [(i * self.size, m, count) for i, (m, count) in enumerate(zip(ms, self.counts(ms), strict=True)) if m]
-        if self.is_everything:
+        pairs = [(i * self.size, m, count) for i, (m, count) in enumerate(zip(ms, self.counts(ms), strict=True))]
+        if self.is_everything:  # whose m may be on a device
             return iter([(whole, count) for _, _, count in pairs])
+        pairs = [pair for pair in pairs if pair[1]]
         columns = self.columns
         order = None if self.order is None else on_device(columns, self.batches.backend)
 
@@ -147,7 +148,9 @@ class Dropout:
     tiles changes none of them.
     """
 
-    def __init__(self, rates: Sequence[float], sizes: Sequence[int], seed: int | None, backend: Backend) -> None:
+    def __init__(
+        self, rates: Sequence[float], sizes: Sequence[int], seed: int | Sequence[int] | None, backend: Backend
+    ) -> None:
         self.units = list(zip(sizes[1:-1], rates, strict=True))
         self.backend = backend
         self.seed = seed
