@@ -14,7 +14,7 @@ import numpy as np
 
 import nnarray as nn
 from nnarray.backends import unavailable_reason
-from nnarray.engine import jitted, jitted_steps
+from nnarray.engine import jitted
 
 SIZES = [(4, 7, 3), (30, 64, 64, 3), (20, 3), (5, 200, 3)]
 
@@ -58,7 +58,7 @@ def one_round(generator: np.random.Generator, backends: list[str]) -> None:
 
 def main(seconds: float) -> int:
     """Print the figures twelve times and say whether they stayed flat."""
-    jitted.EXACT_WIDTHS = jitted_steps.EXACT_WIDTHS = EXACT_WIDTHS
+    jitted.EXACT_WIDTHS = EXACT_WIDTHS
     backends = [name for name in ("numpy", "torch", "jax") if unavailable_reason(name) is None]
     generator, began, rounds, seen = np.random.default_rng(0), time.monotonic(), 0, list[tuple[float, int, int]]()
     while len(seen) < 12:

@@ -19,8 +19,6 @@ BACKEND = nn.backend("jax")
 @pytest.fixture(autouse=True)
 def few_exact_widths(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(jitted, "EXACT_WIDTHS", 3)
-    monkeypatch.setattr(jitted_steps, "EXACT_WIDTHS", 3)
-    jitted_steps._exact_widths.cache_clear()
     jitted_steps._compiled.cache_clear()
     jitted._exact_widths.cache_clear()
     jitted._jitted.cache_clear()

@@ -150,14 +150,12 @@ def looked_into(x: Array, backend: Backend) -> tuple[Array, Backend]:
 
     JAX would compile, and keep, a program for every shape that it is asked about.
     """
-    if backend.name == "jax" and getattr(backend.device, "platform", "") == "cpu":
-        return np.asarray(x), NUMPY
-    return x, backend
+    return (np.asarray(x), NUMPY) if backend.is_seen_by_numpy else (x, backend)
 
 
 def on_device(order: np.ndarray, backend: Backend) -> Array:
     """An order where columns are taken in it: on the device, but for JAX's on the CPU, which NumPy takes."""
-    return order if looked_into(order, backend)[1] is NUMPY else backend.asarray(order)
+    return order if backend.is_seen_by_numpy else backend.asarray(order)
 
 
 def number(x: Array) -> float:

@@ -58,6 +58,11 @@ class Backend:
         return self.name == "jax"
 
     @property
+    def is_seen_by_numpy(self) -> bool:
+        """Whether NumPy reads its arrays where they lie: JAX's on the CPU, of which JAX compiles each question."""
+        return self.name == "jax" and getattr(self.device, "platform", "") == "cpu"
+
+    @property
     def most_columns(self) -> int | None:
         """The columns that its products can count; None where memory ends before."""
         return MOST_OF_CUBLAS if self.name == "cupy" else None
@@ -95,8 +100,8 @@ class Backend:
             if wanted is None or x.dtype == wanted:
                 return x
             require_numbers(x, "x", self)
-            if self.name == "jax" and getattr(self.device, "platform", "") == "cpu" and not is_traced_by_jax(x):
-                return self.asarray(np.asarray(x).astype(dtype))  # whose astype would compile for every shape
+            if self.is_seen_by_numpy and not is_traced_by_jax(x):
+                return self.asarray(np.asarray(x).astype(dtype))
             with self.current(), at_once(x):
                 return self.xp.astype(x, wanted, copy=False)
         host = to_numpy(x)

@@ -13,7 +13,7 @@ from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array, Namespace
 
 
-class Compiled:
+class CompiledNamespace:
     """array-api-compat's namespace of torch, with torch's own functions of two arguments."""
 
     def __init__(self, xp: Namespace) -> None:
@@ -42,4 +42,4 @@ def _like(x: Array | float, other: Array) -> Array:
 @lru_cache(maxsize=1)
 def compiled_steps(xp: Namespace) -> Steps:
     """The steps that torch can compile."""
-    return bind(Compiled(xp))
+    return bind(CompiledNamespace(xp))

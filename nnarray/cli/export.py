@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from typing import Any
 
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted, say
@@ -35,13 +36,13 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named(ends: list[object]) -> str:
+def _named(ends: Any) -> str:
     """Inputs or outputs with their kinds and shapes."""
     from onnx import TensorProto
 
     told = []
     for end in ends[:MOST_NAMED]:
-        held = end.type.tensor_type  # type: ignore[attr-defined]
+        held = end.type.tensor_type
         shape = ", ".join(str(dim.dim_param or dim.dim_value) for dim in held.shape.dim)
-        told.append(f"{quoted(end.name)} {TensorProto.DataType.Name(held.elem_type).lower()} ({shape})")  # type: ignore[attr-defined]
+        told.append(f"{quoted(end.name)} {TensorProto.DataType.Name(held.elem_type).lower()} ({shape})")
     return "; ".join(told) + (f"; … ({len(ends)} in all)" if len(ends) > MOST_NAMED else "")

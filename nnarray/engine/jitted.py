@@ -28,11 +28,7 @@ def compute(
 ) -> tuple[Array | None, list[Array]]:
     """The equations of a tile, which is padded with columns that weigh nothing where its width is one too many."""
     columns, key = tile.X.shape[1], (wanted, network, backend, layers[0][0].dtype)
-    if not _may_be_padded(tile, layers, network, backend):
-        return _run(key, tile, layers, numbers)
-    widths = _exact_widths(*key)
-    if columns in widths or len(widths) < EXACT_WIDTHS:
-        widths.add(columns)
+    if not _may_be_padded(tile, layers, network, backend) or is_exact(columns, *key):
         return _run(key, tile, layers, numbers)
     weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
     J, made = _run(key, _padded(tile, columns, weighted, backend), layers, numbers)
@@ -56,6 +52,14 @@ def _cut(V: Array, columns: int, backend: Backend) -> Array:
     return backend.asarray(looked_into(V, backend)[0][:, :columns].copy())
 
 
+def is_exact(columns: int, *key: Any) -> bool:
+    """Whether examples of so many columns are taken as they come, by what the key names: the first few widths are."""
+    widths = _exact_widths(*key)
+    if columns in widths or len(widths) < EXACT_WIDTHS:
+        widths.add(columns)
+    return columns in widths
+
+
 def padded_width(columns: int) -> int:
     """The next of 4, 5, 6 and 7 times a power of two, so that up to any m there are few, and at most a quarter more."""
     step = 1 << max(0, (columns - 1).bit_length() - 3)
@@ -63,16 +67,17 @@ def padded_width(columns: int) -> int:
 
 
 def _padded(tile: Tile, columns: int, is_weighted: bool, backend: Backend) -> Tile:
-    further = padded_width(columns) - columns
-
-    def wider(V: Array) -> Array:
-        return backend.asarray(np.pad(np.asarray(V), ((0, 0), (0, further))))
-
+    width = padded_width(columns)
     weights = tile.weights
     if is_weighted and weights is None:
         weights = np.ones((1, columns), tile.X.dtype)
-    X, Y, weights = (V if V is None else wider(V) for V in (tile.X, tile.Y, weights))
-    return Tile(X, Y, weights, [wider(D) for D in tile.masks])
+    X, Y, weights = (V if V is None else widened(V, width, backend) for V in (tile.X, tile.Y, weights))
+    return Tile(X, Y, weights, [widened(D, width, backend) for D in tile.masks])
+
+
+def widened(V: Array, width: int, backend: Backend) -> Array:
+    """A matrix that NumPy sees, with columns of zeros up to this width."""
+    return backend.asarray(np.pad(np.asarray(V), ((0, 0), (0, width - V.shape[1]))))
 
 
 def _run(key: Any, tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> tuple[Array | None, list[Array]]:
@@ -81,7 +86,7 @@ def _run(key: Any, tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> tup
     return jitted(tile, [*layers], dict(numbers))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=96)
 def _exact_widths(*_: Any) -> set[int]:
     return set()
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, looked_into
+from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import equations, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.jitted import EXACT_WIDTHS, padded_width
+from nnarray.engine.jitted import is_exact, padded_width, widened
 from nnarray.engine.updates import Rule, bound, parts_of
 from nnarray.programs.graph import Scalar
 from nnarray.programs.targets.expressions import function_of
@@ -44,13 +44,9 @@ class JittedSteps:
         key = *parts_of(rule), *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
         width = whole.X.shape[1]
-        if looked_into(whole.X, backend)[1] is not backend:
-            widths = _exact_widths(*key)
-            if width not in widths and len(widths) >= EXACT_WIDTHS:
-                steps, width = padded_width(steps), padded_width(width)
-                self._examples = [V if V is None else _wider(V, width, backend) for V in self._examples]
-            else:
-                widths.add(width)
+        if backend.is_seen_by_numpy and not is_exact(width, *key):
+            steps, width = padded_width(steps), padded_width(width)
+            self._examples = [V if V is None else widened(V, width, backend) for V in self._examples]
         self._run, self._numbers = _compiled(*key, width, steps, whole.weights is not None)
         self._steps, self._dtype = steps, theta.dtype
         self.costs = backend.asarray(np.zeros(steps, theta.dtype))
@@ -74,22 +70,11 @@ class JittedSteps:
         self._at += count
 
 
-def _wider(V: Array, width: int, backend: Backend) -> Array:
-    host = looked_into(V, backend)[0]
-    return backend.asarray(np.pad(host, ((0, 0), (0, width - host.shape[1]))))
-
-
 def _committed(vectors: Sequence[Array], backend: Backend) -> Sequence[Array]:
     """The vectors as what is computed of them will be: bound to their device, or JAX would compile twice."""
     import jax
 
     return [jax.device_put(vector, backend.device) for vector in vectors]
-
-
-@lru_cache(maxsize=KEPT)
-def _exact_widths(*_: Any) -> set[int]:
-    """Of steps of a kind, the widths of examples that are taken as they come."""
-    return set()
 
 
 @lru_cache(maxsize=KEPT)

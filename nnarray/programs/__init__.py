@@ -9,7 +9,8 @@ The rooms in the order in which an equation passes through them:
 - `memory`    where the stored nodes of a plan lie, and which take over the place of others
 - `products`  a product as BLAS wants it
 - `tasks`     what other threads do, whatever interrupts the caller
-- `targets/`  what prints a plan: `numpy_calls` (NumPy's calls, replayed) and `cuda` (kernels and cuBLAS)
+- `targets/`  what prints a plan: `llvm` (machine code), `numpy_calls` (NumPy's calls, replayed), `cuda` (kernels and
+  cuBLAS) and `namespace` (any namespace's functions)
 
 A target chooses its lowerings and the `Limits` of its loops; adding one touches nothing above it.
 """
