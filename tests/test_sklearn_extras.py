@@ -1263,3 +1263,28 @@ class TestDispatch:
         with sklearn.config_context(array_api_dispatch=True):
             model = MLPRegressor(**FEW).fit(X, y)
             assert not any(V.requires_grad for V in (*model.coefs_, *model.intercepts_, model.predict(X)))
+
+
+def test_each_partial_fit_drops_units_of_its_own() -> None:
+    X, y = blobs()
+    model = MLPClassifier(hidden_layer_sizes=(10,), activation="tanh", dropout=0.5, alpha=0.0, random_state=0)
+    model.partial_fit(X[:1], y[:1], classes=np.unique(y))
+    first = model.coefs_[0].copy()
+    for i in range(1, 60):
+        model.partial_fit(X[i : i + 1], y[i : i + 1])
+    assert np.abs(model.coefs_[0] - first).max(axis=0).min() > 0  # every unit was trained
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64])
+def test_the_iterations_may_be_numpys(kind) -> None:
+    X, y = blobs()
+    assert MLPClassifier(**TINY | {"max_iter": kind(3)}).fit(X, y).n_iter_ == 3
+
+
+def test_large_losses_of_many_examples_do_not_overflow() -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(40_000, 2)).astype("float32")
+    y = (generator.normal(size=40_000) * 3e17).astype("float32")
+    for options in ({}, {"dropout": 0.1}):  # captured, and step by step
+        model = MLPRegressor(hidden_layer_sizes=(2,), max_iter=2, batch_size=200, random_state=0, **options)
+        assert np.isfinite(model.fit(X, y).loss_curve_).all()

@@ -10,6 +10,7 @@ from conftest import Space
 
 import nnarray as nn
 from nnarray import schedules
+from nnarray.engine import updates
 from nnarray.network import Parameters
 from nnarray.training import Optimizer
 
@@ -336,12 +337,29 @@ class Scaled(Optimizer):
         return [theta - alpha * g / (xp.max(xp.abs(g)) if self.largest else xp.sqrt(xp.sum(g * g)))]
 
 
+@pytest.mark.parametrize("at_once", [None, 2**16])
 @pytest.mark.parametrize("largest", [True, False])
-def test_a_rule_that_looks_at_all_of_the_gradient_sees_all_of_it(largest: bool) -> None:
-    network = nn.Network((300, 300, 1))  # more entries than NumPy's calls take at once
+def test_a_rule_that_looks_at_all_of_the_gradient_sees_all_of_it(largest, at_once, monkeypatch) -> None:
+    monkeypatch.setattr(updates, "entries_at_once", lambda _: at_once)
+    network = nn.Network((300, 300, 1))  # of more entries than that
     params = network.init(0, dtype="float64")
     gradients = params.replace(np.random.default_rng(0).normal(size=network.size))
     rule = Scaled(largest)
     found, _ = rule.update(params, gradients, rule.init(params))
     norm = np.abs(gradients.vector).max() if largest else np.linalg.norm(gradients.vector)
     np.testing.assert_allclose(found.vector, params.vector - 0.1 * gradients.vector / norm, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [None, 20])
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "cupy"])
+def test_such_a_rule_trains_everywhere(library, batch_size, open_space) -> None:
+    """All examples are the same, so that their order is, and each batch's gradient."""
+    open_space(library)
+    network, X, Y = nn.Network((3, 4, 1)), np.tile([[0.5], [-1.0], [2.0]], 40), np.ones((1, 40))
+    params, rule = network.init(0, dtype="float64"), Scaled(largest=True)
+    options = {"batch_size": batch_size, "optimizer": rule, "dtype": "float64", "progress": False}
+    found = nn.train(network, X, Y, params=params, epochs=3, backend=library, **options)
+    for _ in range(3 if batch_size is None else 6):
+        g = network.gradients(params, X, Y)[1].vector
+        params = params.replace(params.vector - 0.1 * g / np.abs(g).max())
+    np.testing.assert_allclose(nn.backend("numpy").asarray(found.params.vector), params.vector, rtol=1e-10)

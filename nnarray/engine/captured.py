@@ -36,13 +36,14 @@ def captured_steps(
         return jitted_steps.JittedSteps(
             rule, vectors, whole, network, backend, columns=columns, steps=steps, penalty=penalty
         )
-    if backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns:
+    in_tiles = backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns
+    if in_tiles or not updates.is_by_entry(rule, len(vectors), vectors[0].dtype):
         return None
     theta, weights = vectors[0], whole.weights
     names = (("m", False), ("l2", False)) if l2 else (("m", False),)
     given = replay.Given(True, weights is not None, False, names)
     update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
-    if not (update.works_in_place and updates.is_by_entry(rule, len(vectors), theta.dtype)):
+    if not update.works_in_place:
         return None
     gradient = replay.compiled(
         equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True

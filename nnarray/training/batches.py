@@ -50,10 +50,6 @@ class Batches(ABC):
         parts = (0, self.size, full), (full * self.size, self.columns - full * self.size, 1)
         return [Alike(self, order, first, size, number) for first, size, number in parts if size]
 
-    def m_of(self, columns: "np.ndarray") -> float:
-        """What the cost of a batch of these columns is divided by: their number, or the sum of their weights."""
-        return columns.shape[0] if self.weights is None else float(self.weights[columns].sum(dtype="float64"))
-
     def let_go(self) -> None:
         """Give back what X on the host was brought to a GPU with."""
         self.whole.let_go()
@@ -82,12 +78,13 @@ class Alike:
 
     @property
     def ms(self) -> list[float]:
-        """What the cost of each batch is divided by."""
+        """What the cost of each batch is divided by: the number of its examples, or the sum of their weights."""
+        weights = self.batches.weights
         if self.is_everything:
             return [self.batches.whole.m]
-        if self.batches.weights is None:
+        if weights is None:
             return [self.size] * self.number
-        return [self.batches.m_of(columns) for columns in self.columns.reshape(-1, self.size)]
+        return [float(weights[columns].sum(dtype="float64")) for columns in self.columns.reshape(-1, self.size)]
 
     def counts(self, ms: Sequence[float]) -> list[float]:
         """What the cost of each batch counts in the mean of the epoch's."""
@@ -99,12 +96,12 @@ class Alike:
         Those whose examples weigh nothing are as good as absent. (No generator: one that is closed half-way may swallow
         an interrupt.)
         """
-        ms, whole = self.ms, self.batches.whole
-        pairs = [(i * self.size, m, count) for i, (m, count) in enumerate(zip(ms, self.counts(ms), strict=True))]
-        if self.is_everything:  # whose m may be on a device
-            return iter([(whole, count) for _, _, count in pairs])
-        pairs = [pair for pair in pairs if pair[1]]
-        columns = self.columns
+        ms, whole, columns = self.ms, self.batches.whole, self.columns
+        counts = self.counts(ms)
+        if self.is_everything:  # whose m, which is not 0, may be on a device
+            return zip([whole], counts, strict=True)
+        starts = range(0, len(columns), self.size)
+        weighty = [(start, m, count) for start, m, count in zip(starts, ms, counts, strict=True) if m]
         order = None if self.order is None else on_device(columns, self.batches.backend)
 
         def batch(start: int, m: float, count: float) -> tuple[Batch, float]:
@@ -116,7 +113,7 @@ class Alike:
             weights = None if whole.weights is None else whole.weights[:, part]
             return Batch(whole.X[:, part], Y[:, part], m, weights), count
 
-        return starmap(batch, pairs)
+        return starmap(batch, weighty)
 
 
 class Shuffled(Batches):
@@ -170,7 +167,7 @@ class Dropout:
     @property
     def state(self) -> Mapping[str, Any]:
         """The state of the generator, from which the later masks follow."""
-        return dict((self._bits_at(self.position) if self.position else self.bits).state)
+        return dict((_at(self.position, self.bits) if self.position else self.bits).state)
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Draw the masks that follow from a state."""
@@ -186,7 +183,7 @@ class Dropout:
         """The batch with the masks that come next, and the position after them."""
         if not self.drops:
             return batch, self.position
-        positions, position = [], self.position
+        positions, position, bits = [], self.position, self.bits  # before threads ask for them
         for n, _ in self.units:
             positions.append(position)
             position += -(-batch.columns * n // 2)
@@ -194,21 +191,26 @@ class Dropout:
         def draw(start: int, stop: int) -> tuple[Array, ...]:
             masks = []
             for position, (n, rate) in zip(positions, self.units, strict=True):
-                masks.append(self._mask(position, n, rate, start, stop, dtype))
+                masks.append(self._mask(bits, position, n, rate, start, stop, dtype))
             return tuple(masks)
 
         return batch._replace(draw_masks=draw), position
 
-    def _mask(self, position: int, n: int, rate: float, start: int, stop: int, dtype: str) -> Array:
+    def _mask(
+        self, bits: "np.random.PCG64", position: int, n: int, rate: float, start: int, stop: int, dtype: str
+    ) -> Array:
         words, odd = divmod(start * n, 2)
-        bits = self._bits_at(position + words)
-        drawn = np.random.Generator(bits).random(odd + (stop - start) * n, dtype=np.float32)[odd:]
+        drawn = np.random.Generator(_at(position + words, bits)).random(odd + (stop - start) * n, dtype=np.float32)[
+            odd:
+        ]
         kept = drawn.reshape(stop - start, n) >= rate
         return self.backend.asarray((kept / (1 - rate)).T, dtype)
 
-    @quiet
-    def _bits_at(self, position: int) -> "np.random.PCG64":
-        bits = np.random.PCG64(0)
-        bits.state = self.bits.state
-        bits.advance(position)
-        return bits
+
+@quiet
+def _at(position: int, bits: "np.random.PCG64") -> "np.random.PCG64":
+    """The generator at a later position, in words of 64 bits."""
+    later = np.random.PCG64(0)
+    later.state = bits.state
+    later.advance(position)
+    return later

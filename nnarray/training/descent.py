@@ -144,7 +144,7 @@ class Descent:
     def _replayed(self, alike: Alike, updates: Updates) -> tuple[Array, float] | None:
         """The updates by captured steps: the sum of the costs, and what they count together; None if there are none.
 
-        A batch whose examples all weigh nothing makes no step, so an epoch that has one runs step by step.
+        A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
         """
         replays = self.captured(alike.size, alike.number, alike.batches.whole, updates)
         ms = [] if replays is None else alike.ms
@@ -155,9 +155,8 @@ class Descent:
         replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, t=t, vectors=vectors)
         replays.launch_all(len(ms), lambda count: self.moved(replays, updates, count), self.interrupts)
         costs, own = looked_into(replays.costs, self.backend)
-        if len(ms) == 1:
-            return costs[0] * counts[0], counts[0]
-        return own.xp.sum(costs[: len(ms)] * own.asarray(np.array(counts), self.dtype)), sum(counts)
+        counted = own.asarray(np.array(counts, "float64"))  # where there is none, float32: the sums may be large
+        return own.xp.sum(costs[: len(ms)] * counted), sum(counts)
 
     def _one_by_one(
         self, alike: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout
@@ -172,6 +171,7 @@ class Descent:
                 if theta is not self.theta:
                     self.move_to(theta)
             self.spare.append(g)
+            J = float(J) if self.backend.is_host else J  # a float32 may be too small for a sum
             total, count = total + J * counted, count + counted
         return total, count
 
