@@ -102,11 +102,13 @@ class Tracer:
         return frame in self._closed
 
     def run(self, call: Callable[[], Any]) -> Any:
+        gc.disable()  # what other libraries do at a collection may be interrupted anywhere, and Python ignores it there
         sys.settrace(self)
         try:
             return call()
         finally:
             sys.settrace(None)
+            gc.enable()
             self._before.clear()
             self._closed.clear()
 
