@@ -112,7 +112,7 @@ train(-1)  # all is imported: a module that another thread imports at a fork sta
 thread = threading.Thread(target=compile)
 thread.start()
 wrong = 0
-for i in range(50):
+for i in range(12):
     time.sleep(0.01)
     child = os.fork()
     if child == 0:
