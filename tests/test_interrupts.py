@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
 
 import nnarray as nn
@@ -31,6 +32,14 @@ def no_other_test_s_blocks() -> None:
     """Some tests leave a lock or a block behind on purpose, for which threads would wait for ever."""
     BLAS_THREADS.unlock()
     vars(BLAS_THREADS).update(vars(type(BLAS_THREADS)()))
+
+
+@pytest.fixture(autouse=True)
+def scikit_learn_s_options() -> Iterator[None]:
+    """scikit-learn changes its options within a call; an interrupt there would leave them so for the tests to come."""
+    before = sklearn.get_config()
+    yield
+    sklearn.set_config(**before)
 
 
 ALL, POINTS = os.environ.get("NNARRAY_INTERRUPTS") == "all", 40
