@@ -238,6 +238,26 @@ def test_dask_arrays() -> None:
     predicted = partial(NETWORK.predict, params)
     by_block = da.map_blocks(predicted, blocks, chunks=((1,), blocks.chunks[1]), dtype="float64", meta=np.empty((0, 0)))
     np.testing.assert_allclose(by_block.compute(scheduler="threads"), NETWORK.predict(params, X), rtol=1e-12)
-    lazily = NETWORK.predict([(da.asarray(W), da.asarray(b)) for W, b in params], blocks)
-    assert isinstance(lazily, da.Array)
-    np.testing.assert_allclose(lazily.compute(scheduler="sync"), NETWORK.predict(params, X), rtol=1e-12)
+    pairs, targets = [(da.asarray(W), da.asarray(b)) for W, b in params], da.from_array(Y, chunks=(1, 16))
+    for found, wanted in (
+        (NETWORK.predict(pairs, blocks), NETWORK.predict(params, X)),
+        (NETWORK.cost(pairs, blocks, targets, l2=0.1), NETWORK.cost(params, X, Y, l2=0.1)),
+        (NETWORK.gradients(pairs, blocks, targets, l2=0.1)[1].vector, slope(THETA)),
+        (NETWORK.vjp(pairs, blocks)[1](targets)[1], NETWORK.vjp(params, X)[1](Y)[1]),
+        (NETWORK.score(pairs, blocks, targets), NETWORK.score(params, X, Y)),
+    ):
+        assert isinstance(found, da.Array)
+        np.testing.assert_allclose(found.compute(scheduler="sync"), wanted, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("hidden", ["relu", "sigmoid", "gelu", "selu"])
+def test_ndonnx_builds_a_graph_for_any_m(hidden) -> None:
+    ndx, runtime = pytest.importorskip("ndonnx"), pytest.importorskip("onnxruntime")
+    network = nn.Network((2, 5, 3), hidden=hidden, output="softmax")
+    params = network.init(seed=1, dtype="float64")
+    given = ndx.argument(shape=(2, "m"), dtype=ndx.float64)
+    A = network.predict([(ndx.asarray(W), ndx.asarray(b)) for W, b in params], given)
+    session = runtime.InferenceSession(ndx.build({"X": given}, {"A": A}).SerializeToString())
+    for m in (1, 64):
+        (found,) = session.run(None, {"X": X[:, :m]})
+        np.testing.assert_allclose(found, network.predict(params, X[:, :m]), rtol=1e-12)
