@@ -466,7 +466,7 @@ def result() -> nn.TrainingResult:
 class TestHistory:
     def test_its_columns(self, result) -> None:
         table = result.history.columns()
-        assert list(table) == ["epoch", "cost", "learning_rate", "seconds", "validation_cost", "validation_score"]
+        assert list(table) == [*nn.training.Epoch._fields[:-1]]
         assert table["epoch"] == [1, 2, 3, 4]
         assert table["learning_rate"] == pytest.approx([0.1 * 0.5**t for t in (3, 7, 11, 15)])
         assert table["seconds"] == sorted(table["seconds"])
@@ -476,7 +476,7 @@ class TestHistory:
     def test_pandas_takes_them(self, result) -> None:
         pandas = pytest.importorskip("pandas")
         frame = pandas.DataFrame(result.history.columns())
-        assert frame.shape == (4, 6)
+        assert frame.shape == (4, 8)
         assert frame.cost.tolist() == [record.cost for record in result.history]
 
     def test_it_is_a_sequence(self, result) -> None:
@@ -488,18 +488,61 @@ class TestHistory:
         assert "4 epochs" in repr(history)
         assert list(pickle.loads(pickle.dumps(history))) == list(history)
 
-    @pytest.mark.parametrize(("validated", "axes"), [(True, ["cost J", "score (accuracy or R²)"]), (False, ["cost J"])])
-    def test_its_plot(self, result, validated, axes, tmp_path) -> None:
+    def test_training_and_validation_are_compared(self) -> None:
+        """Of 2000 examples, chosen at random, without penalty, dropout and weights."""
+        rng = np.random.default_rng(0)
+        X, network = rng.normal(size=(3, 5000)), nn.Network((3, 6, 1), output="identity")
+        Y, seen = X[:1] ** 2 + X[1:2], []
+        nn.train(
+            network,
+            X,
+            Y,
+            validation=(X[:, :2500], Y[:, :2500]),
+            epochs=2,
+            batch_size=100,
+            l2=5.0,
+            dropout=0.3,
+            weights=rng.uniform(size=5000),
+            dtype="float64",
+            callback=seen.append,
+        )
+        chosen = np.sort(np.random.default_rng(0).choice(5000, 2000, replace=False))
+        for record in seen:
+            cost = float(network.cost(record.params, X[:, chosen], Y[:, chosen]))
+            assert record.training_cost == pytest.approx(cost, rel=1e-12)
+            assert record.training_score == pytest.approx(network.score(record.params, X[:, chosen], Y[:, chosen]))
+            assert record.cost > 1.2 * cost  # this one has the penalty
+
+    def test_its_plot(self, result, tmp_path) -> None:
         pytest.importorskip("matplotlib").use("Agg")
-        plain = {"validation_cost": None, "validation_score": None}
-        history = nn.History(record if validated else record._replace(**plain) for record in result.history)
         path = tmp_path / "history.png"
-        figure = history.plot(path)
+        figure = result.history.plot(path)
         assert path.read_bytes().startswith(b"\x89PNG")
-        assert [axis.get_ylabel() for axis in figure.axes] == axes
-        curves = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
-        assert curves["training (with penalty and dropout)"] == [record.cost for record in result.history]
-        assert ("validation" in curves) == validated
+        labels = ["cost J, without penalty and dropout", "accuracy, without penalty and dropout"]
+        assert [axis.get_ylabel() for axis in figure.axes] == labels
+        for axis, key in zip(figure.axes, ("cost", "score"), strict=True):
+            curves = {line.get_label(): line.get_ydata() for line in axis.lines}
+            kept = f"epoch {result.history.kept_epoch}, kept"
+            assert list(curves) == ["training", "validation", kept]
+            for part in ("training", "validation"):
+                assert curves[part].tolist() == result.history.columns()[f"{part}_{key}"]
+            assert axis.lines[2].get_xdata() == [result.history.kept_epoch] * 2
+
+    def test_its_plot_without_validation(self) -> None:
+        pytest.importorskip("matplotlib").use("Agg")
+        history = nn.train(nn.Network((2, 1)), *XOR, epochs=3).history
+        (axis,) = history.plot().axes
+        assert axis.get_ylabel() == "cost J with penalty and dropout"
+        assert axis.lines[0].get_ydata().tolist() == [record.cost for record in history]
+        assert history[0].training_cost is history[0].training_score is None
+
+    @pytest.mark.parametrize("patience", [2, None])
+    def test_it_knows_the_epoch_that_was_kept(self, patience) -> None:
+        X, Y = (np.array(V, dtype="float64") for V in XOR)
+        wrong = (X, 1 - Y)  # learning makes these worse, so that the first epoch is the best
+        result = nn.train(nn.Network((2, 8, 1)), X, Y, epochs=9, validation=wrong, patience=patience)
+        assert result.history.kept_epoch == (result.best_epoch if patience else 9)
+        assert result.history[:1].kept_epoch == result.history.kept_epoch
 
     def test_a_plot_of_one_epoch_and_without_a_file(self, result) -> None:
         pytest.importorskip("matplotlib").use("Agg")
@@ -629,7 +672,7 @@ def test_an_interrupt_in_validation_leaves_the_epoch_unrecorded(monkeypatch) -> 
 
         def score(*given, calls=calls, epoch=epoch):
             calls.append(1)
-            if len(calls) == epoch:
+            if len(calls) == 2 * epoch - (epoch == 1):  # in the validation part or in the training part
                 raise KeyboardInterrupt
             return real(*given)
 

@@ -29,23 +29,6 @@ def check_plot(name: str) -> None:
         raise CommandError(msg)
 
 
-def draw_training(path: str, history: dict[str, list[Any]], kept: int, score: str) -> None:
-    """Cost and score over the epochs, of the training and of the validation part, and the kept epoch."""
-    figure = _figure(figsize=(9.0, 3.6), layout="constrained")
-    for axes, key, label in zip(figure.subplots(1, 2), ("cost", "score"), ("cost J", score), strict=True):
-        for part in ("training", "validation"):
-            points = [(x, y) for x, y in zip(history["epoch"], history[f"{part}_{key}"], strict=True) if y is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=part, marker="." if len(points) < 3 else None)
-        axes.axvline(kept, color="0.5", linestyle=":", label=f"epoch {kept}, kept")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.suptitle("without penalty and dropout", fontsize="small")
-    _save(figure, path)
-
-
 def draw_predictions(path: str, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: Sequence[Any] | None) -> None:
     """The confusion matrix, or what was predicted against what is true."""
     figure = _figure(figsize=(5.0, 4.4), layout="constrained")

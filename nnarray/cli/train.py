@@ -23,10 +23,10 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.examples import Part, Prepared, prepare
 from nnarray.cli.options import MISSING
 from nnarray.cli.output import quoted, say
-from nnarray.cli.pictures import check_plot, draw_training
+from nnarray.cli.pictures import check_plot
 from nnarray.cli.places import as_json, check_place, write_or_beside
 from nnarray.cli.sketch import sketch
-from nnarray.cli.watching import Watching, columns, write_history
+from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
 from nnarray.files.preprocessing import Ignored, to_plain
 from nnarray.training import Optimizer, schedules
@@ -66,7 +66,7 @@ def train(arguments: argparse.Namespace) -> int:
     rounding = f", products in {place.precision}" if place.precision else ""
     speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}")
     settings = _settings(arguments, prepared)
-    watching = _watching(arguments, prepared, network, place)
+    watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
     first = None if start is None else start.params.to(place, arguments.dtype)
     result = _descend(arguments, settings, prepared, network, place, watching, first)
     speak(_ending(result, arguments))
@@ -75,7 +75,7 @@ def train(arguments: argparse.Namespace) -> int:
     written = write_or_beside(arguments.out, lambda path: save(path, network, result.params, metadata=metadata))
     _report(arguments, prepared, network, result, scores, written)
     speak(f"model written to {written} (it keeps the scaling of its inputs beside the network)")
-    _write_others(arguments, prepared, result, watching, speak)
+    _write_others(arguments, prepared, result, speak)
     return 130 if result.stopped == "interrupt" else 0
 
 
@@ -128,19 +128,6 @@ def _settings(arguments: argparse.Namespace, prepared: Prepared) -> dict[str, An
     if arguments.l2 is None:
         settings["l2"] = default_l2(prepared.target, m, settings["batch_size"])
     return settings
-
-
-def _watching(arguments: argparse.Namespace, prepared: Prepared, network: nn.Network, place: nn.Backend) -> Watching:
-    """Looks at as many training examples as there are for validation, where somebody will see it."""
-    examples = None
-    if arguments.plot or arguments.history:
-        part = prepared.training
-        count = min(part.m, max(prepared.validation.m if prepared.validation else 0, 1000))
-        rows = np.sort(np.random.default_rng(arguments.seed).permutation(part.m)[:count])
-        X, Y = _batch(prepared, Part(part.X[:, rows], part.values[rows]), arguments.dtype)
-        examples = place.asarray(X, arguments.dtype), place.asarray(Y, arguments.dtype)
-    quiet = arguments.quiet or arguments.json
-    return Watching(arguments.epochs, quiet=quiet, examples=examples, network=network)
 
 
 def _descend(
@@ -301,18 +288,15 @@ def _write_others(
     arguments: argparse.Namespace,
     prepared: Prepared,
     result: nn.TrainingResult,
-    watching: Watching,
     speak: Callable[..., None],
 ) -> None:
     """The picture, the history and the split, where they were asked for."""
     if len(result.history):
-        table = columns(result.history, watching)
         if arguments.plot:
-            score = "accuracy" if prepared.target.classes is not None else "R²"
-            draw_training(arguments.plot, table, _kept_epoch(result, arguments), score)
+            result.history.plot(arguments.plot)
             speak(f"curve written to {arguments.plot}")
         if arguments.history:
-            write_history(arguments.history, table)
+            write_history(arguments.history, result.history)
             speak(f"history written to {arguments.history}")
     if arguments.split_out:
         write_atomically(arguments.split_out, _split_table(prepared).encode())

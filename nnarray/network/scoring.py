@@ -5,6 +5,9 @@ from typing import Any
 from nnarray.backends import Backend, is_concrete, looked_into, number
 from nnarray.core.typing import Array, Namespace
 
+NAMES = {"softmax": "accuracy", "sigmoid": "accuracy", "identity": "R²", "exp": "R²"}
+"""What `score` is, by the output."""
+
 
 def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
     """The accuracy for sigmoid and softmax, R² for identity and exp, of predictions A for targets Y, both (n[L], m).

@@ -137,6 +137,14 @@ class Shuffled(Batches):
         """The order of the columns in the next epoch; None where one batch holds them all."""
         return None if self.is_whole else self.generator.permutation(self.columns)
 
+    def some(self, most: int) -> Batch:
+        """Up to so many of the examples, drawn at random, always the same; they weigh alike."""
+        whole = self.whole._replace(weights=None, m=self.columns)
+        if self.columns <= most:
+            return whole
+        chosen = np.sort(np.random.default_rng(0).choice(self.columns, most, replace=False))
+        return whole._replace(m=most, order=self.backend.asarray(chosen), host_order=chosen).gathered(self.backend)
+
 
 class Dropout:
     """The masks D[1], …, D[L-1] of inverted dropout, drawn anew for each batch and tile by tile.

@@ -25,6 +25,9 @@ class Epoch(NamedTuple):
     """the mean loss over the validation examples after the epoch, without the penalty"""
     validation_score: float | None = None
     """accuracy or R² over them"""
+    training_cost: float | None = None
+    """the same, of up to 2000 training examples, where there are validation examples to compare with"""
+    training_score: float | None = None
     params: Parameters | None = None
     """the parameters after the epoch, while a callback sees the record; not kept in the history"""
 
@@ -39,8 +42,14 @@ class History(Sequence[Epoch]):
     [0.7, 0.5]
     """
 
-    def __init__(self, epochs: Iterable[Epoch] = ()) -> None:
+    def __init__(
+        self, epochs: Iterable[Epoch] = (), *, kept_epoch: int | None = None, score_name: str = "score"
+    ) -> None:
         self._epochs = list(epochs)
+        self.kept_epoch = kept_epoch
+        """the epoch of the parameters that training gave back"""
+        self.score_name = score_name
+        """what the scores are: accuracy or R²"""
 
     def append(self, epoch: Epoch) -> None:
         """Add the next epoch."""
@@ -53,21 +62,26 @@ class History(Sequence[Epoch]):
 
     @quiet
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
-        """A matplotlib figure of the cost and, where there is one, the score over the epochs; saved to `path` if given.
+        """A matplotlib figure of cost and score over the epochs, with the kept one marked; saved to `path` if given.
 
+        Where there were validation examples, their curves stand beside those of training examples, all without penalty
+        and dropout; else there is the cost of the batches, with both.
         The name of `path` says in which format, such as .png or .svg; the file is written whole or not at all.
         Raises ImportError where matplotlib is not installed (the extra `plot`).
         """
         from matplotlib.figure import Figure
 
         table = self.columns()
-        has_score = any(score is not None for score in table["validation_score"])
-        figure = Figure(figsize=(9.0 if has_score else 5.0, 3.6), layout="constrained")
-        axes = figure.subplots(1, 2 if has_score else 1, squeeze=False)[0]
-        curves = {"training (with penalty and dropout)": "cost", "validation": "validation_cost"}
-        _draw(axes[0], table, curves, "cost J")
-        if has_score:
-            _draw(axes[1], table, {"validation": "validation_score"}, "score (accuracy or R²)")
+        if all(cost is None for cost in table["validation_cost"]):
+            panels = [("cost J with penalty and dropout", {"training": "cost"})]
+        else:
+            panels = [
+                (f"{name}, without penalty and dropout", {part: f"{part}_{key}" for part in ("training", "validation")})
+                for name, key in (("cost J", "cost"), (self.score_name, "score"))
+            ]
+        figure = Figure(figsize=(0.4 + 4.6 * len(panels), 3.6), layout="constrained")
+        for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _draw(axes, table, curves, label, self.kept_epoch)
         if path is not None:
             _save(figure, path)
         return figure
@@ -77,7 +91,9 @@ class History(Sequence[Epoch]):
     @overload
     def __getitem__(self, index: slice) -> "History": ...
     def __getitem__(self, index: int | slice) -> "Epoch | History":
-        return History(self._epochs[index]) if isinstance(index, slice) else self._epochs[index]
+        if not isinstance(index, slice):
+            return self._epochs[index]
+        return History(self._epochs[index], kept_epoch=self.kept_epoch, score_name=self.score_name)
 
     def __len__(self) -> int:
         return len(self._epochs)
@@ -98,13 +114,14 @@ def _save(figure: Any, path: str | PathLike[str]) -> None:
     write_atomically(name if ending else f"{name}.{kind}", content.getvalue())
 
 
-def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label: str) -> None:
+def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label: str, kept: int | None) -> None:
     for name, column in curves.items():
         points = [(x, y) for x, y in zip(table["epoch"], table[column], strict=True) if y is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 3 else None)
+    if kept in table["epoch"]:
+        axes.axvline(kept, color="0.5", linestyle=":", label=f"epoch {kept}, kept")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    axes.set(xlabel="epoch", ylabel=label)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -26,6 +26,12 @@ from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
 from nnarray.training.watch import Seen, Watch
 
+Figures = tuple[float | None, float | None, float | None, float | None]
+"""Cost and score of the validation examples, and of training examples, without penalty and dropout."""
+
+MOST_COMPARED = 2000
+"""Training examples of which an epoch records cost and score beside those of the validation examples."""
+
 
 class DivergenceError(FloatingPointError):
     """The cost or the weights stopped being finite in training.
@@ -130,7 +136,8 @@ def train(
     dtype : {"float32", "float64"}, default="float32"
         That of parameters which are not given.
     validation : (X, Y), optional
-        Examples whose cost and score each epoch records.
+        Examples whose cost and score each epoch records, and beside them those of up to 2000 examples that are trained
+        on, all without penalty and dropout.
     patience : int, optional
         Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
         more than `min_delta`, and give back the parameters of the best epoch.
@@ -225,7 +232,10 @@ class Run:
         self.watch = Watch(theta, self.backend)
         self.diverges = False
         self.epochs = 0
-        self.validated: tuple[float | None, float | None] = None, None
+        self.validated: Figures = (None, None, None, None)
+        self.history.score_name = scoring.NAMES[self.network.output]
+        is_compared = self.validation is not None and isinstance(self.batches, Shuffled)
+        self.compared = self.batches.some(MOST_COMPARED) if is_compared else None  # type: ignore[union-attr]
         self.before: State | None = None
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
@@ -303,6 +313,7 @@ class Run:
             self.descent.forget()
         state = self._best()
         assert state.position is not None
+        self.history.kept_epoch = state.position.epoch
         return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
 
     def _best(self) -> State:
@@ -378,11 +389,11 @@ class Run:
             return [self._record_of(seen) for seen in self.watch.read()]
 
     def _record_of(self, seen: Seen) -> Epoch:
-        validation_cost, validation_score = self.validated
+        validation_cost = self.validated[0]
         if not (math.isfinite(seen.cost) and math.isfinite(validation_cost or 0.0) and seen.finite_weights):
             raise self._diverged(seen)
         seconds = time.perf_counter() - self.began
-        record = Epoch(seen.epoch, seen.cost, seen.alpha, seconds, validation_cost, validation_score)
+        record = Epoch(seen.epoch, seen.cost, seen.alpha, seconds, *self.validated)
         self.history.append(record)
         watched = seen.cost if validation_cost is None else validation_cost
         self.patience.see(seen.epoch, watched, lambda: self.before or self.standing())
@@ -404,8 +415,11 @@ class Run:
             self.descent.move_to(self.watch.last_finite)
             self.updates.state = self.optimizer.init_vector(self.theta, self.backend)  # the means are not finite either
 
-    def _validate(self) -> tuple[float | None, float | None]:
-        if self.validation is None:
+    def _validate(self) -> Figures:
+        return *self._figures(self.validation), *self._figures(self.compared)
+
+    def _figures(self, batch: Batch | None) -> tuple[float | None, float | None]:
+        if batch is None:
             return None, None
-        J, A = self.descent.cost_and_prediction(self.validation)
-        return J, scoring.score(A, self.validation.Y, self.network.output, self.backend)
+        J, A = self.descent.cost_and_prediction(batch)
+        return J, scoring.score(A, batch.Y, self.network.output, self.backend)
