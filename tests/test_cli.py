@@ -267,6 +267,18 @@ class TestOptions:
             assert max(map(len, out.splitlines())) <= 100
             assert ("LABELS" in out) == (words in (["train"], ["evaluate"]))
 
+    @pytest.mark.parametrize("width", [80, 40])
+    @pytest.mark.parametrize("command", ["", "train", "predict", "evaluate", "check", "info"])
+    def test_help_is_as_wide_as_the_terminal(self, run, monkeypatch, command, width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        code, out, _ = run(*command.split(), "--help")
+        usage, *lines = out.splitlines()
+        assert code == 0
+        assert usage.startswith("usage: nnarray")
+        assert max(map(len, lines)) <= width
+        if command in {"train", "predict", "evaluate"}:
+            assert max(len(line) for line in lines if line.startswith("  ")) > width - 10  # and no narrower
+
     def test_no_words_get_the_help(self, run):
         assert run() == (2, "", run("--help")[1])
 

@@ -30,7 +30,7 @@ from nnarray.core.outputs import OUTPUTS
 
 SOURCES = (
     f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: a table as text (.csv, .tsv, "
-    "…, also .gz and .zst) or Parquet, - for standard input, "
+    "…, also .gz, .zst, .bz2 and .xz) or Parquet, - for standard input, "
 )
 DATA_HELP = SOURCES + ".npz with arrays X and y, or .npy with X; rows are examples"
 FEATURES_HELP = SOURCES + ".npz with an array X, or .npy with X; rows are examples, and no target is needed"
@@ -44,8 +44,8 @@ TRAIN_NOTES = (
     "year, the week and the day. A missing number is taken for the column's median, a missing text is a category "
     "of its own. All of it stands in the model, which takes tables like this one.",
     f"What the target means: {RULE}. --output chooses instead; exp is for counts.",
-    "examples:\n  nnarray train digits\n  nnarray train houses.csv --target price \\\n"
-    "      --hidden 64,32 --out houses.safetensors --plot curve.png",
+    "examples:\n  nnarray train digits\n  nnarray train houses.csv \\\n      --target price --hidden 64,32 \\\n"
+    "      --out houses.safetensors \\\n      --plot curve.png",
 )
 
 PREDICT_NOTES = (
@@ -144,17 +144,28 @@ def _command(
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         usage=f"%(prog)s {usage}",
-        epilog="\n\n".join(note if "\n" in note else fill(note, _width()) for note in notes),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n\n".join(notes),
+        formatter_class=Help,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
-def _width() -> int:
-    """Of a paragraph: as wide as the terminal, and no wider than can be read."""
-    return max(20, min(78, get_terminal_size().columns - 2))
+class Help(argparse.HelpFormatter):
+    """Help as wide as the terminal, and no wider than can be read; where that is narrow, below each option."""
+
+    def __init__(self, prog: str) -> None:
+        width = max(20, min(98, get_terminal_size().columns - 2))
+        super().__init__(prog, max_help_position=24 if width > 60 else 6, width=width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs filled, but for one that has lines of its own."""
+        width = min(width, 78)
+        return "\n\n".join(
+            one if "\n" in one else fill(one, width, initial_indent=indent, subsequent_indent=indent)
+            for one in text.split("\n\n")
+        )
 
 
 def _add_train(commands: Any) -> None:
@@ -241,16 +252,25 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help=f"of the hidden layers, one or one per layer: {', '.join(ACTIVATIONS)} (default: relu)",
     )
     group.add_argument(
-        "--output", choices=OUTPUTS, help="the output and its cost (default: chosen by the target, see below)"
+        "--output",
+        choices=OUTPUTS,
+        metavar="NAME",
+        help="the output and its cost: %(choices)s (default: chosen by the target, see below)",
     )
     group.add_argument(
-        "--scheme", choices=SCHEMES, default="he", help="how weights are initialised (default: %(default)s)"
+        "--scheme",
+        choices=SCHEMES,
+        default="he",
+        metavar="NAME",
+        help="how weights are initialised: %(choices)s (default: %(default)s)",
     )
 
 
 def _add_descent(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("descent")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="(default: %(default)s)")
+    group.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="adam", metavar="NAME", help="%(choices)s (default: %(default)s)"
+    )
     group.add_argument(
         "--learning-rate",
         type=number(0, above=True),
@@ -261,8 +281,9 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
         "--schedule",
         choices=SCHEDULES,
         default="cosine",
-        help="how the rate falls over all epochs: to 0 along a cosine after a warm-up of one epoch; to a hundredth "
-        "exponentially; to a tenth as 1/t; by ten after each third (step); or not at all (default: %(default)s)",
+        metavar="NAME",
+        help="%(choices)s: how the rate falls over all epochs: to 0 along a cosine after a warm-up of one epoch; to a "
+        "hundredth exponentially; to a tenth as 1/t; by ten after each third (step); or not at all (default: %(default)s)",
     )
     group.add_argument("--epochs", type=whole(1), default=EPOCHS, metavar="N", help="at most (default: %(default)s)")
     group.add_argument(
