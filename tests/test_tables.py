@@ -498,7 +498,32 @@ class TestReading:
             assert err == ""
             assert json.loads(out)["r2"] > 0.9
 
-    @pytest.mark.parametrize("cell", ["45%", "$1,200", "€ 3.50"])
+    @pytest.mark.parametrize(
+        ("cells", "said"),
+        [
+            (["14:35", "9:05"], "times of day, such as '14:35', are not read: write them as hours"),
+            (["2:35:10 pm", "12:00:00 am"], "times of day, such as '2:35:10 pm', are not read"),
+            (["31.12.24", "01.02.25"], "dates with a year of two digits, such as '31.12.24', are not read"),
+            (["Jan 2024", "Feb 2025"], "months, such as 'Jan 2024', are not read: write them as 2026-01"),
+            (["1/2024", "12/2025"], "months, such as '1/2024', are not read"),
+            (["2024-W01", "2025-W50"], "weeks, such as '2024-W01', are not read: write them as their first day"),
+        ],
+    )
+    def test_times_that_are_not_read(self, run, cells, said):
+        write("t.csv", pandas.DataFrame({"t": cells * 50, "x": range(100), "y": np.arange(100) / 7}))
+        code, _, err = run("train", "t.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"column 't': {said}" in err
+        for option in ("--categorical", "--drop"):
+            assert option in err
+            assert run("train", "t.csv", "--epochs", 1, "--force", option, "t")[0] == 0
+
+    def test_classes_that_differ_in_case(self, run):
+        write("t.csv", pandas.DataFrame({"x": range(90), "y": ["yes", "Yes", "no"] * 30}))
+        notes = trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]
+        assert "the classes 'Yes', 'yes' differ in upper and lower case only" in notes
+
+    @pytest.mark.parametrize("cell", ["45%", "$1,200", "€ 3.50", "(1.25)", "\u22121.5", "1\u00a0500", "<15", "15°"])
     def test_numbers_with_a_unit_are_no_categories(self, run, cell):
         write(
             "t.csv", pandas.DataFrame({"price": [cell.replace("5", str(k % 10)) for k in range(100)], "y": range(100)})

@@ -283,7 +283,8 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
         default="cosine",
         metavar="NAME",
         help="%(choices)s: how the rate falls over all epochs: to 0 along a cosine after a warm-up of one epoch; to a "
-        "hundredth exponentially; to a tenth as 1/t; by ten after each third (step); or not at all (default: %(default)s)",
+        "hundredth exponentially; to a tenth as 1/t; by ten after each third (step); or not at all "
+        "(default: %(default)s)",
     )
     group.add_argument("--epochs", type=whole(1), default=EPOCHS, metavar="N", help="at most (default: %(default)s)")
     group.add_argument(

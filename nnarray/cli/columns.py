@@ -31,8 +31,8 @@ REMEDY = (
 
 TRUTH = {"True", "False", None}
 
-UNITS = str.maketrans("", "", "$€£¥%,' ")
-"""What people write around a number."""
+UNITS = str.maketrans("\u2212", "-", "$€£¥%‰°()<>~≈,' \u2019\u00a0\u2009\u202f")
+"""What people write around and within a number: units, spaces, the minus sign of typesetters, brackets for it."""
 
 MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
 """Categories that a column may have; one with more keeps those that occur in so many rows."""

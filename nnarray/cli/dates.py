@@ -20,6 +20,14 @@ YEAR_FIRST_PATTERN = re.compile(rf"\d{{4}}[/.]\d{{1,2}}[/.]\d{{1,2}}{TIME}$")
 NAMED_PATTERN = re.compile(
     rf"(\d{{1,2}})[ -]([A-Za-z]{{3,9}})[ -](\d{{4}}){TIME}$|([A-Za-z]{{3,9}}) (\d{{1,2}}),? (\d{{4}}){TIME}$"
 )
+UNREAD = {
+    "times of day": (re.compile(r"\d{1,3}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?$"), "as hours, such as 14.5"),
+    "dates with a year of two digits": (re.compile(rf"\d{{1,2}}([./-])\d{{1,2}}\1\d{{2}}{TIME}$"), "as 2026-01-31"),
+    "months": (re.compile(r"[A-Za-z]{3,9}[ -](\d{2}|\d{4})$|\d{1,2}[/-]\d{4}$|\d{4}/\d{1,2}$"), "as 2026-01"),
+    "weeks": (re.compile(r"\d{4}-?W\d{2}(-?\d)?$"), "as their first day, such as 2026-01-26"),
+}
+"""What is written so that it is not read, each with what would be."""
+
 COMPACT = "%Y%m%d"
 LOOKED_AT = 1000
 
@@ -28,7 +36,7 @@ def find_layout(texts: Sequence[str]) -> str | None:
     """How the dates in a column of texts are written; None if they are no dates.
 
     "ISO8601", or "year", "day", "month" or "named" for what comes first. Raises CommandError where day and month cannot
-    be told apart.
+    be told apart, and for what is not read, such as times without a date.
     """
     looked_at = texts[:LOOKED_AT]
     if all(map(ISO_PATTERN.match, looked_at)):
@@ -37,6 +45,10 @@ def find_layout(texts: Sequence[str]) -> str | None:
         return "year"
     if all(map(NAMED_PATTERN.match, looked_at)):
         return "named"
+    for kind, (pattern, remedy) in UNREAD.items():
+        if all(map(pattern.match, looked_at)):
+            msg = f"{kind}, such as {texts[0]!r}, are not read: write them {remedy}"
+            raise CommandError(msg)
     found = [NUMERIC_PATTERN.match(text) for text in texts] if NUMERIC_PATTERN.match(texts[0]) else [None]
     return _day_or_month([match for match in found if match]) if all(found) else None
 

@@ -105,7 +105,12 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
         parts,
         kept,
         learnt.constant,
-        [*table.notes, *_missing_notes(learnt.preprocessing, chosen.names, learnt.values), *learnt.notes],
+        [
+            *table.notes,
+            *_spelling_notes(target.classes),
+            *_missing_notes(learnt.preprocessing, chosen.names, learnt.values),
+            *learnt.notes,
+        ],
     )
     prepared.validation = _of_file(arguments.validation, prepared, arguments) or own[1]
     prepared.test = _of_file(arguments.test, prepared, arguments) or own[2]
@@ -421,6 +426,15 @@ def require_columns(table: Table, wanted: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in known]
     if missing:
         raise CommandError(no_such_column(table.source, missing, table.names or []))
+
+
+def _spelling_notes(classes: Sequence[Any] | None) -> list[str]:
+    """Which classes differ in nothing but upper and lower case."""
+    spellings: dict[str, list[str]] = {}
+    for name in map(str, classes or ()):
+        spellings.setdefault(name.casefold(), []).append(name)
+    alike = [names for names in spellings.values() if len(names) > 1]
+    return [f"the classes {listed_names(names)} differ in upper and lower case only" for names in alike[:3]]
 
 
 def _missing_notes(preprocessing: Preprocessing, names: Sequence[str], values: Sequence[Any]) -> list[str]:
