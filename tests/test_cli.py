@@ -700,6 +700,8 @@ class TestHostileTables:
             code, _, err = run("train", name)
             assert code == 2
             assert "pipe a table to standard input and name it -" in err
+            for option in ("--validation", "--test"):
+                assert f"{name} is " in run("train", "digits", option, name)[2]
 
     def test_standard_input(self, houses_csv):
         text = Path(houses_csv).read_text(encoding="utf-8")

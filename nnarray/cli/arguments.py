@@ -452,7 +452,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def part(text: str) -> float | str:
     """A share of the rows, or the file of a part."""
-    if os.path.isfile(text):
+    if os.path.exists(text) and not os.path.isdir(text):  # what else it is is seen where it is read
         return text
     try:
         float(text)

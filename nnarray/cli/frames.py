@@ -173,9 +173,9 @@ def _values(column: Any) -> npt.NDArray[Any]:
         return np.asarray(moments, dtype="datetime64[us]")
     if column.dtype.kind == "b":
         return np.where(np.asarray(column, dtype=bool), "True", "False").astype(object)
-    if column.dtype.name == "category":  # each different text once, however often it is there
-        categories = [*map(_stripped, column.cat.categories.to_list()), None]
-        return np.asarray(np.array(categories, dtype=object)[column.cat.codes.to_numpy()])
+    if column.dtype.name in {"str", "string", "category"}:  # each different text once, however often it is there
+        codes, different = column.factorize()
+        return np.asarray(np.array([*map(_stripped, different), None], dtype=object)[codes])
     texts = column.to_numpy(dtype=object, na_value=None)
     return np.array([None if text is None else _stripped(text) for text in texts], dtype=object)
 
