@@ -154,8 +154,8 @@ class Preprocessing:
 
         A column is scaled in float64 and then rounded to `dtype`. An ignored column may be None.
         """
-        m = next(len(values) for values in table if values is not None)
-        rows = np.empty((m, self.n_x), dtype)
+        lengths = [len(values) for values in table if values is not None]  # a generator may swallow an interrupt
+        rows = np.empty((lengths[0], self.n_x), dtype)
         at = 0
         for column, values in zip(self.columns, table, strict=True):
             if column.width:
