@@ -106,12 +106,12 @@ class TestFloors:
                     others.update(beyond)
         assert [name for name, others in reached.items() if name in others] == []
 
-    def test_what_stands_on_the_backends_asks_what_they_can_and_not_for_their_names(self) -> None:
-        above = [
-            p for p in MODULES if floor(p.relative_to(PACKAGE).parts) > FLOORS["backends"] and "cli" not in p.parts
-        ]
-        assert [(name_of(p), line) for p in above for line in compared_with(nn.backends.BACKENDS, p)] == []
-        assert list(compared_with(nn.backends.BACKENDS, PACKAGE / "backends" / "backend.py")) != []
+    def test_backends_are_asked_what_they_can_and_not_for_their_names(self, tmp_path) -> None:
+        asked = [p for p in MODULES if "cli" not in p.parts]
+        assert [(name_of(p), line) for p in asked for line in compared_with(nn.backends.BACKENDS, p)] == []
+        wrong = tmp_path / "wrong.py"
+        wrong.write_text('x = 1\nif place.backend.name in {"cupy", "jax"}:\n    x = 2\n')
+        assert list(compared_with(nn.backends.BACKENDS, wrong)) == [2]
 
     def test_every_floor_is_there(self) -> None:
         assert {path.relative_to(PACKAGE).parts[0] for path in MODULES} >= set(FLOORS)

@@ -17,7 +17,9 @@ from conftest import Space, problem
 
 import nnarray as nn
 from nnarray import backends
-from nnarray.backends import names
+from nnarray.backends import availability, names
+from nnarray.backends.cupy import backend as cupy_backend
+from nnarray.backends.cupy.backend import CupyBackend
 
 VARIABLE = names.ENVIRONMENT_VARIABLE
 LISTS = [([[1.0, 2.0]], [[0.5]])]
@@ -34,7 +36,7 @@ def other_than_numpy() -> str:
 @pytest.fixture
 def no_cache() -> Iterator[None]:
     """What is known of the backends is found out anew, before and after."""
-    checks = [check for check in names._CHECKS.values() if hasattr(check, "cache_clear")]
+    checks = (availability.why_not, cupy_backend._why_no_gpu)
     for check in checks:
         check.cache_clear()
     yield
@@ -175,7 +177,7 @@ def test_the_environment_names_no_backend(monkeypatch: pytest.MonkeyPatch, value
 
 
 def test_the_environment_names_one_that_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(names._CHECKS, "cupy", lambda: "no GPU")
+    monkeypatch.setattr(CupyBackend, "unavailable_reason", lambda: "no GPU")
     monkeypatch.setenv(VARIABLE, "cupy")
     for do in (nn.backend, nn.Network((2, 1)).init, lambda: nn.Network((2, 1)).predict(LISTS, [[1.0], [2.0]])):
         with pytest.raises(nn.BackendUnavailableError, match=f"no GPU.*{VARIABLE}"):
@@ -347,7 +349,7 @@ def test_installed_but_broken(monkeypatch: pytest.MonkeyPatch, no_cache: None, n
     def broken(module: str) -> None:
         raise error
 
-    monkeypatch.setattr(names.importlib, "import_module", broken)
+    monkeypatch.setattr(availability.importlib, "import_module", broken)
     _refused(name, f"{name} is installed but does not import", str(error), "reinstall")
 
 

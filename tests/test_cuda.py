@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends import Backend, arrays, programs
+from nnarray.backends import Backend, arrays
+from nnarray.backends.cupy import backend as cupy_backend
+from nnarray.backends.cupy.backend import CupyBackend
 from nnarray.backends.cupy.uploads import Uploads
 from nnarray.backends.steps import steps_for
 from nnarray.core import updates
@@ -43,7 +45,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 def gpu(monkeypatch) -> Iterator[HostDevice]:
     """The stand-in, in the GPU's place."""
     device = HostDevice()
-    monkeypatch.setattr(programs, "gpu", lambda: device)
+    monkeypatch.setattr(cupy_backend, "gpu", lambda: device)
     forget_programs()
     yield device
     forget_programs()
@@ -58,7 +60,7 @@ def forget_programs() -> None:
 
 def on_gpu(precision: str | None = None) -> Backend:
     """A backend that the engine takes for CuPy; its arrays are NumPy's."""
-    return Backend("cupy", compat, Place("cpu"), precision)
+    return CupyBackend("cupy", compat, Place("cpu"), precision)
 
 
 class Place(str):
@@ -73,7 +75,7 @@ class Place(str):
         pass
 
 
-class OnDevice(Backend):
+class OnDevice(CupyBackend):
     """A backend whose arrays are those that count who looks."""
 
     def _holds(self, x: Any) -> bool:
@@ -190,7 +192,7 @@ class TestNumbers:
         J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np), m=m, l2=0.1)
         trace_device = HostDevice()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(programs, "gpu", lambda: trace_device)
+            patch.setattr(cupy_backend, "gpu", lambda: trace_device)
             program = record(equations.cost_and_gradients, network, tile, "float64", {"m": m, "l2": 0.1})
         made = [np.full_like(V, np.nan) for V in expected]
         assert relative(program(*inputs_of(tile, layers, {"m": m, "l2": 0.1}), *made), J) < 1e-12
@@ -633,7 +635,7 @@ class TestTheHostDoesNotLook:
     @pytest.fixture
     def backend(self, gpu, monkeypatch) -> Backend:
         """A device whose arrays count every look, also that of a copy to the host."""
-        module = sys.modules["nnarray.backends.backend"]
+        module = sys.modules["nnarray.backends.array_api"]
         real = module.to_numpy
 
         def to_numpy(x: Any) -> Any:
@@ -753,7 +755,7 @@ def cupy_in_host_memory(monkeypatch) -> Any:
             self.place, self.empty = CupyDevice().place, CupyDevice().empty
 
     device = Both()
-    monkeypatch.setattr(programs, "gpu", lambda: device)
+    monkeypatch.setattr(cupy_backend, "gpu", lambda: device)
     monkeypatch.setattr(device, "ones", lambda shape, dtype: on_cupy(np.ones(shape, dtype)))
     forget_programs()
     before = cupy.cuda.get_allocator()
@@ -786,7 +788,7 @@ class TestOnCupysArrays:
     def test_steps(self, optimizer, order, cupy_in_host_memory) -> None:
         import array_api_compat.cupy as xp
 
-        backend = Backend("cupy", xp, Place("GPU 0"))
+        backend = CupyBackend("cupy", xp, Place("GPU 0"))
         network, layers, tile = tile_of((5, 7, 6, 3), "tanh", "softmax", 40, "float64", full=True)
         X, Y = (np.asarray(V, order=order) for V in (tile.X, tile.Y))
         theta = on_cupy(steps_for(np).join(layers))
@@ -813,7 +815,7 @@ class TestOnCupysArrays:
         import array_api_compat.cupy as xp
 
         monkeypatch.setattr(engine.compute, "require_finite", lambda *_, **__: None)  # reads, which needs a GPU
-        backend = Backend("cupy", xp, Place("GPU 0"))
+        backend = CupyBackend("cupy", xp, Place("GPU 0"))
         network, layers, tile = tile_of((5, 7, 6, 3), "relu", "exp", 40, "float32", full=False)
         pairs = [(on_cupy(W), on_cupy(b)) for W, b in layers]
         found = engine.predict(on_cupy(tile.X), pairs, network, backend)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_programs import EQUATIONS, HIDDEN, OUTPUTS, replayed, tile_of
 
+from nnarray.backends import NUMPY
 from nnarray.backends.cblas import cblas
 from nnarray.core.steps import bind
 from nnarray.engine import equations
@@ -326,11 +327,8 @@ def test_numpy_s_arrays_are_known_and_blas_is_found() -> None:
 
 
 def test_a_program_of_the_engine_is_machine_code() -> None:
-    from nnarray import backend
-    from nnarray.backends.programs import new_program
-
     trace = Trace("float64")
-    assert isinstance(new_program(trace.graph({"out": trace.input("V", (3,)) * 2.0}), backend("numpy")), Program)
+    assert isinstance(NUMPY.new_program(trace.graph({"out": trace.input("V", (3,)) * 2.0})), Program)
 
 
 def test_a_column_below_another_reduction_is_not_read_beyond_its_end() -> None:

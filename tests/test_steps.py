@@ -8,6 +8,7 @@ from conftest import problem
 
 import nnarray as nn
 from nnarray import engine
+from nnarray.backends.array_api import LIBRARIES
 from nnarray.programs.targets.llvm import steps
 
 OPTIMIZERS = {
@@ -27,10 +28,16 @@ def launched(monkeypatch) -> list[int]:
     return found
 
 
+def make_pieces(patch: pytest.MonkeyPatch) -> None:
+    """Let no step be one call, on any backend."""
+    for kind in LIBRARIES.values():
+        patch.setattr(kind, "captures_steps", lambda *_, **__: False)
+
+
 def train(network: nn.Network, X: Any, Y: Any, *, piecewise: bool, monkeypatch: Any, **options: Any) -> Any:
     with monkeypatch.context() as patch:
         if piecewise:
-            patch.setattr(engine.captured, "captures_steps", lambda *_, **__: False)
+            make_pieces(patch)
         return nn.train(network, X, Y, seed=3, progress=False, **options)
 
 
@@ -209,7 +216,7 @@ class TestEstimators:
     def fitted(kind: Any, X: Any, y: Any, *, piecewise: bool, monkeypatch: Any, **options: Any) -> Any:
         with monkeypatch.context() as patch:
             if piecewise:
-                patch.setattr(engine.captured, "captures_steps", lambda *_, **__: False)
+                make_pieces(patch)
             return kind(random_state=0, max_iter=60, n_iter_no_change=100, **options).fit(X, y)
 
     @pytest.mark.parametrize(

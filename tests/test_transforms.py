@@ -508,7 +508,7 @@ class TestTorchWithoutGraphBreaks:
         np.testing.assert_allclose(compiled_whole(gradients)(X, Y), gradients(X, Y), rtol=1e-12)
 
     def test_numbers_keep_the_arrays_dtype_and_the_derivative_at_ties(self) -> None:
-        from nnarray.backends.torch_steps import CompiledNamespace
+        from nnarray.backends.torch import CompiledNamespace
 
         xp, x = CompiledNamespace(torch), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float32, requires_grad=True)
         for found, wanted in (

@@ -1,52 +1,26 @@
 """Where the equations run: backends by name, their devices and dtypes, and the way in for a caller's arrays."""
 
+from nnarray.backends.array_api import FLOATS, PRECISIONS, Backend, number, require_numbers, to_numpy
 from nnarray.backends.arrays import (
-    NUMPY,
     all_finite,
     backend_of,
     convert,
-    extent,
     for_products,
     host_array,
-    is_known,
     is_sparse,
-    know,
-    looked_into,
-    new_matrix,
-    number,
-    on_device,
     require_finite,
     require_finite_in,
     same_backend,
-    side_by_side,
 )
 from nnarray.backends.atomic import write_atomically
-from nnarray.backends.backend import FLOATS, PRECISIONS, Backend, require_numbers, to_numpy
+from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
-from nnarray.backends.names import (
-    BACKENDS,
-    BackendUnavailableError,
-    backend,
-    choose,
-    unavailable_reason,
-    use_backend,
-)
-from nnarray.backends.programs import (
-    PackedProgram,
-    Program,
-    Steps,
-    captures_steps,
-    entries_at_once,
-    fits,
-    has_programs,
-    machine_code_is_unavailable,
-    new_captured_steps,
-    new_program,
-    new_uploads,
-    packed_program,
-    shares_programs,
-)
+from nnarray.backends.machine_code import is_shared as shares_programs
+from nnarray.backends.machine_code import is_unavailable as machine_code_is_unavailable
+from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend
+from nnarray.backends.numpy import NUMPY
+from nnarray.backends.programs import PackedProgram, Program, Steps
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.backends.tracing import at_once, is_concrete, is_constant, require_concrete
@@ -69,30 +43,16 @@ __all__ = [
     "at_once",
     "backend",
     "backend_of",
-    "captures_steps",
     "choose",
     "convert",
-    "entries_at_once",
-    "extent",
-    "fits",
     "for_products",
-    "has_programs",
     "host_array",
     "is_concrete",
     "is_constant",
-    "is_known",
     "is_sparse",
-    "know",
-    "looked_into",
     "machine_code_is_unavailable",
     "mapped_file",
-    "new_captured_steps",
-    "new_matrix",
-    "new_program",
-    "new_uploads",
     "number",
-    "on_device",
-    "packed_program",
     "plain_steps",
     "quiet",
     "read_ahead",
@@ -102,7 +62,6 @@ __all__ = [
     "require_numbers",
     "same_backend",
     "shares_programs",
-    "side_by_side",
     "steps_for",
     "to_numpy",
     "unavailable_reason",

@@ -1,18 +1,10 @@
-"""The steps of core bound to a namespace, once; where a backend has a faster version of a step, it goes in here."""
+"""The steps of core bound to a namespace, once."""
 
 import os
-from collections.abc import Callable
 from functools import lru_cache
 
-from nnarray.backends import jax_steps, numpy_steps
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Namespace
-
-ACCELERATED: dict[str, Callable[[Steps], Steps]] = {
-    "numpy": numpy_steps.accelerate,
-    "jax.numpy": jax_steps.accelerate,
-}
-"""By a namespace's name, what puts faster steps in the place of core's."""
 
 PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
 """Set to 1 in the environment, every backend computes with core's own functions alone. Read once."""
@@ -26,7 +18,5 @@ def plain_steps() -> bool:
 
 @lru_cache(maxsize=32)
 def steps_for(xp: Namespace) -> Steps:
-    """The steps of `xp`: core's own functions, and faster ones where its backend has them."""
-    steps = bind(xp)
-    accelerate = ACCELERATED.get(getattr(xp, "__name__", ""))
-    return steps if accelerate is None or plain_steps() else accelerate(steps)
+    """Core's own functions on `xp`."""
+    return bind(xp)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnarray.backends import Backend, for_products, is_sparse, looked_into
+from nnarray.backends import Backend, for_products, is_sparse
 from nnarray.core.typing import Array, Function
 from nnarray.engine.host import HostColumns
 
@@ -103,7 +103,7 @@ class Batch(NamedTuple):
             if isinstance(V, HostColumns):
                 assert self.host_order is not None
                 return V.chosen(self.host_order[start:stop])
-            seen, own = looked_into(V, backend)
+            seen, own = backend.looked_into(V)
             if own is not backend:
                 assert self.host_order is not None
                 return backend.asarray(seen.T[self.host_order[start:stop]].T)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nnarray.backends import Backend, Steps, captures_steps, new_captured_steps
+from nnarray.backends import Backend, Steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations, jitted_steps, replay, updates
 from nnarray.engine.batch import Architecture, Batch
@@ -29,7 +29,7 @@ def captured_steps(
     `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
     is given m (and l2, if there is a penalty), its update t and alpha.
     """
-    if not captures_steps(backend, whole=columns == whole.columns) or whole.stays_on_host:
+    if not backend.captures_steps(whole=columns == whole.columns) or whole.stays_on_host:
         return None
     if backend.jits:
         penalty = bool(l2)
@@ -58,7 +58,7 @@ def captured_steps(
         [V for pair in backend.steps.split(g, network.sizes) for V in pair],
         g,
     )
-    captured = new_captured_steps(backend, gradient, update, arrays, columns=columns, steps=steps)
+    captured = backend.new_captured_steps(gradient, update, arrays, columns=columns, steps=steps)
     return captured if captured is None or not backend.is_host else InTurn(captured, network, columns)
 
 

@@ -18,7 +18,6 @@ from nnarray.backends import (
     Ended,
     is_sparse,
     mapped_file,
-    new_matrix,
     read_ahead,
     require_finite,
     usable_threads,
@@ -199,7 +198,7 @@ def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) 
         return backend.steps.join(list(zip(V[:-1:2], V[1::2], strict=True))), V[-1]
     dtype = layers[0][0].dtype
     g = backend.xp.empty(vector_size(network.sizes), dtype=dtype)
-    dX = new_matrix((network.sizes[0], tile.X.shape[1]), dtype, backend)
+    dX = backend.new_matrix((network.sizes[0], tile.X.shape[1]), dtype)
     gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
     program(*replay.inputs_of(tile, layers), *gradients, dX)
     return g, dX
@@ -264,7 +263,7 @@ def _forward(
     inputs = replay.inputs_of(tile, layers, numbers)
     if wanted is equations.cost:
         return program(*inputs), None
-    A = new_matrix((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype, backend)
+    A = backend.new_matrix((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)
     return program(*inputs, A), A
 
 

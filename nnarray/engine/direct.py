@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends import NUMPY, PackedProgram, has_programs, packed_program, shares_programs
+from nnarray.backends import NUMPY, PackedProgram, shares_programs
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import equations, replay, updates
@@ -123,11 +123,7 @@ def _compiled(
     wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, penalty: bool
 ) -> Direct | None:
     """The calls for batches of this shape; None where there is no machine code for them."""
-    if (
-        not has_programs(NUMPY)
-        or tile_width(network, columns, dtype.itemsize) < columns
-        or network.own_cost is not None
-    ):
+    if not NUMPY.compiles or tile_width(network, columns, dtype.itemsize) < columns or network.own_cost is not None:
         return None
     labels = wanted is not _checked_prediction
     names = (("m", False), ("l2", False)) if penalty else (("m", False),)
@@ -136,7 +132,7 @@ def _compiled(
     layers = 2 * (len(network.sizes) - 1)
     inputs = [1, 1, layers] if labels else [1, layers]
     outputs = [layers, 1] if wanted is _checked_gradients else [1] if labels else [1, 1]
-    packed = packed_program(program, [*inputs, *outputs, *([1] if labels else [])])
+    packed = NUMPY.packed_program(program, [*inputs, *outputs, *([1] if labels else [])])
     return None if packed is None else Direct(packed, network, columns, dtype, penalty=penalty)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnarray.backends import Backend, fits, new_uploads, usable_threads
+from nnarray.backends import Backend, usable_threads
 from nnarray.core.typing import Array
 from nnarray.core.vector import vector_size
 from nnarray.engine.workers import for_each
@@ -29,7 +29,7 @@ def stays_on_host(X: Any, sizes: Sequence[int], dtype: Any, backend: Backend) ->
     """Whether X is on the host and too large for the memory of the backend's device."""
     itemsize = np.dtype(dtype).itemsize
     beside = VECTORS * vector_size(sizes) * itemsize
-    return isinstance(X, np.ndarray) and not fits(X.size * itemsize, backend, beside=beside)
+    return isinstance(X, np.ndarray) and not backend.fits(X.size * itemsize, beside=beside)
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ class HostColumns:
         if self._uploads is not None and (self._uploads.dtype != dtype or self._uploads.shape[0] < count):
             self.let_go()  # before its successor takes as much memory
         if self._uploads is None:
-            self._uploads = new_uploads(backend, shape, dtype)
+            self._uploads = backend.new_uploads(shape, dtype)
         table = self.array.T
 
         def fill(here: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, is_concrete, looked_into
+from nnarray.backends import Backend, is_concrete
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
@@ -42,14 +42,14 @@ def _may_be_padded(tile: Tile, layers: Pairs, network: Architecture, backend: Ba
     if network.own_cost is not None or network.reported_loss is not None:
         return False
     given = [V for V in (tile.X, tile.Y, tile.weights, *layers[0]) if V is not None]
-    return all(map(is_concrete, given)) and looked_into(tile.X, backend)[1].is_host
+    return all(map(is_concrete, given)) and backend.looked_into(tile.X)[1].is_host
 
 
 def _cut(V: Array, columns: int, backend: Backend) -> Array:
     """The first columns; without a further compilation where V has values."""
     if not is_concrete(V):
         return V[:, :columns]
-    return backend.asarray(looked_into(V, backend)[0][:, :columns].copy())
+    return backend.asarray(backend.looked_into(V)[0][:, :columns].copy())
 
 
 def is_exact(columns: int, *key: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends import Backend, Program, has_programs, is_sparse, new_program, plain_steps
+from nnarray.backends import Backend, Program, is_sparse, plain_steps
 from nnarray.core.steps import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import jitted
@@ -49,7 +49,7 @@ def program_for(
     Backends without programs and a sparse X have none. `numbers` are further arguments of the equations. A tile that is
     `alone` is the whole batch, and may be shared by threads.
     """
-    if not has_programs(backend) or is_sparse(tile.X):
+    if not backend.compiles or is_sparse(tile.X):
         return None
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
     return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=alone)
@@ -100,7 +100,7 @@ def compiled(
         graph = traced(equations, network, columns, dtype, given)
     except NotTraceableError:
         return None
-    return new_program(graph, backend, captured=captured, shared=shared)
+    return backend.new_program(graph, captured=captured, shared=shared)
 
 
 def traced(equations: Equations, network: Architecture, columns: int, dtype: Any, given: Given) -> Graph:

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
-from nnarray.backends import Backend, Program, entries_at_once, has_programs, new_program
+from nnarray.backends import Backend, Program
 from nnarray.core.typing import Array
 from nnarray.programs.graph import Graph
 from nnarray.programs.trace import Trace
@@ -26,7 +26,7 @@ def update(
     in_place: bool = False,
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
-    if not has_programs(backend) or not is_by_entry(rule, len(vectors), g.dtype):
+    if not backend.compiles or not is_by_entry(rule, len(vectors), g.dtype):
         return rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
     with backend.current():
         return _by_program(rule, vectors, g, backend, t, alpha, in_place)
@@ -36,7 +36,7 @@ def _by_program(
     rule: Rule, vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
 ) -> Sequence[Array]:
     size = g.shape[0]
-    piece = entries_at_once(backend) or size
+    piece = backend.entries_at_once or size
     first = _program(*parts_of(rule), len(vectors), min(size, piece), g.dtype, backend)
     made = vectors if in_place and first.works_in_place else [backend.xp.empty_like(vector) for vector in vectors]
     if size <= piece:
@@ -72,7 +72,7 @@ def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Bac
 def _program(
     function: Rule, owner: Any, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False
 ) -> Program:
-    return new_program(traced(bound(function, owner), count, size, dtype), backend, captured=captured)
+    return backend.new_program(traced(bound(function, owner), count, size, dtype), captured=captured)
 
 
 def parts_of(rule: Rule) -> tuple[Rule, Any]:

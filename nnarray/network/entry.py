@@ -14,12 +14,8 @@ from nnarray.backends import (
     at_once,
     choose,
     convert,
-    extent,
     host_array,
     is_concrete,
-    is_known,
-    know,
-    looked_into,
     mapped_file,
     number,
     require_finite,
@@ -136,15 +132,15 @@ def _checked_weights(given: Array, m: int, backend: Backend, dtype: str) -> Arra
         msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(weights.shape)}"
         raise ValueError(msg)
     weights = backend.xp.reshape(weights, (1, m))
-    if is_concrete(weights) and not is_known(given, "weights", backend):
+    if is_concrete(weights) and not backend.knows(given, "weights"):
         require_finite(weights, "weights", backend)
-        seen, own = looked_into(weights, backend)
+        seen, own = backend.looked_into(weights)
         smallest, total = number(own.xp.min(seen)), number(own.xp.sum(seen))
         if smallest < 0 or not 0 < total < np.inf:
             found = f"a smallest weight of {smallest:g} and a sum of {total:g}"
             msg = f"weights must be ≥ 0 with a positive sum that is finite in {dtype}, got {found}"
             raise ValueError(msg)
-        know(given, "weights", backend)
+        backend.know(given, "weights")
     return weights
 
 
@@ -169,7 +165,7 @@ def make_batch(
 def _sum(weights: Array, backend: Backend) -> Array:
     if not is_concrete(weights):
         return backend.xp.sum(weights)
-    seen, own = looked_into(weights, backend)
+    seen, own = backend.looked_into(weights)
     with at_once(weights):
         total = own.xp.sum(seen)
         return total if own.xp is backend.xp else backend.asarray(total)
@@ -177,10 +173,10 @@ def _sum(weights: Array, backend: Backend) -> Array:
 
 def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y") -> None:
     """Raise ValueError, listing values, for targets that the output cannot model: NaN, infinities, out of range."""
-    if is_known(Y, f"targets of {output}", backend):
+    if backend.knows(Y, f"targets of {output}"):
         return
     lowest, highest = target_limits(output)
-    smallest, largest = extent(Y, backend)
+    smallest, largest = backend.extent(Y)
     if not (lowest <= smallest and largest <= highest and isfinite(smallest) and isfinite(largest)):
         require_finite(Y, argument, backend)
         host = backend.to_numpy(Y)
@@ -190,11 +186,11 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
         raise ValueError(msg)
     if output == "softmax":
         _check_sums(Y, backend, argument)
-    know(Y, f"targets of {output}", backend)
+    backend.know(Y, f"targets of {output}")
 
 
 def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
-    Y, backend = looked_into(Y, backend)
+    Y, backend = backend.looked_into(Y)
     xp = backend.xp
     with at_once(Y):
         sums = xp.sum(Y, axis=0)

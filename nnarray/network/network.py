@@ -14,13 +14,10 @@ from nnarray.backends import (
     convert,
     for_products,
     is_concrete,
-    is_known,
-    know,
     quiet,
     require_finite,
     require_finite_in,
     same_backend,
-    side_by_side,
 )
 from nnarray.core import propagation, vector
 from nnarray.core.activations import ACTIVATIONS
@@ -167,7 +164,7 @@ class Network:
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
-        return Parameters(side_by_side(theta, place), self.sizes, place)
+        return Parameters(place.side_by_side(theta), self.sizes, place)
 
     @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:
@@ -463,12 +460,12 @@ def _require_finite_examples(X: Array, g: Array, place: Place) -> None:
 
     X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
     """
-    if is_known(X, "finite", place.backend):
+    if place.backend.knows(X, "finite"):
         return
     if not is_concrete(g) or not all_finite(g, place.backend):
         require_finite_in(place.dtype, X, "X", place.backend)
     if is_concrete(g):
-        know(X, "finite", place.backend)
+        place.backend.know(X, "finite")
 
 
 def require_network(network: Any) -> None:

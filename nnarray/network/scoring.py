@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nnarray.backends import Backend, is_concrete, looked_into, number
+from nnarray.backends import Backend, is_concrete, number
 from nnarray.core.typing import Array, Namespace
 
 NAMES = {"softmax": "accuracy", "sigmoid": "accuracy", "identity": "R²", "exp": "R²"}
@@ -15,7 +15,7 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
     A float, or a 0-d array where A or Y are not concrete.
     """
     if is_concrete(A) and is_concrete(Y):
-        (A, backend), (Y, _) = looked_into(A, backend), looked_into(Y, backend)
+        (A, backend), (Y, _) = backend.looked_into(A), backend.looked_into(Y)
     xp = backend.xp
     if output == "softmax":
         return _share(xp.argmax(A, axis=0) == xp.argmax(Y, axis=0), A, xp)

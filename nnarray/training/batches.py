@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, on_device, quiet
+from nnarray.backends import Backend, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 
@@ -102,7 +102,7 @@ class Alike:
             return zip([whole], counts, strict=True)
         starts = range(0, len(columns), self.size)
         weighty = [(start, m, count) for start, m, count in zip(starts, ms, counts, strict=True) if m]
-        order = None if self.order is None else on_device(columns, self.batches.backend)
+        order = None if self.order is None else self.batches.backend.on_device(columns)
 
         def batch(start: int, m: float, count: float) -> tuple[Batch, float]:
             part = slice(start, start + self.size)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, looked_into, on_device
+from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network.parameters import dtype_name
@@ -151,10 +151,10 @@ class Descent:
         if replays is None or not all(ms):
             return None
         t, vectors, counts = updates.t, self.vectors(updates), alike.counts(ms)
-        order = None if alike.is_everything else on_device(alike.columns, self.backend)
+        order = None if alike.is_everything else self.backend.on_device(alike.columns)
         replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, t=t, vectors=vectors)
         replays.launch_all(len(ms), lambda count: self.moved(replays, updates, count), self.interrupts)
-        costs, own = looked_into(replays.costs, self.backend)
+        costs, own = self.backend.looked_into(replays.costs)
         counted = own.asarray(np.array(counts, "float64"))  # where there is none, float32: the sums may be large
         return own.xp.sum(costs[: len(ms)] * counted), sum(counts)
 

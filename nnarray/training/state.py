@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from nnarray.backends import Backend, has_programs
+from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.network.parameters import Parameters
 
@@ -51,4 +51,4 @@ class State(NamedTuple):
 
 def copied(theta: Array, backend: Backend) -> Array:
     """Theta as it is now: programs write the next one over it."""
-    return theta.copy() if has_programs(backend) else theta
+    return theta.copy() if backend.compiles else theta

@@ -1,0 +1,325 @@
+"""A backend: an array namespace, one of its devices, and all that the floors above ask of a library.
+
+Here it is any namespace of the Array API standard; numpy.py, cupy/, torch.py and jax.py say what differs on theirs.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import array_api_compat
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.backends.programs import PackedProgram, Program, Steps
+from nnarray.backends.quiet import quiet
+from nnarray.backends.steps import steps_for
+from nnarray.backends.tracing import is_traced_by_jax
+from nnarray.core import steps as core
+from nnarray.core.typing import Array, Namespace
+
+if TYPE_CHECKING:
+    from nnarray.backends.cupy.uploads import Uploads
+    from nnarray.programs.graph import Graph
+    from nnarray.programs.steps import StepArrays
+
+FLOATS = ("float32", "float64")
+"""The dtypes in which a network computes."""
+
+PRECISIONS = ("tf32", "bfloat16", "float16")
+"""What products of float32 may round their operands to on CuPy."""
+
+LIBRARIES: dict[str, "type[Backend]"] = {}
+"""The libraries with a file of their own, by name."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where arrays live and what computes with them.
+
+    `name` is "numpy", "cupy", "torch", "jax" or another namespace's own name, `xp` its Array API namespace and
+    `device` the device on which `asarray` makes arrays. `precision`, on CuPy, is "tf32", "bfloat16" or "float16", to
+    which float32 products round what they multiply; they add up in float32. None rounds nothing.
+    """
+
+    name: str
+    xp: Namespace
+    device: Any
+    precision: str | None = None
+
+    library: ClassVar[str] = ""
+    namespace: ClassVar[str] = ""
+    """The library's name here, and its namespace's own."""
+
+    is_host: ClassVar[bool] = False
+    """Whether its arrays are NumPy's: their values are known at once, and threads of this process compute them."""
+
+    jits: ClassVar[bool] = False
+    """Whether the library compiles whole functions for each shape, as JAX does."""
+
+    precisions: ClassVar[Sequence[str]] = ()
+    """What its products of float32 can round their operands to."""
+
+    most_columns: ClassVar[int | None] = None
+    """The columns that its products can count; None where memory ends before."""
+
+    def __init_subclass__(cls) -> None:
+        if cls.library:
+            LIBRARIES[cls.library] = cls
+
+    # ------------------------------------------------------------------------------------------------- the way there
+
+    @classmethod
+    def on(cls, device: Any) -> "Backend":
+        """The backend on a device in the library's words; None is the library's own default."""
+        raise NotImplementedError
+
+    @classmethod
+    def unavailable_reason(cls) -> str | None:
+        """Why the library cannot run on this machine, with the remedy; None where it can."""
+        raise NotImplementedError
+
+    @property
+    def device_name(self) -> Any:
+        """What `backend` takes for this device, also in another process."""
+        return str(self.device)
+
+    # ------------------------------------------------------------------------------------------------- arrays
+
+    @property
+    def is_seen_by_numpy(self) -> bool:
+        """Whether NumPy reads its arrays where they lie, though they are not NumPy's."""
+        return False
+
+    @property
+    def steps(self) -> core.Steps:
+        """The steps of the equations, bound to `xp`."""
+        return steps_for(self.xp)
+
+    def dtype(self, name: str) -> Any:
+        """The namespace's dtype called `name`, "float32" or "float64".
+
+        Raises ValueError for another name, for float64 where JAX has it switched off, and for float64 with a precision
+        of float32's.
+        """
+        if name not in FLOATS:
+            msg = f'dtype must be "float32" or "float64", got {name!r}'
+            raise ValueError(msg)
+        if name == "float64" and self.precision is not None:
+            msg = f'the precision "{self.precision}" is one of float32\'s, got dtype "float64"'
+            raise ValueError(msg)
+        return getattr(self.xp, name)
+
+    @quiet
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """`x`, an array of any namespace or a nested list, as an array of this backend on its device.
+
+        `dtype` is "float32" or "float64"; without it, x's own. What is already in place is returned as it is. A float64
+        too large for float32 becomes an infinity. Raises TypeError for what is masked or sparse and, where `dtype` is
+        given, for what holds no real numbers.
+        """
+        wanted = None if dtype is None else self.dtype(dtype)
+        if self._holds(x):
+            if wanted is None or x.dtype == wanted:
+                return x
+            require_numbers(x, "x", self)
+            return self._converted(x, wanted)
+        host = to_numpy(x)
+        if dtype is not None:
+            require_numbers(host, "x", None)
+            host = host.astype(dtype, copy=False)
+        return self._placed(host)
+
+    def to_numpy(self, x: Array) -> npt.NDArray[Any]:
+        """`x` as a NumPy array on the host; on the host already, its memory is shared."""
+        return to_numpy(x)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it; nothing to wait for on NumPy."""
+
+    def current(self) -> AbstractContextManager[Any]:
+        """A block in which CuPy's current device is this one; on other backends, nothing."""
+        return nullcontext()
+
+    def untracked(self) -> AbstractContextManager[Any]:
+        """A block in which torch keeps no history for its autograd; the other namespaces never do.
+
+        Under torch.func it does nothing: what is differentiated there is what the block computes.
+        """
+        return nullcontext()
+
+    def numbers(self, arrays: Sequence[Array]) -> list[Any]:
+        """The values of arrays without axes."""
+        return [self.to_numpy(x).item() for x in arrays]
+
+    def sum(self, x: Array) -> float:
+        """The sum of all values."""
+        return number(self.xp.sum(x))
+
+    def extent(self, x: Array) -> tuple[float, float]:
+        """The smallest and the largest value; NaN where there is one."""
+        return number(self.xp.min(x)), number(self.xp.max(x))
+
+    def looked_into(self, x: Array) -> "tuple[Array, Backend]":
+        """The array as one looks into it without changing it, and the backend of what one sees."""
+        return x, self
+
+    def on_device(self, order: np.ndarray) -> Array:
+        """An order, where columns are taken in it."""
+        return self.asarray(order)
+
+    def new_matrix(self, shape: tuple[int, int], dtype: Any) -> Array:
+        """A matrix with a column for each example, not filled; on a GPU each column is contiguous."""
+        return self.xp.empty(shape[::-1], dtype=dtype, device=self.device).T
+
+    def for_products(self, x: Array, dtype: Any) -> Array:
+        """`x`, a matrix, as the library's products take it where it lies, in `dtype`; else a copy that is so."""
+        return x
+
+    def side_by_side(self, x: Array) -> Array:
+        """`x`, a vector, as the backend's programs take it."""
+        return x
+
+    def knows(self, x: Array, check: str) -> bool:
+        """Whether this very array passed the check before and need not be looked into again."""
+        return False
+
+    def know(self, x: Array, check: str) -> None:
+        """Remember that the array passed the check, for as long as it lives, where to look again would be to wait."""
+
+    # ------------------------------------------------------------------------------------------------- programs
+
+    @property
+    def compiles(self) -> bool:
+        """Whether equations are compiled for the backend; not where the environment asks for plain steps."""
+        return False
+
+    @property
+    def entries_at_once(self) -> int | None:
+        """Of long vectors, how many entries a program should be given; None: all."""
+        return None
+
+    def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
+        """The graph compiled.
+
+        One that is to be `captured`, on CuPy, finds its numbers on the device. One that is `shared`, in machine code,
+        is in pieces for several threads.
+        """
+        raise NotImplementedError
+
+    def packed_program(self, program: Program | None, groups: Sequence[int]) -> PackedProgram | None:
+        """The program for arrays of which each holds so many of its own, side by side; None where there is none."""
+        return None
+
+    def captures_steps(self, *, whole: bool) -> bool:
+        """Whether a training step can be one call; steps on the `whole` batch can on NumPy alone."""
+        return False
+
+    def new_captured_steps(
+        self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
+    ) -> Steps | None:
+        """Steps of these programs, on batches of so many columns, at most so many an epoch; None if they cannot be."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------- memory
+
+    def fits(self, size: int, *, beside: int = 0) -> bool:
+        """Whether so many bytes of examples may lie on the device, `beside` others.
+
+        They have to leave as much again to compute in.
+        """
+        return True
+
+    def new_uploads(self, shape: tuple[int, int], dtype: Any) -> "Uploads":
+        """Places on the device for tiles of up to shape[0] examples of shape[1] numbers."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------- of its arrays
+
+    @staticmethod
+    def owns(x: Any) -> bool:
+        """Whether `x` is an array of the library."""
+        return bool(array_api_compat.is_array_api_obj(x))
+
+    @staticmethod
+    def fetched(x: Any) -> npt.NDArray[Any]:
+        """`x`, an array of the library on any device, as NumPy's."""
+        if hasattr(x, "to_device"):
+            x = x.to_device(array_api_compat.array_namespace(x).__array_namespace_info__().default_device())
+        return np.asarray(x)
+
+    @staticmethod
+    def is_dense(x: Any) -> bool:
+        """Whether `x` is no sparse array."""
+        return "sparse" not in type(x).__module__
+
+    def is_real(self, dtype: Any) -> bool:
+        """Whether it is a dtype of real numbers or booleans."""
+        return bool(self.xp.isdtype(dtype, ("bool", "integral", "real floating")))
+
+    def _holds(self, x: Any) -> bool:
+        if not array_api_compat.is_array_api_obj(x) or array_api_compat.array_namespace(x) is not self.xp:
+            return False
+        return bool(self.device is None or is_traced_by_jax(x) or array_api_compat.device(x) == self.device)
+
+    def _converted(self, x: Array, dtype: Any) -> Array:
+        with self.current():
+            return self.xp.astype(x, dtype, copy=False)
+
+    def _placed(self, host: npt.NDArray[Any]) -> Array:
+        with self.current():
+            return self.xp.asarray(native(host), device=self.device)
+
+    def __hash__(self) -> int:
+        return hash((self.name, str(self.device), self.precision))  # CuPy's devices have no hash
+
+    def __repr__(self) -> str:
+        precision = "" if self.precision is None else f", precision={self.precision!r}"
+        return f"Backend({self.name!r}, device={str(self.device)!r}{precision})"
+
+
+def library_of(x: Any) -> type[Backend]:
+    """The library whose array `x` is; `Backend` itself for other namespaces, and for what is no array."""
+    return next((library for library in LIBRARIES.values() if library.owns(x)), Backend)
+
+
+def to_numpy(x: Any) -> npt.NDArray[Any]:
+    """`x`, an array of any namespace and device or a nested list, as a NumPy array on the host.
+
+    NumPy has no bfloat16: torch's becomes float32. Raises TypeError for what is masked or sparse.
+    """
+    require_plain(x, "x")
+    return np.asarray(x) if isinstance(x, np.ndarray) else library_of(x).fetched(x)
+
+
+def native(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`host` with its bytes in this machine's order."""
+    return host.astype(host.dtype.newbyteorder("="), copy=False)
+
+
+def number(x: Array) -> float:
+    """The value of a 0-d array; torch's leaves its autograd history behind, or torch would warn."""
+    return float(x.detach() if hasattr(x, "detach") else x)
+
+
+def require_plain(x: Any, argument: str) -> None:
+    """Raise TypeError naming `argument` for a masked or sparse array: NumPy would drop the mask, or wrap the whole."""
+    if isinstance(x, np.ma.MaskedArray):
+        msg = f"{argument} must not be masked, got a {type(x).__name__}; fill it or leave the masked examples out"
+        raise TypeError(msg)
+    if not library_of(x).is_dense(x):
+        msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray() or .to_dense()"
+        raise TypeError(msg)
+
+
+def require_numbers(x: Array, argument: str, backend: Backend | None) -> None:
+    """Raise TypeError naming `argument` for an array of anything but real numbers and booleans; None means NumPy."""
+    if not (is_real_on_host(x.dtype) if backend is None else backend.is_real(x.dtype)):
+        msg = f"{argument} must hold real numbers, got dtype {x.dtype}"
+        raise TypeError(msg)
+
+
+def is_real_on_host(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a dtype of NumPy's, or ml_dtypes' bfloat16, of real numbers or booleans."""
+    return dtype.kind in "biuf" or dtype.name == "bfloat16"

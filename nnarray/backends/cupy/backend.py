@@ -1,0 +1,171 @@
+"""CuPy: arrays on a GPU, computed by CUDA programs that are queued while the host goes on."""
+
+import weakref
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+import numpy as np
+
+from nnarray.backends.array_api import PRECISIONS, Backend
+from nnarray.backends.availability import opening, why_not
+from nnarray.backends.numpy import is_blas_matrix
+from nnarray.backends.programs import Program, Steps
+from nnarray.backends.steps import plain_steps
+from nnarray.core.typing import Array
+
+if TYPE_CHECKING:
+    from nnarray.backends.cupy.device import CupyDevice
+    from nnarray.backends.cupy.uploads import Uploads
+    from nnarray.programs.graph import Graph
+    from nnarray.programs.steps import StepArrays
+
+INSTALL = 'pip install cupy-cuda13x (cupy-cuda12x for a CUDA 12 driver), the extra "cuda13" ("cuda12")'
+
+
+class CupyBackend(Backend):
+    """CuPy on one GPU."""
+
+    library, namespace = "cupy", "array_api_compat.cupy"
+    most_columns = 2**31 - 1  # cuBLAS counts in 32 bits
+    precisions = PRECISIONS
+
+    @classmethod
+    def on(cls, device: Any) -> Backend:
+        """The GPU by its number, or a `cupy.cuda.Device`."""
+        import array_api_compat.cupy as xp
+
+        with opening(cls.library, device):
+            chosen = device if isinstance(device, xp.cuda.Device) else xp.cuda.Device(device)
+            count = xp.cuda.runtime.getDeviceCount()
+            if not 0 <= chosen.id < count:
+                msg = f"there are {count} of them, numbered from 0"
+                raise ValueError(msg)
+            return cls(cls.library, xp, chosen)
+
+    @classmethod
+    def unavailable_reason(cls) -> str | None:
+        """Why CuPy, the driver or CUDA's libraries do not work."""
+        return why_not("cupy", INSTALL) or _why_no_gpu()
+
+    @property
+    def device_name(self) -> Any:
+        """The GPU's number."""
+        return getattr(self.device, "id", None)
+
+    def synchronize(self) -> None:
+        """The GPU."""
+        self.xp.cuda.Device(getattr(self.device, "id", None)).synchronize()
+
+    def current(self) -> AbstractContextManager[Any]:
+        """The GPU as CuPy's current one."""
+        block: AbstractContextManager[Any] = self.device
+        return block
+
+    def numbers(self, arrays: Sequence[Array]) -> list[Any]:
+        """All in one copy."""
+        return list(self.to_numpy(self.xp.stack(list(arrays))).tolist())
+
+    def for_products(self, x: Array, dtype: Any) -> Array:
+        """With contiguous rows or columns."""
+        return x if x.dtype == dtype and is_blas_matrix(x) else x.astype(dtype, order="F")
+
+    def side_by_side(self, x: Array) -> Array:
+        """Without gaps."""
+        if x.strides == (x.itemsize,):
+            return x
+        with self.current():
+            return x.copy()
+
+    def knows(self, x: Array, check: str) -> bool:
+        """To look into the array again would be to wait for the GPU, in each call that it is given to."""
+        passed = _passed.get((id(x), check))
+        return passed is not None and passed() is x
+
+    def know(self, x: Array, check: str) -> None:
+        """By a weak reference."""
+        key = id(x), check
+        _passed[key] = weakref.ref(x, lambda _: _passed.pop(key, None))
+
+    @property
+    def compiles(self) -> bool:
+        """To CUDA kernels."""
+        return not plain_steps()
+
+    def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
+        """CUDA kernels and cuBLAS's products."""
+        from nnarray.programs.targets.cuda import program
+
+        return program.Program(graph, device=gpu(), operands=self.precision, numbers_on_device=captured)
+
+    def captures_steps(self, *, whole: bool) -> bool:
+        """As a CUDA graph."""
+        return not whole and not plain_steps()
+
+    def new_captured_steps(
+        self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
+    ) -> Steps | None:
+        """As a CUDA graph; None where CUDA refuses."""
+        from nnarray.backends.cupy.graph import CapturedSteps
+
+        try:
+            return CapturedSteps(gradient, update, arrays, columns=columns, steps=steps)
+        except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
+            return None
+
+    def fits(self, size: int, *, beside: int = 0) -> bool:
+        """By what the GPU has free."""
+        with self.current():
+            return size <= (gpu().room() - beside) // 2
+
+    def new_uploads(self, shape: tuple[int, int], dtype: Any) -> "Uploads":
+        """By way of pinned memory."""
+        from nnarray.backends.cupy.uploads import Uploads
+
+        return Uploads(gpu(), shape, dtype)
+
+    @staticmethod
+    def owns(x: Any) -> bool:
+        """Its ndarrays."""
+        return bool(array_api_compat.is_cupy_array(x))
+
+    @staticmethod
+    def fetched(x: Any) -> np.ndarray:
+        """In one copy."""
+        return np.asarray(x.get())
+
+
+_passed: dict[tuple[int, str], Any] = {}
+"""What passed a check: a weak reference to the array, by its id and the check's name."""
+
+
+@lru_cache(maxsize=1)
+def gpu() -> "CupyDevice":
+    """What runs programs on the GPU."""
+    from nnarray.backends.cupy.device import CupyDevice
+
+    return CupyDevice()
+
+
+@lru_cache(maxsize=1)
+def _why_no_gpu() -> str | None:
+    """Why CuPy, which is installed, does not compute."""
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        return f"CuPy is installed, but no GPU or driver answers ({error}); install the NVIDIA driver, see `nvidia-smi`"
+    if count == 0:
+        return "CuPy is installed, but no GPU is visible; look at `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+    try:
+        ones = cupy.ones((2, 2), dtype=cupy.float32)
+        (ones @ ones + ones).get()
+    except Exception as error:
+        return (
+            f"CuPy sees a GPU, but its CUDA libraries don't work ({type(error).__name__}: {error}); "
+            'pip install "cupy-cuda13x[ctk]" (or "cupy-cuda12x[ctk]") brings them'
+        )
+    return None

@@ -1,0 +1,145 @@
+"""JAX: arrays that cannot be written, and functions compiled for each shape."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from nnarray.backends.array_api import Backend, native
+from nnarray.backends.availability import opening, why_not
+from nnarray.backends.numpy import NUMPY
+from nnarray.backends.steps import plain_steps, steps_for
+from nnarray.backends.tracing import at_once, is_traced_by_jax
+from nnarray.core.steps import Steps
+from nnarray.core.typing import Array, Namespace
+
+
+class JaxBackend(Backend):
+    """JAX on one of its devices."""
+
+    library, namespace = "jax", "jax.numpy"
+    jits = True
+
+    @classmethod
+    def on(cls, device: Any) -> Backend:
+        """The device by its name, such as "cpu:0", or a `jax.Device`."""
+        import jax
+
+        with opening(cls.library, device), at_once():
+            if isinstance(device, str):
+                platform, _, index = device.partition(":")
+                device = jax.devices(platform)[int(index or 0)]
+            return cls(cls.library, jax.numpy, jax.numpy.zeros(0, device=device).device)
+
+    @classmethod
+    def unavailable_reason(cls) -> str | None:
+        """Why jax does not import."""
+        return why_not("jax", "pip install jax")
+
+    @property
+    def device_name(self) -> Any:
+        """Its platform and its number."""
+        return f"{self.device.platform}:{self.device.id}"
+
+    @property
+    def is_seen_by_numpy(self) -> bool:
+        """On the CPU."""
+        return getattr(self.device, "platform", "") == "cpu"
+
+    @property
+    def steps(self) -> Steps:
+        """Core's, with faster ones for layers of one unit."""
+        return _steps(self.xp)
+
+    def dtype(self, name: str) -> Any:
+        """The dtype, where JAX has it switched on."""
+        found = super().dtype(name)
+        if name == "float64" and not _has_float64():
+            msg = (
+                "JAX computes in float32 unless told otherwise; for float64 set JAX_ENABLE_X64=1 in the environment, "
+                'or call jax.config.update("jax_enable_x64", True) before any other use of JAX'
+            )
+            raise ValueError(msg)
+        return found
+
+    def synchronize(self) -> None:
+        """JAX offers no wait for a whole device: for all arrays that are alive."""
+        import jax
+
+        jax.block_until_ready(jax.live_arrays())
+
+    def sum(self, x: Array) -> float:
+        """Also while JAX traces a function."""
+        with at_once(x):
+            return super().sum(x)
+
+    def extent(self, x: Array) -> tuple[float, float]:
+        """As one looks into it; also while JAX traces a function."""
+        seen, own = self.looked_into(x)
+        with at_once(x):
+            return super().extent(x) if own is self else own.extent(seen)
+
+    def looked_into(self, x: Array) -> tuple[Array, Backend]:
+        """On the CPU as NumPy's, where it lies: JAX would compile, and keep, a program for every shape."""
+        return (np.asarray(x), NUMPY) if self.is_seen_by_numpy else (x, self)
+
+    def on_device(self, order: np.ndarray) -> Array:
+        """On the CPU, NumPy takes the columns."""
+        return order if self.is_seen_by_numpy else self.asarray(order)
+
+    def captures_steps(self, *, whole: bool) -> bool:
+        """As one compiled function."""
+        return not whole and not plain_steps()
+
+    @staticmethod
+    def owns(x: Any) -> bool:
+        """Arrays and tracers."""
+        return bool(array_api_compat.is_jax_array(x))
+
+    @staticmethod
+    def fetched(x: Any) -> np.ndarray:
+        """In one copy."""
+        return np.asarray(x)
+
+    def _converted(self, x: Array, dtype: Any) -> Array:
+        if self.is_seen_by_numpy and not is_traced_by_jax(x):
+            return self._placed(np.asarray(x).astype(dtype))
+        with at_once(x):
+            return super()._converted(x, dtype)
+
+    def _placed(self, host: np.ndarray) -> Array:
+        import jax  # whose own asarray would compile two programs for every shape
+
+        with at_once():
+            return jax.device_put(native(host), self.device, may_alias=False)
+
+
+def _has_float64() -> bool:
+    import jax
+
+    return bool(jax.config.jax_enable_x64)
+
+
+@lru_cache(maxsize=1)
+def _steps(xp: Namespace) -> Steps:
+    steps = steps_for(xp)
+    if plain_steps():
+        return steps
+    return steps._replace(
+        linear_forward=partial(linear_forward, steps), linear_backward=partial(linear_backward, steps)
+    )
+
+
+def linear_forward(steps: Steps, A_prev: Array, W: Array, b: Array) -> Array:
+    """Z = W A_prev + b; on CPUs, JAX multiplies by a vector several times faster than by a matrix of one row."""
+    if W.shape[0] > 1:
+        return steps.linear_forward(A_prev, W, b)
+    return (W[0, :] @ A_prev)[None, :] + b
+
+
+def linear_backward(steps: Steps, dZ: Array, A_prev: Array, *, m: Array) -> tuple[Array, Array]:
+    """dW = (1/m) dZ A_prevᵀ and db = (1/m) Σ_columns dZ."""
+    if dZ.shape[0] > 1:
+        return steps.linear_backward(dZ, A_prev, m=m)
+    return (A_prev @ dZ[0, :])[None, :] / m, steps.xp.sum(dZ, axis=1, keepdims=True) / m
