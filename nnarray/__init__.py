@@ -7,7 +7,7 @@ The house, from the ground up; a module imports from its own floor and from lowe
 
 1. `core`      the lecture: pure functions of arrays of any namespace, one per equation
 2. `programs`  what core asks for, traced once per shape, scheduled and compiled: machine code, NumPy's calls, CUDA
-3. `backends`  where: libraries by name, their devices and dtypes, BLAS's threads, the way in for a caller's arrays
+3. `backends`  where: a file per library and what it can, devices and dtypes, BLAS's threads, the way in for arrays
 4. `engine`    how much at once: tiles of columns, who computes them, their partial sums, the programs of each shape
 5. `network`   `Network`, the architecture, `Parameters`, theta with its views W and b, checks of what a caller gives
 6. `training`  `train`: mini-batches, optimisers and their state, schedules, history, stopping

@@ -10,7 +10,7 @@ from conftest import Space, problem
 import nnarray as nn
 from nnarray.backends import steps_for
 from nnarray.core.steps import bind
-from nnarray.engine import replay
+from nnarray.engine import compiling
 
 SMOOTH = ("sigmoid", "tanh", "identity")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -58,8 +58,8 @@ class TestCheckGradients:
             return steps._replace(linear_backward=linear_backward)
 
         network, layers, X, Y = problem((3, 5, 4, 2), "tanh", "softmax", m=7)
-        monkeypatch.setattr(replay, "bind", bind_broken)
-        monkeypatch.setattr(replay, "compiled", replay.compiled.__wrapped__)  # no program of the right ones
+        monkeypatch.setattr(compiling, "bind", bind_broken)
+        monkeypatch.setattr(compiling, "compiled", compiling.compiled.__wrapped__)  # no program of the right ones
         assert nn.check_gradients(network, layers, X, Y).relative_difference > 1e-4
 
     def test_coordinates_are_drawn_by_the_seed_and_directions_see_every_parameter(self) -> None:

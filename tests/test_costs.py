@@ -9,7 +9,7 @@ from test_oracles import assert_close, torch_forward
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.engine import Batch, equations, replay
+from nnarray.engine import Batch, compiling, equations
 from nnarray.network.costs import with_cost
 
 NUMPY = nn.backend("numpy")
@@ -166,11 +166,11 @@ class TestNumbers:
         network, layers, X, Y, cost = example(name)
         tile, costed = Batch(X, Y, M).tile(0, M, X.dtype, NUMPY), with_cost(network, cost)
         for what in (equations.cost_and_gradients, equations.cost_and_prediction):
-            program = replay.program_for(what, tile, layers, costed, NUMPY)
+            program = compiling.program_for(what, tile, layers, costed, NUMPY)
             assert program is not None
             J, plain = what(tile, layers, costed, NUMPY.steps)
             out = [np.full_like(V, np.nan) for V in plain]
-            assert_close(program(*replay.inputs_of(tile, layers), *out), J, 1e-12)
+            assert_close(program(*compiling.inputs_of(tile, layers), *out), J, 1e-12)
             for one, other in zip(out, plain, strict=True):
                 assert_close(one, other, 1e-12)
 
@@ -201,7 +201,7 @@ def test_what_no_program_can_do_is_computed_as_it_stands(space: Space) -> None:
     tile = Batch(X, Y, M).tile(0, M, X.dtype, NUMPY)
     costed = with_cost(network, cost)
     for _ in range(3):
-        assert replay.program_for(equations.cost, tile, layers, costed, NUMPY) is None
+        assert compiling.program_for(equations.cost, tile, layers, costed, NUMPY) is None
     J, g = network.gradients(space.pairs(layers), space.asarray(X), space.asarray(Y), cost=cost)
     residual = network.predict(layers, X) - Y
     assert_close(space.to_numpy(J), np.sum(0.375 - np.cos(residual)) / M, 1e-12)

@@ -22,9 +22,9 @@ from nnarray.backends.cupy.backend import CupyBackend
 from nnarray.backends.cupy.uploads import Uploads
 from nnarray.backends.steps import steps_for
 from nnarray.core import updates
-from nnarray.engine import equations, replay
+from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Tile
-from nnarray.engine.replay import Given, _kinds, inputs_of
+from nnarray.engine.compiling import Given, _kinds, inputs_of
 from nnarray.programs.products import gemm
 from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 from nnarray.programs.targets.cuda.program import LIMITS, Program
@@ -53,7 +53,7 @@ def gpu(monkeypatch) -> Iterator[HostDevice]:
 
 def forget_programs() -> None:
     """Let no program of the stand-in serve a GPU, nor one of another test."""
-    replay.compiled.cache_clear()
+    compiling.compiled.cache_clear()
     engine.updates._program.cache_clear()
     engine.compute._widest.clear()
 
@@ -83,10 +83,10 @@ class OnDevice(CupyBackend):
 
 
 def record(
-    wanted: Any, network: nn.Network, tile: Tile, dtype: str, numbers: Any = replay.NO_NUMBERS, precision: Any = None
+    wanted: Any, network: nn.Network, tile: Tile, dtype: str, numbers: Any = compiling.NO_NUMBERS, precision: Any = None
 ) -> Program:
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
-    return replay.compiled(wanted, network, tile.X.shape[1], np.dtype(dtype), given, on_gpu(precision))
+    return compiling.compiled(wanted, network, tile.X.shape[1], np.dtype(dtype), given, on_gpu(precision))
 
 
 def relative(found: Any, expected: Any) -> float:
@@ -285,7 +285,7 @@ class TestLaunches:
         gpu.kernel = lambda *_: None
         network = nn.Network((2,) * 150, "tanh", "identity")
         given = Given(labels=True, weights=False, masks=False, numbers=(("m", False), ("l2", False)))
-        program = replay.compiled(equations.cost_and_gradients, network, 5, np.dtype("float32"), given, on_gpu())
+        program = compiling.compiled(equations.cost_and_gradients, network, 5, np.dtype("float32"), given, on_gpu())
         assert max(len(kernel.parameters) for kernel in program.kernels) * 8 <= 4096
 
     def test_a_long_chain_is_cut(self, gpu) -> None:
@@ -513,7 +513,7 @@ class TestNvidiasCompiler:
         gpu.kernel, gpu.ones = lambda *_: None, lambda *_: np.ones((1, 1))
         network = nn.Network(sizes, output=output)
         given = Given(labels=True, weights=False, masks=False, numbers=())
-        program = replay.compiled(equations.cost_and_gradients, network, m, np.dtype("float32"), given, on_gpu())
+        program = compiling.compiled(equations.cost_and_gradients, network, m, np.dtype("float32"), given, on_gpu())
         assert [kernel.wide for kernel in program.kernels] == wide
         assert compiled_by_nvidia(program.source)
 

@@ -307,7 +307,7 @@ class TestMemory:
         cupy.cuda.get_current_stream().synchronize()
         with cupy.cuda.Stream(non_blocking=True) as stream:
             _, g = network.gradients(params, *examples)
-        engine.replay.compiled.cache_clear()
+        engine.compiling.compiled.cache_clear()
         filled = [cupy.full(200, np.nan) for _ in range(20)]
         cupy.cuda.get_current_stream().synchronize()
         stream.synchronize()

@@ -361,7 +361,7 @@ class TestThreads:
             "batch = engine.Batch(np.ones((300, 200)), np.ones((1, 200)), 200)\n"
             "seen = lambda: blas._settings(blas._libraries().shared)\n"
             "seen_within = []\n"
-            "engine.replay.program_for = lambda *_, **__: seen_within.extend(seen())\n"
+            "engine.compiling.program_for = lambda *_, **__: seen_within.extend(seen())\n"
             "network = nn.Network((300, 200, 1))\n"
             "layers = network.init(0, dtype='float64').layers\n"
             "engine.cost_and_gradients(batch, layers, network, nn.backend('numpy'), l2=0.0)\n"

@@ -23,7 +23,7 @@ from interrupting import BrokenError, State, break_off, faults, interrupt, place
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended
-from nnarray.engine import direct, replay, updates
+from nnarray.engine import compiling, direct, updates
 from nnarray.programs.targets.llvm import compiler, steps
 
 
@@ -88,7 +88,7 @@ def cold(call: Callable[[], bool]) -> Callable[[], bool]:
     """The call with nothing traced or compiled before."""
 
     def forgetting() -> bool:
-        for cache in (replay.compiled, direct._compiled, updates._program, compiler.compiled):
+        for cache in (compiling.compiled, direct._compiled, updates._program, compiler.compiled):
             cache.cache_clear()
         return call()
 

@@ -14,7 +14,7 @@ from nnarray.backends.cblas import cblas
 from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
-from nnarray.engine.replay import Given, inputs_of, traced
+from nnarray.engine.compiling import Given, inputs_of, traced
 from nnarray.programs import lowering
 from nnarray.programs.graph import Graph, Node, Reduction
 from nnarray.programs.memory import Memory

@@ -11,7 +11,7 @@ from nnarray import Network, backend, engine
 from nnarray.backends.steps import steps_for
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
-from nnarray.engine.replay import Given, _kinds, compiled, inputs_of, traced
+from nnarray.engine.compiling import Given, _kinds, compiled, inputs_of, traced
 from nnarray.programs.targets.numpy_calls import Program
 from nnarray.programs.trace import Trace
 

@@ -9,7 +9,7 @@ from test_oracles import HIDDEN, OUTPUTS, assert_close, torch_forward
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.engine import Batch, equations, replay
+from nnarray.engine import Batch, compiling, equations
 
 
 def torch_vjp(network: nn.Network, layers: Any, X: np.ndarray, dA: np.ndarray) -> list[np.ndarray]:
@@ -90,11 +90,11 @@ def test_programs_give_what_core_gives_and_any_number_of_workers_the_same_bits()
             np.testing.assert_array_equal(one, two)
     batch = Batch(X, dA, 1)
     tile = batch.tile(0, 9000, X.dtype, nn.backend("numpy"))
-    program = replay.program_for(equations.pullback, tile, layers, network, nn.backend("numpy"))
+    program = compiling.program_for(equations.pullback, tile, layers, network, nn.backend("numpy"))
     assert program is not None
     _, plain = equations.pullback(tile, layers, network, nn.backend("numpy").steps)
     out = [np.full_like(V, np.nan) for V in plain]
-    program(*replay.inputs_of(tile, layers), *out)
+    program(*compiling.inputs_of(tile, layers), *out)
     for one, two in zip(out, plain, strict=True):
         assert_close(one, two, 1e-12)
 

@@ -20,7 +20,7 @@ from nnarray.backends.machine_code import is_shared as shares_programs
 from nnarray.backends.machine_code import is_unavailable as machine_code_is_unavailable
 from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend
 from nnarray.backends.numpy import NUMPY
-from nnarray.backends.programs import PackedProgram, Program, Steps
+from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.backends.tracing import at_once, is_concrete, is_constant, require_concrete
@@ -34,10 +34,10 @@ __all__ = [
     "Backend",
     "BackendUnavailableError",
     "Block",
+    "CapturedSteps",
     "Ended",
     "PackedProgram",
     "Program",
-    "Steps",
     "all_finite",
     "allowed_one_thread",
     "at_once",

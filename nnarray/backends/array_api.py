@@ -12,7 +12,7 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends.programs import PackedProgram, Program, Steps
+from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import steps_for
 from nnarray.backends.tracing import is_traced_by_jax
@@ -218,7 +218,7 @@ class Backend:
 
     def new_captured_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-    ) -> Steps | None:
+    ) -> CapturedSteps | None:
         """Steps of these programs, on batches of so many columns, at most so many an epoch; None if they cannot be."""
         raise NotImplementedError
 

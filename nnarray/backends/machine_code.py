@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnarray.backends.cblas import cblas
-from nnarray.backends.programs import PackedProgram, Program, Steps
+from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.steps import plain_steps
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def packed_program(program: Program | None, groups: Sequence[int]) -> PackedProg
     return target.Packed(program, groups) if isinstance(program, target.Program) else None
 
 
-def new_captured_steps(gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int) -> Steps | None:
+def new_captured_steps(
+    gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
+) -> CapturedSteps | None:
     """Steps of these programs as one call; None where they are no machine code, or it cannot read the arrays."""
     from nnarray.programs.products import StridesError
     from nnarray.programs.targets.llvm import program

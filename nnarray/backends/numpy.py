@@ -9,7 +9,7 @@ import numpy as np
 
 from nnarray.backends import machine_code
 from nnarray.backends.array_api import Backend, is_real_on_host
-from nnarray.backends.programs import PackedProgram, Program, Steps
+from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.core import steps as core
 from nnarray.core.typing import Array, Pairs
@@ -103,7 +103,7 @@ class NumpyBackend(Backend):
 
     def new_captured_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-    ) -> Steps | None:
+    ) -> CapturedSteps | None:
         """As machine code."""
         return machine_code.new_captured_steps(gradient, update, arrays, columns=columns, steps=steps)
 

@@ -25,7 +25,7 @@ class PackedProgram(Protocol):
         """What `run` is given of the numbers that a program is given."""
 
 
-class Steps(Protocol):
+class CapturedSteps(Protocol):
     """Training steps on mini-batches, each made with one call."""
 
     costs: Any

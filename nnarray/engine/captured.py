@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from nnarray.backends import Backend, Steps
+from nnarray.backends import Backend, CapturedSteps
 from nnarray.core.typing import Array, Pairs
-from nnarray.engine import equations, jitted_steps, replay, updates
+from nnarray.engine import compiling, equations, jitted_steps, updates
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
@@ -23,7 +23,7 @@ def captured_steps(
     columns: int,
     steps: int,
     l2: float,
-) -> Steps | None:
+) -> CapturedSteps | None:
     """Steps on batches of `columns` columns of the `whole`, at most so many an epoch; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
@@ -40,12 +40,11 @@ def captured_steps(
     if in_tiles or not updates.is_by_entry(rule, len(vectors), vectors[0].dtype):
         return None
     theta, weights = vectors[0], whole.weights
-    names = (("m", False), ("l2", False)) if l2 else (("m", False),)
-    given = replay.Given(True, weights is not None, False, names)
+    given = compiling.Given(True, weights is not None, False, compiling.numbers_of_cost(penalty=bool(l2)))
     update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
     if not update.works_in_place:
         return None
-    gradient = replay.compiled(
+    gradient = compiling.compiled(
         equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True
     )
     if gradient is None:
@@ -65,7 +64,7 @@ def captured_steps(
 class InTurn:
     """Steps on NumPy, with as many threads as a batch of their size has elsewhere."""
 
-    def __init__(self, steps: Steps, network: Architecture, columns: int) -> None:
+    def __init__(self, steps: CapturedSteps, network: Architecture, columns: int) -> None:
         self._steps, self._network, self._columns = steps, network, columns
         self.costs, self.begin, self.vectors = steps.costs, steps.begin, steps.vectors
 

@@ -26,7 +26,7 @@ from nnarray.core import propagation
 from nnarray.core.regularization import l2_cost, penalized
 from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
-from nnarray.engine import equations, replay
+from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
@@ -83,7 +83,7 @@ def cost(
 
     def in_tiles(width: int) -> Array:
         alone = is_whole(width, batch)
-        numbers = _numbers(batch, l2) if alone else replay.NO_NUMBERS
+        numbers = _numbers(batch, l2) if alone else compiling.NO_NUMBERS
 
         def tile_cost(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
@@ -135,16 +135,16 @@ def _cost_and_gradients(
     width: int,
 ) -> tuple[Array, Array]:
     alone = is_whole(width, batch)
-    what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else replay.NO_NUMBERS
+    what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else compiling.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
-        program = replay.program_for(what, tile, layers, network, backend, numbers, alone=alone)
+        program = compiling.program_for(what, tile, layers, network, backend, numbers, alone=alone)
         if program is None:
-            J, V = replay.compute(what, tile, layers, network, backend, numbers)
+            J, V = compiling.compute(what, tile, layers, network, backend, numbers)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
         g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype, backend)
         gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
-        return program(*replay.inputs_of(tile, layers, numbers), *gradients), g
+        return program(*compiling.inputs_of(tile, layers, numbers), *gradients), g
 
     def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
         total = _added(one[0], other[0]), _added(one[1], other[1])
@@ -192,15 +192,15 @@ def pull(
 
 
 def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) -> tuple[Array, Array]:
-    program = replay.program_for(equations.pullback, tile, layers, network, backend)
+    program = compiling.program_for(equations.pullback, tile, layers, network, backend)
     if program is None:
-        _, V = replay.compute(equations.pullback, tile, layers, network, backend)
+        _, V = compiling.compute(equations.pullback, tile, layers, network, backend)
         return backend.steps.join(list(zip(V[:-1:2], V[1::2], strict=True))), V[-1]
     dtype = layers[0][0].dtype
     g = backend.xp.empty(vector_size(network.sizes), dtype=dtype)
     dX = backend.new_matrix((network.sizes[0], tile.X.shape[1]), dtype)
     gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
-    program(*replay.inputs_of(tile, layers), *gradients, dX)
+    program(*compiling.inputs_of(tile, layers), *gradients, dX)
     return g, dX
 
 
@@ -251,16 +251,16 @@ def _forward(
     layers: Pairs,
     network: Architecture,
     backend: Backend,
-    numbers: Mapping[str, Any] = replay.NO_NUMBERS,
+    numbers: Mapping[str, Any] = compiling.NO_NUMBERS,
     *,
     alone: bool,
 ) -> tuple[Array, Array]:
     """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
-    program = replay.program_for(wanted, tile, layers, network, backend, numbers, alone=alone)
+    program = compiling.program_for(wanted, tile, layers, network, backend, numbers, alone=alone)
     if program is None:
-        J, made = replay.compute(wanted, tile, layers, network, backend, numbers)
+        J, made = compiling.compute(wanted, tile, layers, network, backend, numbers)
         return J, made[0] if made else None
-    inputs = replay.inputs_of(tile, layers, numbers)
+    inputs = compiling.inputs_of(tile, layers, numbers)
     if wanted is equations.cost:
         return program(*inputs), None
     A = backend.new_matrix((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)

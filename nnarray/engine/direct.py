@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nnarray.backends import NUMPY, PackedProgram, shares_programs
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace, Pairs
-from nnarray.engine import equations, replay, updates
+from nnarray.engine import compiling, equations, updates
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
@@ -118,7 +118,7 @@ class Direct:
         return None if wrong else (J[()],)
 
 
-@lru_cache(maxsize=replay.SHAPES_KEPT)
+@lru_cache(maxsize=compiling.SHAPES_KEPT)
 def _compiled(
     wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, penalty: bool
 ) -> Direct | None:
@@ -126,9 +126,9 @@ def _compiled(
     if not NUMPY.compiles or tile_width(network, columns, dtype.itemsize) < columns or network.own_cost is not None:
         return None
     labels = wanted is not _checked_prediction
-    names = (("m", False), ("l2", False)) if penalty else (("m", False),)
-    given = replay.Given(labels, False, False, names if labels else ())
-    program = replay.compiled(wanted, network, columns, dtype, given, NUMPY)
+    names = compiling.numbers_of_cost(penalty=penalty)
+    given = compiling.Given(labels, False, False, names if labels else ())
+    program = compiling.compiled(wanted, network, columns, dtype, given, NUMPY)
     layers = 2 * (len(network.sizes) - 1)
     inputs = [1, 1, layers] if labels else [1, layers]
     outputs = [layers, 1] if wanted is _checked_gradients else [1] if labels else [1, 1]

@@ -48,7 +48,7 @@ def fill(model: "MLP", network: Network, params: Parameters) -> None:
     model.n_layers_, model.n_iter_, model.t_ = len(network.sizes), 0, 0
     model.out_activation_ = OWN_OUTPUTS[network.output]
     model._show(theta, network.sizes, place)
-    solvers.begin(model, theta)
+    solvers.begin(model, theta, place)
 
 
 def binarizer(network: Network, classes: Any) -> LabelBinarizer:

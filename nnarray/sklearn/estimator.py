@@ -26,7 +26,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.network import Network, Parameters
 from nnarray.sklearn import bridge, solvers
-from nnarray.sklearn.computation import Computation, Names
+from nnarray.sklearn.descent import EstimatorDescent, ReportedNetwork
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.sklearn.private import (
     available_where,
@@ -154,7 +154,9 @@ class MLP(Settings, ABC):
                 f"the model was fitted as a network of sizes {network.sizes}; hidden_layer_sizes and y now say {sizes}"
             )
             raise ValueError(msg)
-        work = Computation(network, self._theta(place), place, home=own, l2=float(self.alpha), workers=self.workers)
+        work = EstimatorDescent(
+            network, self._theta(place), place, home=own, l2=float(self.alpha), workers=self.workers
+        )
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
             with place.untracked():
@@ -236,12 +238,14 @@ class MLP(Settings, ABC):
             layers.append((W, self._random_state.uniform(-bound, bound, n)[:, None]))
         theta = own.asarray(backend("numpy").steps.join(layers), dtype)
         self._show(theta, sizes, own)
-        solvers.begin(self, theta)
+        solvers.begin(self, theta, own)
 
-    def _network(self) -> Names:
+    def _network(self) -> ReportedNetwork:
         """The architecture of the fitted parameters."""
         sizes = (int(self.coefs_[0].shape[0]), *(int(C.shape[1]) for C in self.coefs_))
-        return Names(sizes, _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_])
+        return ReportedNetwork(
+            sizes, _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_]
+        )
 
     def _theta(self, place: Backend) -> Array:
         """The parameters as one vector: the one that they are views of, or a new one."""
@@ -258,7 +262,7 @@ class MLP(Settings, ABC):
             for C, b in zip(self.coefs_, self.intercepts_, strict=True)
         ]
 
-    def _publish(self, work: Computation) -> None:
+    def _publish(self, work: EstimatorDescent) -> None:
         """Make what was found the fitted parameters, where X is."""
         kept = self.__dict__.get("_kept")
         if kept is None or kept.theta is not work.theta:

@@ -26,7 +26,7 @@ class Momentum:
 
     beta: float
     nesterov: bool
-    means: ClassVar[int] = 1
+    vectors: ClassVar[int] = 1
 
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
         """Theta and v after the update."""
@@ -42,7 +42,7 @@ class Adam:
     beta1: float
     beta2: float
     eps: float
-    means: ClassVar[int] = 2
+    vectors: ClassVar[int] = 2
 
     def step(self, *vectors: Array, g: Array, t: Any, alpha: float, xp: Namespace) -> Sequence[Array]:
         """Theta and the running means v and s after update t."""
@@ -57,8 +57,8 @@ class Optimizer:
     These are made at the first update.
     """
 
-    def __init__(self, rule: Momentum | Adam, alpha: float) -> None:
-        self.formula, self.alpha = rule, alpha
+    def __init__(self, formula: Momentum | Adam, alpha: float) -> None:
+        self.formula, self.alpha = formula, alpha
         self.t = 0
         self.vectors: Sequence[Array] = ()
 
@@ -95,7 +95,7 @@ class Optimizer:
 
     def means(self, theta: Array, backend: Backend) -> Sequence[Array]:
         """The running means, zero where there was no update yet."""
-        self.vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.formula.means)]
+        self.vectors = self.vectors or [backend.xp.zeros_like(theta) for _ in range(self.formula.vectors)]
         return self.vectors
 
     def alphas(self, count: int) -> list[float]:
@@ -124,8 +124,8 @@ class Optimizer:
 class InverseScaling(Optimizer):
     """The rate alpha / (1 + examples seen)^power."""
 
-    def __init__(self, rule: Momentum, alpha: float, power: float) -> None:
-        super().__init__(rule, alpha)
+    def __init__(self, formula: Momentum, alpha: float, power: float) -> None:
+        super().__init__(formula, alpha)
         self.first_alpha, self.power = alpha, power
 
     def iteration_ends(self, seen: int) -> None:

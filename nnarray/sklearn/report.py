@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
-from nnarray.sklearn.computation import Computation
+from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.training.history import Epoch
 from nnarray.training.progress import Silent, progress_bar
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Report:
     """What is written down and shown of each iteration."""
 
-    def __init__(self, model: "MLP", work: Computation, validation: Batch | None) -> None:
+    def __init__(self, model: "MLP", work: EstimatorDescent, validation: Batch | None) -> None:
         self.model, self.work, self.validation = model, work, validation
         self.iterations = 0
         self.bar: Silent = progress_bar(model.max_iter, model.verbose == "progress")

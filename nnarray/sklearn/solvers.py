@@ -9,16 +9,17 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from nnarray.backends import Ended
+from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.sklearn.batches import BatchesOfRows
-from nnarray.sklearn.computation import Computation
+from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
 from nnarray.sklearn.private import check_optimize_result
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
 from nnarray.training.batches import Dropout
+from nnarray.training.state import copied
 
 if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP
@@ -27,7 +28,7 @@ FEWEST_STEPS = 50
 """Of one size, for which it pays to capture them."""
 
 
-def begin(model: "MLP", theta: Array) -> None:
+def begin(model: "MLP", theta: Array, backend: Backend) -> None:
     """The records of a model that was not trained yet, at theta."""
     model.loss_curve_ = []
     splits = model.early_stopping and model.solver != "lbfgs"
@@ -37,7 +38,7 @@ def begin(model: "MLP", theta: Array) -> None:
     model._no_improvement_count = 0
     model.best_loss_ = None if model.early_stopping else np.inf
     model.best_validation_score_ = -np.inf if model.early_stopping else None
-    model._best_theta = _copy(theta) if model.early_stopping else None
+    model._best_theta = copied(theta, backend) if model.early_stopping else None
 
 
 def check(model: "MLP", layers: int, *, incremental: bool) -> None:
@@ -50,7 +51,9 @@ def check(model: "MLP", layers: int, *, incremental: bool) -> None:
         raise ValueError(msg)
 
 
-def fit_lbfgs(model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool) -> None:
+def fit_lbfgs(
+    model: "MLP", work: EstimatorDescent, examples: Batch, validation: Batch | None, *, incremental: bool
+) -> None:
     """Train by L-BFGS; what stops it before it converged is a ConvergenceWarning."""
     report = Report(model, work, validation)
 
@@ -67,14 +70,14 @@ def fit_lbfgs(model: "MLP", work: Computation, examples: Batch, validation: Batc
 
 
 def fit_stochastic(
-    model: "MLP", work: Computation, examples: Batch, validation: Batch | None, *, incremental: bool
+    model: "MLP", work: EstimatorDescent, examples: Batch, validation: Batch | None, *, incremental: bool
 ) -> None:
     """Train epoch by epoch; partial_fit is one of them."""
     if not incremental or not hasattr(model, "_optimizer"):
         model._optimizer = make_optimizer(model)
     model._optimizer.move_to(work.backend, work.dtype)
     if not hasattr(model, "_no_improvement_count"):  # so far it was trained by L-BFGS
-        begin(model, work.theta)
+        begin(model, work.theta, work.backend)
     if model.early_stopping and model.best_validation_score_ is None:
         model.best_validation_score_ = -np.inf
     if not model.early_stopping and model.best_loss_ is None:
@@ -121,7 +124,7 @@ def make_optimizer(model: "MLP") -> Optimizer:
 
 
 def _split(
-    model: "MLP", work: Computation, examples: Batch, validation: Batch | None
+    model: "MLP", work: EstimatorDescent, examples: Batch, validation: Batch | None
 ) -> tuple[Array | None, Batch | None]:
     """The rows to train on (None: all), and the validation examples; where early stopping needs some, a share of all.
 
@@ -167,7 +170,7 @@ def _epoch_ends(model: "MLP", report: Report) -> bool:
     return stops
 
 
-def _count(model: "MLP", work: Computation) -> None:
+def _count(model: "MLP", work: EstimatorDescent) -> None:
     if not model.early_stopping:
         loss = model.loss_curve_[-1]
         model._no_improvement_count = model._no_improvement_count + 1 if loss > model.best_loss_ - model.tol else 0
@@ -176,9 +179,4 @@ def _count(model: "MLP", work: Computation) -> None:
     score, best = model.validation_scores_[-1], model.best_validation_score_
     model._no_improvement_count = model._no_improvement_count + 1 if score < best + model.tol else 0
     if score > best:
-        model.best_validation_score_, model._best_theta = score, _copy(work.theta)
-
-
-def _copy(theta: Array) -> Array:
-    """Theta as it is now: NumPy's and CuPy's is written over by the updates."""
-    return theta.copy() if hasattr(theta, "copy") else theta
+        model.best_validation_score_, model._best_theta = score, copied(work.theta, work.backend)

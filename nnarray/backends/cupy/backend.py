@@ -12,7 +12,7 @@ import numpy as np
 from nnarray.backends.array_api import PRECISIONS, Backend
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.numpy import is_blas_matrix
-from nnarray.backends.programs import Program, Steps
+from nnarray.backends.programs import CapturedSteps, Program
 from nnarray.backends.steps import plain_steps
 from nnarray.core.typing import Array
 
@@ -106,12 +106,12 @@ class CupyBackend(Backend):
 
     def new_captured_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-    ) -> Steps | None:
+    ) -> CapturedSteps | None:
         """As a CUDA graph; None where CUDA refuses."""
-        from nnarray.backends.cupy.graph import CapturedSteps
+        from nnarray.backends.cupy.graph import GraphedSteps
 
         try:
-            return CapturedSteps(gradient, update, arrays, columns=columns, steps=steps)
+            return GraphedSteps(gradient, update, arrays, columns=columns, steps=steps)
         except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
             return None
 

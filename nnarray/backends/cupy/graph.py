@@ -43,7 +43,7 @@ extern "C" __global__ void next_step(
 """
 
 
-class CapturedSteps:
+class GraphedSteps:
     """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
 
     `gradient` and `update` are programs with their numbers on the device. Raises RuntimeError where CUDA or cuBLAS

@@ -13,7 +13,7 @@ from nnarray.sklearn.losses import REPORTED_LOSSES
 from nnarray.training.descent import Descent
 
 
-class Names(NamedTuple):
+class ReportedNetwork(NamedTuple):
     """An architecture whose cost is the one that scikit-learn reports."""
 
     sizes: tuple[int, ...]
@@ -30,11 +30,11 @@ class Names(NamedTuple):
         return REPORTED_LOSSES[self.output]
 
 
-class Computation(Descent):
+class EstimatorDescent(Descent):
     """A network at theta on a backend, for data that are at `home`."""
 
     def __init__(
-        self, network: Names, theta: Array, backend: Backend, *, home: Backend, l2: float, workers: int | None
+        self, network: ReportedNetwork, theta: Array, backend: Backend, *, home: Backend, l2: float, workers: int | None
     ) -> None:
         super().__init__(network, theta, backend, l2=l2, workers=workers)
         self.home = home

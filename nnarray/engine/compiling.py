@@ -24,6 +24,11 @@ SHAPES_KEPT = 64
 NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
 
 
+def numbers_of_cost(*, penalty: bool) -> tuple[tuple[str, bool], ...]:
+    """What costs and gradients of a whole batch are given as numbers: what to divide by and, with a penalty, lambda."""
+    return (("m", False), ("l2", False)) if penalty else (("m", False),)
+
+
 class Given(NamedTuple):
     """What the equations of a tile are given besides X and the layers."""
 
