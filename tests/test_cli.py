@@ -404,7 +404,7 @@ BAD_COMMANDS = [
     ("predict model.bad fine.csv", "model.bad is not a valid model file"),
     ("predict good other.csv", "other.csv has no column 'a'; its columns are 'x', 'y', 'z'"),
     ("predict good wide.npz", "wide.npz has 5 feature columns, good takes 1"),
-    ("evaluate good labels.csv", "row 2 has the target '7', which is none of the model's classes: 0, 1"),
+    ("evaluate good labels.csv", "labels.csv, row 2 (line 3), column 'b': '7' is none of the model's classes: 0, 1"),
     ("evaluate good other.csv", "other.csv has no column 'a', 'b'"),
     ("predict good fine.csv --out no/p.csv", "--out no/p.csv: there is no folder 'no'"),
 ]

@@ -288,6 +288,20 @@ class TestRoles:
         assert code == 0
         assert json.loads(out)["accuracy"] > 0.8
 
+    def test_a_label_that_training_had_not(self, run):
+        write("t.csv", towns())
+        run("train", "t.csv", "--drop", "key")
+        write("new.csv", towns().assign(kind=lambda t: t.kind.replace("x9", "X9")))
+        row = towns().kind.tolist().index("x9") + 1
+        said = f"new.csv, row {row} (line {row + 1}), column 'kind': 'X9' is none of the model's classes: 01, 02, x9"
+        for words in (
+            ["evaluate", "model.safetensors", "new.csv"],
+            ["train", "t.csv", "--force", "--test", "new.csv"],
+            ["train", "new.csv", "--force", "--resume", "model.safetensors"],
+        ):
+            code, _, err = run(*words)
+            assert (code, said in err, err.endswith("did you mean 'x9'?\n")) == (2, True, True)
+
     @pytest.mark.parametrize(
         ("options", "features"),
         [
@@ -628,6 +642,9 @@ class TestReading:
         found = trained(run, Path("t.parquet").resolve())
         assert found["notes"] == ["the column 'on' has 30 missing cells, a category of their own"]
         assert found["held_out"]["r2"] > 0.8
+        table.assign(x=[str(k) if k % 9 else "" for k in range(m)]).iloc[:, [3, 2]].to_parquet("gaps.parquet")
+        notes = trained(run, Path("gaps.parquet").resolve(), "--epochs", "1", "--out", "m")["notes"]
+        assert notes == ["the column 'x' has 10 missing cells, taken for its median"]
         truth, duration = read_model("model.safetensors").metadata["preprocessing"]["columns"]
         assert (truth["categories"], duration["kind"]) == (["False", "True", None], "number")
         table.assign(**{"for": [[1, 2]] * m, "a": [{"b": 1}] * m}).to_parquet("t.parquet")

@@ -170,7 +170,7 @@ def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | No
     if start is None:
         return understand(y, arguments.output, rows if table.y is None else None)
     classes, output = class_names(start.network, start.metadata), start.network.output
-    return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes))
+    return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes, rows))
 
 
 def _decided(chosen: Chosen, arguments: argparse.Namespace) -> list[Feature]:
@@ -420,7 +420,7 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
     y = _targets(table, prepared.target_name)
     refuse_missing(table, y, prepared.target_name)
     classes = prepared.target.classes
-    targets = numbers_of(y, table) if classes is None else codes_of(y, classes)
+    targets = numbers_of(y, table) if classes is None else codes_of(y, classes, table)
     return _part(prepared.preprocessing, values, np.arange(table.m), targets, arguments.dtype, None)
 
 

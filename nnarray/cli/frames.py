@@ -34,7 +34,7 @@ def read_file(path: str, reading: Reading, as_written: Sequence[str], target: st
     """
     source = Source(path)
     if source.start(4) == b"PAR1":
-        return _read_parquet(source)
+        return _read_parquet(source, reading)
     return _read_text(source, find_dialect(source, reading), reading, as_written, target)
 
 
@@ -193,7 +193,7 @@ def _refuse_short_rows(last: Any, origin: "Origin") -> None:
         origin.refuse_ragged_row()
 
 
-def _read_parquet(source: Source) -> Table:
+def _read_parquet(source: Source, reading: Reading) -> Table:
     pandas = pandas_or_refuse(source.name)
     try:
         from pyarrow.parquet import ParquetFile
@@ -222,8 +222,16 @@ def _read_parquet(source: Source) -> Table:
     if not names or not len(frame) or len(set(names)) < len(names):
         msg = f"{source.name} must have rows, and columns of different names; it has {listed_names(names)}"
         raise CommandError(msg)
-    columns = [_values(frame.iloc[:, k]) for k in range(len(names))]
+    columns = [_without(_values(frame.iloc[:, k]), reading.na) for k in range(len(names))]
     return Table(source.name, names, columns, names[-1], None, [])
+
+
+def _without(values: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:
+    """A column in which texts that mark a missing cell are missing."""
+    if values.dtype.kind == "O":
+        marked = frozenset(missing)
+        values[[value in marked for value in values]] = None
+    return values
 
 
 def _refuse_nested(name: str, schema: Any) -> None:

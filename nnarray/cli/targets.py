@@ -219,7 +219,7 @@ def refuse_missing(table: Table, y: npt.NDArray[Any], target: str) -> None:
         raise CommandError(msg)
 
 
-def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
+def codes_of(y: npt.NDArray[Any], classes: list[Any], table: Table) -> npt.NDArray[Any]:
     """Each label's place among a model's classes, compared as they are written.
 
     A label that is none of them as it is written is the class of the same number: 3.0 is the class 3.
@@ -231,12 +231,19 @@ def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
     codes = np.array([_code_of(str(_name(label)), known) for label in different.tolist()])
     unknown = np.flatnonzero(codes[places] < 0)
     if unknown.size:
-        label = quoted(_name(y[unknown[0]]))
-        more = f" (and {unknown.size - 1} more rows such)" if unknown.size > 1 else ""
-        which = f"which is none of the model's classes: {listed(classes)}{more}"
-        msg = f"row {unknown[0] + 1} has the target {label}, {which}"
-        raise CommandError(msg)
+        raise CommandError(_no_class(table, int(unknown[0]), unknown.size, y, classes))
     return np.asarray(codes[places])
+
+
+def _no_class(table: Table, row: int, count: int, y: npt.NDArray[Any], classes: list[Any]) -> str:
+    label = str(_name(y[row]))
+    where = f"row {row + 1} has the target {quoted(label)}, which"
+    if table.y is None and table.target is not None and table.names is not None:
+        where = f"{table.source}, {table.where(row, table.target)}"
+    more = f" (and {count - 1} more rows such)" if count > 1 else ""
+    alike = [name for name in map(str, classes) if name.casefold() == label.casefold()]
+    meant = f"; did you mean {quoted(alike[0])}?" if alike else ""
+    return f"{where} is none of the model's classes: {listed(classes)}{more}{meant}"
 
 
 def _code_of(label: str, known: dict[str, int]) -> int:
