@@ -620,6 +620,11 @@ class TestReading:
             assert list(trained(run, Path(name).resolve())["held_out"]["classes"]) == ["2024-01-31", "2025-06-01"]
             assert json.loads(run("evaluate", "model.safetensors", other, "--json")[1])["accuracy"] == 1
 
+    def test_infinities_are_labels(self, run):
+        write("t.csv", pandas.DataFrame({"x": np.arange(90) % 2, "y": ["inf", "-inf"] * 45}))
+        found = trained(run, Path("t.csv").resolve())["held_out"]
+        assert (list(found["classes"]), found["accuracy"]) == (["-inf", "inf"], 1)
+
     def test_labels_that_are_one_number(self, run):
         write("t.csv", pandas.DataFrame({"x": range(90), "y": ["1", "1.0", "2"] * 30}))
         notes = trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]

@@ -188,7 +188,7 @@ def _check_classes(
 ) -> None:
     if len(classes) == 1:
         msg = f"the target is {quoted(classes[0])} in every row: there is nothing to learn"
-    elif numbers is not None and np.any(numbers[~np.isnan(numbers)] % 1):
+    elif output is not None and numbers is not None and np.any(numbers[~np.isnan(numbers)] % 1):
         msg = f"the output {output!r} needs a target of classes, this one holds fractions; use identity"
     elif len(classes) > max(2, codes.size / LEAST_ROWS):
         remedy = "; use identity" if numbers is not None and not np.isnan(numbers).any() else ""
