@@ -268,13 +268,13 @@ class TestOptions:
             assert ("LABELS" in out) == (words in (["train"], ["evaluate"]))
 
     @pytest.mark.parametrize("width", [80, 40])
-    @pytest.mark.parametrize("command", ["", "train", "predict", "evaluate", "check", "info"])
+    @pytest.mark.parametrize("command", ["", "train", "predict", "evaluate", "export", "check", "info"])
     def test_help_is_as_wide_as_the_terminal(self, run, monkeypatch, command, width):
         monkeypatch.setenv("COLUMNS", str(width))
         code, out, _ = run(*command.split(), "--help")
-        usage, *lines = out.splitlines()
+        lines = out.splitlines()
         assert code == 0
-        assert usage.startswith("usage: nnarray")
+        assert lines[0].startswith("usage: nnarray")
         assert max(map(len, lines)) <= width
         if command in {"train", "predict", "evaluate"}:
             assert max(len(line) for line in lines if line.startswith("  ")) > width - 10  # and no narrower
@@ -404,7 +404,7 @@ BAD_COMMANDS = [
     ("predict model.bad fine.csv", "model.bad is not a valid model file"),
     ("predict good other.csv", "other.csv has no column 'a'; its columns are 'x', 'y', 'z'"),
     ("predict good wide.npz", "wide.npz has 5 feature columns, good takes 1"),
-    ("evaluate good labels.csv", "row 2 has the target '7', which is none of the model's classes: 0, 1"),
+    ("evaluate good labels.csv", "labels.csv, row 2 (line 3), column 'b': '7' is none of the model's classes: 0, 1"),
     ("evaluate good other.csv", "other.csv has no column 'a', 'b'"),
     ("predict good fine.csv --out no/p.csv", "--out no/p.csv: there is no folder 'no'"),
 ]

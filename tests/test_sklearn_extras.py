@@ -218,6 +218,17 @@ class TestEarlyStoppingCurves:
         loss = metrics.mean_squared_error(y[rows], model.predict(X[rows])) / 2
         np.testing.assert_allclose(model.validation_loss_curve_[best], loss, rtol=1e-10)
 
+    @pytest.mark.parametrize("part", ["training", "validation"])
+    @pytest.mark.parametrize("is_classes", [True, False])
+    def test_a_part_without_weight_is_refused(self, part: str, is_classes: bool) -> None:
+        X, y = blobs(2) if is_classes else line()
+        rows = self.aside((4, 5, 1), y, y if is_classes else None)
+        weights = np.full(len(y), float(part == "validation"))
+        weights[rows] = float(part == "training")
+        model = (MLPClassifier if is_classes else MLPRegressor)(**TINY, early_stopping=True, validation_fraction=0.25)
+        with pytest.raises(ValueError, match=f"sample_weight is 0 for all .* of the {part} part that early_stopping"):
+            model.fit(X, y, sample_weight=weights)
+
     def test_without_validation_there_are_none(self) -> None:
         model = MLPClassifier(**TINY).fit(*blobs())
         assert model.validation_scores_ is None

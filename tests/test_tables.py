@@ -288,6 +288,20 @@ class TestRoles:
         assert code == 0
         assert json.loads(out)["accuracy"] > 0.8
 
+    def test_a_label_that_training_had_not(self, run):
+        write("t.csv", towns())
+        run("train", "t.csv", "--drop", "key")
+        write("new.csv", towns().assign(kind=lambda t: t.kind.replace("x9", "X9")))
+        row = towns().kind.tolist().index("x9") + 1
+        said = f"new.csv, row {row} (line {row + 1}), column 'kind': 'X9' is none of the model's classes: 01, 02, x9"
+        for words in (
+            ["evaluate", "model.safetensors", "new.csv"],
+            ["train", "t.csv", "--force", "--test", "new.csv"],
+            ["train", "new.csv", "--force", "--resume", "model.safetensors"],
+        ):
+            code, _, err = run(*words)
+            assert (code, said in err, err.endswith("did you mean 'x9'?\n")) == (2, True, True)
+
     @pytest.mark.parametrize(
         ("options", "features"),
         [
@@ -506,6 +520,8 @@ class TestReading:
             (["31.12.24", "01.02.25"], "dates with a year of two digits, such as '31.12.24', are not read"),
             (["Jan 2024", "Feb 2025"], "months, such as 'Jan 2024', are not read: write them as 2026-01"),
             (["1/2024", "12/2025"], "months, such as '1/2024', are not read"),
+            (["2024Q1", "2025-Q4"], "quarters, such as '2024Q1', are not read: write them as their first month"),
+            (["Q1 2024", "Q4 2025"], "quarters, such as 'Q1 2024', are not read"),
             (["2024-W01", "2025-W50"], "weeks, such as '2024-W01', are not read: write them as their first day"),
         ],
     )
@@ -523,7 +539,9 @@ class TestReading:
         notes = trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]
         assert "the classes 'Yes', 'yes' differ in upper and lower case only" in notes
 
-    @pytest.mark.parametrize("cell", ["45%", "$1,200", "€ 3.50", "(1.25)", "\u22121.5", "1\u00a0500", "<15", "15°"])
+    @pytest.mark.parametrize(
+        "cell", ["45%", "$1,200", "€ 3.50", "(1.25)", "\u22121.5", "1\u00a0500", "<15", "15°", "5'9\"", '"15"']
+    )
     def test_numbers_with_a_unit_are_no_categories(self, run, cell):
         write(
             "t.csv", pandas.DataFrame({"price": [cell.replace("5", str(k % 10)) for k in range(100)], "y": range(100)})
@@ -532,6 +550,110 @@ class TestReading:
         assert code == 2
         assert "column 'price': " in err
         assert "is not a finite number (and 99 more such)" in err
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            "{} kg",
+            "{}kg",
+            "{},5 m²",
+            "{}k",
+            "USD {}",
+            "{} km/h",
+            "Rs. {}",
+            "{}h 30m",
+            "{}.5 kg|{}.5 lb",
+            "{} kg|unknown",
+        ],
+    )
+    def test_many_numbers_with_units_are_refused(self, run, written):
+        first, other = written.split("|") if "|" in written else (written, written)
+        cells = [(other if k % 3 == 0 else first).format(100 + k) for k in range(90)]
+        write("t.csv", pandas.DataFrame({"w": cells, "x": range(90), "y": np.arange(90) / 7}), sep=";")
+        code, _, err = run("train", "t.csv", "--decimal", ".")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "column 'w': numbers with units, such as " in err
+        assert "are not read: write the numbers alone, all in one unit" in err
+        for option in ("--categorical", "--drop"):
+            assert run("train", "t.csv", "--decimal", ".", "--epochs", 1, "--force", option, "w")[0] == 0
+
+    def test_few_numbers_with_units_are_told(self, run):
+        write("t.csv", pandas.DataFrame({"ram": ["2 GB", "4 GB", "8 GB"] * 30, "y": np.arange(90) / 7}))
+        said = "the column 'ram' has numbers with units, such as '2 GB': they are categories, unless written alone"
+        assert said in trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]
+        assert trained(run, Path("t.csv").resolve(), "--epochs", "1", "--categorical", "ram")["notes"] == []
+
+    @pytest.mark.parametrize("written", ["{} Main St", "E{}", "no {}", "#{}", "{0}{1}", "{}-{}"])
+    def test_names_with_numbers_are_no_quantities(self, run, written):
+        cells = [written.format(k % 30, "ABC"[k % 3]) for k in range(90)]
+        write("t.csv", pandas.DataFrame({"w": cells, "x": range(90), "y": np.arange(90) / 7}))
+        assert run("train", "t.csv", "--epochs", 1)[0] == 0
+
+    @pytest.mark.parametrize(
+        ("cells", "said"),
+        [
+            (pandas.date_range("2024-01-31", periods=90).strftime("%Y-%m-%d"), "dates or times, such as '2024-01-31'"),
+            (pandas.date_range("2024-01-31", periods=90), "dates or times, such as '2024-01-31'"),
+            (pandas.date_range("2024-01-31", periods=90).strftime("%d/%m/%Y"), "dates or times, such as '31/01/2024'"),
+            ([f"{k // 60}:{k % 60:02d}" for k in range(90)], "dates or times, such as '0:00'"),
+            ([f"{k % 30}.5 kg" for k in range(180)], "numbers with units, such as '0.5 kg'"),
+            ([f"${k},000" for k in range(90)], "numbers with units, such as '$0,000'"),
+            ([f"{k}%" for k in range(90)], "numbers with units, such as '0%'"),
+        ],
+    )
+    def test_a_target_that_is_neither_classes_nor_numbers(self, run, cells, said):
+        table = pandas.DataFrame({"x": np.arange(len(cells)) / 7, "y": cells})
+        table.to_parquet("t.parquet")
+        write("t.csv", table)
+        for name in ("t.csv", "t.parquet"):
+            code, _, err = run("train", name)
+            assert (code, err.count("\n")) == (2, 1)
+            assert f"the target is {said}, which are not read: write it as " in err
+        assert ("too many to be classes" in run("train", "t.csv", "--output", "softmax")[2]) == (len(cells) == 90)
+
+    def test_classes_that_are_dates(self, run):
+        days = pandas.to_datetime(["2024-01-31", "2025-06-01"] * 50)
+        table = pandas.DataFrame({"x": np.arange(100) % 2, "y": days})
+        table.to_parquet("t.parquet")
+        write("t.csv", table)
+        for name, other in (("t.csv", "t.parquet"), ("t.parquet", "t.csv")):
+            assert list(trained(run, Path(name).resolve())["held_out"]["classes"]) == ["2024-01-31", "2025-06-01"]
+            assert json.loads(run("evaluate", "model.safetensors", other, "--json")[1])["accuracy"] == 1
+
+    def test_infinities_are_labels(self, run):
+        write("t.csv", pandas.DataFrame({"x": np.arange(90) % 2, "y": ["inf", "-inf"] * 45}))
+        found = trained(run, Path("t.csv").resolve())["held_out"]
+        assert (list(found["classes"]), found["accuracy"]) == (["-inf", "inf"], 1)
+
+    def test_labels_that_are_one_number(self, run):
+        write("t.csv", pandas.DataFrame({"x": range(90), "y": ["1", "1.0", "2"] * 30}))
+        notes = trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]
+        assert "the classes '1', '1.0' are one number, written differently" in notes
+
+    def test_targets_that_are_too_large_are_told(self, run):
+        write("t.csv", pandas.DataFrame({"x": range(90), "y": np.arange(90) * 1e306}))
+        assert (
+            run("train", "t.csv")[2] == "nnarray: error: the targets are too large to standardise, such as 8.8e+307\n"
+        )
+
+    def test_what_parquet_holds_besides(self, run):
+        """Truth with gaps, durations; lists are refused."""
+        m = 90
+        on = pandas.array([True, False, None] * (m // 3), dtype="boolean")
+        table = pandas.DataFrame(
+            {"on": on, "for": pandas.to_timedelta(np.arange(m), "s"), "y": np.where(on.fillna(value=False), 5.5, 0.25)}
+        )
+        table.to_parquet("t.parquet")
+        found = trained(run, Path("t.parquet").resolve())
+        assert found["notes"] == ["the column 'on' has 30 missing cells, a category of their own"]
+        assert found["held_out"]["r2"] > 0.8
+        table.assign(x=[str(k) if k % 9 else "" for k in range(m)]).iloc[:, [3, 2]].to_parquet("gaps.parquet")
+        notes = trained(run, Path("gaps.parquet").resolve(), "--epochs", "1", "--out", "m")["notes"]
+        assert notes == ["the column 'x' has 10 missing cells, taken for its median"]
+        truth, duration = read_model("model.safetensors").metadata["preprocessing"]["columns"]
+        assert (truth["categories"], duration["kind"]) == (["False", "True", None], "number")
+        table.assign(**{"for": [[1, 2]] * m, "a": [{"b": 1}] * m}).to_parquet("t.parquet")
+        assert "has lists or records in 'for', 'a': leave these out" in run("train", "t.parquet", "--force")[2]
 
     def test_a_name_that_is_a_value_too(self, run):
         table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})

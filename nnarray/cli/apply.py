@@ -199,7 +199,7 @@ def _true(table: Table, classes: list[Any] | None) -> npt.NDArray[Any]:
     else:
         y = table.column(str(table.target))
         refuse_missing(table, y, str(table.target))
-    return numbers_of(y, table) if classes is None else codes_of(y, classes)
+    return numbers_of(y, table) if classes is None else codes_of(y, classes, table)
 
 
 def _trained_on(

@@ -159,6 +159,11 @@ class Help(argparse.HelpFormatter):
         width = max(20, min(98, get_terminal_size().columns - 2))
         super().__init__(prog, max_help_position=24 if width > 60 else 6, width=width)
 
+    def _format_usage(self, usage: str | None, *given: Any) -> str:
+        """The usage, also one that was given, in lines of the width."""
+        text = super()._format_usage(usage, *given)
+        return text if usage is None else fill(text.rstrip(), self._width, subsequent_indent=" " * 7) + "\n\n"
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         """Paragraphs filled, but for one that has lines of its own."""
         width = min(width, 78)

@@ -11,6 +11,7 @@ from nnarray.cli import dates
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.table import Table, is_missing
+from nnarray.cli.units import MARKS, find_quantities
 from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_text
 
 WIDEST = 10.0
@@ -31,11 +32,10 @@ REMEDY = (
 
 TRUTH = {"True", "False", None}
 
-UNITS = str.maketrans("\u2212", "-", "$€£¥%‰°()<>~≈,' \u2019\u00a0\u2009\u202f")
-"""What people write around and within a number: units, spaces, the minus sign of typesetters, brackets for it."""
-
 MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
 """Categories that a column may have; one with more keeps those that occur in so many rows."""
+FEWEST_QUANTITIES, MOST_QUANTITIES = 3, 20
+"""Different numbers with units from which on a column is told of, and up to which it is one of categories."""
 FEWEST_FOR_IDS = 20
 """Rows from which on a column whose cells are all different looks like an id."""
 
@@ -49,6 +49,8 @@ class Feature(NamedTuple):
     values: npt.NDArray[Any]
     layout: str = dates.ISO
     """how dates are written"""
+    note: str = ""
+    """what is to be said of what it was taken for"""
 
 
 def decide(
@@ -112,14 +114,28 @@ def _decide(table: Table, name: str, values: npt.NDArray[Any], is_category: bool
         return Feature(name, "date", _as_dates(table, name, values, layout), layout)
     if values.dtype.kind != "O" or (name not in table.codes and _are_numbers(table, values)):
         return Feature(name, "number", _as_numbers(table, name, values))
-    return Feature(name, "category", values)
+    return Feature(name, "category", values, note=_of_quantities(name, values))
+
+
+def _of_quantities(name: str, texts: npt.NDArray[Any]) -> str:
+    """What to say of categories that are numbers with units. Raises CommandError where there are too many."""
+    found = find_quantities(texts.tolist())
+    if found is None or found.different < FEWEST_QUANTITIES:
+        return ""
+    if found.different <= MOST_QUANTITIES:
+        return f"has numbers with units, such as {quoted(found.example)}: they are categories, unless written alone"
+    msg = (
+        f"column {quoted(name)}: numbers with units, such as {quoted(found.example)}, are not read: write the numbers "
+        "alone, all in one unit"
+    )
+    raise CommandError(msg)
 
 
 def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
     """Whether more than half of a column's texts are numbers, if only with a unit, and so the others are mistakes."""
     counts = Counter(values.tolist())
     counts.pop(None, None)
-    bare = np.array([text.translate(UNITS) for text in counts], dtype=object)
+    bare = np.array([text.translate(MARKS) for text in counts], dtype=object)
     numbers = np.fromiter(counts.values(), "int64", len(counts))[~np.isnan(table.numbers(bare))]
     return not counts or bool(2 * numbers.sum() > counts.total())
 
@@ -232,7 +248,7 @@ def _category(feature: Feature, values: npt.NDArray[Any]) -> tuple[Column, str]:
     if len(counts) == values.size - missing >= FEWEST_FOR_IDS:
         return Ignored(), "looks like an id, since all its texts are different: it is left out (see --id and --drop)"
     chosen = sorted(counts)
-    said = ""
+    said = feature.note
     if len(counts) > MOST_CATEGORIES:
         chosen = sorted(name for name, count in counts.most_common(MOST_CATEGORIES) if count >= FEWEST_OF_MANY)
         said = f"has {len(counts)} categories: the {len(chosen)} most frequent are kept, the others count as none"

@@ -24,6 +24,7 @@ UNREAD = {
     "times of day": (re.compile(r"\d{1,3}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?$"), "as hours, such as 14.5"),
     "dates with a year of two digits": (re.compile(rf"\d{{1,2}}([./-])\d{{1,2}}\1\d{{2}}{TIME}$"), "as 2026-01-31"),
     "months": (re.compile(r"[A-Za-z]{3,9}[ -](\d{2}|\d{4})$|\d{1,2}[/-]\d{4}$|\d{4}/\d{1,2}$"), "as 2026-01"),
+    "quarters": (re.compile(r"\d{4}[ -]?Q[1-4]$|Q[1-4][ -]?\d{4}$"), "as their first month, such as 2026-04"),
     "weeks": (re.compile(r"\d{4}-?W\d{2}(-?\d)?$"), "as their first day, such as 2026-01-26"),
 }
 """What is written so that it is not read, each with what would be."""

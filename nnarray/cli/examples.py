@@ -17,7 +17,7 @@ from nnarray.cli.preparation import Parts, split
 from nnarray.cli.remembered import Remembered
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
-from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing, understand
+from nnarray.cli.targets import Target, class_names, codes_of, exact, numbers_of, refuse_missing, understand
 from nnarray.files import Model
 from nnarray.files.preprocessing import Preprocessing, Scaling
 
@@ -170,7 +170,7 @@ def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | No
     if start is None:
         return understand(y, arguments.output, rows if table.y is None else None)
     classes, output = class_names(start.network, start.metadata), start.network.output
-    return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes))
+    return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes, rows))
 
 
 def _decided(chosen: Chosen, arguments: argparse.Namespace) -> list[Feature]:
@@ -344,7 +344,11 @@ def _split(arguments: argparse.Namespace, m: int, target: Target) -> Parts:
 def _target_scaling(target: Target, rows: npt.NDArray[Any]) -> Scaling | None:
     if target.output != "identity":
         return None
-    scaling = standardisation(target.values[rows])
+    try:
+        scaling = standardisation(target.values[rows])
+    except CommandError as problem:
+        msg = f"the targets {problem}"
+        raise CommandError(msg) from None
     if scaling is None:
         msg = f"the target is {target.values[rows][0]:g} in every row of the training part: there is nothing to learn"
         raise CommandError(msg)
@@ -416,7 +420,7 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
     y = _targets(table, prepared.target_name)
     refuse_missing(table, y, prepared.target_name)
     classes = prepared.target.classes
-    targets = numbers_of(y, table) if classes is None else codes_of(y, classes)
+    targets = numbers_of(y, table) if classes is None else codes_of(y, classes, table)
     return _part(prepared.preprocessing, values, np.arange(table.m), targets, arguments.dtype, None)
 
 
@@ -429,12 +433,18 @@ def require_columns(table: Table, wanted: Sequence[str]) -> None:
 
 
 def _spelling_notes(classes: Sequence[Any] | None) -> list[str]:
-    """Which classes differ in nothing but upper and lower case."""
+    """Which classes differ in nothing but upper and lower case, or are one number."""
     spellings: dict[str, list[str]] = {}
+    numbers: dict[Any, list[str]] = {}
     for name in map(str, classes or ()):
         spellings.setdefault(name.casefold(), []).append(name)
+        numbers.setdefault(exact(name), []).append(name)
     alike = [names for names in spellings.values() if len(names) > 1]
-    return [f"the classes {listed_names(names)} differ in upper and lower case only" for names in alike[:3]]
+    same = [names for number, names in numbers.items() if number is not None and len(names) > 1]
+    return [
+        *(f"the classes {listed_names(names)} differ in upper and lower case only" for names in alike[:3]),
+        *(f"the classes {listed_names(names)} are one number, written differently" for names in same[:3]),
+    ]
 
 
 def _missing_notes(preprocessing: Preprocessing, names: Sequence[str], values: Sequence[Any]) -> list[str]:

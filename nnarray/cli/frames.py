@@ -34,7 +34,7 @@ def read_file(path: str, reading: Reading, as_written: Sequence[str], target: st
     """
     source = Source(path)
     if source.start(4) == b"PAR1":
-        return _read_parquet(source)
+        return _read_parquet(source, reading)
     return _read_text(source, find_dialect(source, reading), reading, as_written, target)
 
 
@@ -168,10 +168,12 @@ def _values(column: Any) -> npt.NDArray[Any]:
     """A column as numbers with NaN, as days since 1970, or as texts with None."""
     if column.dtype.kind in "iuf":
         return np.asarray(column.to_numpy())
+    if column.dtype.kind == "m":
+        return np.asarray(column.dt.total_seconds(), dtype="float64")
     if column.dtype.kind == "M":
         moments = column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
         return np.asarray(moments, dtype="datetime64[us]")
-    if column.dtype.kind == "b":
+    if column.dtype.kind == "b" and not column.hasnans:
         return np.where(np.asarray(column, dtype=bool), "True", "False").astype(object)
     if column.dtype.name in {"str", "string", "category"}:  # each different text once, however often it is there
         codes, different = column.factorize()
@@ -191,7 +193,7 @@ def _refuse_short_rows(last: Any, origin: "Origin") -> None:
         origin.refuse_ragged_row()
 
 
-def _read_parquet(source: Source) -> Table:
+def _read_parquet(source: Source, reading: Reading) -> Table:
     pandas = pandas_or_refuse(source.name)
     try:
         from pyarrow.parquet import ParquetFile
@@ -209,6 +211,7 @@ def _read_parquet(source: Source) -> Table:
         names = [
             described.schema.column(k).path for k in texts
         ]  # each different text is held once, however often it is there
+        _refuse_nested(source.name, described.schema)
         frame = pandas.read_parquet(packed, read_dictionary=names)
     except CommandError:
         raise
@@ -219,8 +222,29 @@ def _read_parquet(source: Source) -> Table:
     if not names or not len(frame) or len(set(names)) < len(names):
         msg = f"{source.name} must have rows, and columns of different names; it has {listed_names(names)}"
         raise CommandError(msg)
-    columns = [_values(frame.iloc[:, k]) for k in range(len(names))]
+    columns = [_without(_values(frame.iloc[:, k]), reading.na) for k in range(len(names))]
     return Table(source.name, names, columns, names[-1], None, [])
+
+
+def _without(values: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:
+    """A column in which texts that mark a missing cell are missing."""
+    if values.dtype.kind == "O":
+        marked = frozenset(missing)
+        values[[value in marked for value in values]] = None
+    return values
+
+
+def _refuse_nested(name: str, schema: Any) -> None:
+    """Raise CommandError for columns of lists and records."""
+    columns = [schema.column(k) for k in range(len(schema))]
+    nested = list(dict.fromkeys(one.path.split(".")[0] for one in columns if _is_nested(one)))
+    if nested:
+        msg = f"{name} has lists or records in {listed_names(nested)}: leave these out, or write their parts as columns"
+        raise CommandError(msg)
+
+
+def _is_nested(column: Any) -> bool:
+    return bool(column.max_repetition_level or column.path != column.name)
 
 
 @dataclass(frozen=True)

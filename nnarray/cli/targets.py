@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 import nnarray as nn
+from nnarray.cli.dates import LOOKED_AT, find_layout
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, quoted
 from nnarray.cli.table import Table, is_missing
+from nnarray.cli.units import MARKS, find_quantities
 from nnarray.network.names import OutputName
 
 MOST_CLASSES = 20
@@ -70,6 +72,9 @@ def understand(y: npt.NDArray[Any], output: OutputName | None = None, table: Tab
     Texts of a file's `table` that are numbers throughout are taken for such, and told apart as they are written.
     """
     numbers = _numbers_in(y, table)
+    y = _as_labels(y)
+    if output is None and y.dtype.kind == "O":
+        _refuse_what_is_no_class(y, table)
     if output in ("identity", "exp") or (output is None and not _is_classes(y, numbers)):
         return Target(output or "identity", None, _real(y, numbers, output, table))
     names, codes = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
@@ -77,6 +82,47 @@ def understand(y: npt.NDArray[Any], output: OutputName | None = None, table: Tab
     _check_classes(classes, codes, output, numbers)
     classes, codes = _in_order(classes, codes.reshape(-1))
     return Target(output or ("sigmoid" if len(classes) == 2 else "softmax"), classes, codes)
+
+
+def _as_labels(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Dates as a table of text would write them; other targets as they are."""
+    if y.dtype.kind != "M":
+        return y
+    days = y.astype("datetime64[D]")
+    return (days if np.all(y == days) else y).astype(str).astype(object)
+
+
+def _refuse_what_is_no_class(y: npt.NDArray[Any], table: Table | None) -> None:
+    """Raise CommandError for dates and numbers with units of which there are more than there may be classes."""
+    if _are_dates(y[:LOOKED_AT].tolist()):
+        what, remedy = "dates or times", "as a number, such as the days since the first"
+    elif _are_quantities(y[:LOOKED_AT], table):
+        what, remedy = "numbers with units", "as numbers alone, all in one unit"
+    else:
+        return
+    if len(set(y.tolist())) <= min(MOST_CLASSES, y.size / LEAST_EXAMPLES):
+        return
+    msg = (
+        f"the target is {what}, such as {quoted(str(y[0]))}, which are not read: write it {remedy} "
+        "(or say --output softmax if each is a class)"
+    )
+    raise CommandError(msg)
+
+
+def _are_dates(texts: list[str]) -> bool:
+    try:
+        return find_layout(texts) is not None
+    except CommandError:
+        return True
+
+
+def _are_quantities(texts: npt.NDArray[Any], table: Table | None) -> bool:
+    if find_quantities(texts.tolist()) is not None:
+        return True
+    if table is None or not np.isnan(table.numbers(texts)).all():
+        return False
+    bare = np.array([text.translate(MARKS) for text in texts], dtype=object)
+    return not np.isnan(table.numbers(bare)).any()
 
 
 def _numbers_in(y: npt.NDArray[Any], table: Table | None) -> npt.NDArray[Any] | None:
@@ -142,7 +188,7 @@ def _check_classes(
 ) -> None:
     if len(classes) == 1:
         msg = f"the target is {quoted(classes[0])} in every row: there is nothing to learn"
-    elif numbers is not None and np.any(numbers[~np.isnan(numbers)] % 1):
+    elif output is not None and numbers is not None and np.any(numbers[~np.isnan(numbers)] % 1):
         msg = f"the output {output!r} needs a target of classes, this one holds fractions; use identity"
     elif len(classes) > max(2, codes.size / LEAST_ROWS):
         remedy = "; use identity" if numbers is not None and not np.isnan(numbers).any() else ""
@@ -173,34 +219,43 @@ def refuse_missing(table: Table, y: npt.NDArray[Any], target: str) -> None:
         raise CommandError(msg)
 
 
-def codes_of(y: npt.NDArray[Any], classes: list[Any]) -> npt.NDArray[Any]:
+def codes_of(y: npt.NDArray[Any], classes: list[Any], table: Table) -> npt.NDArray[Any]:
     """Each label's place among a model's classes, compared as they are written.
 
     A label that is none of them as it is written is the class of the same number: 3.0 is the class 3.
     """
+    y = _as_labels(y)
     known = {str(name): code for code, name in enumerate(classes)}
     different, places = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
     places = places.reshape(-1)
     codes = np.array([_code_of(str(_name(label)), known) for label in different.tolist()])
     unknown = np.flatnonzero(codes[places] < 0)
     if unknown.size:
-        label = quoted(_name(y[unknown[0]]))
-        more = f" (and {unknown.size - 1} more rows such)" if unknown.size > 1 else ""
-        which = f"which is none of the model's classes: {listed(classes)}{more}"
-        msg = f"row {unknown[0] + 1} has the target {label}, {which}"
-        raise CommandError(msg)
+        raise CommandError(_no_class(table, int(unknown[0]), unknown.size, y, classes))
     return np.asarray(codes[places])
+
+
+def _no_class(table: Table, row: int, count: int, y: npt.NDArray[Any], classes: list[Any]) -> str:
+    label = str(_name(y[row]))
+    where = f"row {row + 1} has the target {quoted(label)}, which"
+    if table.y is None and table.target is not None and table.names is not None:
+        where = f"{table.source}, {table.where(row, table.target)}"
+    more = f" (and {count - 1} more rows such)" if count > 1 else ""
+    alike = [name for name in map(str, classes) if name.casefold() == label.casefold()]
+    meant = f"; did you mean {quoted(alike[0])}?" if alike else ""
+    return f"{where} is none of the model's classes: {listed(classes)}{more}{meant}"
 
 
 def _code_of(label: str, known: dict[str, int]) -> int:
     if label in known or len(label) > LONGEST:
         return known.get(label, -1)
-    number = _exact(label)
-    same = [code for name, code in known.items() if number is not None and _exact(name) == number]
+    number = exact(label)
+    same = [code for name, code in known.items() if number is not None and exact(name) == number]
     return same[0] if len(same) == 1 else -1
 
 
-def _exact(text: str) -> Decimal | None:
+def exact(text: str) -> Decimal | None:
+    """The number that a label is; None for a text, and for one that is too long."""
     try:
         return Decimal(text) if "_" not in text and len(text) <= LONGEST else None
     except InvalidOperation:

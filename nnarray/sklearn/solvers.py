@@ -145,9 +145,17 @@ def _split(
         msg = "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
         raise ValueError(msg)
     chosen = examples._replace(order=backend.asarray(aside), host_order=aside).gathered(backend)
-    weights = chosen.weights
-    m = len(aside) if weights is None else float(backend.to_numpy(weights).sum(dtype="float64"))
-    return training, chosen._replace(m=m)
+    if examples.weights is None:
+        return training, chosen._replace(m=len(aside))
+    weights = backend.to_numpy(examples.weights)[0]
+    for part, rows in (("training", training), ("validation", aside)):
+        if not weights[rows].any():
+            msg = (
+                f"sample_weight is 0 for all {len(rows)} examples of the {part} part that early_stopping draws: "
+                "leave out examples without weight, change random_state or validation_fraction, or give X_val and y_val"
+            )
+            raise ValueError(msg)
+    return training, chosen._replace(m=float(weights[aside].sum(dtype="float64")))
 
 
 def _epoch_ends(model: "MLP", report: Report) -> bool:
