@@ -1,20 +1,22 @@
-"""Core's steps for torch while it compiles or exports a function.
-
-The compiler reads Python, array-api-compat's functions too, and stops where one asks `torch.result_type` for the dtype
-of an array and a number together, as those of two arguments do. Here they are torch's own, and the number takes the
-array's dtype, which is what the answer would be.
-"""
+"""Core's steps for torch, which may differentiate, transform, compile or export the function that asks for them."""
 
 import sys
 from functools import lru_cache
 from typing import Any
 
+from nnarray.backends.tracing import torch_transforms
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array, Namespace
 
 
 class CompiledNamespace:
-    """array-api-compat's namespace of torch, with torch's own functions of two arguments."""
+    """array-api-compat's namespace of torch, for the compiler, and with the derivatives that core is written for.
+
+    The compiler reads Python, array-api-compat's functions too, and stops where one asks `torch.result_type` for the
+    dtype of an array and a number together, as those of two arguments do. Here they are torch's own, and the number
+    takes the array's dtype, which is what the answer would be. Where both arguments are the same, the derivative is
+    that of the first one, of |x| at 0 it is 1; torch's are halves of both, and 0.
+    """
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
@@ -24,11 +26,42 @@ class CompiledNamespace:
 
     def maximum(self, x1: Array | float, x2: Array | float) -> Array:
         """The larger of both."""
-        return sys.modules["torch"].maximum(*_tensors(x1, x2))
+        x1, x2 = _tensors(x1, x2)
+        torch = sys.modules["torch"]
+        return torch.where((x1 >= x2) | torch.isnan(x1), x1, x2)  # NaN if either is
 
     def minimum(self, x1: Array | float, x2: Array | float) -> Array:
         """The smaller of both."""
-        return sys.modules["torch"].minimum(*_tensors(x1, x2))
+        x1, x2 = _tensors(x1, x2)
+        torch = sys.modules["torch"]
+        return torch.where((x1 <= x2) | torch.isnan(x1), x1, x2)
+
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+        return sys.modules["torch"].where(x >= 0, x, -x)
+
+
+class EagerNamespace(CompiledNamespace):
+    """The same, which calls torch's faster functions where nothing is differentiated."""
+
+    def maximum(self, x1: Array | float, x2: Array | float) -> Array:
+        """The larger of both."""
+        return super().maximum(x1, x2) if _may_be_differentiated(x1, x2) else self.xp.maximum(x1, x2)
+
+    def minimum(self, x1: Array | float, x2: Array | float) -> Array:
+        """The smaller of both."""
+        return super().minimum(x1, x2) if _may_be_differentiated(x1, x2) else self.xp.minimum(x1, x2)
+
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+        return super().abs(x) if _may_be_differentiated(x) else self.xp.abs(x)
+
+
+def _may_be_differentiated(*arrays: Any) -> bool:
+    """Whether autograd records what is computed of these, a transform of torch.func runs, or forward-mode does."""
+    torch = sys.modules["torch"]
+    recorded = torch.is_grad_enabled() and any(getattr(x, "requires_grad", False) for x in arrays)
+    return recorded or torch_transforms() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _tensors(x1: Array | float, x2: Array | float) -> tuple[Array, Array]:
