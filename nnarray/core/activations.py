@@ -3,8 +3,8 @@
 The derivative is written in A = g(Z), so the forward pass keeps A and drops Z; of an activation that is `in_Z` it keeps
 Z. At Z = 0, where they have none, g' is 0 for relu, 0.01 for leaky_relu, alpha lambda for selu, as in PyTorch and JAX.
 
-JAX and torch may differentiate g, too. There, where both arguments of a maximum or a minimum are the same, the
-derivative is that of the first one, and |Z|' is 1 at 0 (backends see to it): so each g is written that g' comes out.
+Where JAX or torch differentiates g, a maximum or minimum of equals has the first one's derivative, |Z|' is 1 at 0
+(backends see to it), and each g is written that g' comes out.
 """
 
 from math import pi, sqrt
