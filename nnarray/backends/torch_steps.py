@@ -46,11 +46,15 @@ class EagerNamespace(CompiledNamespace):
 
     def maximum(self, x1: Array | float, x2: Array | float) -> Array:
         """The larger of both."""
-        return super().maximum(x1, x2) if _may_be_differentiated(x1, x2) else self.xp.maximum(x1, x2)
+        if _may_be_differentiated(x1, x2):
+            return super().maximum(x1, x2)
+        return sys.modules["torch"].maximum(_without_axes(x1, x2), _without_axes(x2, x1))
 
     def minimum(self, x1: Array | float, x2: Array | float) -> Array:
         """The smaller of both."""
-        return super().minimum(x1, x2) if _may_be_differentiated(x1, x2) else self.xp.minimum(x1, x2)
+        if _may_be_differentiated(x1, x2):
+            return super().minimum(x1, x2)
+        return sys.modules["torch"].minimum(_without_axes(x1, x2), _without_axes(x2, x1))
 
     def abs(self, x: Array) -> Array:
         """|x|."""
@@ -70,6 +74,11 @@ def _tensors(x1: Array | float, x2: Array | float) -> tuple[Array, Array]:
 
 def _like(x: Array | float, other: Array) -> Array:
     return sys.modules["torch"].full_like(other, x) if isinstance(x, (int, float)) else x
+
+
+def _without_axes(x: Array | float, other: Array) -> Array:
+    """A number as an array of the other's dtype, without `torch.result_type`, which takes longest."""
+    return other.new_full((), x) if isinstance(x, (int, float)) else x
 
 
 @lru_cache(maxsize=1)
