@@ -132,7 +132,7 @@ class TestAgreesWithPredict:
         run_command("export", "m.safetensors", "m.onnx")
         held = {entry.key: json.loads(entry.value) for entry in onnx.load("m.onnx").metadata_props}
         known = nn.read_model("m.safetensors").metadata
-        assert set(held) == {"classes", "features", "target", "preprocessing", "nnarray"}
+        assert set(held) == {"classes", "features", "target", "preprocessing", "nnarray", "dates"}
         assert all(held[key] == known[key] for key in ("classes", "features", "target", "preprocessing"))
         assert "training" not in held["nnarray"]
 
@@ -187,6 +187,29 @@ class TestAgreesWithTheModel:
         A = network.predict(params, X.T)
         np.testing.assert_allclose(probabilities, A.T, atol=1e-6)
         assert label.tolist() == [(classes or [0, 1, 2])[k] for k in A.argmax(axis=0)]
+
+    @pytest.mark.parametrize(("n", "output"), [(1, "sigmoid"), (3, "softmax")])
+    @pytest.mark.parametrize("hidden", ["relu", "gelu"])
+    def test_what_is_no_number_has_no_label(self, n, output, hidden) -> None:
+        network = nn.Network((2, 3, n), hidden=hidden, output=output)
+        made = model_to_onnx(nn.files.Model(network, network.init(seed=1), {}))
+        session = runtime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+        X = np.array([[0.5, -1.0], [np.nan, 1.0]])
+        with pytest.raises(Exception, match="out of"):
+            session.run(None, {"X": X})
+        np.testing.assert_allclose(session.run(None, {"X": X[:1]})[1].sum(), 1.0, rtol=1e-6)
+        with pytest.raises(ValueError, match="X must be finite"):
+            network.predict(network.init(seed=1), X.T)
+        assert nn.from_onnx(made)[0] == network
+
+    def test_metadata_say_what_dates_are(self) -> None:
+        steps = Steps((Number(Scaling(0.0, 1.0), 0.0), Date({"days": Scaling(0.0, 1.0)}, 0.0)))
+        network = nn.Network((2, 1), output="identity")
+        model = nn.files.Model(
+            network, network.init(), {"preprocessing": to_plain(steps), "features": ["area", "sold"]}
+        )
+        (said,) = [entry.value for entry in model_to_onnx(model).metadata_props if entry.key == "dates"]
+        assert json.loads(said) == {"sold": "days since 1970-01-01 UTC"}
 
     def test_a_share_of_one_half_is_the_first_class(self) -> None:
         network = nn.Network((1, 1))

@@ -507,15 +507,71 @@ class TestTorchWithoutGraphBreaks:
 
         np.testing.assert_allclose(compiled_whole(gradients)(X, Y), gradients(X, Y), rtol=1e-12)
 
-    def test_numbers_keep_the_arrays_dtype_and_the_derivative_at_ties(self) -> None:
+    def test_numbers_keep_the_arrays_dtype(self) -> None:
         from nnarray.backends.torch import CompiledNamespace
 
-        xp, x = CompiledNamespace(torch), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float32, requires_grad=True)
+        xp, x = CompiledNamespace(torch), torch.tensor([-1.0, 0.0, 2.0, torch.nan], dtype=torch.float32)
         for found, wanted in (
-            (xp.maximum(x, 0.0), torch.maximum(x, torch.zeros(3))),
-            (xp.minimum(0.0, x), torch.minimum(torch.zeros(3), x)),
+            (xp.maximum(x, 0.0), torch.maximum(x, torch.zeros(4))),
+            (xp.minimum(0.0, x), torch.minimum(torch.zeros(4), x)),
+            (xp.abs(x), torch.abs(x)),
         ):
             assert found.dtype == torch.float32
-            slopes = [torch.autograd.grad(V.sum(), x, retain_graph=True)[0] for V in (found, wanted)]
-            torch.testing.assert_close(*slopes, rtol=0, atol=0)
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
         assert xp.exp is torch.exp
+
+
+class TestWhereUnitsAreZero:
+    """Where Z is 0, as at parameters of zeros, autograd gives our derivatives, not the mean of two sides."""
+
+    def example(self, hidden: str) -> tuple[Any, ...]:
+        output = OUTPUTS[list(ACTIVATIONS).index(hidden) % 4]
+        network, layers, X, Y = problem((3, 4, 3, 2), hidden, output, m=M, seed=5)
+        theta = np.array(nn.Parameters.from_layers(layers).vector)
+        theta[:16] = 0  # W[1] and b[1]
+        return network, (np.zeros_like(theta), theta), X, Y
+
+    @pytest.mark.parametrize("hidden", ACTIVATIONS)
+    def test_jax(self, hidden) -> None:
+        network, thetas, X, Y = self.example(hidden)
+        here = jax.numpy.asarray(X), jax.numpy.asarray(Y)
+
+        def J(theta: Any) -> Any:
+            return network.cost(network.parameters(theta), *here)
+
+        def gradients(theta: Any) -> Any:
+            return network.gradients(network.parameters(theta), *here)[1].vector
+
+        def found(theta: Any) -> Any:
+            curved = [jax.jvp(f, (theta,), (theta + 1.0,))[1] for f in (jax.grad(J), gradients)]
+            return jax.grad(J)(theta), *curved
+
+        found = jax.jit(found)
+        for theta in thetas:
+            slope, *curved = found(jax.numpy.asarray(theta))
+            _, g = network.gradients(network.parameters(theta), X, Y)
+            np.testing.assert_allclose(slope, g.vector, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(*curved, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.parametrize("hidden", ACTIVATIONS)
+    def test_torch(self, hidden) -> None:
+        network, thetas, X, Y = self.example(hidden)
+        here = torch.asarray(X), torch.asarray(Y)
+
+        def J(theta: Any) -> Any:
+            return network.cost(network.parameters(theta), *here)
+
+        def gradients(theta: Any) -> Any:
+            return network.gradients(network.parameters(theta), *here)[1].vector
+
+        for theta in map(torch.asarray, thetas):
+            _, g = network.gradients(network.parameters(theta.numpy()), X, Y)
+            leaf = theta.clone().requires_grad_()
+            J(leaf).backward()
+            forward = torch.func.jacfwd(J)(theta)
+            for found in (leaf.grad, torch.func.grad(J)(theta), forward):
+                np.testing.assert_allclose(found, g.vector, rtol=1e-9, atol=1e-12)
+            direction = (theta + 1.0,)
+            curved = [torch.func.jvp(f, (theta,), direction)[1] for f in (torch.func.grad(J), gradients)]
+            np.testing.assert_allclose(*curved, rtol=1e-9, atol=1e-12)

@@ -38,9 +38,25 @@ LIBRARIES: dict[str, "type[Backend]"] = {}
 class Backend:
     """Where arrays live and what computes with them.
 
-    `name` is "numpy", "cupy", "torch", "jax" or another namespace's own name, `xp` its Array API namespace and
-    `device` the device on which `asarray` makes arrays. `precision`, on CuPy, is "tf32", "bfloat16" or "float16", to
-    which float32 products round what they multiply; they add up in float32. None rounds nothing.
+    Made by `nn.backend`.
+
+    Parameters
+    ----------
+    name : str
+        "numpy", "cupy", "torch", "jax" or another namespace's own name.
+    xp : namespace
+        Its Array API namespace.
+    device : object
+        The device on which `asarray` makes arrays; None for the namespace's default.
+    precision : {"tf32", "bfloat16", "float16"}, optional
+        To what float32 products round what they multiply, on CuPy; they add up in float32. None rounds nothing.
+
+    Examples
+    --------
+    >>> from nnarray import backend
+    >>> place = backend("numpy")
+    >>> place.asarray([[1, 2]], "float32").dtype.name, place.is_host
+    ('float32', True)
     """
 
     name: str
@@ -98,10 +114,21 @@ class Backend:
         return steps_for(self.xp)
 
     def dtype(self, name: str) -> Any:
-        """The namespace's dtype called `name`, "float32" or "float64".
+        """The namespace's dtype of this name.
 
-        Raises ValueError for another name, for float64 where JAX has it switched off, and for float64 with a precision
-        of float32's.
+        Parameters
+        ----------
+        name : {"float32", "float64"}
+            What a network computes in.
+
+        Returns
+        -------
+        dtype
+
+        Raises
+        ------
+        ValueError
+            For another name, for float64 where JAX has it switched off, and with a precision of float32's.
         """
         if name not in FLOATS:
             msg = f'dtype must be "float32" or "float64", got {name!r}'
@@ -113,11 +140,26 @@ class Backend:
 
     @quiet
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """`x`, an array of any namespace or a nested list, as an array of this backend on its device.
+        """`x` as an array of this backend on its device.
 
-        `dtype` is "float32" or "float64"; without it, x's own. What is already in place is returned as it is. A float64
-        too large for float32 becomes an infinity. Raises TypeError for what is masked or sparse and, where `dtype` is
-        given, for what holds no real numbers.
+        Parameters
+        ----------
+        x : array or nested sequence
+            Of any namespace, device and shape.
+        dtype : {"float32", "float64"}, optional
+            Of the result; left out, x's own. A float64 too large for float32 becomes an infinity.
+
+        Returns
+        -------
+        array
+            Of x's shape; x itself where it is in place already.
+
+        Raises
+        ------
+        ValueError
+            For another dtype, see `dtype`.
+        TypeError
+            For what is masked or sparse and, where `dtype` is given, for what holds no real numbers.
         """
         wanted = None if dtype is None else self.dtype(dtype)
         if self._holds(x):
@@ -132,7 +174,24 @@ class Backend:
         return self._placed(host)
 
     def to_numpy(self, x: Array) -> npt.NDArray[Any]:
-        """`x` as a NumPy array on the host; on the host already, its memory is shared."""
+        """`x` as a NumPy array on the host.
+
+        Parameters
+        ----------
+        x : array or nested sequence
+            Of any namespace, device and shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of x's shape and dtype (NumPy has no bfloat16: torch's becomes float32). It shares the memory of what is on
+            the host already, and need not be writable.
+
+        Raises
+        ------
+        TypeError
+            For what is masked or sparse.
+        """
         return to_numpy(x)
 
     def synchronize(self) -> None:
@@ -150,7 +209,18 @@ class Backend:
         return nullcontext()
 
     def numbers(self, arrays: Sequence[Array]) -> list[Any]:
-        """The values of arrays without axes."""
+        """The values of several arrays, all in one copy on CuPy; elsewhere that would be compiled per length.
+
+        Parameters
+        ----------
+        arrays : sequence of array, shape ()
+            Of this backend.
+
+        Returns
+        -------
+        list
+            Python's numbers.
+        """
         return [self.to_numpy(x).item() for x in arrays]
 
     def sum(self, x: Array) -> float:

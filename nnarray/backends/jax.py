@@ -9,9 +9,9 @@ import numpy as np
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.numpy import NUMPY
-from nnarray.backends.steps import plain_steps, steps_for
+from nnarray.backends.steps import plain_steps
 from nnarray.backends.tracing import at_once, is_traced_by_jax
-from nnarray.core.steps import Steps
+from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array, Namespace
 
 
@@ -123,7 +123,7 @@ def _has_float64() -> bool:
 
 @lru_cache(maxsize=1)
 def _steps(xp: Namespace) -> Steps:
-    steps = steps_for(xp)
+    steps = bind(DifferentiableNamespace(xp))
     if plain_steps():
         return steps
     return steps._replace(
@@ -143,3 +143,64 @@ def linear_backward(steps: Steps, dZ: Array, A_prev: Array, *, m: Array) -> tupl
     if dZ.shape[0] > 1:
         return steps.linear_backward(dZ, A_prev, m=m)
     return (A_prev @ dZ[0, :])[None, :] / m, steps.xp.sum(dZ, axis=1, keepdims=True) / m
+
+
+class DifferentiableNamespace:
+    """JAX's namespace with other derivatives where functions have a kink.
+
+    Where both arguments are the same, it is that of the first one, of |x| at 0 it is 1; JAX's are halves of both.
+    """
+
+    def __init__(self, xp: Namespace) -> None:
+        self.xp = xp
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.xp, name)
+
+    def maximum(self, x1: Array | float, x2: Array | float) -> Array:
+        """The larger of both."""
+        return self._of_two("maximum", x1, x2)
+
+    def minimum(self, x1: Array | float, x2: Array | float) -> Array:
+        """The smaller of both."""
+        return self._of_two("minimum", x1, x2)
+
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+        return _abs()(x) if self.xp.isdtype(x.dtype, "real floating") else self.xp.abs(x)
+
+    def _of_two(self, name: str, x1: Array | float, x2: Array | float) -> Array:
+        dtype = self.xp.result_type(x1, x2)
+        if not self.xp.isdtype(dtype, "real floating"):
+            return getattr(self.xp, name)(x1, x2)
+        return _of_two(name)(self.xp.asarray(x1, dtype=dtype), self.xp.asarray(x2, dtype=dtype))
+
+
+@lru_cache
+def _of_two(name: str) -> Any:
+    """jnp.maximum or jnp.minimum."""
+    import jax
+    import jax.numpy as jnp
+
+    def jvp(arguments: Any, tangents: Any) -> Any:
+        x1, x2 = arguments
+        first = x1 >= x2 if name == "maximum" else x1 <= x2
+        return function(x1, x2), jnp.where(first, *tangents)
+
+    function = jax.custom_jvp(getattr(jnp, name))
+    function.defjvp(jvp)
+    return function
+
+
+@lru_cache
+def _abs() -> Any:
+    """jnp.abs."""
+    import jax
+    import jax.numpy as jnp
+
+    def jvp(arguments: Any, tangents: Any) -> Any:
+        return function(*arguments), jnp.where(arguments[0] >= 0, tangents[0], -tangents[0])
+
+    function = jax.custom_jvp(jnp.abs)
+    function.defjvp(jvp)
+    return function

@@ -10,7 +10,6 @@ import numpy as np
 
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
-from nnarray.backends.steps import steps_for
 from nnarray.backends.tracing import is_compiled_by_torch, torch_transforms
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array, Namespace
@@ -38,7 +37,7 @@ class TorchBackend(Backend):
     @property
     def steps(self) -> Steps:
         """Core's; while torch compiles, in a form that it can read."""
-        return _compiled_steps(self.xp) if is_compiled_by_torch() else steps_for(self.xp)
+        return _compiled_steps(self.xp) if is_compiled_by_torch() else _eager_steps(self.xp)
 
     @staticmethod
     def owns(x: Any) -> bool:
@@ -78,11 +77,12 @@ def _shareable(host: np.ndarray) -> np.ndarray:
 
 
 class CompiledNamespace:
-    """array-api-compat's namespace of torch for functions that torch compiles or exports.
+    """array-api-compat's namespace of torch, for the compiler, and with the derivatives that core is written for.
 
     The compiler reads Python, array-api-compat's functions too, and stops where one asks `torch.result_type` for the
     dtype of an array and a number together, as those of two arguments do. Here they are torch's own, and the number
-    takes the array's dtype, which is what the answer would be.
+    takes the array's dtype, which is what the answer would be. Where both arguments are the same, the derivative is
+    that of the first one, of |x| at 0 it is 1; torch's are halves of both, and 0.
     """
 
     def __init__(self, xp: Namespace) -> None:
@@ -93,11 +93,46 @@ class CompiledNamespace:
 
     def maximum(self, x1: Array | float, x2: Array | float) -> Array:
         """The larger of both."""
-        return sys.modules["torch"].maximum(*_tensors(x1, x2))
+        x1, x2 = _tensors(x1, x2)
+        torch = sys.modules["torch"]
+        return torch.where((x1 >= x2) | torch.isnan(x1), x1, x2)  # NaN if either is
 
     def minimum(self, x1: Array | float, x2: Array | float) -> Array:
         """The smaller of both."""
-        return sys.modules["torch"].minimum(*_tensors(x1, x2))
+        x1, x2 = _tensors(x1, x2)
+        torch = sys.modules["torch"]
+        return torch.where((x1 <= x2) | torch.isnan(x1), x1, x2)
+
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+        return sys.modules["torch"].where(x >= 0, x, -x)
+
+
+class EagerNamespace(CompiledNamespace):
+    """The same, which calls torch's faster functions where nothing is differentiated."""
+
+    def maximum(self, x1: Array | float, x2: Array | float) -> Array:
+        """The larger of both."""
+        if _may_be_differentiated(x1, x2):
+            return super().maximum(x1, x2)
+        return sys.modules["torch"].maximum(_without_axes(x1, x2), _without_axes(x2, x1))
+
+    def minimum(self, x1: Array | float, x2: Array | float) -> Array:
+        """The smaller of both."""
+        if _may_be_differentiated(x1, x2):
+            return super().minimum(x1, x2)
+        return sys.modules["torch"].minimum(_without_axes(x1, x2), _without_axes(x2, x1))
+
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+        return super().abs(x) if _may_be_differentiated(x) else self.xp.abs(x)
+
+
+def _may_be_differentiated(*arrays: Any) -> bool:
+    """Whether autograd records what is computed of these, a transform of torch.func runs, or forward-mode does."""
+    torch = sys.modules["torch"]
+    recorded = torch.is_grad_enabled() and any(getattr(x, "requires_grad", False) for x in arrays)
+    return recorded or torch_transforms() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _tensors(x1: Array | float, x2: Array | float) -> tuple[Array, Array]:
@@ -108,7 +143,18 @@ def _like(x: Array | float, other: Array) -> Array:
     return sys.modules["torch"].full_like(other, x) if isinstance(x, (int, float)) else x
 
 
+def _without_axes(x: Array | float, other: Array) -> Array:
+    """A number as an array of the other's dtype, without `torch.result_type`, which takes longest."""
+    return other.new_full((), x) if isinstance(x, (int, float)) else x
+
+
 @lru_cache(maxsize=1)
 def _compiled_steps(xp: Namespace) -> Steps:
     """The steps that torch can compile."""
     return bind(CompiledNamespace(xp))
+
+
+@lru_cache(maxsize=1)
+def _eager_steps(xp: Namespace) -> Steps:
+    """The steps where torch computes at once."""
+    return bind(EagerNamespace(xp))

@@ -1,6 +1,7 @@
 """`nnarray export`: a saved model as ONNX."""
 
 import argparse
+import json
 import os
 from typing import Any
 
@@ -33,6 +34,11 @@ def export(arguments: argparse.Namespace) -> int:
         raise CommandError(msg) from None
     write_atomically(arguments.out, made.SerializeToString())
     say(f"model written to {arguments.out}\n  takes {_named(made.graph.input)}\n  gives {_named(made.graph.output)}")
+    for entry in made.metadata_props:
+        if entry.key == "dates":
+            from nnarray.onnx.exporting import DAYS
+
+            say(f"  dates are {DAYS}: {', '.join(map(quoted, json.loads(entry.value)))}")
     return 0
 
 

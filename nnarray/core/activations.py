@@ -2,6 +2,8 @@
 
 The derivative is written in A = g(Z), so the forward pass keeps A and drops Z; of an activation that is `in_Z` it keeps
 Z. At Z = 0, where they have none, g' is 0 for relu, 0.01 for leaky_relu, alpha lambda for selu, as in PyTorch and JAX.
+Where JAX or torch differentiates g, a maximum or minimum of equals has the first one's derivative, |Z|' is 1 at 0
+(backends see to it), and each g is written that g' comes out.
 """
 
 from math import pi, sqrt
@@ -47,7 +49,7 @@ def tanh_prime(A: Array, *, xp: Namespace) -> Array:
 
 def relu(Z: Array, *, xp: Namespace) -> Array:
     """max(0, Z)."""
-    return xp.maximum(Z, 0.0)
+    return xp.maximum(0.0, Z)
 
 
 def relu_prime(A: Array, *, xp: Namespace) -> Array:
@@ -97,7 +99,7 @@ def softplus_prime(Z: Array, *, xp: Namespace) -> Array:
 
 def elu(Z: Array, *, xp: Namespace) -> Array:
     """Z where Z > 0, else e^Z - 1."""
-    return xp.maximum(Z, 0.0) + xp.expm1(xp.minimum(Z, 0.0))
+    return xp.maximum(0.0, Z) + xp.expm1(xp.minimum(Z, 0.0))
 
 
 def elu_prime(Z: Array, *, xp: Namespace) -> Array:
@@ -110,7 +112,7 @@ ALPHA, LAMBDA = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., NIPS
 
 def selu(Z: Array, *, xp: Namespace) -> Array:
     """lambda Z where Z > 0, else lambda alpha (e^Z - 1)."""
-    return LAMBDA * (xp.maximum(Z, 0.0) + ALPHA * xp.expm1(xp.minimum(Z, 0.0)))
+    return LAMBDA * (xp.maximum(0.0, Z) + ALPHA * xp.expm1(xp.minimum(Z, 0.0)))
 
 
 def selu_prime(Z: Array, *, xp: Namespace) -> Array:

@@ -42,7 +42,7 @@ def sigmoid_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:
 
     max(Z, 0) - ZY is (1-Y) Z for Z > 0 and -ZY below: written so, no term is negative and none cancels another.
     """
-    linear = (1.0 - Y) * xp.maximum(Z, 0.0) + Y * xp.maximum(-Z, 0.0)
+    linear = (1.0 - Y) * xp.maximum(Z, 0.0) + Y * xp.maximum(0.0, -Z)
     return over_units(linear + xp.log1p(xp.exp(-xp.abs(Z))), xp=xp)
 
 

@@ -113,8 +113,17 @@ class Model(NamedTuple):
     def raw(self) -> tuple[Network, Parameters]:
         """The network that takes a table's numbers as they are, and its parameters.
 
-        Scaling is folded into the first layer and, of the target, into the last, in float64; the parameters stay
-        float64 where float32 could not hold it. Raises ValueError where the model takes columns that are not numbers.
+        Scaling is folded into the first layer and, of the target, into the last, in float64.
+
+        Returns
+        -------
+        (Network, Parameters)
+            The parameters in their own dtype, or float64 where float32 could not hold the scaling.
+
+        Raises
+        ------
+        ValueError
+            Where the model takes columns that are not numbers.
         """
         preprocessing, params = self.preprocessing, self.params
         if preprocessing is None:

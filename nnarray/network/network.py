@@ -451,7 +451,23 @@ class Network:
             return score
 
     def summary(self) -> str:
-        """A table of the layers, their shapes and how many parameters each has."""
+        """A table of the layers, their shapes and how many parameters each has.
+
+        Returns
+        -------
+        str
+            Lines for the terminal.
+
+        Examples
+        --------
+        >>> print(Network((2, 1)).summary())
+        layer  units  activation  W       b       parameters
+        ----------------------------------------------------
+        input      2
+        1          1  sigmoid     (1, 2)  (1, 1)           3
+        ----------------------------------------------------
+        total                                              3
+        """
         return summarize(self.sizes, self.hidden, self.output)
 
 

@@ -37,6 +37,17 @@ class Parameters(Sequence[Layer]):
     layers are views of it, so writing into one writes into the other. Made by `Network.init`, `Network.parameters` and
     `Parameters.from_layers`.
 
+    Parameters
+    ----------
+    theta : array, shape (size,)
+        Every W[l], row by row, and b[l] after each other, float32 or float64. It is taken as it is.
+    sizes : sequence of int
+        (n_x, n[1], …, n[L]).
+    backend : Backend or None
+        Where theta is; None looks when it is asked for.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> params = Parameters.from_layers([(np.ones((3, 2)), np.zeros((3, 1))), (np.ones((1, 3)), np.zeros((1, 1)))])
     >>> params.sizes, params.vector.shape, params[0].W.shape
@@ -57,8 +68,24 @@ class Parameters(Sequence[Layer]):
     def from_layers(cls, layers: Pairs, *, beside: Backend | None = None) -> "Parameters":
         """Parameters with the values of (W[1], b[1]), …, (W[L], b[L]), copied into one vector.
 
-        float64 if any of them is float64, else float32. Raises ValueError for shapes that make no network, TypeError
-        for values that are no real numbers or live in different places.
+        Parameters
+        ----------
+        layers : Parameters or sequence of (W, b)
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), arrays of one namespace and device or nested lists.
+        beside : Backend, optional
+            Where nested lists go; left out, to the default (see `nn.backend`).
+
+        Returns
+        -------
+        params : Parameters
+            float64 if any array is float64, else float32. Parameters are returned as they are.
+
+        Raises
+        ------
+        ValueError
+            For shapes that make no network.
+        TypeError
+            For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if isinstance(layers, Parameters):
             return layers
@@ -103,11 +130,45 @@ class Parameters(Sequence[Layer]):
         return iter(self.layers)
 
     def replace(self, theta: Array) -> "Parameters":
-        """Parameters of the same sizes and backend over another vector."""
+        """Parameters of the same sizes and backend over another vector.
+
+        Parameters
+        ----------
+        theta : array, shape (size,)
+            Of this backend. It is taken as it is; `Network.parameters` checks and converts.
+
+        Returns
+        -------
+        params : Parameters
+        """
         return Parameters(theta, self.sizes, self.backend)
 
     def to(self, backend: Backend, dtype: str | None = None) -> "Parameters":
-        """These parameters on another backend or in another dtype; `self` where nothing changes."""
+        """These parameters on another backend or in another dtype.
+
+        Parameters
+        ----------
+        backend : Backend
+            Where they are to be.
+        dtype : {"float32", "float64"}, optional
+            Their dtype; left out, it stays.
+
+        Returns
+        -------
+        params : Parameters
+            `self` where nothing changes.
+
+        Raises
+        ------
+        ValueError
+            For a dtype that is none, or that the backend hasn't.
+
+        Examples
+        --------
+        >>> from nnarray import Network, backend
+        >>> Network((2, 1)).init(dtype="float64").to(backend("numpy"), "float32").dtype
+        'float32'
+        """
         if backend is self.backend and dtype in (None, self.dtype):
             return self
         theta = backend.asarray(self.vector, dtype or self.dtype)

@@ -14,7 +14,12 @@ def register_sklearn_converters() -> None:
 
     Every activation, one per layer, several outputs and labels, and the Poisson loss are converted; a classifier has
     skl2onnx's options `zipmap`, `nocl` and `output_class_labels`. A graph of float32 inputs computes in float32, one of
-    float64 inputs in float64. Raises ImportError where skl2onnx is missing.
+    float64 inputs in float64.
+
+    Raises
+    ------
+    ImportError
+        Where skl2onnx is missing.
     """
     try:
         from skl2onnx import update_registered_converter

@@ -1,5 +1,6 @@
 """A model with all that it does around its network, from a table's cells to labels, as one ONNX graph."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +40,9 @@ RAW = Number(Scaling(0.0, 1.0), 0.0)
 TRUTH = ("True", "False")
 """What a table may write in small or in capital letters, too."""
 
+DAYS = "days since 1970-01-01 UTC"
+"""What the cells of a date are."""
+
 KEPT = ("classes", "features", "target", "preprocessing", "user")
 """What of a model's metadata goes with the graph; how it was trained stays behind."""
 
@@ -61,9 +65,12 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
         Rows are examples, m is any number. Where all columns are numbers or dates, the input "X" is float64, (m,
         columns), in the order of the metadata's "features". Where there are categories, each column that the model
         uses is an input of its own, (m, 1), under its own name: texts for categories, else float64. A missing number
-        or date is NaN. Dates are days since 1970 in UTC, the day's time as its fraction.
+        or date is NaN. Dates are days since 1970 in UTC, the day's time as its fraction: the metadata's "dates" names
+        the columns that hold them, and says so.
         A model of classes has the outputs "label", (m,), of the classes' own kind, and "probabilities", (m, classes)
         in the parameters' dtype; others have "prediction", (m, n[L]), float64 where the target was scaled.
+        Where a model takes numbers as they are, without preprocessing, NaN makes NaN of "prediction"; of classes there
+        is none that a label could be, and a runtime refuses the call, as `predict` does (an index out of bounds).
 
     Raises
     ------
@@ -88,7 +95,10 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
     X = graph.node("Cast", X, to=_kind(graph.dtype))
     ends = outputs.of(add_layers(graph, X, layers, model.network.hidden, model.network.output), preprocessing.target)
     domains = TEXTS_DOMAIN if cells.has_texts else None
-    return finished(graph, cells.inputs, ends, opset=opset, description=description, entries=metadata, domains=domains)
+    made = finished(graph, cells.inputs, ends, opset=opset, description=description, entries=metadata, domains=domains)
+    if dates := [cells.name(k) for k, column in enumerate(preprocessing.columns) if isinstance(column, Date)]:
+        made.metadata_props.add(key="dates", value=json.dumps(dict.fromkeys(dates, DAYS), ensure_ascii=False))
+    return made
 
 
 class _Run(NamedTuple):
@@ -102,15 +112,18 @@ class _Cells:
     """The inputs of the graph."""
 
     def __init__(self, graph: Nodes, columns: Sequence[Column], names: Sequence[str] | None) -> None:
-        self.graph, self.columns = graph, columns
+        self.graph, self.columns, self.features = graph, columns, names
         self.has_texts = any(isinstance(column, Category) for column in columns)
         self.names: dict[int, str] = {}
         self.inputs: list[End] = [(TABLE, _kind("float64"), ["m", len(columns)])]
         if self.has_texts:
-            names = names or [f"column {k + 1}" for k in range(len(columns))]
             graph.taken = {""}
-            self.names = {k: graph.fresh(names[k] or f"column {k + 1}") for k, c in enumerate(columns) if c.width}
+            self.names = {k: graph.fresh(self.name(k)) for k, c in enumerate(columns) if c.width}
             self.inputs = [(name, _kind_of(columns[k]), ["m", 1]) for k, name in self.names.items()]
+
+    def name(self, k: int) -> str:
+        """What column k is called."""
+        return (self.features[k] if self.features else "") or f"column {k + 1}"
 
     def runs(self) -> Iterator[_Run]:
         """Numbers that stand beside each other at once, every other column by itself."""
@@ -239,9 +252,15 @@ class _Outputs:
         else:
             places = graph.node("ArgMax", A, axis=1, keepdims=0)
             graph.output(self.names[1], "Identity", A)
+        places = graph.node("Where", self._unknown(A), graph.constant_as_it_is(np.array(len(classes)), "none"), places)
         graph.output(self.names[0], "Gather", graph.constant_as_it_is(classes, "classes"), places, axis=0)
         ends: list[End] = [(self.names[0], _kind(classes.dtype), ["m"])]
         return [*ends, (self.names[1], _kind(graph.dtype), ["m", len(classes)])]
+
+    def _unknown(self, A: str) -> str:
+        """Whether A is NaN, (m,): there is no class then, and the place beyond the last one is an error of Gather's."""
+        total = self.graph.node("ReduceSum", A, self.graph.constant_as_it_is(np.array([1]), "units"), keepdims=0)
+        return self.graph.node("IsNaN", total)
 
 
 def _classes(model: Model) -> npt.NDArray[Any] | None:

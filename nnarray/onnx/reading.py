@@ -31,7 +31,7 @@ HIDDEN = {
 OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 PASSING = {"Identity", "Dropout", "Flatten", "Cast", "Reshape", "Squeeze"}
 """Nodes that leave each example's numbers as they are (Reshape and Squeeze: if the shape is right)."""
-LABELLING = {"ArgMax", "Greater", "GreaterOrEqual", "Binarizer", "ZipMap"}
+LABELLING = {"ArgMax", "Greater", "GreaterOrEqual", "Binarizer", "ZipMap", "ReduceSum"}
 """Nodes that turn predictions into labels, beside which they stay an output of their own."""
 
 

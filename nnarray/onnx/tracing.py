@@ -63,6 +63,13 @@ class Value:
         return self.op("GreaterOrEqual", other)
 
 
+def _of_both(op: str, x: Any, y: Any) -> Value:
+    """What a node that takes its inputs in any order makes of a value and another, or a number."""
+    value, other = (x, y) if isinstance(x, Value) else (y, x)
+    made: Value = value.op(op, other)
+    return made
+
+
 class Namespace:
     """The functions of the standard that activations use."""
 
@@ -71,8 +78,8 @@ class Namespace:
     tanh = staticmethod(lambda x: x.op("Tanh"))
     floor = staticmethod(lambda x: x.op("Floor"))
     sqrt = staticmethod(lambda x: x.op("Sqrt"))
-    maximum = staticmethod(lambda x, y: x.op("Max", y))
-    minimum = staticmethod(lambda x, y: x.op("Min", y))
+    maximum = staticmethod(lambda x, y: _of_both("Max", x, y))
+    minimum = staticmethod(lambda x, y: _of_both("Min", x, y))
     log1p = staticmethod(lambda x: (1.0 + x).op("Log"))  # ONNX has neither; what is lost is eps beside 1
     expm1 = staticmethod(lambda x: x.op("Exp") - 1.0)
 

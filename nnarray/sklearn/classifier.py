@@ -102,9 +102,26 @@ class MLPClassifier(ClassifierMixin, MLP):
     @available_where(has_partial_fit)
     @fits
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`.
+        """Train for one epoch over these examples, from where the last call left off.
 
-        `classes`, (n_classes,), are all classes that will ever come; the first call needs them.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array, shape (n_classes,), optional
+            All classes that will ever come. The first call needs them; later ones may repeat them.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        AttributeError
+            With the solver 'lbfgs', which takes no batches.
+        ValueError, TypeError
+            As `fit` does, for classes missing or changed, for a y that is none of them, and for
+            class_weight='balanced'.
         """
         if self.class_weight == "balanced":
             msg = "class_weight='balanced' needs all examples; give partial_fit's class_weight as a dict"
@@ -176,17 +193,72 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     @quiet
     def predict(self, X: Any) -> Array:
-        """The class of each example, (n_samples,), or its labels, (n_samples, n_outputs)."""
+        """The class of each example, the one of the highest probability; of two, the second where its own is above 0.5.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            The examples, as rows.
+
+        Returns
+        -------
+        array, shape (n_samples,) or (n_samples, n_outputs)
+            Of `classes_`; where y had a column for each label, 0 and 1.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For another number of features, and values that are not finite.
+        """
         return self._labels(self._predictions(X, "predict"))
 
     @quiet
     def predict_proba(self, X: Any) -> Array:
-        """The probability of each class, (n_samples, n_classes), in the order of `classes_`; of each label being 1."""
+        """The probability of each class.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            The examples, as rows.
+
+        Returns
+        -------
+        array, shape (n_samples, n_classes) or (n_samples, n_outputs)
+            In the order of `classes_`; where y had a column for each label, of its being 1.
+            Where X is, float64 where X or the fitted parameters are, else float32.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For another number of features, and values that are not finite.
+        """
         return self._probabilities(X, "predict_proba")
 
     @quiet
     def predict_log_proba(self, X: Any) -> Array:
-        """The logarithm of `predict_proba`."""
+        """The logarithm of `predict_proba`, -∞ of a probability of 0.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            The examples, as rows.
+
+        Returns
+        -------
+        array, shape (n_samples, n_classes) or (n_samples, n_outputs)
+            As `predict_proba`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For another number of features, and values that are not finite.
+        """
         A = self._probabilities(X, "predict_log_proba")
         xp, _ = get_namespace(A)
         with np.errstate(divide="ignore"):  # a probability of 0 has the logarithm -∞

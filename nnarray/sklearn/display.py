@@ -9,8 +9,24 @@ from sklearn.utils.validation import check_is_fitted
 class LossCurveDisplay:
     """The loss over the iterations, and that of the validation examples where there are any.
 
-    Use `from_estimator`. `figure_`, `ax_` and `lines_` are matplotlib's objects after `plot`.
+    Use `from_estimator`.
 
+    Parameters
+    ----------
+    loss_curve : sequence of float
+        The training loss, with the penalty, after each iteration.
+    validation_loss_curve : sequence of float, optional
+        The loss of the validation examples.
+    estimator_name : str, optional
+        For the legend.
+
+    Attributes
+    ----------
+    figure_, ax_, lines_
+        matplotlib's figure, axes and list of lines, after `plot`.
+
+    Examples
+    --------
     >>> from sklearn.datasets import load_iris
     >>> from nnarray.sklearn import MLPClassifier
     >>> model = MLPClassifier(early_stopping=True, random_state=0, tol=0.01).fit(*load_iris(return_X_y=True))
@@ -29,10 +45,29 @@ class LossCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, name: str | None = None, **line: Any) -> Self:
-        """The curve of a fitted `MLPClassifier` or `MLPRegressor`, drawn into the axes `ax` or a new figure.
+        """The curve of a fitted `MLPClassifier` or `MLPRegressor`.
 
-        `name` is that of the legend; `line` goes to matplotlib's `plot`. Raises NotFittedError for what is not fitted,
-        ImportError without matplotlib.
+        Parameters
+        ----------
+        estimator : MLPClassifier or MLPRegressor
+            Fitted with a `loss_curve_`, which 'lbfgs' does not leave.
+        ax : matplotlib axes, optional
+            Where to draw; left out, in a new figure.
+        name : str, optional
+            For the legend; left out, the estimator's class.
+        **line
+            Arguments of matplotlib's `plot`.
+
+        Returns
+        -------
+        LossCurveDisplay
+
+        Raises
+        ------
+        NotFittedError
+            For what has no `loss_curve_`.
+        ImportError
+            Where matplotlib is missing (the extra `plot`).
         """
         check_is_fitted(estimator, "loss_curve_")
         display = cls(
@@ -43,7 +78,23 @@ class LossCurveDisplay:
         return display.plot(ax, **line)
 
     def plot(self, ax: Any = None, *, name: str | None = None, **line: Any) -> Self:
-        """Draw the curves into the axes `ax` or a new figure; arguments as for `from_estimator`."""
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax, name, **line
+            As for `from_estimator`; a `name` left out is `estimator_name`.
+
+        Returns
+        -------
+        LossCurveDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is missing (the extra `plot`).
+        """
         if ax is None:
             import matplotlib.pyplot as plt
 

@@ -83,21 +83,55 @@ class MLP(Settings, ABC):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
-        """Train on X, shape (n_samples, n_features), dense or sparse, and y, (n_samples,) or (n_samples, n_outputs).
+        """Train from first parameters, or with `warm_start` from those of the last call.
 
-        `sample_weight`, (n_samples,), scales each example's loss. `X_val`, `y_val` and `sample_weight_val` are
-        validation examples: their loss and score after each epoch are recorded, and with `early_stopping` they decide
-        in the place of a share of X. (They are nnarray's, under the names that scikit-learn's gradient boosting has
-        for them.)
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            The examples, as rows.
+        y : array, shape (n_samples,) or (n_samples, n_outputs)
+            The labels, of a regressor the numbers.
+        sample_weight : array, shape (n_samples,), optional
+            How much the loss of each example counts, ≥ 0.
+        X_val, y_val, sample_weight_val : optional
+            Validation examples, as X, y and `sample_weight`: their loss and score after each epoch are recorded, and
+            with `early_stopping` they decide in the place of a share of X. (They are nnarray's, under the names that
+            scikit-learn's gradient boosting has for them.)
 
-        Raises ValueError for data that don't fit, and where training ends in parameters that are not finite.
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        ValueError
+            For data and settings that don't fit, and where training ends in parameters that are not finite.
+        TypeError
+            For a regressor's y that holds no numbers, and a sparse X on another backend than "numpy".
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=False)
 
     @available_where(has_partial_fit)
     @fits
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one epoch over these examples, from where the last call left off; X, y as in `fit`."""
+        """Train for one epoch over these examples, from where the last call left off.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        Self
+
+        Raises
+        ------
+        AttributeError
+            With the solver 'lbfgs', which takes no batches.
+        ValueError, TypeError
+            As `fit` does, and for another number of features.
+        """
         return self._fit(X, y, sample_weight, (None, None, None), incremental=True)
 
     @abstractmethod

@@ -96,7 +96,25 @@ class MLPRegressor(RegressorMixin, MLP):
 
     @quiet
     def predict(self, X: Any) -> Array:
-        """The number of each example, (n_samples,), or its numbers, (n_samples, n_outputs)."""
+        """The number of each example, or its numbers; with loss='poisson', the expected counts.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            The examples, as rows.
+
+        Returns
+        -------
+        array, shape (n_samples,) or (n_samples, n_outputs)
+            Where X is, float64 where X or the fitted parameters are, else float32.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            For another number of features, and values that are not finite.
+        """
         A = self._predictions(X, "predict")
         return A[:, 0] if A.shape[1] == 1 else A
 

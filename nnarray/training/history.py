@@ -35,6 +35,17 @@ class Epoch(NamedTuple):
 class History(Sequence[Epoch]):
     """The epochs of a training run, in order.
 
+    Parameters
+    ----------
+    epochs : iterable of Epoch, default=()
+        The records.
+    kept_epoch : int, optional
+        The epoch of the parameters that training gave back.
+    score_name : str, default="score"
+        What the scores are: "accuracy" or "R²".
+
+    Examples
+    --------
     >>> history = History([Epoch(1, 0.7, 0.1, 0.01), Epoch(2, 0.5, 0.1, 0.02)])
     >>> history[-1].cost
     0.5
@@ -52,22 +63,51 @@ class History(Sequence[Epoch]):
         """what the scores are: accuracy or R²"""
 
     def append(self, epoch: Epoch) -> None:
-        """Add the next epoch."""
+        """Add the next epoch.
+
+        Parameters
+        ----------
+        epoch : Epoch
+            Its record.
+        """
         self._epochs.append(epoch)
 
     def columns(self) -> dict[str, list[Any]]:
-        """The history as a table, one list per column: what `pandas.DataFrame` takes as it is."""
+        """The history as a table: what `pandas.DataFrame` takes as it is.
+
+        Returns
+        -------
+        dict of str to list
+            By each field of `Epoch` but `params`, its values, one per epoch; None where an epoch has none.
+        """
         names = [name for name in Epoch._fields if name != "params"]
         return {name: [getattr(epoch, name) for epoch in self._epochs] for name in names}
 
     @quiet
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
-        """A matplotlib figure of cost and score over the epochs, with the kept one marked; saved to `path` if given.
+        """A matplotlib figure of cost and score over the epochs, with the kept one marked.
 
         Where there were validation examples, their curves stand beside those of training examples, all without penalty
         and dropout; else there is the cost of the batches, with both.
-        The name of `path` says in which format, such as .png or .svg; the file is written whole or not at all.
-        Raises ImportError where matplotlib is not installed (the extra `plot`).
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to save it, in the format that the name says, such as .png or .svg; the file is written whole or not
+            at all.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is missing (the extra `plot`).
+        ValueError
+            For an ending that names no format of matplotlib's.
+        OSError
+            Where the file can't be written.
         """
         from matplotlib.figure import Figure
 

@@ -36,7 +36,12 @@ MOST_COMPARED = 2000
 class DivergenceError(FloatingPointError):
     """The cost or the weights stopped being finite in training.
 
-    `params` are the parameters of the last epoch after which they were finite, `history` the epochs up to it.
+    Attributes
+    ----------
+    params : Parameters
+        Of the last epoch after which they were finite.
+    history : History
+        The epochs up to it.
     """
 
     def __init__(self, message: str, params: Parameters, history: History) -> None:

@@ -41,7 +41,25 @@ class Optimizer(ABC):
 
     @quiet
     def init(self, params: Any) -> State:
-        """The state before the first update: no updates made, running means zero."""
+        """The state before the first update: no updates made, running means zero.
+
+        Parameters
+        ----------
+        params : Parameters or sequence of (W, b)
+            What is to be updated.
+
+        Returns
+        -------
+        State
+            Of the parameters' dtype, where they are.
+
+        Raises
+        ------
+        ValueError
+            For shapes that make no network.
+        TypeError
+            For what holds no real numbers.
+        """
         params = Parameters.from_layers(params)
         return self.init_vector(params.vector, params.backend)
 
@@ -98,7 +116,22 @@ class Optimizer(ABC):
         return params.replace(theta), state
 
     def check_state(self, state: Any, params: Parameters) -> None:
-        """Raise TypeError for what is no state, ValueError for one of another rule or of other sizes than `params`."""
+        """See whether `update` can go on from a state.
+
+        Parameters
+        ----------
+        state : State
+            What `init` or the last update gave.
+        params : Parameters
+            What is to be updated.
+
+        Raises
+        ------
+        TypeError
+            For what is no state.
+        ValueError
+            For one of another rule or of other sizes than `params`.
+        """
         if not isinstance(state, State):
             msg = f"state must be what init or the last update gave, got {type(state).__name__}"
             raise TypeError(msg)
@@ -111,12 +144,39 @@ class Optimizer(ABC):
                 raise ValueError(msg)
 
     def alpha(self, t: int) -> float:
-        """The learning rate after `t` updates."""
+        """The learning rate of the next update.
+
+        Parameters
+        ----------
+        t : int
+            How many updates were made.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a schedule gives no finite number ≥ 0.
+        """
         rate = self.learning_rate
         return check_number(rate(t), f"learning_rate({t})", at_least=0.0) if callable(rate) else float(rate)
 
     def init_vector(self, theta: Array, backend: Backend) -> State:
-        """`init` on the bare vector theta."""
+        """`init` on the bare vector theta.
+
+        Parameters
+        ----------
+        theta : array, shape (size,)
+            The parameters.
+        backend : Backend
+            Where they are.
+
+        Returns
+        -------
+        State
+        """
         with backend.current():
             return State(0, **{name: backend.xp.zeros_like(theta) for name in self.remembers})
 
@@ -129,7 +189,24 @@ class Optimizer(ABC):
         *,
         in_place: bool = False,
     ) -> tuple[Array, State]:
-        """`update` on the bare vectors theta and g; `in_place` it may write over theta and the running means."""
+        """`update` on bare vectors.
+
+        Parameters
+        ----------
+        theta, g : array, shape (size,)
+            The parameters and their gradients, of one dtype.
+        state : State
+            What `init_vector` or the last update gave.
+        backend : Backend
+            Where they are.
+        in_place : bool, default=False
+            Whether theta and the running means may be written over.
+
+        Returns
+        -------
+        (array, State)
+            The new theta, shape (size,), and state.
+        """
         means = [getattr(state, name) for name in self.remembers]
         theta, *means = engine.update(
             self.step, [theta, *means], g, backend, t=state.t + 1, alpha=self.alpha(state.t), in_place=in_place
@@ -138,7 +215,26 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
-        """The equations of update number t at rate alpha: theta and the running means, from those before it."""
+        """The equations of one update.
+
+        Parameters
+        ----------
+        *vectors : array, shape (size,)
+            theta and the running means, in the order of `remembers`.
+        g : array, shape (size,)
+            The gradients.
+        t : int
+            1, 2, …, the update's number.
+        alpha : float
+            The learning rate.
+        xp : namespace
+            That of the vectors.
+
+        Returns
+        -------
+        sequence of array
+            The new theta and running means.
+        """
 
 
 class Stateful:

@@ -13,7 +13,7 @@ COUNTS, UPPER = ("steps", "warmup"), {"warmup": "steps", "final": "learning_rate
 
 
 class Schedule:
-    """A learning rate that changes: called with t, it gives alpha after t updates."""
+    """A learning rate that changes: called with t, the number of updates made, it gives alpha, a float."""
 
     def __post_init__(self) -> None:
         """Raise TypeError for a field that is no number, ValueError for one that is not finite or out of its bounds."""
@@ -31,7 +31,25 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """alpha_0."""
+    """alpha_0.
+
+    Parameters
+    ----------
+    learning_rate : float
+        alpha_0 ≥ 0.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number that is not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> Constant(0.1)(5)
+    0.1
+    """
 
     learning_rate: float
 
@@ -41,7 +59,29 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class InverseTimeDecay(Schedule):
-    """alpha_0 / (1 + decay t/steps), the lecture's 1/t decay."""
+    """alpha_0 / (1 + decay t/steps), the lecture's 1/t decay.
+
+    Parameters
+    ----------
+    learning_rate : float
+        alpha_0 ≥ 0.
+    decay : float
+        ≥ 0.
+    steps : int, default=1
+        ≥ 1: the updates in which t/steps grows by 1, such as the batches of an epoch.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number that is not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> InverseTimeDecay(0.2, decay=1.0)(3)
+    0.05
+    """
 
     learning_rate: float
     decay: float
@@ -53,7 +93,29 @@ class InverseTimeDecay(Schedule):
 
 @dataclass(frozen=True)
 class ExponentialDecay(Schedule):
-    """alpha_0 decay^(t/steps)."""
+    """alpha_0 decay^(t/steps).
+
+    Parameters
+    ----------
+    learning_rate : float
+        alpha_0 ≥ 0.
+    decay : float
+        ≥ 0.
+    steps : int, default=1
+        ≥ 1: the updates after which alpha is `decay` times as large.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number that is not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> ExponentialDecay(0.4, decay=0.5, steps=10)(20)
+    0.1
+    """
 
     learning_rate: float
     decay: float
@@ -65,7 +127,29 @@ class ExponentialDecay(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """alpha_0 factor^⌊t/steps⌋: multiplied by `factor` every `steps` updates."""
+    """alpha_0 factor^⌊t/steps⌋: multiplied by `factor` every `steps` updates.
+
+    Parameters
+    ----------
+    learning_rate : float
+        alpha_0 ≥ 0.
+    factor : float
+        ≥ 0.
+    steps : int
+        ≥ 1.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number that is not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> StepDecay(0.4, factor=0.5, steps=10)(19)
+    0.2
+    """
 
     learning_rate: float
     factor: float
@@ -80,6 +164,30 @@ class CosineWithWarmup(Schedule):
     """Up to alpha_0 in `warmup` equal steps, then half a cosine, which reaches `final` after `steps` updates.
 
     Loshchilov & Hutter, SGDR, ICLR 2017, without restarts.
+
+    Parameters
+    ----------
+    learning_rate : float
+        alpha_0 ≥ 0.
+    steps : int
+        ≥ 1: the updates of the whole schedule, warmup included.
+    warmup : int, default=0
+        From 0 to `steps`: update t < warmup is made at alpha_0 (t + 1)/(warmup + 1).
+    final : float, default=0.0
+        From 0 to alpha_0.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number that is not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> schedule = CosineWithWarmup(0.1, steps=100, warmup=3)
+    >>> schedule(0), schedule(3), schedule(100)
+    (0.025, 0.1, 0.0)
     """
 
     learning_rate: float

@@ -92,7 +92,8 @@ class Program:
         if node.operation == "where":
             return f"copyto({out}, {given[2]}); copyto({out}, {given[1]}, where={given[0]})"
         if node.operation in {"maximum", "minimum"}:  # whose third positional argument NumPy will give another meaning
-            return f"{node.operation}({given[0]}, {self._zeros(node) if given[1] == '0.0' else given[1]}, out={out})"
+            given = [self._zeros(node) if x == "0.0" else x for x in given]
+            return f"{node.operation}({', '.join(given)}, out={out})"
         if node.operation == "matmul" and 1 in node.shape:  # where matmul may let no other thread run
             return f"dot({given[0]}, {given[1]}, {out})"
         return f"{node.operation}({', '.join([*given, out])})"
