@@ -1,5 +1,6 @@
 """Tools of others on nnarray's functions, as their own users call them; each is skipped where it is not installed."""
 
+import importlib
 import pickle
 from functools import partial
 from typing import Any
@@ -135,7 +136,7 @@ class TestJax:
 
     def test_flatten_util_and_serialisation(self, jax) -> None:
         params = NETWORK.init(seed=0, backend="jax")
-        flat, back = jax.flatten_util.ravel_pytree(params)
+        flat, back = importlib.import_module("jax.flatten_util").ravel_pytree(params)
         np.testing.assert_array_equal(flat, params.vector)
         assert isinstance(back(flat), nn.Parameters)
 

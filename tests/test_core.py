@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_oracles import torch_activation
 
 import nnarray as nn
-from nnarray.backends import numpy_steps
+from nnarray.backends import numpy as on_numpy
 from nnarray.core import activations, checking, initial, layers, outputs, propagation, regularization, updates, vector
 from nnarray.core.steps import Steps, bind
 
@@ -448,7 +448,7 @@ class TestVector:
             assert space.to_numpy(W).tolist() == W_host.tolist()
             assert space.to_numpy(b).tolist() == b_host.tolist()
 
-    @pytest.mark.parametrize("split", [partial(vector.split, xp=np), numpy_steps.split], ids=["core", "accelerated"])
+    @pytest.mark.parametrize("split", [partial(vector.split, xp=np), on_numpy.split], ids=["core", "accelerated"])
     def test_on_numpy_the_layers_are_views(self, split) -> None:
         theta = np.arange(13.0)
         (_, b), (W, _) = split(theta, (2, 3, 1))
@@ -584,13 +584,13 @@ class TestAcceleratedSteps:
     def test_join_and_split(self, arrays) -> None:
         W1, b1, W2, b2 = arrays
         sizes = (W1.shape[1], *W2.shape[::-1])
-        theta = numpy_steps.join([(W1, b1), (W2, b2)])
+        theta = on_numpy.join([(W1, b1), (W2, b2)])
         assert_same(theta, vector.join([(W1, b1), (W2, b2)], xp=np))
-        assert_same(numpy_steps.split(theta, sizes), vector.split(theta, sizes, xp=np))
+        assert_same(on_numpy.split(theta, sizes), vector.split(theta, sizes, xp=np))
 
     def test_every_step_they_replace_is_tested_here(self) -> None:
-        plain = bind(np)
-        faster = numpy_steps.accelerate(plain)
+        plain = nn.backends.steps_for(np)
+        faster = on_numpy.NUMPY.steps
         replaced = {name for name in Steps.__annotations__ if getattr(plain, name) is not getattr(faster, name)}
         assert replaced == {"join", "split"}
 
@@ -598,12 +598,12 @@ class TestAcceleratedSteps:
 TRAINING = """
 import json, os
 import nnarray as nn
-from nnarray.backends import machine_code_is_unavailable, numpy_steps
+from nnarray.backends import machine_code_is_unavailable
 network = nn.Network((2, 5, 3), hidden="tanh", output="softmax")
 X = [[i % 7 - 3.0 for i in range(40)], [i % 5 - 2.0 for i in range(40)]]
 Y = nn.one_hot([(i * i) % 3 for i in range(40)], 3)
 result = nn.train(network, X, Y, epochs=10, batch_size=7, l2=0.1, dtype="float64", optimizer=nn.Adam(0.02), dropout=0.2)
-plain = nn.backend("numpy").steps.join is not numpy_steps.join
+plain = nn.backend("numpy").steps.join is not nn.backends.numpy.join
 costs, reason = result.history.columns()["cost"], machine_code_is_unavailable()
 print(json.dumps([plain, result.params.vector.tolist(), costs, reason]))
 """
