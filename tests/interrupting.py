@@ -95,12 +95,14 @@ def _jax_s_state() -> tuple[Any, ...]:
     jax = sys.modules.get("jax")
     if jax is None:
         return ()
+    from jax.extend.core import get_opaque_trace_state
+
     config = jax.config
     return (
         config.jax_enable_x64,
         config.jax_default_device,
         config.jax_disable_jit,
-        jax.core.get_opaque_trace_state(),
+        get_opaque_trace_state(),
     )
 
 
