@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import CO_GENERATOR
@@ -14,6 +15,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
+import sklearn
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, blas
@@ -42,8 +44,20 @@ class State(NamedTuple):
     blocks: int
     outside: int
     handler: Any
+    terminated: Any
     errors: dict[str, str]
     backend: str
+    options: dict[str, Any]
+    filters: list[Any]
+    torch: tuple[Any, ...]
+    jax: tuple[Any, ...]
+    streams: tuple[Any, ...]
+    is_locked: bool
+
+    def other_than(self, before: "State") -> str:
+        """What is not as it was."""
+        found = zip(self._fields, before, self, strict=True)
+        return ", ".join([f"{name}: {then!r} became {now!r}" for name, then, now in found if then != now])
 
     @classmethod
     def now(cls) -> "State":
@@ -53,9 +67,58 @@ class State(NamedTuple):
             len(BLAS_THREADS._live()),
             BLAS_THREADS.outside(),
             signal.getsignal(signal.SIGINT),
+            signal.getsignal(signal.SIGTERM),
             np.geterr(),
             nn.backend().name,
+            sklearn.get_config(),
+            list(warnings.filters),
+            _torch_s_state(),
+            _jax_s_state(),
+            (sys.stdout, sys.stderr, sys.excepthook),
+            _is_locked(),
         )
+
+
+def _torch_s_state() -> tuple[Any, ...]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ()
+    return (
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.is_inference_mode_enabled(),
+    )
+
+
+def _jax_s_state() -> tuple[Any, ...]:
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return ()
+    from jax.extend.core import get_opaque_trace_state
+
+    config = jax.config
+    return (
+        config.jax_enable_x64,
+        config.jax_default_device,
+        config.jax_disable_jit,
+        get_opaque_trace_state(),
+    )
+
+
+def _is_locked() -> bool:
+    """Whether this thread holds the lock of BLAS's threads, for which others would wait."""
+    free: list[bool] = []
+
+    def look() -> None:
+        free.append(BLAS_THREADS._lock.acquire(timeout=1))
+        if free[0]:
+            BLAS_THREADS._lock.release()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return not free[0]
 
 
 class Tracer:
@@ -68,11 +131,14 @@ class Tracer:
 
     def __init__(self, at: int, act: Callable[[], Any], *, opcodes: bool) -> None:
         self.at, self.act, self.opcodes, self.seen, self.where = at, act, opcodes, 0, "nowhere"
-        self._before, self._closed = dict[FrameType, str](), set[FrameType]()
+        self._before, self._closed = dict[int, str](), set[int]()  # by id: to keep frames is to keep what they hold
 
     def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
         if frame.f_code.co_filename.startswith(TESTS):
             return None
+        if event == "call":
+            self._before.pop(id(frame), None)
+            self._closed.discard(id(frame))
         if frame.f_code.co_flags & CO_GENERATOR and self._may_close(frame, event, of):
             return self
         if not frame.f_code.co_filename.startswith(INSIDE):
@@ -89,8 +155,8 @@ class Tracer:
 
     def _looks_for_signals(self, frame: FrameType) -> bool:
         """Whether the instruction before this one was one after which a signal's handler may run."""
-        before = self._before.get(frame, "")
-        self._before[frame] = instructions(frame.f_code).get(frame.f_lasti, "")
+        before = self._before.get(id(frame), "")
+        self._before[id(frame)] = instructions(frame.f_code).get(frame.f_lasti, "")
         return before.startswith(LOOKING)
 
     def _may_close(self, frame: FrameType, event: str, of: Any) -> bool:
@@ -98,8 +164,8 @@ class Tracer:
         if event == "call":
             return True
         if event == "exception" and of[0] is GeneratorExit:
-            self._closed.add(frame)
-        return frame in self._closed
+            self._closed.add(id(frame))
+        return id(frame) in self._closed
 
     def run(self, call: Callable[[], Any]) -> Any:
         gc.disable()  # what other libraries do at a collection may be interrupted anywhere, and Python ignores it there
@@ -136,11 +202,12 @@ class Places(Tracer):
         return went_on
 
 
-def places(call: Callable[[], Any], *, opcodes: bool) -> list[int]:
-    """Of each place that a call goes through, its first event and its last."""
+def places(call: Callable[[], Any], *, opcodes: bool, of: str = "") -> list[int]:
+    """Of each place that a call goes through, its first event and its last; `of` is how the file's name ends."""
     tracer = Places(opcodes=opcodes)
     tracer.run(call)
-    return sorted({event for events in tracer.events.values() for event in (events[0], events[-1])})
+    chosen = [events for (code, *_), events in tracer.events.items() if code.co_filename.endswith(of)]
+    return sorted({event for events in chosen for event in (events[0], events[-1])})
 
 
 def interrupt() -> None:
@@ -179,7 +246,7 @@ def faults(
             gc.collect(0)
             after = State.now()
             if after != before:
-                found.append(f"{tracer.where}: {after}")
+                found.append(f"{tracer.where}: {after.other_than(before)}")
                 vars(BLAS_THREADS).update(vars(type(BLAS_THREADS)()))
                 blas._set(blas._libraries().shared, before.blas)
                 signal.signal(signal.SIGINT, before.handler)

@@ -1,7 +1,7 @@
 """Whatever instruction an interrupt comes at: BLAS's threads, the handler of SIGINT and NumPy's error state stay.
 
 By default some points of each call. With NNARRAY_INTERRUPTS=all (`nox -s interrupts`) all of them, and of a call that
-has very many, the first and the last of each place in the code.
+has very many, the first and the last of each place in the code, up to some thousands.
 """
 
 import itertools
@@ -22,7 +22,7 @@ import sklearn
 from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
 
 import nnarray as nn
-from nnarray.backends import BLAS_THREADS, Block, Ended
+from nnarray.backends import BLAS_THREADS, Block, Ended, backend_of
 from nnarray.engine import compiling, direct, updates
 from nnarray.programs.targets.llvm import compiler, steps
 
@@ -58,17 +58,58 @@ def training(m: int, n_x: int = 4, **options: Any) -> Callable[[], bool]:
     return lambda: nn.train(network, X, Y, epochs=2, progress=False, **options).stopped == "interrupt"
 
 
-def fitting(**options: Any) -> Callable[[], bool]:
-    sklearn = pytest.importorskip("nnarray.sklearn")
-    X, Y = examples(4, 60)
+class Fitting:
+    """A fit of an estimator; one that was broken off is as good as none, or whole."""
 
-    def fit() -> bool:
+    def __init__(self, kind: str = "MLPClassifier", method: str = "fit", **options: Any) -> None:
+        ours = pytest.importorskip("nnarray.sklearn")
+        X, Y = examples(4, 60)
+        self.X, self.y = X.T, Y[0].astype(int)
+        self.make = lambda: getattr(ours, kind)(hidden_layer_sizes=(5,), random_state=0, **{"max_iter": 2} | options)
+        self.method, self.classes = (
+            method,
+            {"classes": [0, 1]} if (kind, method) == ("MLPClassifier", "partial_fit") else {},
+        )
+        self.model, self.is_broken = self.make(), False
+
+    def __call__(self) -> bool:
+        self.model, self.is_broken = self.make(), True
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            sklearn.MLPClassifier((5,), max_iter=2, **options).fit(X.T, Y[0] > 0)
+            getattr(self.model, self.method)(self.X, self.y, **self.classes)
+        self.is_broken = False  # an interrupt that ended training is told by a warning
         return any("interrupted" in str(warning.message) for warning in caught)
 
-    return fit
+    def check(self) -> None:
+        """Raise for a model that is fitted in part."""
+        model = self.model
+        if not hasattr(model, "coefs_"):
+            with pytest.raises(sklearn.exceptions.NotFittedError):
+                model.predict(self.X)
+            return
+        assert model.predict(self.X).shape == self.y.shape
+        curves = [model.loss_curve_, model.validation_scores_, model.validation_loss_curve_]
+        recorded = {len(curve) for curve in curves if curve is not None} | {model.n_iter_}
+        if model.solver != "lbfgs":
+            recorded.add(model.t_ // (54 if model.early_stopping else 60))
+        assert max(recorded) - min(recorded) <= (self.is_broken and 1), recorded
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            getattr(model, self.method)(self.X, self.y)
+
+
+def predicting(method: str) -> Callable[[], bool]:
+    fitting = Fitting()
+    fitting()
+    return lambda: getattr(fitting.model, method)(fitting.X) is None
+
+
+def of_library(library: str, call: Callable[..., Any], *shapes: tuple[int, int]) -> Callable[[], bool]:
+    """A call with arrays of a library."""
+    pytest.importorskip(library)
+    place = nn.backend(library)
+    data = [place.asarray(np.random.default_rng(0).random(shape), "float32") for shape in shapes]
+    return lambda: call(*data)
 
 
 def asking(what: str, sizes: tuple[int, ...], m: int) -> Callable[[], bool]:
@@ -78,10 +119,25 @@ def asking(what: str, sizes: tuple[int, ...], m: int) -> Callable[[], bool]:
     return lambda: getattr(network, what)(params, *data, workers=2) is None
 
 
+def trained(X: Any, Y: Any) -> bool:
+    return nn.train(nn.Network((4, 5, 1)), X, Y, epochs=2, batch_size=20, progress=False).stopped == "interrupt"
+
+
+def predicted(X: Any) -> bool:
+    network = nn.Network((4, 5, 1))
+    return network.predict(network.init(0, backend=backend_of(X)), X) is None
+
+
 def commanding(words: str, folder: Path) -> Callable[[], bool]:
     from nnarray import cli
 
     return lambda: cli.main(words.format(folder).split()) == cli.INTERRUPTED
+
+
+def with_model(words: str, folder: Path) -> Callable[[], bool]:
+    """A command that wants a model."""
+    commanding("train iris --epochs 1 --out {}/m.safetensors", folder)()
+    return commanding(words, folder)
 
 
 def cold(call: Callable[[], bool]) -> Callable[[], bool]:
@@ -118,18 +174,45 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "train on mini-batches": lambda _: training(
         20, batch_size=8, dropout=0.3, validation=examples(4, 9), patience=3, callback=lambda _: None
     ),
-    "fit": lambda _: fitting(batch_size=20, early_stopping=True),
-    "fit by L-BFGS": lambda _: fitting(solver="lbfgs"),
+    "fit": lambda _: Fitting(batch_size=20, early_stopping=True),
+    "fit by L-BFGS": lambda _: Fitting(solver="lbfgs"),
+    "fit by gradient descent": lambda _: Fitting(solver="sgd", learning_rate="adaptive", dropout=0.2),
+    "fit on whole batches": lambda _: Fitting("MLPRegressor", batch_size=60, shuffle=False),
+    "fit in part": lambda _: Fitting(method="partial_fit", batch_size=30),
+    "fit a regressor in part": lambda _: Fitting("MLPRegressor", "partial_fit", solver="sgd"),
+    "classes by an estimator": lambda _: predicting("predict"),
+    "probabilities by an estimator": lambda _: predicting("predict_proba"),
+    "train on torch": lambda _: of_library("torch", trained, (4, 40), (1, 40)),
+    "train on JAX": lambda _: of_library("jax", trained, (4, 40), (1, 40)),
+    "predict on torch": lambda _: of_library("torch", predicted, (4, 40)),
+    "predict on JAX": lambda _: of_library("jax", predicted, (4, 40)),
     "predict in tiles": lambda _: asking("predict", (30, 64, 1), 3000),
     "gradients in tiles": lambda _: asking("gradients", (30, 64, 1), 3000),
     "cost of one small tile": lambda _: asking("cost", (50, 20, 1), 100),
     "gradients on BLAS's own threads": lambda _: asking("gradients", (300, 400, 1), 200),
     "command line": lambda folder: commanding("train iris --epochs 1 --out {}/a.safetensors", folder),
+    "predict from the shell": lambda folder: with_model("predict {0}/m.safetensors iris --out {0}/p.csv", folder),
+    "evaluate from the shell": lambda folder: with_model("evaluate {0}/m.safetensors iris", folder),
 }
 
 
-MOST = {"compile": 2, "command line": 20}
+MOST = {
+    "compile": 2,
+    "command line": 10,
+    "predict from the shell": 8,
+    "evaluate from the shell": 5,
+    "fit": 8,
+    "fit by gradient descent": 12,
+    "fit on whole batches": 12,
+    "fit in part": 10,
+    "fit a regressor in part": 15,
+    "fit by L-BFGS": 15,
+    "train on JAX": 12,
+}
 """Of the points of slower calls, fewer are taken where not all are."""
+
+MOST_PLACES = 3000
+"""Of a call that has very many, where all are taken: spread over it."""
 
 
 def sampled(call: Callable[[], bool], *, opcodes: bool, most: int = POINTS) -> Sequence[int]:
@@ -138,26 +221,44 @@ def sampled(call: Callable[[], bool], *, opcodes: bool, most: int = POINTS) -> S
     call()
     count = points(call, opcodes=opcodes)
     if ALL and count > VERY_MANY:
-        return places(call, opcodes=opcodes)
+        chosen = places(call, opcodes=opcodes)
+        return chosen[:: -(-len(chosen) // MOST_PLACES)]
     return range(1, count + 1, 1 if ALL else max(1, count // most))
+
+
+def broken(name: str, act: Callable[[], None], folder: Path) -> list[str]:
+    """What was wrong after a call that was broken off."""
+    call = CALLS[name](folder)
+    chosen = sampled(call, opcodes=False, most=MOST.get(name, POINTS))
+    checks = {"check": call.check} if isinstance(call, Fitting) else {}
+    return faults(call, act=act, chosen=chosen, opcodes=False, **checks)
 
 
 class TestEveryPoint:
     @pytest.mark.parametrize("name", CALLS)
     def test_ctrl_c_changes_nothing_that_lasts(self, name, tmp_path, capfd) -> None:
-        call = CALLS[name](tmp_path)
-        assert (
-            faults(call, act=interrupt, chosen=sampled(call, opcodes=False, most=MOST.get(name, POINTS)), opcodes=False)
-            == []
-        )
+        assert broken(name, interrupt, tmp_path) == []
 
     @pytest.mark.parametrize("name", CALLS)
     def test_nor_does_an_exception_that_cannot_be_put_off(self, name, tmp_path, capfd) -> None:
+        assert broken(name, break_off, tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [
+            ("train on torch", "autograd/grad_mode.py"),
+            ("fit", "sklearn/_config.py"),
+            ("fit in part", "sklearn/_config.py"),
+        ],
+    )
+    @pytest.mark.parametrize("act", [interrupt, break_off])
+    def test_while_another_library_changes_a_setting_of_its_own(self, name, file, act, tmp_path) -> None:
         call = CALLS[name](tmp_path)
-        assert (
-            faults(call, act=break_off, chosen=sampled(call, opcodes=False, most=MOST.get(name, POINTS)), opcodes=False)
-            == []
-        )
+        call()
+        chosen = places(call, opcodes=False, of=file)
+        assert len(chosen) > 5
+        checks = {"check": call.check} if isinstance(call, Fitting) else {}
+        assert faults(call, act=act, chosen=chosen[:: 1 if ALL else 3], opcodes=False, **checks) == []
 
     @pytest.mark.parametrize("name", ["train on the whole batch", "gradients in tiles", "cost of one small tile"])
     def test_between_any_two_instructions(self, name, tmp_path) -> None:

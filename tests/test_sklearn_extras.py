@@ -6,6 +6,7 @@ import pickle
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -1299,3 +1300,54 @@ def test_large_losses_of_many_examples_do_not_overflow() -> None:
     for options in ({}, {"dropout": 0.1}):  # captured, and step by step
         model = MLPRegressor(hidden_layer_sizes=(2,), max_iter=2, batch_size=200, random_state=0, **options)
         assert np.isfinite(model.fit(X, y).loss_curve_).all()
+
+
+class TestTooLargeForFloat32:
+    """Numbers that float64 holds and float32 does not are told at their row and column, before anything is trained."""
+
+    @pytest.fixture
+    def table(self) -> Any:
+        X = np.random.default_rng(0).normal(size=(30, 3))
+        X[17, 2] = 1e39
+        return X
+
+    @pytest.mark.parametrize("kind", ["dense", "sparse"])
+    @pytest.mark.parametrize("place", ["numpy", "torch", "jax"])
+    def test_predict(self, table, kind, place) -> None:
+        pytest.importorskip(place)
+        if kind == "sparse" and place != "numpy":
+            pytest.skip("sparse tables are NumPy's")
+        X = {"dense": lambda: table, "sparse": lambda: sparse.csr_matrix(table)}[kind]()
+        model = MLPClassifier((4,), dtype="float32", backend=place, max_iter=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(np.clip(table, -3, 3), table[:, 0] > 0)
+        with pytest.raises(ValueError, match=re.escape("X must be finite in float32, got 1e+39 at [17, 2]")):
+            model.predict(X)
+
+    def test_a_model_that_goes_on_in_float32_stays_as_it_was(self, table) -> None:
+        X, y = np.clip(table, -3, 3).astype("float32"), table[:, 0] > 0
+        model = MLPClassifier((4,)).partial_fit(X, y, classes=[False, True])
+        before = model.predict_proba(X)
+        with pytest.raises(ValueError, match=re.escape("at [17, 2]")):
+            model.partial_fit(table, y)
+        np.testing.assert_array_equal(model.predict_proba(X), before)
+        assert (model.n_iter_, len(model.loss_curve_), model.t_) == (1, 1, 30)
+
+
+def test_a_fit_that_fails_before_training_leaves_the_estimator_as_it_was() -> None:
+    X, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 2
+    model = MLPClassifier((4,), max_iter=2)
+    for wrong in ((X, y[:-1]), (X, y, -np.ones(29)), (X[:5], y[:5])):
+        model.early_stopping = len(wrong[0]) == 5
+        with pytest.raises(ValueError, match=r"\w"):
+            model.fit(*wrong)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+    model.early_stopping = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = vars(model.fit(X, y)).copy()
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.fit(np.hstack([X, X]), y[:-1])
+    assert vars(model) == before

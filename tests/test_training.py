@@ -691,3 +691,16 @@ def test_a_state_of_another_dtype_is_converted() -> None:
     expected, found = (optimizer.update(params, params, given) for given in (state, wide))
     np.testing.assert_array_equal(found[0].vector, expected[0].vector)
     assert found[1].v.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"dropout": 1.0}, {"dropout": [0.1]}, {"l2": -1.0}, {"workers": 0}, {"workers": 1.5}, {"dropout": "much"}]
+)
+def test_options_are_refused_before_the_examples_are_read(wrong) -> None:
+    def never() -> Any:
+        pytest.fail("it was read")
+        yield
+
+    for X, Y in ((never, None), (np.full((2, 9), np.nan), np.zeros((1, 9)))):
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+            nn.train(nn.Network((2, 3, 3, 1)), X, Y, epochs=1, **wrong)

@@ -1,7 +1,8 @@
-"""NumPy's error state: a public call computes under one of its own, and leaves the caller's as it was."""
+"""NumPy's error state: a public call computes under one of its own, and leaves the caller's as it was; torch's too."""
 
 from __future__ import annotations  # whose evaluation at run time stops torch.compile
 
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import wraps
@@ -22,14 +23,25 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
     """`function` under an error state that ignores everything, whatever `np.seterr` said: it looks at results instead.
 
     NumPy keeps the state in a context variable. The function runs in a copy of the caller's context, so there is
-    nothing to restore that an interrupt could keep from being restored.
+    nothing to restore that an interrupt could keep from being restored. Whether torch records gradients is a setting of
+    the thread, which its own blocks do not give back where an interrupt breaks into them: it is set again.
     """
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if is_compiled_by_torch() or _is_quiet.get():  # torch cannot see through contexts, and has no such state
             return function(*args, **kwargs)
-        return copy_context().run(_ignoring, function, args, kwargs)
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return copy_context().run(_ignoring, function, args, kwargs)
+        records = torch.is_grad_enabled()
+        try:
+            try:
+                return copy_context().run(_ignoring, function, args, kwargs)
+            finally:
+                torch._C._set_grad_enabled(records)
+        finally:  # an interrupt, which comes once, may have come there
+            torch._C._set_grad_enabled(records)
 
     return call
 

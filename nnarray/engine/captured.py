@@ -29,7 +29,8 @@ def captured_steps(
     `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
     is given m (and l2, if there is a penalty), its update t and alpha.
     """
-    if not backend.captures_steps(whole=columns == whole.columns) or whole.stays_on_host:
+    can = backend.captures_steps(whole=columns == whole.columns) and not whole.stays_on_host
+    if not (can and updates.is_traceable(rule, len(vectors), vectors[0].dtype)):
         return None
     if backend.jits:
         penalty = bool(l2)

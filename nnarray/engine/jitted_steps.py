@@ -11,7 +11,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import equations, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.jitted import is_exact, padded_width, widened
-from nnarray.engine.updates import Rule, bound, parts_of
+from nnarray.engine.updates import Parts, Rule, known_parts
 from nnarray.programs.graph import Scalar
 from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.namespace import evaluated
@@ -41,7 +41,7 @@ class JittedSteps:
         self._backend, self.vectors = backend, tuple(vectors)
         theta = vectors[0]
         kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
-        key = *parts_of(rule), *kind
+        key = known_parts(rule), *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
         width = whole.X.shape[1]
         if backend.is_seen_by_numpy and not is_exact(width, *key):
@@ -79,8 +79,7 @@ def _committed(vectors: Sequence[Array], backend: Backend) -> Sequence[Array]:
 
 @lru_cache(maxsize=KEPT)
 def _compiled(
-    function: Rule,
-    owner: Any,
+    parts: Parts,
     count: int,
     size: int,
     dtype: Any,
@@ -98,7 +97,7 @@ def _compiled(
     import jax
     import jax.numpy as jnp
 
-    graph = updates.traced(bound(function, owner), count, size, dtype)
+    graph = updates.traced(parts.rule, count, size, dtype)
     scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:

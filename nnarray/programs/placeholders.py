@@ -1,17 +1,17 @@
-"""A caller's own functions on arrays: called as they are, or traced once in a program.
+"""Functions on arrays that may be a caller's own, losses and update rules: called as they are, or traced in a program.
 
 While a program is traced, a caller's function gets placeholders for its arrays and, in the place of the namespace,
 one that traces. Whatever cannot be traced raises NotTraceableError, never a wrong number: equations that need it are
 computed as they stand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nnarray.core.typing import Array, Namespace
-from nnarray.programs.graph import COMPARISONS, ELEMENTWISE
+from nnarray.programs.graph import COMPARISONS, ELEMENTWISE, Scalar
 from nnarray.programs.trace import Trace, Traced
 
 
@@ -39,6 +39,53 @@ def _traced(function: Callable[..., Array], arrays: tuple[Traced, ...], trace: T
         raise NotTraceableError(msg)
     V = result.value
     return V if V.dtype == trace.dtype else trace.astype(V, trace.dtype)
+
+
+def traced_rule(
+    rule: Callable[..., Sequence[Array]], vectors: Sequence[Traced], g: Traced, t: Scalar, alpha: Scalar, trace: Trace
+) -> list[Traced]:
+    """`rule(*vectors, g=g, t=t, alpha=alpha, xp=xp)`, each of what it makes a new vector in the trace's dtype."""
+    namespace = OfVectors(trace)
+    given = [Placeholder(V, namespace) for V in vectors]
+    numbers = {"t": NumberPlaceholder(t), "alpha": NumberPlaceholder(alpha)}
+    try:
+        made = list(rule(*given, g=Placeholder(g, namespace), **numbers, xp=namespace))
+    except Exception as error:  # of whatever kind: computed as it stands, the rule raises it again, or doesn't
+        msg = f"it cannot be traced: {error}"
+        raise NotTraceableError(msg) from error
+    found = [V.value if V.value.dtype == trace.dtype else trace.astype(V.value, trace.dtype) for V in _arrays(made)]
+    nodes = {V.node for V in found if not V.node.is_view and V.shape == g.shape}
+    if not len(nodes) == len(found) == len(vectors):
+        msg = "it gives something else than a new vector for each that it is given"
+        raise NotTraceableError(msg)
+    return found
+
+
+def _arrays(made: list[Any]) -> "list[Placeholder]":
+    for V in made:
+        if not isinstance(V, Placeholder):
+            msg = f"it gave a {type(V).__name__} while it was traced"
+            raise NotTraceableError(msg)
+    return made
+
+
+class NumberPlaceholder:
+    """A Python number of a function that is traced, such as t. What looks at its value cannot be traced."""
+
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, scalar: Scalar) -> None:
+        self.scalar = scalar
+
+    def __bool__(self) -> bool:
+        """Raise NotTraceableError: a branch would hold for the number at hand alone."""
+        msg = "it looks at a number"
+        raise NotTraceableError(msg)
+
+    def __eq__(self, other: object) -> bool:
+        """As `bool`."""
+        return bool(self)
 
 
 class Placeholder:
@@ -128,8 +175,29 @@ class Standard:
         return [x.value if isinstance(x, Placeholder) else _number(x) for x in given]
 
 
-def _number(x: Any) -> float:
-    """A number that stands in the program, as Python's float."""
+class OfVectors(Standard):
+    """The same for functions of vectors, which may reduce them whole."""
+
+    def sum(self, x: Placeholder, *, axis: Any = None, keepdims: bool = False) -> Placeholder:
+        """The sum of all entries."""
+        return self._wrapped(self._trace.sum(_whole(x, axis), None, keepdims))
+
+    def max(self, x: Placeholder, *, axis: Any = None, keepdims: bool = False) -> Placeholder:
+        """The largest of all entries."""
+        return self._wrapped(self._trace.max(_whole(x, axis), None, keepdims))
+
+
+def _whole(x: Placeholder, axis: Any) -> Traced:
+    if axis is not None:
+        msg = f"it reduces the axis {axis!r}"
+        raise NotTraceableError(msg)
+    return x.value
+
+
+def _number(x: Any) -> float | Scalar:
+    """A number that stands in the program, as Python's float, or one that the program is given."""
+    if isinstance(x, NumberPlaceholder):
+        return x.scalar
     if not isinstance(x, int | float | np.integer | np.floating):
         msg = f"a {type(x).__name__} among the operands"
         raise NotTraceableError(msg)
@@ -149,6 +217,20 @@ UNARY = {"neg": "negative", "abs": "abs", "invert": "logical_not"}
 COMPARED = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
 LOGICAL = {"and": "logical_and", "or": "logical_or"}
 
+
+def _of_numbers(operation: str, *, reflected: bool) -> Callable[..., Any]:
+    def compute(self: NumberPlaceholder, other: Any) -> Any:
+        if not isinstance(other, NumberPlaceholder | int | float | np.integer):  # NumPy's float32 would round
+            return NotImplemented
+        sources = _number(self), _number(other)
+        return NumberPlaceholder(Scalar(operation, sources[::-1] if reflected else sources))
+
+    return compute
+
+
+for _name, _function in (OPERATORS | {"pow": "power"}).items():
+    setattr(NumberPlaceholder, f"__{_name}__", _of_numbers(_function, reflected=False))
+    setattr(NumberPlaceholder, f"__r{_name}__", _of_numbers(_function, reflected=True))
 for _name, _function in (OPERATORS | UNARY | COMPARED | LOGICAL).items():
     assert _function in ELEMENTWISE | COMPARISONS
     setattr(Placeholder, f"__{_name}__", _operator(_function))

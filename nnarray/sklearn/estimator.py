@@ -305,9 +305,9 @@ class MLP(Settings, ABC):
     def _show(self, theta: Array, sizes: tuple[int, ...], own: Backend) -> None:
         """`coefs_` and `intercepts_` as views of theta."""
         layers = own.steps.split(theta, sizes)
-        self.coefs_ = [W.T for W, _ in layers]
-        self.intercepts_ = [own.xp.reshape(b, (-1,)) for _, b in layers]
-        self._kept = Kept(theta, own, [*self.coefs_, *self.intercepts_])
+        coefs, intercepts = [W.T for W, _ in layers], [own.xp.reshape(b, (-1,)) for _, b in layers]
+        kept = Kept(theta, own, [*coefs, *intercepts])
+        self.__dict__.update(coefs_=coefs, intercepts_=intercepts, _kept=kept)  # at once, whatever interrupts
 
     def to_network(self) -> tuple[Network, Parameters]:
         """The fitted network, and a copy of its parameters.
@@ -441,6 +441,21 @@ def _is_wider_than_float32(dtype: Any, own: Backend) -> bool:
     return bool(dtype == own.xp.float64)
 
 
+def _require_float32(X: Any) -> None:
+    """Raise ValueError, with row and column, for a checked X whose numbers are too large for float32."""
+    largest = float(np.finfo(np.float32).max)
+    values = X.data if is_sparse(X) else X
+    if values.shape[0] == 0 or max(map(abs, _place_of(values).extent(values))) <= largest:
+        return
+    for row in range(X.shape[0]):
+        host = X[[row]].toarray()[0] if is_sparse(X) else to_numpy(X[row])
+        with np.errstate(over="ignore"):
+            wrong = np.flatnonzero(~np.isfinite(host.astype(np.float32)))
+        if wrong.size:
+            msg = f"X must be finite in float32, got {host[wrong[0]]} at {[row, int(wrong[0])]}"
+            raise ValueError(msg)
+
+
 def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Array:
     """X of shape (n_x, m) where it is computed by a network of these sizes.
 
@@ -449,6 +464,8 @@ def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Arr
     if is_sparse(X) and not place.is_host:
         msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'
         raise TypeError(msg)
+    if dtype == "float32" and _is_wider_than_float32(X.dtype, _place_of(X)):
+        _require_float32(X)
     if place.is_host and (is_sparse(X) or isinstance(X, np.ndarray)):
         return X.T
     return HostColumns(X.T) if stays_on_host(X, sizes, dtype, place) else place.asarray(X, dtype).T

@@ -1,7 +1,11 @@
 """What nnarray.sklearn uses of scikit-learn's private names, all in this file; and its decorators, with their types."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from traceback import clear_frames
+from typing import Any, TypeVar, cast
+
+from sklearn import get_config, set_config
 
 try:
     from sklearn.base import _fit_context
@@ -37,15 +41,58 @@ __all__ = [
     "get_namespace_and_device",
     "move_to",
     "supported_float_dtypes",
+    "training_begins",
 ]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def fits(method: Method) -> Method:
-    """A method that checks the estimator's parameters first."""
+    """A method that checks the estimator's parameters first.
+
+    What ends it before training has begun, an error or Ctrl-C, leaves the estimator as it was. scikit-learn's options,
+    which it changes within calls, are those of before.
+    """
     checking: Method = _fit_context(prefer_skip_nested_validation=True)(method)
-    return checking
+
+    @wraps(method)
+    def fit(model: Any, *given: Any, **options: Any) -> Any:
+        before, configured = dict(vars(model)), get_config()
+        try:
+            try:
+                setattr(model, CHECKING, True)
+                return checking(model, *given, **options)
+            except Exception:
+                raise
+            except BaseException as error:  # of generators that it stopped midway, whose ends would come too late
+                clear_frames(error.__traceback__)
+                raise
+            finally:
+                _leave(model, before, configured)
+        finally:  # an interrupt, which comes once, may have come there
+            _leave(model, before, configured)
+
+    return cast("Method", fit)
+
+
+def _leave(model: Any, before: dict[str, Any], configured: dict[str, Any]) -> None:
+    held = vars(model)
+    if CHECKING in held:
+        held.update(before)
+        for name in held.keys() - before.keys() - {CHECKING}:
+            del held[name]
+        del held[CHECKING]
+    if get_config() != configured:
+        set_config(**configured)
+
+
+def training_begins(model: Any) -> None:
+    """From now on, the estimator stays as far trained as it is, however `fit` ends."""
+    vars(model).pop(CHECKING, None)
+
+
+CHECKING = "_is_checking"
+"""An attribute that an estimator has until training has begun."""
 
 
 def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:

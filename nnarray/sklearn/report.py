@@ -1,6 +1,6 @@
 """What is written down and shown while an estimator is trained."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
@@ -24,25 +24,34 @@ class Report:
             model.validation_scores_ = getattr(model, "validation_scores_", None) or []
             model.validation_loss_curve_ = getattr(model, "validation_loss_curve_", None) or []
 
-    def iteration(self, loss: float) -> None:
-        """The loss of an iteration."""
+    def iteration(self, loss: float, validated: "Validated | None") -> None:
+        """The loss of an iteration, and what the validation examples said, if there are any."""
         model = self.model
         model.n_iter_ = self.iterations = self.iterations + 1
         model.loss_ = loss
         model.loss_curve_.append(loss)
         if self.prints:
             print(f"Iteration {model.n_iter_}, loss = {loss:.8f}")
-
-    def validate(self) -> None:
-        """The loss and the score of the validation examples, if there are any."""
-        model, score = self.model, None
-        if self.validation is not None:
-            J, A = self.work.cost_and_prediction(self.validation)
-            model.validation_loss_curve_.append(J)
-            weights, to_numpy = self.validation.weights, self.work.backend.to_numpy
-            Y: Array = self.validation.Y
-            score = model._score(to_numpy(Y).T, to_numpy(A).T, None if weights is None else to_numpy(weights)[0])
-            model.validation_scores_.append(score)
+        if validated is not None:
+            model.validation_loss_curve_.append(validated.loss)
+            model.validation_scores_.append(validated.score)
             if self.prints:
-                print(f"Validation score: {score:f}")
-        self.bar.show(Epoch(self.iterations, model.loss_, 0.0, 0.0, None, score))
+                print(f"Validation score: {validated.score:f}")
+        self.bar.show(Epoch(self.iterations, loss, 0.0, 0.0, None, None if validated is None else validated.score))
+
+    def validated(self) -> "Validated | None":
+        """The loss and the score of the validation examples now; None where there are none."""
+        if self.validation is None:
+            return None
+        J, A = self.work.cost_and_prediction(self.validation)
+        weights, to_numpy = self.validation.weights, self.work.backend.to_numpy
+        Y: Array = self.validation.Y
+        score = self.model._score(to_numpy(Y).T, to_numpy(A).T, None if weights is None else to_numpy(weights)[0])
+        return Validated(J, score)
+
+
+class Validated(NamedTuple):
+    """What the validation examples said."""
+
+    loss: float
+    score: float

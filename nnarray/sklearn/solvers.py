@@ -15,7 +15,7 @@ from nnarray.engine import Batch
 from nnarray.sklearn.batches import BatchesOfRows
 from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
-from nnarray.sklearn.private import check_optimize_result
+from nnarray.sklearn.private import check_optimize_result, training_begins
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
 from nnarray.training.batches import Dropout
@@ -58,9 +58,9 @@ def fit_lbfgs(
     report = Report(model, work, validation)
 
     def iteration_ends(J: float) -> None:
-        report.iteration(J)
-        report.validate()
+        report.iteration(J, report.validated())
 
+    training_begins(model)
     with closing(report.bar):
         found = work.minimize(
             examples, iteration_ends, iterations=model.max_iter, calls=model.max_fun, tolerance=model.tol
@@ -89,15 +89,21 @@ def fit_stochastic(
     dropout = Dropout(rates, work.network.sizes, seed, work.backend)
     model.n_iter_ = 0
     report = Report(model, work, validation)
+    training_begins(model)
     try:
         epochs = 1 if incremental else int(model.max_iter)
         interrupts, steps = work.begin(batches.size)
         with closing(report.bar), Ended(interrupts, steps), interrupts, steps:
             for _ in range(epochs):
                 J = work.epoch(batches, model._optimizer, dropout, fewest=-(-FEWEST_STEPS // epochs))
-                report.iteration(float(J))
-                model.t_ += batches.columns
-                if _epoch_ends(model, report):
+                if validation is not None:
+                    steps.end()  # these have the threads that their sizes say
+                loss, validated = float(J), report.validated()
+                with interrupts.put_off:  # an epoch has all its records, or none
+                    report.iteration(loss, validated)
+                    model.t_ += batches.columns
+                    is_over = _epoch_ends(model, report)
+                if is_over:
                     break
                 if model.n_iter_ == model.max_iter and not incremental:
                     msg = (
@@ -159,8 +165,7 @@ def _split(
 
 
 def _epoch_ends(model: "MLP", report: Report) -> bool:
-    """Validate and count epochs that brought nothing; whether training is over."""
-    report.validate()
+    """Count epochs that brought nothing; whether training is over."""
     _count(model, report.work)
     model._optimizer.iteration_ends(model.t_)
     if model._no_improvement_count <= model.n_iter_no_change:

@@ -160,7 +160,8 @@ def train(
     TrainingResult
         `params`, `history`, `state` and `stopped`. Ctrl-C ends the training between two updates and returns what there
         is, with `stopped` "interrupt": `params` and `state` are those after the last update, and an epoch that was
-        broken off has no record in `history`.
+        broken off has no record in `history`. Where its weights are not finite, `params` are those of the last epoch
+        after which they were, and `state` is one before the first update (t = 0), from which a schedule begins anew.
 
     Raises
     ------
@@ -185,6 +186,8 @@ def train(
     batch_size = check_optional_count(batch_size, "batch_size")
     waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
     costed = with_cost(network, cost)
+    rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
+    workers = check_optional_count(workers, "workers")
     if Y is None:
         check_stream(X, weights, batch_size, epochs)
     if state is not None:
@@ -199,11 +202,11 @@ def train(
             first,
             optimizer or Adam(),
             examples if isinstance(examples, Stream) else Shuffled(examples, batch_size, seed, first.backend),
-            Dropout(check_rates(dropout, len(network.hidden)), network.sizes, seed, first.backend),
+            Dropout(rates, network.sizes, seed, first.backend),
             validating,
             waiting,
-            check_l2(l2),
-            check_optional_count(workers, "workers"),
+            l2,
+            workers,
         )
         if state is not None:
             run.go_on(state)
@@ -418,7 +421,8 @@ class Run:
         self.read()
         if not all_finite(self.theta, self.backend):
             self.descent.move_to(self.watch.last_finite)
-            self.updates.state = self.optimizer.init_vector(self.theta, self.backend)  # the means are not finite either
+            # The means are not finite either; zeros are corrected for their start only if t starts with them.
+            self.updates.state = self.optimizer.init_vector(self.theta, self.backend)
 
     def _validate(self) -> Figures:
         return *self._figures(self.validation), *self._figures(self.compared)

@@ -215,25 +215,28 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
-        """The equations of one update.
+        """The equations of update number t at rate alpha: theta and the running means, from those before it.
+
+        A rule of one's own is a subclass with this method. It may do whatever the namespace `xp` can; what is written
+        in operators and elementwise functions of the standard, and looks at no value, runs as a compiled program.
 
         Parameters
         ----------
         *vectors : array, shape (size,)
-            theta and the running means, in the order of `remembers`.
+            Theta and the running means that the rule `remembers`, in that order.
         g : array, shape (size,)
-            The gradients.
+            The gradient.
         t : int
-            1, 2, …, the update's number.
+            1 for the first update.
         alpha : float
             The learning rate.
         xp : namespace
-            That of the vectors.
+            The functions of the arrays.
 
         Returns
         -------
-        sequence of array
-            The new theta and running means.
+        sequence of array, shape (size,)
+            Theta and the running means after the update; of another dtype, they are brought into that of g.
         """
 
 

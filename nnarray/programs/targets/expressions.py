@@ -4,7 +4,13 @@ from collections.abc import Callable, Sequence
 
 from nnarray.programs.graph import Scalar
 
-OPERATIONS = {"power": "({} ** {})", "subtract": "({} - {})", "multiply": "({} * {})", "divide": "({} / {})"}
+OPERATIONS = {
+    "power": "({} ** {})",
+    "add": "({} + {})",
+    "subtract": "({} - {})",
+    "multiply": "({} * {})",
+    "divide": "({} / {})",
+}
 
 
 def python_expression(number: Scalar | float) -> str:

@@ -1,0 +1,304 @@
+"""Update rules of a caller's own, written with whatever an array namespace has: programs where they can, else as is."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from conftest import Space
+
+import nnarray as nn
+from nnarray.engine import updates
+from nnarray.network import Parameters
+from nnarray.training import Optimizer
+
+
+@dataclass(frozen=True)
+class Rule(Optimizer):
+    learning_rate: float = 0.03
+    k: float = 0.9
+
+
+class Lion(Rule):
+    """Chen et al., NeurIPS 2023."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, v = vectors
+        return theta - alpha * xp.sign(self.k * v + (1 - self.k) * g), 0.99 * v + 0.01 * g
+
+
+class Adagrad(Rule):
+    remembers: ClassVar[tuple[str, ...]] = ("s",)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, s = vectors
+        s = s + g**2
+        return theta - alpha * g / (xp.sqrt(s) + 1e-8), s
+
+
+class Clipped(Rule):
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * xp.clip(g, -0.01, 0.01)]
+
+
+class AMSGrad(Rule):
+    """Without the mean of g."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v", "s")
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, largest, s = vectors
+        s = self.k * s + (1 - self.k) * xp.square(g)
+        largest = xp.maximum(largest, s)
+        return theta - alpha * g / (xp.sqrt(largest) + 1e-8), largest, s
+
+
+class Powers(Rule):
+    """RMSprop with powers of arrays."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("s",)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, s = vectors
+        s = self.k * s + (1 - self.k) * g**2
+        return theta - alpha * g / (s**0.5 + 1e-8), s
+
+
+class Where(Rule):
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * xp.where(g > 0, g, 0.1 * g)]
+
+
+class Equal(Rule):
+    """Only where the gradient is not 0, and to no unsigned zero."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * xp.where(g == 0, 1.0 + 0.0 * g, g)]
+
+
+class Compared(Rule):
+    """Truths in arithmetic."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * (xp.astype(g > 0, g.dtype) - 0.5)]
+
+
+class Norm(Rule):
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * g / (1.0 + xp.linalg.vector_norm(g))]
+
+
+class Whole(Rule):
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * g / (xp.max(xp.abs(g)) + xp.sum(g * g))]
+
+
+class Indexed(Rule):
+    """The first entry stays as it is."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        (theta,) = vectors
+        return [xp.concat([theta[:1], theta[1:] - alpha * g[1:]])]
+
+
+class Branches(Rule):
+    """Warms up; looks at a number."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - (alpha * 0.1 if t == 1 else alpha) * g]
+
+
+class Numbers(Rule):
+    """All that one does with numbers."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        rate = alpha * (t + 1) ** -0.5 / (1 + 0.1 * t) + 2 * alpha - alpha * 1.5
+        return [vectors[0] - rate * g]
+
+
+class Rooted(Rule):
+    """A function of the standard library on a number."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha / math.sqrt(t) * g]
+
+
+class Looks(Rule):
+    """A branch on values."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - (alpha if xp.max(g) > 0.1 else 2 * alpha) * g]
+
+
+class Unchanged(Rule):
+    """One mean stays as it is, the other is the first."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v", "s")
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, v, _ = vectors
+        return theta - alpha * g, v, v
+
+
+class Wide(Rule):
+    """A number of NumPy's, which makes float64 of float32."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * np.float64(0.5) * g - np.float64(0.0)]
+
+
+class Narrow(Rule):
+    """A number of NumPy's that rounds others."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * np.float32(0.5) * g]
+
+
+RULES = [
+    Lion(), Adagrad(), Clipped(), AMSGrad(), Powers(), Where(), Equal(), Compared(), Norm(), Whole(), Indexed(),
+    Branches(), Numbers(), Rooted(), Looks(), Unchanged(), Wide(), Narrow(),
+]  # fmt: skip
+
+NETWORK = nn.Network((3, 6, 1))
+
+X = np.random.default_rng(0).normal(size=(3, 48))
+
+Y = (X[:1] * X[1:2] > 0).astype(float)
+
+
+def expected(rule: Any, start: Parameters, updates_made: int) -> np.ndarray:
+    """Theta by the rule as it stands, on NumPy."""
+    vectors = [start.vector, *(np.zeros_like(start.vector) for _ in rule.remembers)]
+    for t in range(1, updates_made + 1):
+        g = NETWORK.gradients(start.replace(vectors[0]), X, Y)[1].vector
+        vectors = list(rule.step(*vectors, g=g, t=t, alpha=0.03, xp=np))
+    return vectors[0]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "cupy"])
+class TestEveryRule:
+    def test_it_trains(self, library, rule, open_space) -> None:
+        """On all examples, at once and step by step, and on batches of which an epoch has one of all."""
+        open_space(library)
+        start = NETWORK.init(0, dtype="float64")
+        wanted = expected(rule, start, 5)
+        options: dict[str, Any] = {"epochs": 5, "params": start, "backend": library, "progress": False}
+        for further in ({}, {"callback": lambda _: None}, {"batch_size": 48}):
+            found = nn.train(NETWORK, X, Y, optimizer=rule, **options, **further)
+            assert found.state.t == 5
+            np.testing.assert_allclose(nn.backend("numpy").asarray(found.params.vector), wanted, rtol=1e-9, atol=1e-12)
+
+    def test_it_keeps_the_dtype_on_batches(self, library, rule, open_space) -> None:
+        space = open_space(library)
+        found = nn.train(NETWORK, X, Y, optimizer=rule, epochs=2, batch_size=8, backend=library, progress=False)
+        space.assert_same_place(found.params.vector, "float32")
+        assert found.state.t == 12
+
+    def test_it_updates(self, library, rule, open_space) -> None:
+        space = open_space(library)
+        start = NETWORK.init(0, dtype="float64")
+        params = NETWORK.init(0, dtype="float64", backend=library)
+        state = rule.init(params)
+        for _ in range(5):
+            _, gradients = NETWORK.gradients(params, space.asarray(X), space.asarray(Y))
+            params, state = rule.update(params, gradients, state)
+        np.testing.assert_allclose(space.to_numpy(params.vector), expected(rule, start, 5), rtol=1e-9, atol=1e-12)
+
+
+TRACED = {"Lion", "Adagrad", "Clipped", "AMSGrad", "Where", "Equal", "Compared", "Numbers", "Wide"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_what_a_program_can_do_is_one(rule) -> None:
+    is_one = updates.is_by_entry(rule.step, 1 + len(rule.remembers), np.dtype("float64"))
+    assert is_one == (type(rule).__name__ in TRACED)
+
+
+class Changing(Optimizer):
+    """A rule whose numbers may change, and which may count its calls."""
+
+    learning_rate = 0.5
+
+    def __init__(self, counts: str = "no") -> None:
+        self.factor, self.counts, self.calls, self.many = 1.0, counts, 0, [0]
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        if self.counts == "itself":
+            self.calls += 1
+        if self.counts == "in a list":
+            self.many[0] += 1
+        return [vectors[0] - alpha * self.factor * (1 + self.calls + self.many[0]) * g]
+
+
+class Plain(Changing):
+    def __init__(self, counts: str = "no") -> None:
+        super().__init__(counts)
+        del self.many
+
+    many = (0,)
+
+
+@pytest.mark.parametrize("kind", [Changing, Plain])
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "cupy"])
+def test_a_number_that_a_rule_holds_may_change(library, kind, open_space) -> None:
+    open_space(library)
+    rule, start = kind(), NETWORK.init(0)
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "backend": library, "progress": False}
+    assert not np.array_equal(start.vector, _trained(rule, start, options))
+    rule.factor = 0.0
+    np.testing.assert_array_equal(start.vector, _trained(rule, start, options))
+
+
+def _trained(rule: Any, start: Parameters, options: Any) -> np.ndarray:
+    return np.asarray(nn.backend("numpy").asarray(nn.train(NETWORK, X, Y, optimizer=rule, **options).params.vector))
+
+
+@pytest.mark.parametrize(("kind", "counts"), [(Changing, "in a list"), (Changing, "itself"), (Plain, "itself")])
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "cupy"])
+def test_a_rule_that_counts_its_calls_counts_updates(library, kind, counts, open_space) -> None:
+    open_space(library)
+    rule = kind(counts)
+    nn.train(NETWORK, X, Y, optimizer=rule, epochs=4, batch_size=8, backend=library, progress=False)
+    assert rule.calls + rule.many[0] == 4 * 6
+
+
+class Noisy(Rule):
+    """Noise that is the same in all entries."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] + DRAWS.random() + 0.0 * g]
+
+
+DRAWS = random.Random(0)
+
+
+def test_a_rule_that_draws_numbers_draws_new_ones_each_time() -> None:
+    start = NETWORK.init(0, dtype="float64")
+    params, state, moves = start, Noisy().init(start), []
+    for _ in range(3):
+        new, state = Noisy().update(params, start, state)
+        moves.append(float((new.vector - params.vector)[0]))
+        params = new
+    assert len({round(move, 9) for move in moves}) == 3
+
+
+class Few(Rule):
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [g, g]
+
+
+def test_a_mistake_in_a_rule_is_the_caller_s_to_read(space: Space) -> None:
+    class Wrong(Rule):
+        def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+            raise LookupError("of the caller's")
+
+    params = Parameters.from_layers(space.pairs([(np.ones((1, 3)), np.ones((1, 1)))]))
+    for rule, error in ((Wrong(), LookupError), (Few(), ValueError)):
+        with pytest.raises(error):
+            rule.update(params, params, rule.init(params))
