@@ -23,8 +23,14 @@ BATCH_SIZE = 250
 EXACT_WIDTHS = 2
 """Of m that JAX compiles as they come, so that padded ones come soon; one network, for whose programs there is room."""
 
+FEWEST, MOST = 500, 3000
+"""Examples of a round."""
+
+WARMING = 100
+"""Rounds before the clock starts, on numbers of examples spread evenly: what keeps so many shapes is full then."""
+
 LARGEST_GROWTH = 0.05
-"""Of the memory at the first third, by the end: 5 %."""
+"""Of the memory after that, by the end: 5 %."""
 
 
 def resident() -> float:
@@ -39,9 +45,9 @@ def figures() -> tuple[float, int, int]:
     return resident(), len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
-def one_round(generator: np.random.Generator, backends: list[str]) -> None:
-    """Each public call once, on columns as many as never before."""
-    drawn, m = SIZES[generator.integers(len(SIZES))], int(generator.integers(500, 3000))
+def one_round(generator: np.random.Generator, backends: list[str], m: int) -> None:
+    """Each public call once, on m examples."""
+    drawn = SIZES[generator.integers(len(SIZES))]
     for name in backends:
         network = nn.Network(SIZES[0] if name == "jax" else drawn, output="softmax")
         place = nn.backend(name)
@@ -57,19 +63,23 @@ def one_round(generator: np.random.Generator, backends: list[str]) -> None:
 
 
 def main(seconds: float) -> int:
-    """Print the figures twelve times and say whether they stayed flat."""
+    """Print the figures before and twelve times on the way, and say whether they stayed flat."""
     jitted.EXACT_WIDTHS = EXACT_WIDTHS
     backends = [name for name in ("numpy", "torch", "jax") if unavailable_reason(name) is None]
-    generator, began, rounds, seen = np.random.default_rng(0), time.monotonic(), 0, list[tuple[float, int, int]]()
-    while len(seen) < 12:
-        one_round(generator, backends)
+    generator = np.random.default_rng(0)
+    for m in generator.permutation(np.linspace(FEWEST, MOST, WARMING, dtype=int)):
+        one_round(generator, backends, int(m))
+    began, rounds, seen = time.monotonic(), 0, [figures()]
+    print(f"after {WARMING} rounds: {seen[0][0]:.0f} MB, {seen[0][1]} descriptors, {seen[0][2]} threads", flush=True)
+    while len(seen) <= 12:
+        one_round(generator, backends, int(generator.integers(FEWEST, MOST)))
         rounds += 1
-        if time.monotonic() - began >= seconds * (len(seen) + 1) / 12:
+        if time.monotonic() - began >= seconds * len(seen) / 12:
             seen.append(figures())
             print(
                 f"{rounds} rounds: {seen[-1][0]:.0f} MB, {seen[-1][1]} descriptors, {seen[-1][2]} threads", flush=True
             )
-    early, late = seen[3], seen[-1]
+    early, late = seen[0], seen[-1]
     grew = late[0] > early[0] * (1 + LARGEST_GROWTH) or late[1:] > early[1:]
     print("something grew" if grew else f"flat on {', '.join(backends)}")
     return int(grew)
