@@ -30,17 +30,18 @@ def update(
     in_place: bool = False,
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
-    if not backend.compiles or not is_by_entry(rule, len(vectors), g.dtype):
+    parts = parts_of(rule) if backend.compiles else None
+    if parts is None or not _kind(parts, len(vectors), g.dtype).is_by_entry:
         made = rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
         return [V if V.dtype == g.dtype else backend.xp.astype(V, g.dtype) for V in made]
     with backend.current():
-        return _by_program(rule, vectors, g, backend, t, alpha, in_place)
+        return _by_program(parts, vectors, g, backend, t, alpha, in_place)
 
 
 def _by_program(
-    rule: Rule, vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
+    parts: "Parts", vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
 ) -> Sequence[Array]:
-    size, parts = g.shape[0], known_parts(rule)
+    size = g.shape[0]
     piece = backend.entries_at_once or size
     first = _program(parts, len(vectors), min(size, piece), g.dtype, backend)
     made = vectors if in_place and first.works_in_place else [backend.xp.empty_like(vector) for vector in vectors]
