@@ -107,6 +107,9 @@ class NumpyBackend(Backend):
         """As machine code."""
         return machine_code.new_captured_steps(gradient, update, arrays, columns=columns, steps=steps)
 
+    def __hash__(self) -> int:
+        return hash(self.library)  # there is one; it is asked for in every step
+
     def _holds(self, x: Any) -> bool:
         return type(x) is np.ndarray
 

@@ -71,4 +71,9 @@ def is_small(network: Architecture, columns: int) -> bool:
 
 def is_tiny(network: Architecture, columns: int) -> bool:
     """Whether no product of it is ever computed by more than one thread."""
-    return columns * max(n * n_prev for n_prev, n in pairwise(network.sizes)) <= UNSPLIT_PRODUCT
+    return columns * _largest_weights(network.sizes) <= UNSPLIT_PRODUCT
+
+
+@lru_cache(maxsize=64)
+def _largest_weights(sizes: Sequence[int]) -> int:
+    return max([n * n_prev for n_prev, n in pairwise(sizes)])

@@ -34,6 +34,8 @@ def update(
     if parts is None or not _kind(parts, len(vectors), g.dtype).is_by_entry:
         made = rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
         return [V if V.dtype == g.dtype else backend.xp.astype(V, g.dtype) for V in made]
+    if backend.is_host:
+        return _by_program(parts, vectors, g, backend, t, alpha, in_place)
     with backend.current():
         return _by_program(parts, vectors, g, backend, t, alpha, in_place)
 
