@@ -625,6 +625,39 @@ class TestReading:
         found = trained(run, Path("t.csv").resolve())["held_out"]
         assert (list(found["classes"]), found["accuracy"]) == (["-inf", "inf"], 1)
 
+    @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+    def test_versions_are_labels_where_classes_are_asked_for(self, run, output):
+        """1.10 and 1.1 are two, as they are written, in every command and file."""
+        labels = ["1.1", "1.10", "1.2"] if output == "softmax" else ["3.1", "3.10"]
+        k = np.arange(120) % len(labels)
+        table = pandas.DataFrame({"x": k, "y": np.array(labels, dtype=object)[k]})
+        table.to_parquet("t.parquet")
+        write("t.csv", table)
+        write("few.csv", table[k == 1])
+        for source in ("t.csv", "t.parquet"):
+            found = trained(
+                run, Path(source).resolve(), "--output", output, "--validation", "few.csv", "--test", "t.csv"
+            )
+            assert (list(found["held_out"]["classes"]), found["held_out"]["accuracy"]) == (labels, 1)
+            for name in ("t.csv", "t.parquet", "few.csv"):
+                assert json.loads(run("evaluate", "model.safetensors", name, "--json")[1])["accuracy"] == 1
+            out = run("predict", "model.safetensors", "few.csv")[1]
+            assert {line.split(",")[0] for line in out.splitlines()[1:]} == {labels[1]}
+            again = ("--resume", "model.safetensors", "--epochs", "1", "--test", "few.csv", "--out", "again")
+            assert trained(run, Path(source).resolve(), *again)["held_out"]["accuracy"] == 1
+        write("other.csv", table.replace("1.2" if output == "softmax" else "3.1", "3.100"))
+        assert "'3.100' is none of the model's classes" in run("evaluate", "model.safetensors", "other.csv")[2]
+
+    def test_fractions_of_parquet_and_arrays_are_labels_where_classes_are_asked_for(self, run):
+        k = np.arange(120) % 3
+        y = np.array([0.1, 0.5, 3.0], dtype="float32")[k]
+        pandas.DataFrame({"x": k, "y": y}).to_parquet("t.parquet")
+        np.savez("t.npz", X=k[:, None], y=y)
+        for name in ("t.parquet", "t.npz"):
+            found = trained(run, Path(name).resolve(), "--output", "softmax")["held_out"]
+            assert (list(found["classes"]), found["accuracy"]) == (["0.1", "0.5", "3"], 1)
+            assert json.loads(run("evaluate", "model.safetensors", name, "--json")[1])["accuracy"] == 1
+
     def test_labels_that_are_one_number(self, run):
         write("t.csv", pandas.DataFrame({"x": range(90), "y": ["1", "1.0", "2"] * 30}))
         notes = trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]

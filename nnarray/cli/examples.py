@@ -17,7 +17,16 @@ from nnarray.cli.preparation import Parts, split
 from nnarray.cli.remembered import Remembered
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
-from nnarray.cli.targets import Target, class_names, codes_of, exact, numbers_of, refuse_missing, understand
+from nnarray.cli.targets import (
+    CLASSIFYING,
+    Target,
+    class_names,
+    codes_of,
+    exact,
+    numbers_of,
+    refuse_missing,
+    understand,
+)
 from nnarray.files import Model
 from nnarray.files.preprocessing import Preprocessing, Scaling
 
@@ -152,6 +161,7 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
         reading=reading_of(arguments),
         as_written=[*words(arguments.categorical), *words(arguments.id), *categories],
         target=arguments.target,
+        has_classes=_has_classes(arguments, start),
     )
     names, target = _features(table, arguments)
     y, weights = _targets(table, target), _weights(table, arguments)
@@ -161,6 +171,13 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
     if table.y is None:
         table.target = target
     return Chosen(table, names, target, y, _weighing_rows(table, kept, weights), weights)
+
+
+def _has_classes(arguments: argparse.Namespace, start: Model | None) -> bool:
+    """Whether the target is known to be classes, by the options or by the model to start from."""
+    if start is not None:
+        return class_names(start.network, start.metadata) is not None
+    return arguments.output in CLASSIFYING
 
 
 def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | None) -> Target:
@@ -412,6 +429,7 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
         reading=reading_of(arguments),
         as_written=categories_among(prepared.features, columns),
         target=prepared.target_name,
+        has_classes=prepared.target.classes is not None,
     )
     used = [name for name, column in zip(prepared.features, columns, strict=True) if column.width]
     require_columns(table, used if table.y is not None else [*used, prepared.target_name])

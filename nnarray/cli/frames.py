@@ -27,15 +27,17 @@ BYTES_PER_CELL, LARGE = 8, 2**31
 """Of numbers in memory, and how many bytes of them a Parquet file of any size may hold: in it, equal ones need none."""
 
 
-def read_file(path: str, reading: Reading, as_written: Sequence[str], target: str | None) -> Table:
+def read_file(
+    path: str, reading: Reading, as_written: Sequence[str], target: str | None, *, has_classes: bool = False
+) -> Table:
     """The table in a file. The columns in `as_written` are kept as text, and so are the labels of the target.
 
-    `target` names the target's column; None stands for the last one.
+    `target` names the target's column; None stands for the last one. Fractions are labels where it `has_classes`.
     """
     source = Source(path)
     if source.start(4) == b"PAR1":
         return _read_parquet(source, reading)
-    return _read_text(source, find_dialect(source, reading), reading, as_written, target)
+    return _read_text(source, find_dialect(source, reading), reading, as_written, target, has_classes=has_classes)
 
 
 def pandas_or_refuse(name: str) -> Any:
@@ -49,14 +51,20 @@ def pandas_or_refuse(name: str) -> Any:
 
 
 def _read_text(
-    source: Source, dialect: Dialect, reading: Reading, as_written: Sequence[str], target: str | None
+    source: Source,
+    dialect: Dialect,
+    reading: Reading,
+    as_written: Sequence[str],
+    target: str | None,
+    *,
+    has_classes: bool,
 ) -> Table:
     pandas = pandas_or_refuse(source.name)
     names, places, notes = _named(source.name, dialect)
     place_of = dict(zip(names, places, strict=True))
     texts = {place_of[name] for name in as_written if name in place_of}
     place = place_of.get(names[-1] if target is None else target)
-    if place is not None and not dialect.has_fractions(place):
+    if place is not None and (has_classes or not dialect.has_fractions(place)):
         texts.add(place)
     codes = {name for name, one in place_of.items() if dialect.has_codes(one)}
     texts |= {place_of[name] for name in codes}
