@@ -688,6 +688,37 @@ class TestReading:
         table.assign(**{"for": [[1, 2]] * m, "a": [{"b": 1}] * m}).to_parquet("t.parquet")
         assert "has lists or records in 'for', 'a': leave these out" in run("train", "t.parquet", "--force")[2]
 
+    @pytest.mark.parametrize("options", [["--output", "softmax"], []], ids=str)
+    @pytest.mark.parametrize("of_pandas", [True, False])
+    def test_integers_of_parquet_with_gaps_keep_their_digits(self, run, options, of_pandas):
+        import pyarrow.parquet
+
+        k = np.arange(120) % 3
+        labels = [2**53 + int(one) for one in k]
+        gaps = pandas.array([*labels, None], dtype="Int64")
+        table = pyarrow.table({"x": [*k, 0], "y": [*labels, None]})
+        if of_pandas:  # which say in the file how they were held
+            table = pyarrow.Table.from_pandas(pandas.DataFrame({"x": [*k, 0], "y": gaps}))
+        pyarrow.parquet.write_table(table, "t.parquet")
+        found = trained(run, Path("t.parquet").resolve(), "--missing", "drop", *options)["held_out"]
+        assert list(found["classes"]) == [str(2**53 + one) for one in range(3)]
+        assert found["accuracy"] == 1
+        said = "row 121, column 'y': 'None' is a missing target"
+        assert said in run("train", "t.parquet", "--force", *options)[2]
+
+    def test_bytes_of_parquet_are_text_or_refused(self, run):
+        k = np.arange(90) % 3
+        towns = np.array([b"Ulm", b"J\xc3\xa4na", None], dtype=object)
+        table = pandas.DataFrame({"town": towns[k], "y": towns[:2][k % 2]})
+        table.to_parquet("t.parquet")
+        found = trained(run, Path("t.parquet").resolve())
+        assert list(found["held_out"]["classes"]) == ["Jäna", "Ulm"]
+        assert "the column 'town' holds bytes, which are read as UTF-8" in found["notes"]
+        assert read_model("model.safetensors").preprocessing.columns[0].categories == ("Jäna", "Ulm", None)
+        table.assign(town=b"\xff\x00").to_parquet("t.parquet")
+        said = "t.parquet, column 'town': bytes that are no text: leave it out of the file"
+        assert run("train", "t.parquet", "--force")[2] == f"nnarray: error: {said}\n"
+
     def test_a_name_that_is_a_value_too(self, run):
         table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})
         write("t.csv", table)
