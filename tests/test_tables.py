@@ -719,6 +719,36 @@ class TestReading:
         said = "t.parquet, column 'town': bytes that are no text: leave it out of the file"
         assert run("train", "t.parquet", "--force")[2] == f"nnarray: error: {said}\n"
 
+    def test_a_number_that_dwarfs_the_others_is_told(self, run):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=300).round(3)
+        table = pandas.DataFrame({"wide": np.exp(2 * rng.normal(size=300)), "x": x, "y": 3 * x + 0.5})
+        table["rare"] = np.arange(300) % 20 == 0
+        table["rare"] = table["rare"].astype(int)
+        table = table[["wide", "rare", "x", "y"]]
+        write("t.csv", table)
+        assert trained(run, Path("t.csv").resolve(), "--test", "0")["notes"] == []
+        for name in ("rare", "x", "y"):
+            far = table.astype(float)
+            far.loc[41, name] = 1e9
+            far.loc[7, "wide"] = np.nan
+            write("t.csv", far)
+            far.to_parquet("t.parquet")
+            for source in ("t.csv", "t.parquet"):
+                parts = ("--test", "0", "--validation", "0", "--epochs", "1")
+                notes = trained(run, Path(source).resolve(), *parts)["notes"]
+                what = "the target" if name == "y" else f"the column {name!r}"
+                assert any(note.startswith(f"{what} has 1e+09 in row 42, ") for note in notes)
+                assert len(notes) == 2  # and the missing cell
+
+    def test_a_date_that_dwarfs_the_others_is_told(self, run):
+        days = (np.datetime64("2024-01-01") + np.arange(90)).astype(str)
+        days[3] = "9999-12-31"
+        write("t.csv", pandas.DataFrame({"day": days, "y": np.arange(90) / 7}))
+        parts = ("--test", "0", "--validation", "0", "--epochs", "1")
+        (note,) = trained(run, Path("t.csv").resolve(), *parts)["notes"]
+        assert note.startswith("the column 'day' (in days since 1970) has 2.9329e+06 in row 4, ")
+
     def test_a_name_that_is_a_value_too(self, run):
         table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})
         write("t.csv", table)

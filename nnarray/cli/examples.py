@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, standardisation
+from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, outlier, standardisation
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names, no_such_column
 from nnarray.cli.options import Reading
@@ -118,6 +118,7 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
             *table.notes,
             *_spelling_notes(target.classes),
             *_missing_notes(learnt.preprocessing, chosen.names, learnt.values),
+            *_target_notes(target, kept, parts),
             *learnt.notes,
         ],
     )
@@ -463,6 +464,15 @@ def _spelling_notes(classes: Sequence[Any] | None) -> list[str]:
         *(f"the classes {listed_names(names)} differ in upper and lower case only" for names in alike[:3]),
         *(f"the classes {listed_names(names)} are one number, written differently" for names in same[:3]),
     ]
+
+
+def _target_notes(target: Target, kept: npt.NDArray[Any], parts: Parts) -> list[str]:
+    """Whether one target is so far out that all others are next to the same."""
+    if target.output != "identity":
+        return []
+    known = target.values[parts.training]
+    said = outlier(known, kept[parts.training], float(np.median(known)))
+    return [f"the target {said}"] if said else []
 
 
 def _missing_notes(preprocessing: Preprocessing, names: Sequence[str], values: Sequence[Any]) -> list[str]:
