@@ -749,6 +749,55 @@ class TestReading:
         (note,) = trained(run, Path("t.csv").resolve(), *parts)["notes"]
         assert note.startswith("the column 'day' (in days since 1970) has 2.9329e+06 in row 4, ")
 
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (
+                '[{"a":1,"y":2},\n {"a":2,"y":3}]',
+                "is JSON, not a table with separators: write it as CSV, in Python by ",
+            ),
+            ('{"a":1,"y":2}\n{"a":2,"y":3}\n', "is JSON, an object in each line, not a table"),
+            ('\n{\n "a": [1, 2],\n "y": [2, 3]\n}\n', "is JSON, not a table"),
+            (
+                "<!DOCTYPE html>\n<html><body></body></html>",
+                "is an HTML page, not a table with separators, perhaps of a login",
+            ),
+            ('<?xml version="1.0"?>\n<a><b>1</b></a>', "is XML, not a table"),
+            (
+                "% flowers\n\n@RELATION iris\n@ATTRIBUTE a NUMERIC\n@DATA\n1,2\n",
+                "is ARFF, as Weka writes it, not a table",
+            ),
+        ],
+    )
+    def test_files_of_another_format_are_named(self, run, here, text, said):
+        (here / "t.csv").write_text(text)
+        code, _, err = run("train", "t.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"nnarray: error: t.csv {said}")
+
+    @pytest.mark.parametrize(
+        ("above", "line"),
+        [
+            ("Sales report", 2),
+            ("Sales report\n", 3),
+            ("Sales, in all, of 2024\n,,\n", None),
+            ("Sales report,,\n,,", 3),
+            ("# made by me, in 2024\n# again", 3),
+            ("#\n", 3),
+        ],
+    )
+    def test_lines_above_the_table_are_told(self, run, here, above, line):
+        rows = "".join(f"{k},{2 * k},{k + 0.5}\n" for k in range(60))
+        (here / "t.csv").write_text(f"{above}\na,b,y\n{rows}")
+        code, _, err = run("train", "t.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        if line is None:  # that may be names
+            return
+        said = f"looks like a title or a comment above the table, which begins in line {line}: leave such lines out"
+        assert f"t.csv: {above.splitlines()[0]!r} {said}, as tail -n +{line} does" in err
+        (here / "t.csv").write_text(f"# a,b,y\n{rows}")  # names, as numpy.savetxt writes them
+        assert run("train", "t.csv", "--epochs", 1)[0] == 0
+
     def test_a_name_that_is_a_value_too(self, run):
         table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})
         write("t.csv", table)
