@@ -369,6 +369,21 @@ class TestRoles:
         assert again["accuracy"] == found["held_out"]["accuracy"]
         assert "trained_on" not in again or again["trained_on"] < 10
 
+    def test_ids_are_told_and_carried_on(self, run):
+        table = towns().assign(one="u", name=lambda t: "n" + t.key.astype(str), other=lambda t: t.key * 7)
+        write("t.csv", table[["key", "other", "name", "one", "town", "x", "kind"]])
+        quick = ("--epochs", "1", "--force")
+        run("train", "t.csv", "--id", "key, other", *quick)
+        run("train", "t.csv", "--resume", "model.safetensors", "--out", "again", *quick)
+        for model in ("model.safetensors", "again"):
+            out = run("info", model)[1]
+            assert "carried through by predict, as ids: 'key', 'other'\n" in out
+            assert re.search("'name' +ignored +left out: .* all different", out)
+            assert run("predict", model, "t.csv")[1].startswith("key,other,prediction,probability\n500,3500,")
+        write("u.csv", table[["name", "one", "town", "x", "kind"]])
+        run("train", "u.csv", "--resume", "model.safetensors", "--out", "again", "--test", "t.csv", *quick)
+        assert run("predict", "again", "u.csv")[1].startswith("prediction,probability\n")
+
     def test_pictures(self, run, here):
         pytest.importorskip("matplotlib")
         for name in ("codes.csv", "bars.txt"):
@@ -377,6 +392,7 @@ class TestRoles:
             assert (code, err) == (0, "")
             assert (here / "curve.png").read_bytes().startswith(b"\x89PNG")
             assert b"<svg" in (here / "picture.svg").read_bytes()
+            assert (b"shades: the share of each row" in (here / "picture.svg").read_bytes()) == (name == "codes.csv")
             history = pandas.read_csv("epochs.csv")
             assert history.epoch.tolist() == [1, 2, 3]
             assert (

@@ -14,7 +14,7 @@ from nnarray.cli.names import listed_names, no_such_column
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.preparation import Parts, split
-from nnarray.cli.remembered import Remembered
+from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
 from nnarray.cli.targets import (
@@ -154,17 +154,21 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
     if start is not None:
         arguments.target = arguments.target or known.get("target")
         arguments.features = arguments.features or known.get("features", [])
+    ids = arguments.id or (() if start is None else remembered(start, None).id)
     columns = () if start is None or start.preprocessing is None else start.preprocessing.columns
     categories = categories_among(known.get("features"), columns)
     table = read_table(
         arguments.data,
         arguments.labels,
         reading=reading_of(arguments),
-        as_written=[*words(arguments.categorical), *words(arguments.id), *categories],
+        as_written=[*words(arguments.categorical), *words(ids), *categories],
         target=arguments.target,
         has_classes=_has_classes(arguments, start),
     )
+    if not arguments.id:  # another table may lack those of the model's
+        arguments.id = [name for name in ids if name in (table.names or ())]
     names, target = _features(table, arguments)
+    arguments.id = resolve(arguments.id, table.names, table.source, "--id")
     y, weights = _targets(table, target), _weights(table, arguments)
     kept = _kept_rows(table, names, y, arguments.missing, target)
     if kept.size < table.m:
@@ -406,7 +410,8 @@ def _part(
     dtype: str,
     weights: npt.NDArray[Any] | None,
 ) -> Part:
-    whole = rows.size == len(values[0]) and bool(np.all(rows == np.arange(rows.size)))
+    m = next(len(own) for own in values if own is not None)  # ignored columns of a model's may be None
+    whole = rows.size == m and bool(np.all(rows == np.arange(rows.size)))
     X = preprocessing.X(
         [
             None if not column.width else own if whole else own[rows]
