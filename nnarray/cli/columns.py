@@ -282,7 +282,7 @@ def outlier(known: npt.NDArray[Any], rows: npt.NDArray[Any], median: float) -> s
     Such a one lies FARTHEST times as far from the median as nine tenths of those that differ from it. Standardisation
     gives at least a tenth of the way to it the length 1, so that these others stay within ±10 / FARTHEST: a network's
     weights would have to be a hundred times their first sizes to see them. Of 10⁶ normal numbers the farthest lies 3
-    times as far, of incomes and other log-normal ones with σ = 2 some 500 times.
+    times as far, of 10⁶ log-normal ones, as incomes are, with σ = 1.5 up to 500 times.
     """
     step = max(1, known.size // LOOKED_AT)
     distances = np.abs(known.astype("float64") - median)
