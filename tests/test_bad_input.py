@@ -240,6 +240,8 @@ WEIGHTS = [
     ([1.0, 1.0, -0.5, 1.0, 1.0], ("≥ 0", "-0.5")),
     ([0.0] * 5, ("positive sum", "sum of 0")),
     ([3e38] * 5, ("finite in float32", "sum of inf")),
+    ([1e37, 1.0, 1.0, 1.0, 1.0], ("from 7.9e-31 to 1.3e+30", "sum of 1e+37", "divide them by the largest")),
+    ([1e-39] * 5, ("from 7.9e-31 to 1.3e+30", "sum of ")),
 ]
 
 

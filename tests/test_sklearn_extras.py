@@ -221,14 +221,40 @@ class TestEarlyStoppingCurves:
 
     @pytest.mark.parametrize("part", ["training", "validation"])
     @pytest.mark.parametrize("is_classes", [True, False])
-    def test_a_part_without_weight_is_refused(self, part: str, is_classes: bool) -> None:
+    @pytest.mark.parametrize("nothing", [0.0, 1e-320])
+    def test_a_part_without_weight_is_refused(self, part: str, is_classes: bool, nothing: float) -> None:
         X, y = blobs(2) if is_classes else line()
         rows = self.aside((4, 5, 1), y, y if is_classes else None)
         weights = np.full(len(y), float(part == "validation"))
         weights[rows] = float(part == "training")
         model = (MLPClassifier if is_classes else MLPRegressor)(**TINY, early_stopping=True, validation_fraction=0.25)
-        with pytest.raises(ValueError, match=f"sample_weight is 0 for all .* of the {part} part that early_stopping"):
-            model.fit(X, y, sample_weight=weights)
+        with pytest.raises(ValueError, match=f"sample_weight is 0, .* of the {part} part that early_stopping"):
+            model.fit(X, y, sample_weight=np.where(weights == 0, nothing, weights))
+
+    @pytest.mark.parametrize("options", [{}, {"solver": "lbfgs"}, {"early_stopping": True}], ids=str)
+    @pytest.mark.parametrize(
+        ("unit", "said"),
+        [(-1.0, "must be ≥ 0, got -"), (1e306, "must be from .* in float64"), (1e-320, "must be from ")],
+    )
+    def test_weights_without_a_mean_are_refused(self, options: dict[str, Any], unit: float, said: str) -> None:
+        for model, (X, y) in ((MLPClassifier, blobs(2)), (MLPRegressor, line())):
+            with pytest.raises(ValueError, match=f"sample_weight.*{said}"):
+                model(**{**TINY, **options}).fit(X, y, sample_weight=unit * (1 + np.arange(len(y)) % 3))
+
+    def test_weights_of_classes_without_a_mean_are_refused(self) -> None:
+        X, y = blobs(2)
+        with pytest.raises(ValueError, match=r"class_weight with it, must be ≥ 0, got -2"):
+            MLPClassifier(**TINY, class_weight={0: 1.0, 1: -2.0}).fit(X, y)
+
+    @pytest.mark.parametrize("options", [{}, {"solver": "lbfgs"}], ids=str)
+    def test_weights_and_alpha_in_another_unit_are_the_same_training(self, options: dict[str, Any]) -> None:
+        X, y = line()
+        weights, unit = 1.0 + np.arange(len(y)) % 3, 2.0**900
+        losses = [
+            MLPRegressor(**{**TINY, **options, "alpha": 0.01 * one}).fit(X, y, sample_weight=one * weights).loss_
+            for one in (1.0, unit, 1 / unit)
+        ]
+        np.testing.assert_allclose(losses[1:], losses[0], rtol=1e-9)
 
     def test_without_validation_there_are_none(self) -> None:
         model = MLPClassifier(**TINY).fit(*blobs())

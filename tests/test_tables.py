@@ -369,6 +369,21 @@ class TestRoles:
         assert again["accuracy"] == found["held_out"]["accuracy"]
         assert "trained_on" not in again or again["trained_on"] < 10
 
+    def test_ids_are_told_and_carried_on(self, run):
+        table = towns().assign(one="u", name=lambda t: "n" + t.key.astype(str), other=lambda t: t.key * 7)
+        write("t.csv", table[["key", "other", "name", "one", "town", "x", "kind"]])
+        quick = ("--epochs", "1", "--force")
+        run("train", "t.csv", "--id", "key, other", *quick)
+        run("train", "t.csv", "--resume", "model.safetensors", "--out", "again", *quick)
+        for model in ("model.safetensors", "again"):
+            out = run("info", model)[1]
+            assert "carried through by predict, as ids: 'key', 'other'\n" in out
+            assert re.search("'name' +ignored +left out: .* all different", out)
+            assert run("predict", model, "t.csv")[1].startswith("key,other,prediction,probability\n500,3500,")
+        write("u.csv", table[["name", "one", "town", "x", "kind"]])
+        run("train", "u.csv", "--resume", "model.safetensors", "--out", "again", "--test", "t.csv", *quick)
+        assert run("predict", "again", "u.csv")[1].startswith("prediction,probability\n")
+
     def test_pictures(self, run, here):
         pytest.importorskip("matplotlib")
         for name in ("codes.csv", "bars.txt"):
@@ -377,6 +392,7 @@ class TestRoles:
             assert (code, err) == (0, "")
             assert (here / "curve.png").read_bytes().startswith(b"\x89PNG")
             assert b"<svg" in (here / "picture.svg").read_bytes()
+            assert (b"shades: the share of each row" in (here / "picture.svg").read_bytes()) == (name == "codes.csv")
             history = pandas.read_csv("epochs.csv")
             assert history.epoch.tolist() == [1, 2, 3]
             assert (
@@ -625,6 +641,39 @@ class TestReading:
         found = trained(run, Path("t.csv").resolve())["held_out"]
         assert (list(found["classes"]), found["accuracy"]) == (["-inf", "inf"], 1)
 
+    @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+    def test_versions_are_labels_where_classes_are_asked_for(self, run, output):
+        """1.10 and 1.1 are two, as they are written, in every command and file."""
+        labels = ["1.1", "1.10", "1.2"] if output == "softmax" else ["3.1", "3.10"]
+        k = np.arange(120) % len(labels)
+        table = pandas.DataFrame({"x": k, "y": np.array(labels, dtype=object)[k]})
+        table.to_parquet("t.parquet")
+        write("t.csv", table)
+        write("few.csv", table[k == 1])
+        for source in ("t.csv", "t.parquet"):
+            found = trained(
+                run, Path(source).resolve(), "--output", output, "--validation", "few.csv", "--test", "t.csv"
+            )
+            assert (list(found["held_out"]["classes"]), found["held_out"]["accuracy"]) == (labels, 1)
+            for name in ("t.csv", "t.parquet", "few.csv"):
+                assert json.loads(run("evaluate", "model.safetensors", name, "--json")[1])["accuracy"] == 1
+            out = run("predict", "model.safetensors", "few.csv")[1]
+            assert {line.split(",")[0] for line in out.splitlines()[1:]} == {labels[1]}
+            again = ("--resume", "model.safetensors", "--epochs", "1", "--test", "few.csv", "--out", "again")
+            assert trained(run, Path(source).resolve(), *again)["held_out"]["accuracy"] == 1
+        write("other.csv", table.replace("1.2" if output == "softmax" else "3.1", "3.100"))
+        assert "'3.100' is none of the model's classes" in run("evaluate", "model.safetensors", "other.csv")[2]
+
+    def test_fractions_of_parquet_and_arrays_are_labels_where_classes_are_asked_for(self, run):
+        k = np.arange(120) % 3
+        y = np.array([0.1, 0.5, 3.0], dtype="float32")[k]
+        pandas.DataFrame({"x": k, "y": y}).to_parquet("t.parquet")
+        np.savez("t.npz", X=k[:, None], y=y)
+        for name in ("t.parquet", "t.npz"):
+            found = trained(run, Path(name).resolve(), "--output", "softmax")["held_out"]
+            assert (list(found["classes"]), found["accuracy"]) == (["0.1", "0.5", "3"], 1)
+            assert json.loads(run("evaluate", "model.safetensors", name, "--json")[1])["accuracy"] == 1
+
     def test_labels_that_are_one_number(self, run):
         write("t.csv", pandas.DataFrame({"x": range(90), "y": ["1", "1.0", "2"] * 30}))
         notes = trained(run, Path("t.csv").resolve(), "--epochs", "1")["notes"]
@@ -654,6 +703,116 @@ class TestReading:
         assert (truth["categories"], duration["kind"]) == (["False", "True", None], "number")
         table.assign(**{"for": [[1, 2]] * m, "a": [{"b": 1}] * m}).to_parquet("t.parquet")
         assert "has lists or records in 'for', 'a': leave these out" in run("train", "t.parquet", "--force")[2]
+
+    @pytest.mark.parametrize("options", [["--output", "softmax"], []], ids=str)
+    @pytest.mark.parametrize("of_pandas", [True, False])
+    def test_integers_of_parquet_with_gaps_keep_their_digits(self, run, options, of_pandas):
+        import pyarrow.parquet
+
+        k = np.arange(120) % 3
+        labels = [2**53 + int(one) for one in k]
+        gaps = pandas.array([*labels, None], dtype="Int64")
+        table = pyarrow.table({"x": [*k, 0], "y": [*labels, None]})
+        if of_pandas:  # which say in the file how they were held
+            table = pyarrow.Table.from_pandas(pandas.DataFrame({"x": [*k, 0], "y": gaps}))
+        pyarrow.parquet.write_table(table, "t.parquet")
+        found = trained(run, Path("t.parquet").resolve(), "--missing", "drop", *options)["held_out"]
+        assert list(found["classes"]) == [str(2**53 + one) for one in range(3)]
+        assert found["accuracy"] == 1
+        said = "row 121, column 'y': 'None' is a missing target"
+        assert said in run("train", "t.parquet", "--force", *options)[2]
+
+    def test_bytes_of_parquet_are_text_or_refused(self, run):
+        k = np.arange(90) % 3
+        towns = np.array([b"Ulm", b"J\xc3\xa4na", None], dtype=object)
+        table = pandas.DataFrame({"town": towns[k], "y": towns[:2][k % 2]})
+        table.to_parquet("t.parquet")
+        found = trained(run, Path("t.parquet").resolve())
+        assert list(found["held_out"]["classes"]) == ["Jäna", "Ulm"]
+        assert "the column 'town' holds bytes, which are read as UTF-8" in found["notes"]
+        assert read_model("model.safetensors").preprocessing.columns[0].categories == ("Jäna", "Ulm", None)
+        table.assign(town=b"\xff\x00").to_parquet("t.parquet")
+        said = "t.parquet, column 'town': bytes that are no text: leave it out of the file"
+        assert run("train", "t.parquet", "--force")[2] == f"nnarray: error: {said}\n"
+
+    def test_a_number_that_dwarfs_the_others_is_told(self, run):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=300).round(3)
+        table = pandas.DataFrame({"wide": np.exp(2 * rng.normal(size=300)), "x": x, "y": 3 * x + 0.5})
+        table["rare"] = np.arange(300) % 20 == 0
+        table["rare"] = table["rare"].astype(int)
+        table = table[["wide", "rare", "x", "y"]]
+        write("t.csv", table)
+        assert trained(run, Path("t.csv").resolve(), "--test", "0")["notes"] == []
+        for name in ("rare", "x", "y"):
+            far = table.astype(float)
+            far.loc[41, name] = 1e9
+            far.loc[7, "wide"] = np.nan
+            write("t.csv", far)
+            far.to_parquet("t.parquet")
+            for source in ("t.csv", "t.parquet"):
+                parts = ("--test", "0", "--validation", "0", "--epochs", "1")
+                notes = trained(run, Path(source).resolve(), *parts)["notes"]
+                what = "the target" if name == "y" else f"the column {name!r}"
+                assert any(note.startswith(f"{what} has 1e+09 in row 42, ") for note in notes)
+                assert len(notes) == 2  # and the missing cell
+
+    def test_a_date_that_dwarfs_the_others_is_told(self, run):
+        days = (np.datetime64("2024-01-01") + np.arange(90)).astype(str)
+        days[3] = "9999-12-31"
+        write("t.csv", pandas.DataFrame({"day": days, "y": np.arange(90) / 7}))
+        parts = ("--test", "0", "--validation", "0", "--epochs", "1")
+        (note,) = trained(run, Path("t.csv").resolve(), *parts)["notes"]
+        assert note.startswith("the column 'day' (in days since 1970) has 2.9329e+06 in row 4, ")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (
+                '[{"a":1,"y":2},\n {"a":2,"y":3}]',
+                "is JSON, not a table with separators: write it as CSV, in Python by ",
+            ),
+            ('{"a":1,"y":2}\n{"a":2,"y":3}\n', "is JSON, an object in each line, not a table"),
+            ('\n{\n "a": [1, 2],\n "y": [2, 3]\n}\n', "is JSON, not a table"),
+            (
+                "<!DOCTYPE html>\n<html><body></body></html>",
+                "is an HTML page, not a table with separators, perhaps of a login",
+            ),
+            ('<?xml version="1.0"?>\n<a><b>1</b></a>', "is XML, not a table"),
+            (
+                "% flowers\n\n@RELATION iris\n@ATTRIBUTE a NUMERIC\n@DATA\n1,2\n",
+                "is ARFF, as Weka writes it, not a table",
+            ),
+        ],
+    )
+    def test_files_of_another_format_are_named(self, run, here, text, said):
+        (here / "t.csv").write_text(text)
+        code, _, err = run("train", "t.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"nnarray: error: t.csv {said}")
+
+    @pytest.mark.parametrize(
+        ("above", "line"),
+        [
+            ("Sales report", 2),
+            ("Sales report\n", 3),
+            ("Sales, in all, of 2024\n,,\n", None),
+            ("Sales report,,\n,,", 3),
+            ("# made by me, in 2024\n# again", 3),
+            ("#\n", 3),
+        ],
+    )
+    def test_lines_above_the_table_are_told(self, run, here, above, line):
+        rows = "".join(f"{k},{2 * k},{k + 0.5}\n" for k in range(60))
+        (here / "t.csv").write_text(f"{above}\na,b,y\n{rows}")
+        code, _, err = run("train", "t.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        if line is None:  # that may be names
+            return
+        said = f"looks like a title or a comment above the table, which begins in line {line}: leave such lines out"
+        assert f"t.csv: {above.splitlines()[0]!r} {said}, as tail -n +{line} does" in err
+        (here / "t.csv").write_text(f"# a,b,y\n{rows}")  # names, as numpy.savetxt writes them
+        assert run("train", "t.csv", "--epochs", 1)[0] == 0
 
     def test_a_name_that_is_a_value_too(self, run):
         table = pandas.DataFrame({"x": np.arange(60) / 7, "red": ["red", "blue"] * 30})

@@ -79,6 +79,17 @@ class TestFullBatch:
         np.testing.assert_array_equal(found, expected)
         assert all(batch.X is X for batch in seen)
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_batches_that_weigh_next_to_nothing_are_as_good_as_absent(self, dtype: str) -> None:
+        network, X = nn.Network((1, 1), output="identity"), np.linspace(-1, 1, 12)[None, :]
+        weights = np.where(np.arange(12) == 5, 1.0, float(np.finfo(dtype).smallest_subnormal))
+        first, second = (
+            nn.train(network, X, 3 * X, weights=w, epochs=4, batch_size=1, dtype=dtype, seed=0).params.vector
+            for w in (weights, np.where(weights == 1, 1.0, 0.0))
+        )
+        np.testing.assert_array_equal(first, second)
+        assert np.isfinite(first).all()
+
     def test_the_first_parameters_the_data_and_the_weights_are_not_written(self) -> None:
         network, layers, X, Y = problem((3, 4, 2), "relu", "softmax", m=12)
         params = nn.Parameters.from_layers(layers)

@@ -109,6 +109,7 @@ def _inputs(
         as_written=[*categories_among(features, columns), *ids],
         target=target,
         with_target=with_target,
+        has_classes=with_target and class_names(model.network, model.metadata) is not None,
     )
     if table.y is not None and arguments.target is not None and arguments.target != table.target:
         refuse_target(table, arguments.target)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nnarray.cli.output import quoted
+from nnarray.cli.remembered import remembered
 from nnarray.cli.targets import listed
 from nnarray.files import Model, read_model
 from nnarray.files.preprocessing import Category, Column, Date, Number
@@ -47,7 +48,9 @@ def _columns(model: Model) -> str:
     rows = [("  column", "kind", "what is done with it")]
     rows += [(f"  {quoted(name)}", c.kind, _done(c)) for name, c in zip(shown, columns, strict=True)][:MOST_COLUMNS]
     more = f"\n  … ({len(columns)} in all)" if len(columns) > MOST_COLUMNS else ""
-    return _flush_left(rows) + more
+    ids = ", ".join(map(quoted, remembered(model, None).id))
+    carried = f"\n  carried through by predict, as ids: {ids}" if ids else ""
+    return _flush_left(rows) + more + carried
 
 
 def _done(column: Column) -> str:
@@ -57,7 +60,9 @@ def _done(column: Column) -> str:
     if isinstance(column, Category):
         names = ["a missing one" if name is None else name for name in column.categories]
         return f"{len(names)} categories: {listed(names)}"
-    return ", ".join(column.scalings) if isinstance(column, Date) else "-"
+    if isinstance(column, Date):
+        return ", ".join(column.scalings)
+    return "left out: in training the same in every row, empty, or all different as ids are"
 
 
 def _target(model: Model) -> str:

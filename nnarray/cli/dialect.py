@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from nnarray.cli.errors import CommandError
+from nnarray.cli.foreign import refuse_foreign
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.streams import Source
@@ -17,7 +18,7 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "space": 
 LOOKED_AT = 2**18
 LONGEST_LINE = 2**22
 MOST_COLUMNS = 50_000
-LINES, LEAST_LINES = 200, 6
+LINES, LEAST_LINES, MOST_ABOVE = 200, 6, 50
 
 FEW = 0.1
 """The share of numbers with one mark, beside those with the other, up to which they are mistakes."""
@@ -28,6 +29,8 @@ THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
 GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
 WHOLE = re.compile(r"[+-]?\d+$")
 CODE = re.compile(r"0\d+$")
+
+COMMENT = re.compile(r"#|%|//")
 
 TOLD_SEPARATOR = re.compile(r'\ufeff?("?)sep=(?P<mark>[^\r\n"])\1[;,\t]*(\r\n|\n|\r)', re.IGNORECASE)
 """The line in which spreadsheets tell the separator, before the names."""
@@ -74,6 +77,8 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
     if told:
         sample = sample[told.end() :]
         reading = reading._replace(sep=reading.sep or told["mark"].replace(" ", "space"))
+    refuse_foreign(source.name, sample)
+    _refuse_lines_above(source.name, sample, reading, before)
     separator = _separator(source.name, sample, reading)
     rows, ends = _rows(sample, separator, LINES)
     if not rows:
@@ -170,6 +175,43 @@ def _separator(name: str, sample: str, reading: Reading) -> str:
     wide = {mark: found[0] for mark, found in widths.items() if found and mark != SEPARATORS["space"]}
     best = max(wide, key=lambda mark: wide[mark], default=",")
     return best if wide.get(best, 1) > 1 else ","
+
+
+def _refuse_lines_above(name: str, sample: str, reading: Reading, before: int) -> None:
+    """Raise CommandError where titles or comments stand above the table; `before` lines are left out of the sample."""
+    marks = list(SEPARATORS.values()) if reading.sep is None else [SEPARATORS.get(reading.sep, reading.sep)]
+    found = {mark: _rows(sample, mark, LINES) for mark in marks}
+    steady = [mark for mark, (rows, _) in found.items() if rows and _is_steady([*map(len, rows)])]
+    for mark in steady or marks:
+        rows, ends = found[mark]
+        count = _lines_above(rows, is_steady=bool(steady), by_spaces=mark == SEPARATORS["space"])
+        if count and not (steady and reading.header is False):
+            first = next(filter(str.strip, sample.splitlines()), "")
+            line = ends[count][0] + before
+            msg = (
+                f"{name}: {quoted(first)} looks like a title or a comment above the table, which begins in line "
+                f"{line}: leave such lines out, as tail -n +{line} does"
+            )
+            raise CommandError(msg)
+
+
+def _lines_above(rows: Sequence[Sequence[str]], *, is_steady: bool, by_spaces: bool) -> int:
+    """How many of the first rows are titles or comments: marked so, or of one cell where the rest have several."""
+    width = len(rows[-1]) if rows else 0
+    if width < 2 or (is_steady and width < 3):
+        return 0
+
+    def is_above(row: Sequence[str]) -> bool:
+        is_marked = COMMENT.match(row[0]) is not None
+        is_lone = sum(map(bool, row)) <= 1 and not by_spaces
+        return (is_marked or is_lone) if len(row) != width else is_lone and width > 2
+
+    count = next((k for k, row in enumerate(rows) if not is_above(row)), len(rows))
+    rest = rows[count:]
+    if not 0 < count <= MOST_ABOVE or len(rest) < 2 or {*map(len, rest)} != {width}:
+        return 0
+    names_rows = width == 2 and count == 1 and all(WHOLE.match(c) or WITH_POINT.match(c) for c in rest[0])  # as R does
+    return 0 if names_rows and not COMMENT.match(rows[0][0]) else count
 
 
 def _is_steady(widths: Sequence[int]) -> bool:

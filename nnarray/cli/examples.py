@@ -8,16 +8,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, standardisation
+from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, outlier, standardisation
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names, no_such_column
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.preparation import Parts, split
-from nnarray.cli.remembered import Remembered
+from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve
-from nnarray.cli.targets import Target, class_names, codes_of, exact, numbers_of, refuse_missing, understand
+from nnarray.cli.targets import (
+    CLASSIFYING,
+    Target,
+    class_names,
+    codes_of,
+    exact,
+    numbers_of,
+    refuse_missing,
+    understand,
+)
 from nnarray.files import Model
 from nnarray.files.preprocessing import Preprocessing, Scaling
 
@@ -109,6 +118,7 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
             *table.notes,
             *_spelling_notes(target.classes),
             *_missing_notes(learnt.preprocessing, chosen.names, learnt.values),
+            *_target_notes(target, kept, parts),
             *learnt.notes,
         ],
     )
@@ -144,16 +154,21 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
     if start is not None:
         arguments.target = arguments.target or known.get("target")
         arguments.features = arguments.features or known.get("features", [])
+    ids = arguments.id or (() if start is None else remembered(start, None).id)
     columns = () if start is None or start.preprocessing is None else start.preprocessing.columns
     categories = categories_among(known.get("features"), columns)
     table = read_table(
         arguments.data,
         arguments.labels,
         reading=reading_of(arguments),
-        as_written=[*words(arguments.categorical), *words(arguments.id), *categories],
+        as_written=[*words(arguments.categorical), *words(ids), *categories],
         target=arguments.target,
+        has_classes=_has_classes(arguments, start),
     )
+    if not arguments.id:  # another table may lack those of the model's
+        arguments.id = [name for name in ids if name in (table.names or ())]
     names, target = _features(table, arguments)
+    arguments.id = resolve(arguments.id, table.names, table.source, "--id")
     y, weights = _targets(table, target), _weights(table, arguments)
     kept = _kept_rows(table, names, y, arguments.missing, target)
     if kept.size < table.m:
@@ -161,6 +176,13 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
     if table.y is None:
         table.target = target
     return Chosen(table, names, target, y, _weighing_rows(table, kept, weights), weights)
+
+
+def _has_classes(arguments: argparse.Namespace, start: Model | None) -> bool:
+    """Whether the target is known to be classes, by the options or by the model to start from."""
+    if start is not None:
+        return class_names(start.network, start.metadata) is not None
+    return arguments.output in CLASSIFYING
 
 
 def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | None) -> Target:
@@ -388,7 +410,8 @@ def _part(
     dtype: str,
     weights: npt.NDArray[Any] | None,
 ) -> Part:
-    whole = rows.size == len(values[0]) and bool(np.all(rows == np.arange(rows.size)))
+    m = next(len(own) for own in values if own is not None)  # ignored columns of a model's may be None
+    whole = rows.size == m and bool(np.all(rows == np.arange(rows.size)))
     X = preprocessing.X(
         [
             None if not column.width else own if whole else own[rows]
@@ -412,6 +435,7 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
         reading=reading_of(arguments),
         as_written=categories_among(prepared.features, columns),
         target=prepared.target_name,
+        has_classes=prepared.target.classes is not None,
     )
     used = [name for name, column in zip(prepared.features, columns, strict=True) if column.width]
     require_columns(table, used if table.y is not None else [*used, prepared.target_name])
@@ -445,6 +469,15 @@ def _spelling_notes(classes: Sequence[Any] | None) -> list[str]:
         *(f"the classes {listed_names(names)} differ in upper and lower case only" for names in alike[:3]),
         *(f"the classes {listed_names(names)} are one number, written differently" for names in same[:3]),
     ]
+
+
+def _target_notes(target: Target, kept: npt.NDArray[Any], parts: Parts) -> list[str]:
+    """Whether one target is so far out that all others are next to the same."""
+    if target.output != "identity":
+        return []
+    known = target.values[parts.training]
+    said = outlier(known, kept[parts.training], float(np.median(known)))
+    return [f"the target {said}"] if said else []
 
 
 def _missing_notes(preprocessing: Preprocessing, names: Sequence[str], values: Sequence[Any]) -> list[str]:

@@ -23,19 +23,24 @@ from nnarray.cli.table import Table
 MANY = 1000
 """Columns from which on pandas takes longer for each of them than for what is in them."""
 
+EXACT = 2.0**53
+"""Up to here float64 tells whole numbers apart."""
+
 BYTES_PER_CELL, LARGE = 8, 2**31
 """Of numbers in memory, and how many bytes of them a Parquet file of any size may hold: in it, equal ones need none."""
 
 
-def read_file(path: str, reading: Reading, as_written: Sequence[str], target: str | None) -> Table:
+def read_file(
+    path: str, reading: Reading, as_written: Sequence[str], target: str | None, *, has_classes: bool = False
+) -> Table:
     """The table in a file. The columns in `as_written` are kept as text, and so are the labels of the target.
 
-    `target` names the target's column; None stands for the last one.
+    `target` names the target's column; None stands for the last one. Fractions are labels where it `has_classes`.
     """
     source = Source(path)
     if source.start(4) == b"PAR1":
         return _read_parquet(source, reading)
-    return _read_text(source, find_dialect(source, reading), reading, as_written, target)
+    return _read_text(source, find_dialect(source, reading), reading, as_written, target, has_classes=has_classes)
 
 
 def pandas_or_refuse(name: str) -> Any:
@@ -49,14 +54,20 @@ def pandas_or_refuse(name: str) -> Any:
 
 
 def _read_text(
-    source: Source, dialect: Dialect, reading: Reading, as_written: Sequence[str], target: str | None
+    source: Source,
+    dialect: Dialect,
+    reading: Reading,
+    as_written: Sequence[str],
+    target: str | None,
+    *,
+    has_classes: bool,
 ) -> Table:
     pandas = pandas_or_refuse(source.name)
     names, places, notes = _named(source.name, dialect)
     place_of = dict(zip(names, places, strict=True))
     texts = {place_of[name] for name in as_written if name in place_of}
     place = place_of.get(names[-1] if target is None else target)
-    if place is not None and not dialect.has_fractions(place):
+    if place is not None and (has_classes or not dialect.has_fractions(place)):
         texts.add(place)
     codes = {name for name, one in place_of.items() if dialect.has_codes(one)}
     texts |= {place_of[name] for name in codes}
@@ -183,8 +194,8 @@ def _values(column: Any) -> npt.NDArray[Any]:
 
 
 def _stripped(cell: Any) -> Any:
-    """A text without spaces at its ends; a number beyond 64 bits, which pandas leaves as an int, as text."""
-    return str(cell).strip()
+    """A text without spaces at its ends, bytes as UTF-8; a number, which pandas leaves as an int, as text."""
+    return (cell.decode() if isinstance(cell, bytes) else str(cell)).strip()
 
 
 def _refuse_short_rows(last: Any, origin: "Origin") -> None:
@@ -203,7 +214,8 @@ def _read_parquet(source: Source, reading: Reading) -> Table:
     try:
         with source.open_packed() as stream:
             packed = io.BytesIO(stream.read())
-        described = ParquetFile(packed).metadata
+        file = ParquetFile(packed)
+        described = file.metadata
         unpacked_size = described.num_rows * described.num_columns * BYTES_PER_CELL
         if unpacked_size > LARGE:
             refuse_dense(source.name, unpacked_size, packed.getbuffer().nbytes)
@@ -222,8 +234,28 @@ def _read_parquet(source: Source, reading: Reading) -> Table:
     if not names or not len(frame) or len(set(names)) < len(names):
         msg = f"{source.name} must have rows, and columns of different names; it has {listed_names(names)}"
         raise CommandError(msg)
-    columns = [_without(_values(frame.iloc[:, k]), reading.na) for k in range(len(names))]
-    return Table(source.name, names, columns, names[-1], None, [])
+    exact = _rounded_integers(file, frame)
+    of_bytes = [field.name for field in file.schema_arrow if "binary" in str(field.type)]
+    columns = []
+    for k, label in enumerate(frame.columns):
+        try:
+            columns.append(_without(_values(exact.get(label, frame.iloc[:, k])), reading.na))
+        except UnicodeDecodeError:
+            msg = f"{source.name}, column {quoted(names[k])}: bytes that are no text: leave it out of the file"
+            raise CommandError(msg) from None
+    notes = [f"the column {quoted(name)} holds bytes, which are read as UTF-8" for name in names if name in of_bytes]
+    return Table(source.name, names, columns, names[-1], None, notes)
+
+
+def _rounded_integers(file: Any, frame: Any) -> dict[Any, Any]:
+    """Columns of integers beyond 2^53 with gaps, as objects: as float64 they would be rounded."""
+    wide = {field.name for field in file.schema_arrow if str(field.type) in {"int64", "uint64"}}
+    gappy = [name for name in frame.columns if name in wide and frame[name].hasnans]
+    rounded = [name for name in gappy if frame[name].abs().max() >= EXACT]
+    if not rounded:
+        return {}
+    table = file.read(columns=rounded)
+    return {name: table.column(name).to_pandas(integer_object_nulls=True) for name in rounded}
 
 
 def _without(values: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:

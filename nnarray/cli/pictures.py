@@ -48,6 +48,7 @@ def _draw_confusion(axes: Any, matrix: npt.NDArray[Any], classes: Sequence[Any])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title("counts; shades: the share of each row", fontsize="medium")
     if len(classes) > MOST_LABELLED:
         return
     names = [visible(str(name))[:20].replace("$", r"\$") for name in classes]

@@ -27,11 +27,12 @@ def read_table(
     as_written: Sequence[str] = (),
     target: str | None = None,
     with_target: bool = True,
+    has_classes: bool = False,
 ) -> Table:
     """Read a bundled set by its name or a file; `labels` is the second file of an .npy pair.
 
-    The columns in `as_written` are kept as text, and so are labels in the column `target` (None: the last). Without a
-    target, only X is read of arrays.
+    The columns in `as_written` are kept as text, and so are labels in the column `target` (None: the last), also where
+    they look like fractions if it `has_classes`. Without a target, only X is read of arrays.
     """
     kind = source.lower()[-4:]
     if labels is not None and kind != ".npy":
@@ -44,7 +45,7 @@ def read_table(
     if source != STANDARD_INPUT and not os.path.exists(source) and "." not in source and os.sep not in source:
         msg = f"{source} is neither a file nor one of {', '.join(BUNDLED)}{did_you_mean(source, BUNDLED)}"
         raise CommandError(msg)
-    return read_file(source, reading, as_written, target)
+    return read_file(source, reading, as_written, target, has_classes=has_classes)
 
 
 def resolve(given: Sequence[str], names: Sequence[str] | None, source: str, option: str) -> list[str]:

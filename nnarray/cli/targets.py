@@ -24,10 +24,14 @@ WHOLE = re.compile(r"[+-]?\d+$")
 CODE = re.compile(r"[+-]?0\d+$")
 """A code of digits, such as a postal one: a number would not be written with a zero in front."""
 
+CLASSIFYING = ("sigmoid", "softmax")
+"""The outputs that tell classes."""
+
 RULE = (
     "Text and booleans are classes, and so are codes of digits with a zero in front; whole numbers are classes if "
     f"there are at most {MOST_CLASSES} different ones with at least {LEAST_EXAMPLES} examples each on average; all "
-    "else are real numbers. Labels are kept as the table writes them. Two classes get the output sigmoid with one "
+    "else are real numbers, but classes where the output is said to be softmax or sigmoid. Labels are kept as the "
+    "table writes them: then 1.10 and 1.1 are two. Two classes get the output sigmoid with one "
     "unit, more get softmax, real numbers get identity"
 )
 
@@ -78,7 +82,9 @@ def understand(y: npt.NDArray[Any], output: OutputName | None = None, table: Tab
     if output in ("identity", "exp") or (output is None and not _is_classes(y, numbers)):
         return Target(output or "identity", None, _real(y, numbers, output, table))
     names, codes = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
-    classes = [_name(value) for value in names.tolist()]
+    classes = [_name(value) for value in names]
+    if any(isinstance(name, str) for name in classes):
+        classes = [*map(str, classes)]
     _check_classes(classes, codes, output, numbers)
     classes, codes = _in_order(classes, codes.reshape(-1))
     return Target(output or ("sigmoid" if len(classes) == 2 else "softmax"), classes, codes)
@@ -188,8 +194,6 @@ def _check_classes(
 ) -> None:
     if len(classes) == 1:
         msg = f"the target is {quoted(classes[0])} in every row: there is nothing to learn"
-    elif output is not None and numbers is not None and np.any(numbers[~np.isnan(numbers)] % 1):
-        msg = f"the output {output!r} needs a target of classes, this one holds fractions; use identity"
     elif len(classes) > max(2, codes.size / LEAST_ROWS):
         remedy = "; use identity" if numbers is not None and not np.isnan(numbers).any() else ""
         msg = (
@@ -204,7 +208,10 @@ def _check_classes(
 
 
 def _name(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """A label as it would be written: whole numbers without a point, fractions in the fewest digits that tell them."""
+    if isinstance(value, float | np.floating):
+        return int(value) if value.is_integer() else str(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def refuse_missing(table: Table, y: npt.NDArray[Any], target: str) -> None:
@@ -222,13 +229,13 @@ def refuse_missing(table: Table, y: npt.NDArray[Any], target: str) -> None:
 def codes_of(y: npt.NDArray[Any], classes: list[Any], table: Table) -> npt.NDArray[Any]:
     """Each label's place among a model's classes, compared as they are written.
 
-    A label that is none of them as it is written is the class of the same number: 3.0 is the class 3.
+    A label that is none of them as it is written is the class of the same whole number: 3.0 is the class 3.
     """
     y = _as_labels(y)
     known = {str(name): code for code, name in enumerate(classes)}
     different, places = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
     places = places.reshape(-1)
-    codes = np.array([_code_of(str(_name(label)), known) for label in different.tolist()])
+    codes = np.array([_code_of(str(_name(label)), known) for label in different])
     unknown = np.flatnonzero(codes[places] < 0)
     if unknown.size:
         raise CommandError(_no_class(table, int(unknown[0]), unknown.size, y, classes))
@@ -250,7 +257,9 @@ def _code_of(label: str, known: dict[str, int]) -> int:
     if label in known or len(label) > LONGEST:
         return known.get(label, -1)
     number = exact(label)
-    same = [code for name, code in known.items() if number is not None and exact(name) == number]
+    if number is None or not number.is_finite() or number % 1:  # of 1.10 and 1.1, each is a label of its own
+        return -1
+    same = [code for name, code in known.items() if exact(name) == number]
     return same[0] if len(same) == 1 else -1
 
 

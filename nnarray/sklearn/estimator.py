@@ -24,6 +24,7 @@ from nnarray.backends import (
 )
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
+from nnarray.engine.batch import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
 from nnarray.sklearn import bridge, solvers
 from nnarray.sklearn.descent import EstimatorDescent, ReportedNetwork
@@ -471,15 +472,30 @@ def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Arr
     return HostColumns(X.T) if stays_on_host(X, sizes, dtype, place) else place.asarray(X, dtype).T
 
 
+def _checked_sum(weights: np.ndarray, dtype: str) -> float:
+    """Σ weights. Raises ValueError where it is 0 or out of range, or a weight is negative."""
+    if weights.min() < 0:
+        msg = f"sample_weight, and class_weight with it, must be ≥ 0, got {weights.min():g}"
+        raise ValueError(msg)
+    total = float(weights.sum(dtype="float64"))
+    if total == 0:
+        msg = "the sum of sample_weight must not be 0"
+        raise ValueError(msg)
+    if not can_weigh(total, dtype):
+        msg = (
+            f"the sum of sample_weight, with class_weight, must be from {1 / HEAVIEST[dtype]:.2g} to "
+            f"{HEAVIEST[dtype]:.2g} in {dtype}, got {total:g}; divide the weights by the largest, and alpha by the same"
+        )
+        raise ValueError(msg)
+    return total
+
+
 def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int]) -> Batch:
     """The examples as the engine takes them."""
     X, Y, weights = examples
     m = X.shape[0]
     if weights is not None:
-        m = float(to_numpy(weights).sum(dtype="float64"))
-        if m == 0:
-            msg = "the sum of sample_weight must not be 0"
-            raise ValueError(msg)
+        m = _checked_sum(to_numpy(weights), dtype)
         weights = place.asarray(weights, dtype)[None, :]
     Y = place.asarray(Y, dtype)
     require_finite(Y, "y", place)  # in this dtype

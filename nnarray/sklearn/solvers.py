@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
+from nnarray.engine.batch import weighs_nothing
 from nnarray.sklearn.batches import BatchesOfRows
 from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
@@ -155,9 +156,10 @@ def _split(
         return training, chosen._replace(m=len(aside))
     weights = backend.to_numpy(examples.weights)[0]
     for part, rows in (("training", training), ("validation", aside)):
-        if not weights[rows].any():
+        if weighs_nothing(float(weights[rows].sum(dtype="float64")), weights.dtype.name):
             msg = (
-                f"sample_weight is 0 for all {len(rows)} examples of the {part} part that early_stopping draws: "
+                f"sample_weight is 0, or as good as 0, for all {len(rows)} examples of the {part} part that "
+                "early_stopping draws: "
                 "leave out examples without weight, change random_state or validation_fraction, or give X_val and y_val"
             )
             raise ValueError(msg)

@@ -12,6 +12,7 @@ import numpy as np
 from nnarray.backends import Backend, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
+from nnarray.engine.batch import weighs_nothing
 
 
 def seed_of(seed: int | Sequence[int] | None, purpose: int) -> "np.random.SeedSequence":
@@ -84,7 +85,8 @@ class Alike:
             return [self.batches.whole.m]
         if weights is None:
             return [self.size] * self.number
-        return [float(weights[columns].sum(dtype="float64")) for columns in self.columns.reshape(-1, self.size)]
+        sums = [float(weights[columns].sum(dtype="float64")) for columns in self.columns.reshape(-1, self.size)]
+        return [0.0 if weighs_nothing(total, weights.dtype.name) else total for total in sums]
 
     def counts(self, ms: Sequence[float]) -> list[float]:
         """What the cost of each batch counts in the mean of the epoch's."""
