@@ -11,9 +11,10 @@ from typing import Any
 import nnarray as nn
 from nnarray import starting
 from nnarray.backends import quiet
-from nnarray.cli.arguments import make_parser, several
+from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
+from nnarray.cli.parser import several
 
 EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError)
 """What a person can put right; everything else is a defect of ours and shows its traceback."""

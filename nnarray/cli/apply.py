@@ -13,13 +13,14 @@ import numpy.typing as npt
 from nnarray.cli import results
 from nnarray.cli.columns import categories_among, convert_all
 from nnarray.cli.errors import CommandError
-from nnarray.cli.examples import reading_of, refuse_holes, require_columns, words
+from nnarray.cli.examples import reading_of, require_columns, words
 from nnarray.cli.options import Reading
 from nnarray.cli.output import note, quoted, say
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.places import as_json, check_place, write_or_beside
 from nnarray.cli.preparation import split
 from nnarray.cli.remembered import Remembered, remembered
+from nnarray.cli.rows import refuse_holes
 from nnarray.cli.sketch import Seen, seen, sketch
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.tables import read_table, refuse_target, resolve

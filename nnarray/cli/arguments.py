@@ -1,12 +1,8 @@
 """The command line's words: commands, options, their defaults and their help."""
 
 import argparse
-import math
-import os
 from collections.abc import Callable, Sequence
-from shutil import get_terminal_size
-from textwrap import fill
-from typing import Any, NoReturn
+from typing import Any
 
 import nnarray as nn
 from nnarray.backends import BACKENDS, PRECISIONS
@@ -15,15 +11,14 @@ from nnarray.cli.apply import evaluate, predict
 from nnarray.cli.check import check
 from nnarray.cli.defaults import DROPOUT, EPOCHS, PATIENCE, TEST, VALIDATION
 from nnarray.cli.dialect import SEPARATORS
-from nnarray.cli.errors import CommandError
 from nnarray.cli.export import export
 from nnarray.cli.info import info
-from nnarray.cli.names import did_you_mean
 from nnarray.cli.options import MISSING
-from nnarray.cli.output import LONGEST, quoted, say
+from nnarray.cli.parser import Help, Parser
 from nnarray.cli.tables import BUNDLED
 from nnarray.cli.targets import RULE
 from nnarray.cli.train import DEFAULT_MODEL, OPTIMIZERS, SCHEDULES, train
+from nnarray.cli.values import activations, mark, marks, number, part, separator, sizes, whole
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES
 from nnarray.core.outputs import OUTPUTS
@@ -60,56 +55,6 @@ EXPORT_NOTES = (
     "training. Dates are days since 1970 in UTC. Models of classes give label and probabilities, others prediction, in "
     "the target's units. Needs the extra onnx.",
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that tells a mistake in one line, with what may have been meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise CommandError."""
-        msg = f"{message} (see {self.prog} --help)"
-        raise CommandError(msg)
-
-    def refuse(self, unknown: Sequence[str], words: Sequence[str]) -> NoReturn:
-        """Raise CommandError for words that nothing takes."""
-        meant = ""
-        for word in unknown:
-            option = word.split("=")[0]
-            if option.startswith("--"):
-                meant = meant or did_you_mean(option, [name for name in self._option_string_actions if name[1] == "-"])
-        sizes = several(words, "--hidden")
-        if sizes:
-            self.error(f"argument --hidden: several sizes go with commas: --hidden {','.join(sizes)}")
-        self.error(f"unrecognized arguments: {_cut(' '.join(unknown))}{meant}")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            choices = list(map(str, action.choices))
-            meant = did_you_mean(str(value), choices)
-            msg = f"invalid choice: {quoted(value)}{meant} (choose from {', '.join(map(repr, choices))})"
-            raise argparse.ArgumentError(action, msg)
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        if action.option_strings and arg_strings == ["--"]:  # --out=--, of which argparse makes nothing
-            raise argparse.ArgumentError(action, "expected one argument, got '--'")
-        return super()._get_values(action, arg_strings)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        if message:
-            say(message, end="", stream=file)
-
-
-def several(words: Sequence[str], option: str) -> list[str]:
-    """The whole numbers after an option that takes one word, where there are several."""
-    if option not in words:
-        return []
-    after = list(words[words.index(option) + 1 :])
-    count = next((k for k, word in enumerate(after) if not word.isdigit()), len(after))
-    return after[:count] if count > 1 else []
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -150,27 +95,6 @@ def _command(
     )
     parser.set_defaults(run=run, parser=parser)
     return parser
-
-
-class Help(argparse.HelpFormatter):
-    """Help as wide as the terminal, and no wider than can be read; where that is narrow, below each option."""
-
-    def __init__(self, prog: str) -> None:
-        width = max(20, min(98, get_terminal_size().columns - 2))
-        super().__init__(prog, max_help_position=24 if width > 60 else 6, width=width)
-
-    def _format_usage(self, usage: str | None, *given: Any) -> str:
-        """The usage, also one that was given, in lines of the width."""
-        text = super()._format_usage(usage, *given)
-        return text if usage is None else fill(text.rstrip(), self._width, subsequent_indent=" " * 7) + "\n\n"
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Paragraphs filled, but for one that has lines of its own."""
-        width = min(width, 78)
-        return "\n\n".join(
-            one if "\n" in one else fill(one, width, initial_indent=indent, subsequent_indent=indent)
-            for one in text.split("\n\n")
-        )
 
 
 def _add_train(commands: Any) -> None:
@@ -448,85 +372,3 @@ def _add_backend(parser: Any) -> None:
         choices=(*BACKENDS, "auto"),
         help=f"(default: the environment's {ENVIRONMENT_VARIABLE}, else numpy)",
     )
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Comma-separated words."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def part(text: str) -> float | str:
-    """A share of the rows, or the file of a part."""
-    if os.path.exists(text) and not os.path.isdir(text):  # what else it is is seen where it is read
-        return text
-    try:
-        float(text)
-    except ValueError:
-        msg = f"must be a share ≥ 0 and < 1 or a file, and there is no file {quoted(text)}"
-        raise argparse.ArgumentTypeError(msg) from None
-    return number(0, below=1)(text)
-
-
-def separator(text: str) -> str:
-    """One character, or its name."""
-    return text if text in SEPARATORS else mark({r"\t": "\t"}.get(text, text))
-
-
-def mark(text: str) -> str:
-    """One character."""
-    if len(text) != 1 or text in '"\r\n\0':
-        msg = f"must be one character, got {quoted(text)}"
-        raise argparse.ArgumentTypeError(msg)
-    return text
-
-
-def marks(text: str) -> tuple[str, ...]:
-    """Texts with commas between, and the empty one."""
-    return ("", *(word for word in (word.strip() for word in text.split(",")) if word))
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Comma-separated whole numbers ≥ 1, or "none"."""
-    return () if text == "none" else tuple(whole(1)(word) for word in text.split(","))
-
-
-def activations(text: str) -> tuple[str, ...]:
-    """Comma-separated names of activations."""
-    for name in names(text):
-        if name not in ACTIVATIONS:
-            msg = f"{name!r} is none of {', '.join(ACTIVATIONS)}"
-            raise argparse.ArgumentTypeError(msg)
-    return names(text)
-
-
-def whole(smallest: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `smallest` on."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = smallest - 1
-        if value < smallest:
-            msg = f"must be a whole number ≥ {smallest}, got {quoted(text)}"
-            raise argparse.ArgumentTypeError(msg)
-        return value
-
-    return read
-
-
-def number(smallest: float, *, below: float = math.inf, above: bool = False) -> Callable[[str], float]:
-    """A reader of numbers from `smallest` on (`above` it), and `below` a bound."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not smallest <= value < below or (above and value == smallest):
-            bounds = f"{'>' if above else '≥'} {smallest:g}" + (f" and < {below:g}" if below < math.inf else "")
-            msg = f"must be a number {bounds}, got {quoted(text)}"
-            raise argparse.ArgumentTypeError(msg)
-        return value
-
-    return read
