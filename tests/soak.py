@@ -57,6 +57,7 @@ def one_round(generator: np.random.Generator, backends: list[str], m: int) -> No
         network.predict(params, X)
         network.gradients(params, X, Y, workers=2)
         network.score(params, X, Y)
+        network.vjp(params, X)[1](Y)
         nn.train(network, X, Y, params=params, epochs=1, batch_size=BATCH_SIZE, validation=(X, Y), dropout=0.1)
         nn.train(network, X, Y, params=params, epochs=2, batch_size=BATCH_SIZE)
         nn.train(network, X, Y, params=params, epochs=2)

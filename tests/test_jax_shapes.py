@@ -53,6 +53,17 @@ def test_the_numbers_are_numpys_however_many_there_were_before(weighted) -> None
         np.testing.assert_allclose(cost, NETWORK.cost(host, X, Y, weights=weights), rtol=1e-12)
 
 
+def test_the_pullback_is_numpys_where_there_are_fewer_examples_than_units() -> None:
+    host, params = NETWORK.init(0, dtype="float64"), NETWORK.init(0, backend="jax", dtype="float64")
+    for m in [9, 8, 7, 6, 5, 3, 2, 1, 40, 100]:
+        X, dA, _ = examples(m)
+        (A, pull), (A_host, pull_host) = NETWORK.vjp(params, *on_jax(X)), NETWORK.vjp(host, X)
+        (gradients, dX), (gradients_host, dX_host) = pull(*on_jax(dA)), pull_host(dA)
+        np.testing.assert_allclose(A, A_host, rtol=1e-12)
+        np.testing.assert_allclose(gradients.vector, gradients_host.vector, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(dX, dX_host, rtol=1e-10, atol=1e-14)
+
+
 def test_training_with_dropout_and_validation() -> None:
     for m in (20, 21, 22, 23, 24, 31):
         X, Y, _ = examples(m)

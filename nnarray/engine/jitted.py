@@ -26,14 +26,14 @@ def compute(
     backend: Backend,
     numbers: Mapping[str, Any],
 ) -> tuple[Array | None, list[Array]]:
-    """The equations of a tile, which is padded with columns that weigh nothing where its width is one too many."""
+    """The equations of a tile, padded with columns that weigh nothing where EXACT_WIDTHS others came before."""
     columns, key = tile.X.shape[1], (wanted, network, backend, layers[0][0].dtype)
     if not _may_be_padded(tile, layers, network, backend) or is_exact(columns, *key):
         return _run(key, tile, layers, numbers)
     weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
     J, made = _run(key, _padded(tile, columns, weighted, backend), layers, numbers)
-    if wanted is not equations.cost_and_gradients:  # whose arrays have no columns
-        made = [_cut(V, columns, backend) if V.shape[1] > columns else V for V in made]
+    if made and wanted is not equations.cost_and_gradients:  # the last is A[L] or dX, with a column for each example
+        made = [*made[:-1], _cut(made[-1], columns, backend)]
     return J, made
 
 
