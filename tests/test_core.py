@@ -598,13 +598,13 @@ class TestAcceleratedSteps:
 TRAINING = """
 import json, os
 import nnarray as nn
-from nnarray.backends import machine_code_is_unavailable
+from nnarray.backends import why_no_machine_code
 network = nn.Network((2, 5, 3), hidden="tanh", output="softmax")
 X = [[i % 7 - 3.0 for i in range(40)], [i % 5 - 2.0 for i in range(40)]]
 Y = nn.one_hot([(i * i) % 3 for i in range(40)], 3)
 result = nn.train(network, X, Y, epochs=10, batch_size=7, l2=0.1, dtype="float64", optimizer=nn.Adam(0.02), dropout=0.2)
 plain = nn.backend("numpy").steps.join is not nn.backends.numpy.join
-costs, reason = result.history.columns()["cost"], machine_code_is_unavailable()
+costs, reason = result.history.columns()["cost"], why_no_machine_code()
 print(json.dumps([plain, result.params.vector.tolist(), costs, reason]))
 """
 

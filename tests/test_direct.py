@@ -8,10 +8,10 @@ from conftest import problem
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends import shares_programs
+from nnarray.backends import makes_machine_code
 from nnarray.programs.targets.llvm import program
 
-pytestmark = pytest.mark.skipif(not shares_programs(), reason="there is no machine code here")
+pytestmark = pytest.mark.skipif(not makes_machine_code(), reason="there is no machine code here")
 
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 

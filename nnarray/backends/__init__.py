@@ -16,8 +16,8 @@ from nnarray.backends.atomic import write_atomically
 from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
-from nnarray.backends.machine_code import is_shared as shares_programs
-from nnarray.backends.machine_code import is_unavailable as machine_code_is_unavailable
+from nnarray.backends.machine_code import is_made as makes_machine_code
+from nnarray.backends.machine_code import unavailable_reason as why_no_machine_code
 from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend
 from nnarray.backends.numpy import NUMPY
 from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
@@ -50,7 +50,7 @@ __all__ = [
     "is_concrete",
     "is_constant",
     "is_sparse",
-    "machine_code_is_unavailable",
+    "makes_machine_code",
     "mapped_file",
     "number",
     "plain_steps",
@@ -61,11 +61,11 @@ __all__ = [
     "require_finite_in",
     "require_numbers",
     "same_backend",
-    "shares_programs",
     "steps_for",
     "to_numpy",
     "unavailable_reason",
     "usable_threads",
     "use_backend",
+    "why_no_machine_code",
     "write_atomically",
 ]

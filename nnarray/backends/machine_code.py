@@ -21,7 +21,7 @@ VARIABLE = "NNARRAY_MACHINE_CODE"
 
 
 @lru_cache(maxsize=1)
-def is_unavailable() -> str | None:
+def unavailable_reason() -> str | None:
     """Why programs are not compiled to machine code on this machine; None where they are."""
     from nnarray.programs.targets.llvm import arrays
 
@@ -36,15 +36,15 @@ def is_unavailable() -> str | None:
     return _compiler_fails()
 
 
-def is_shared() -> bool:
-    """Whether programs are in pieces that several threads may share."""
-    return not plain_steps() and is_unavailable() is None
+def is_made() -> bool:
+    """Whether programs are machine code, which several threads may share; not where plain steps are asked for."""
+    return not plain_steps() and unavailable_reason() is None
 
 
 def new_program(graph: "Graph", *, shared: bool) -> Program:
     """The graph compiled; one that is `shared` is in pieces for several threads."""
     blas = cblas()
-    if blas is not None and is_unavailable() is None:
+    if blas is not None and unavailable_reason() is None:
         from nnarray.programs.targets.llvm import program
 
         return program.Program(graph, blas, shared=shared)
@@ -55,7 +55,7 @@ def new_program(graph: "Graph", *, shared: bool) -> Program:
 
 def packed_program(program: Program | None, groups: Sequence[int]) -> PackedProgram | None:
     """The program for arrays of which each holds so many of its own, side by side; None if it is no machine code."""
-    if is_unavailable() is not None:
+    if unavailable_reason() is not None:
         return None
     from nnarray.programs.targets.llvm import program as target
 

@@ -87,7 +87,7 @@ class NumpyBackend(Backend):
     @property
     def entries_at_once(self) -> int | None:
         """For NumPy's calls, what fits a cache."""
-        return ENTRIES_IN_CACHE if machine_code.is_unavailable() else None
+        return ENTRIES_IN_CACHE if machine_code.unavailable_reason() else None
 
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
         """Machine code where there is a compiler, else NumPy's calls."""
@@ -99,7 +99,7 @@ class NumpyBackend(Backend):
 
     def captures_steps(self, *, whole: bool) -> bool:
         """As machine code."""
-        return machine_code.is_shared()
+        return machine_code.is_made()
 
     def new_captured_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 
 import nnarray as nn
-from nnarray.backends import BACKENDS, machine_code_is_unavailable, unavailable_reason
+from nnarray.backends import BACKENDS, unavailable_reason, why_no_machine_code
 from nnarray.backends.names import ENVIRONMENT_VARIABLE
 from nnarray.cli.describing import describe
 from nnarray.cli.output import say
@@ -58,7 +58,7 @@ def _backends() -> Iterator[tuple[str, str]]:
     for name in BACKENDS:
         reason = unavailable_reason(name)
         yield name, f"unavailable: {reason}" if reason else f"works on {_devices(name)}"
-    reason = machine_code_is_unavailable()
+    reason = why_no_machine_code()
     yield "machine code", f"unavailable: {reason}; numpy runs NumPy's calls" if reason else "compiled for numpy by LLVM"
     default = os.environ.get(ENVIRONMENT_VARIABLE)
     yield "default", f"{default} (from {ENVIRONMENT_VARIABLE})" if default else "numpy"

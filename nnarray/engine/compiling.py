@@ -47,17 +47,17 @@ def program_for(
     backend: Backend,
     numbers: Mapping[str, Any] = NO_NUMBERS,
     *,
-    alone: bool = False,
+    only_tile: bool = False,
 ) -> Program | None:
     """The program for tiles of this shape; None where there can't be one.
 
-    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations. A tile that is
-    `alone` is the whole batch, and may be shared by threads.
+    Backends without programs and a sparse X have none. `numbers` are further arguments of the equations. The
+    `only_tile` is the whole batch, and may be shared by threads.
     """
     if not backend.compiles or is_sparse(tile.X):
         return None
     given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
-    return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=alone)
+    return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=only_tile)
 
 
 def _kinds(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:

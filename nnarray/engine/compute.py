@@ -3,7 +3,7 @@
 Each tile goes forward, and back, while its activations are in the cache. A batch of one tile runs straight through: on
 NumPy in one thread, or if it is large in several, as `threads` says and no other thread. In every function,
 `workers` bounds the threads that take tiles (None: all that may be used) and `width` is the columns of a tile (None:
-`tiling.tile_width`).
+on NumPy `tiling.tile_width`, else what the device has room for).
 """
 
 from collections.abc import Callable, Mapping
@@ -54,11 +54,11 @@ def predict(
     batch = Batch(X, None, X.shape[1])
 
     def in_tiles(width: int) -> Array:
-        found, alone = Columns(batch.columns, backend), is_whole(width, batch)
+        found, only_tile = Columns(batch.columns, backend), is_whole(width, batch)
 
         def put(tile: Tile, start: int) -> int:
             require_finite(tile.X, "X", backend, first=start)
-            found.put(start, _forward(equations.prediction, tile, layers, network, backend, alone=alone)[1])
+            found.put(start, _forward(equations.prediction, tile, layers, network, backend, only_tile=only_tile)[1])
             return 0
 
         _over_tiles(put, add, batch, layers[0][0].dtype, network, backend, workers, width)
@@ -82,12 +82,12 @@ def cost(
     wanted = equations.cost if keep is None else equations.cost_and_prediction
 
     def in_tiles(width: int) -> Array:
-        alone = is_whole(width, batch)
-        numbers = _numbers(batch, l2) if alone else compiling.NO_NUMBERS
+        only_tile = is_whole(width, batch)
+        numbers = _numbers(batch, l2) if only_tile else compiling.NO_NUMBERS
 
         def tile_cost(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
-            J, A = _forward(wanted, tile, layers, network, backend, numbers, alone=alone)
+            J, A = _forward(wanted, tile, layers, network, backend, numbers, only_tile=only_tile)
             if keep is not None:
                 keep.put(start, A)
             return J
@@ -95,7 +95,7 @@ def cost(
         if keep is not None:
             keep.parts.clear()
         J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
-        return J if alone else _mean(J, batch, layers, backend, l2=l2)
+        return J if only_tile else _mean(J, batch, layers, backend, l2=l2)
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
@@ -134,11 +134,11 @@ def _cost_and_gradients(
     workers: int | None,
     width: int,
 ) -> tuple[Array, Array]:
-    alone = is_whole(width, batch)
-    what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if alone else compiling.NO_NUMBERS
+    only_tile = is_whole(width, batch)
+    what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if only_tile else compiling.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
-        program = compiling.program_for(what, tile, layers, network, backend, numbers, alone=alone)
+        program = compiling.program_for(what, tile, layers, network, backend, numbers, only_tile=only_tile)
         if program is None:
             J, V = compiling.compute(what, tile, layers, network, backend, numbers)
             return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
@@ -153,7 +153,7 @@ def _cost_and_gradients(
 
     J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
     del spare[1:]
-    if alone:
+    if only_tile:
         return J, g
     g /= batch.m
     if has_penalty(l2):
@@ -253,10 +253,10 @@ def _forward(
     backend: Backend,
     numbers: Mapping[str, Any] = compiling.NO_NUMBERS,
     *,
-    alone: bool,
+    only_tile: bool,
 ) -> tuple[Array, Array]:
     """A sum over the tile's columns and A[L], or None for the one that is not wanted."""
-    program = compiling.program_for(wanted, tile, layers, network, backend, numbers, alone=alone)
+    program = compiling.program_for(wanted, tile, layers, network, backend, numbers, only_tile=only_tile)
     if program is None:
         J, made = compiling.compute(wanted, tile, layers, network, backend, numbers)
         return J, made[0] if made else None
@@ -338,7 +338,7 @@ def _over_tiles(
     """What `compute` makes of each tile and its first column, added up."""
     columns = batch.columns
     if is_whole(width, batch):
-        return _alone(compute, batch, dtype, network, backend)
+        return _as_one_tile(compute, batch, dtype, network, backend)
 
     X = batch.array
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
@@ -356,13 +356,13 @@ def _over_tiles(
         return add_up(count, of_tile, add, workers or usable_threads())
 
 
-def _alone(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
+def _as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
     """What `compute` makes of the batch as one tile, with threads of BLAS whose number depends on the sizes alone."""
     columns = batch.columns
 
-    def alone() -> T:
+    def of_all() -> T:
         return compute(batch.tile(0, columns, dtype, backend), 0)
 
     if not backend.is_host:
-        return alone()
-    return with_threads(network, columns, alone, compiled=not is_sparse(batch.X) and network.own_cost is None)
+        return of_all()
+    return with_threads(network, columns, of_all, compiled=not is_sparse(batch.X) and network.own_cost is None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends import NUMPY, PackedProgram, shares_programs
+from nnarray.backends import NUMPY, PackedProgram, makes_machine_code
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import compiling, equations, updates
@@ -78,7 +78,7 @@ def _call(wanted: equations.Equations, network: Architecture, theta: Any, X: Any
 
 def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[], float]) -> Sequence[Array] | None:
     """What the rule makes of theta and the running means, the `vectors`; alpha is asked once nothing else is amiss."""
-    if type(g) is not np.ndarray or not shares_programs():
+    if type(g) is not np.ndarray or not makes_machine_code():
         return None
     kind, shape = g.dtype, g.shape
     if kind is not FLOAT32 and kind is not FLOAT64:

@@ -28,7 +28,7 @@ def compute(
 ) -> tuple[Array | None, list[Array]]:
     """The equations of a tile, padded with columns that weigh nothing where EXACT_WIDTHS others came before."""
     columns, key = tile.X.shape[1], (wanted, network, backend, layers[0][0].dtype)
-    if not _may_be_padded(tile, layers, network, backend) or is_exact(columns, *key):
+    if not _may_be_padded(tile, layers, network, backend) or admits_exactly(columns, *key):
         return _run(key, tile, layers, numbers)
     weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
     J, made = _run(key, _padded(tile, columns, weighted, backend), layers, numbers)
@@ -52,8 +52,8 @@ def _cut(V: Array, columns: int, backend: Backend) -> Array:
     return backend.asarray(backend.looked_into(V)[0][:, :columns].copy())
 
 
-def is_exact(columns: int, *key: Any) -> bool:
-    """Whether examples of so many columns are taken as they come, by what the key names: the first few widths are."""
+def admits_exactly(columns: int, *key: Any) -> bool:
+    """Whether examples of so many columns are taken as they come, as the first few widths of what the key names are."""
     widths = _exact_widths(*key)
     if columns in widths or len(widths) < EXACT_WIDTHS:
         widths.add(columns)

@@ -10,7 +10,7 @@ from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import equations, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.jitted import is_exact, padded_width, widened
+from nnarray.engine.jitted import admits_exactly, padded_width, widened
 from nnarray.engine.updates import Parts, Rule, known_parts
 from nnarray.programs.graph import Scalar
 from nnarray.programs.targets.expressions import function_of
@@ -44,7 +44,7 @@ class JittedSteps:
         key = known_parts(rule), *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
         width = whole.X.shape[1]
-        if backend.is_seen_by_numpy and not is_exact(width, *key):
+        if backend.is_seen_by_numpy and not admits_exactly(width, *key):
             steps, width = padded_width(steps), padded_width(width)
             self._examples = [V if V is None else widened(V, width, backend) for V in self._examples]
         self._run, self._numbers = _compiled(*key, width, steps, whole.weights is not None)

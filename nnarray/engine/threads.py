@@ -9,7 +9,7 @@ from nnarray.backends import (
     Block,
     Ended,
     allowed_one_thread,
-    shares_programs,
+    makes_machine_code,
     usable_threads,
 )
 from nnarray.engine.batch import Architecture
@@ -28,9 +28,9 @@ def with_threads(network: Architecture, columns: int, compute: Callable[[], T], 
     """
     if is_tiny(network, columns) or BLAS_THREADS.is_set_here():
         return compute()
-    alone = allowed_one_thread() or is_small(network, columns)
-    shared = compiled and not alone and shares_programs()
-    block = Block(one=alone or shared)
+    one_thread = allowed_one_thread() or is_small(network, columns)
+    shared = compiled and not one_thread and makes_machine_code()
+    block = Block(one=one_thread or shared)
     with Ended(block), block:
         return _shared(compute) if shared else compute()
 

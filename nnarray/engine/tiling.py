@@ -55,7 +55,7 @@ def _width(sizes: tuple[int, ...], columns: int, itemsize: int) -> int:
     if tiles > 1:
         shares = min(SHARES, 1 << (tiles - 1).bit_length())
         tiles = ceil(tiles / shares) * shares
-    width = max(ceil(columns / tiles), min(narrowest, NARROWEST))
+    width = max(ceil(columns / tiles), NARROWEST)
     return width + -width % MULTIPLE
 
 

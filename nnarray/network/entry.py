@@ -24,8 +24,8 @@ from nnarray.backends import (
 )
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
-from nnarray.engine.batch import HEAVIEST, can_weigh
 from nnarray.engine.direct import SUM_TOLERANCE, target_limits
+from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
 

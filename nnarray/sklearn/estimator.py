@@ -24,7 +24,7 @@ from nnarray.backends import (
 )
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
-from nnarray.engine.batch import HEAVIEST, can_weigh
+from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
 from nnarray.sklearn import bridge, solvers
 from nnarray.sklearn.descent import EstimatorDescent, ReportedNetwork

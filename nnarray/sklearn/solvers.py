@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
-from nnarray.engine.batch import weighs_nothing
+from nnarray.engine.weights import weighs_nothing
 from nnarray.sklearn.batches import BatchesOfRows
 from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
