@@ -497,9 +497,9 @@ class TestNvidiasCompiler:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_every_update(self, name, dtype, gpu) -> None:
         gpu.kernel = lambda *_: None
-        assert compiled_by_nvidia(
-            engine.updates._program(RULES[name][1], None, RULES[name][0], 1000, dtype, on_gpu()).source
-        )
+        count, rule = RULES[name]
+        parts = engine.updates.known_parts(rule)
+        assert compiled_by_nvidia(engine.updates._program(parts, count, 1000, dtype, on_gpu()).source)
 
     @pytest.mark.parametrize(
         ("sizes", "output", "m", "wide"),
