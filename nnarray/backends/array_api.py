@@ -81,7 +81,7 @@ class Backend:
     """The columns that its products can count; None where memory ends before."""
 
     def __init_subclass__(cls) -> None:
-        if cls.library:
+        if "library" in vars(cls):
             LIBRARIES[cls.library] = cls
 
     # ------------------------------------------------------------------------------------------------- the way there
