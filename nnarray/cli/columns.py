@@ -12,7 +12,7 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.units import MARKS, find_quantities
-from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_text
+from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_days, as_text
 
 WIDEST = 10.0
 """How far from the mean standardisation may leave a training example, in a column that is nearly constant."""
@@ -183,10 +183,10 @@ def _as_numbers(table: Table, name: str, values: npt.NDArray[Any]) -> npt.NDArra
 
 def _as_dates(table: Table, name: str, values: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
     if values.dtype.kind == "M":
-        return np.where(np.isnat(values), np.nan, values.astype("datetime64[us]").astype("int64") / 86_400e6)
+        return as_days(values)
     if values.dtype.kind in "iu":
         values = values.astype(str).astype(object)
-    days = dates.as_days(values, layout)
+    days = dates.read_days(values, layout)
     bad = np.flatnonzero(np.isnan(days) & ~is_missing(values))
     if bad.size:
         msg = f"{table.where(int(bad[0]), name)} is no date as others in its column{_others(bad)}"

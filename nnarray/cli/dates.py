@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli.errors import CommandError
+from nnarray.files.preprocessing import as_days
 
 ISO = "ISO8601"
 
@@ -67,7 +68,7 @@ def _day_or_month(found: Sequence[Any]) -> str:
     raise CommandError(msg)
 
 
-def as_days(texts: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
+def read_days(texts: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
     """Dates as days since 1970 in UTC; NaN for what is no date, and where one is missing."""
     import pandas
 
@@ -75,8 +76,7 @@ def as_days(texts: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
     if layout == COMPACT:
         how = {"format": COMPACT}
     moments = pandas.to_datetime(pandas.Series(texts, dtype=object), errors="coerce", utc=True, **how)
-    days = moments.dt.tz_convert(None).to_numpy().astype("datetime64[us]")
-    return np.where(np.isnat(days), np.nan, days.astype("int64") / 86_400e6)
+    return as_days(moments)
 
 
 def is_compact(values: npt.NDArray[Any]) -> bool:
@@ -86,4 +86,4 @@ def is_compact(values: npt.NDArray[Any]) -> bool:
     month, day = values // 100 % 100, values % 100
     if month.min() < 1 or month.max() > 12 or day.min() < 1 or day.max() > 31 or np.unique(values).size < 10:
         return False
-    return not np.isnan(as_days(values.astype(str).astype(object), COMPACT)).any()
+    return not np.isnan(read_days(values.astype(str).astype(object), COMPACT)).any()

@@ -176,7 +176,7 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
 
 
 def _values(column: Any) -> npt.NDArray[Any]:
-    """A column as numbers with NaN, as days since 1970, or as texts with None."""
+    """A column as numbers with NaN (durations in seconds), as moments, or as texts with None."""
     if column.dtype.kind in "iuf":
         return np.asarray(column.to_numpy())
     if column.dtype.kind == "m":
