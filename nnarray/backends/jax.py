@@ -149,8 +149,8 @@ def _split(xp: Namespace, sizes: tuple[int, ...]) -> Any:
 def linear_forward(steps: Steps, A_prev: Array, W: Array, b: Array, *, on_cpu: bool) -> Array:
     """Z = W A_prev + b; on CPUs, JAX multiplies by a vector several times faster than by a matrix of one row.
 
-    There it would also fuse the products of several layers into one, which for 60 000 predictions of (784, 512, 512, 10)
-    took 23 s, and apart 0.7 s. What is told its layout is fused with nothing.
+    There it would also fuse the products of several layers into one, which took 23 s for 60 000 predictions of
+    (784, 512, 512, 10), and apart 0.7 s. What is told its layout is fused with nothing.
     """
     if W.shape[0] == 1:
         return (W[0, :] @ A_prev)[None, :] + b
