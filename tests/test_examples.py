@@ -1,11 +1,14 @@
 """The examples run, and come out as they say."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+import nnarray as nn
 
 EXAMPLES = Path(__file__).resolve().parent
 
@@ -50,3 +53,20 @@ def test_gradient_norms(loops) -> None:
     norms = loops.gradient_norms()
     assert norms.shape == (64,)
     np.testing.assert_allclose(norms[5], np.linalg.norm(g.vector), rtol=1e-5)
+
+
+def test_the_code_of_the_readme_about_other_tools() -> None:
+    """SciPy's and optax's loops, on a small network."""
+    for library in ("scipy", "jax", "optax"):
+        pytest.importorskip(library)
+    text = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    part = text[text.index("As a compute core under another tool") : text.index("## In the place of scikit-learn")]
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(2, 60))
+    names = {"network": nn.Network((2, 5, 1)), "X": X, "Y": (X.sum(axis=0, keepdims=True) > 0) * 1.0}
+    blocks = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, names)
+    assert names["best"].fun < 0.3
+    assert float(names["J"]) < 0.2
