@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from array_api_compat import is_torch_namespace
 
+from nnarray.backends import require_concrete
 from nnarray.core.activations import LEAK
 from nnarray.network import Network, Parameters
 from nnarray.network.names import OutputName
@@ -120,6 +121,7 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
+    require_concrete("nn.to_torch", params=params.vector)
     device = params.backend.device if is_torch_namespace(params.backend.xp) else "cpu"
     modules: list[torch.nn.Module] = []
     for (W, b), name in zip(params, (*network.hidden, f"output {network.output}"), strict=True):

@@ -429,6 +429,18 @@ class TestTorchWithoutValues:
             found = call(function, network, torch, here)
             assert (found.device.type, tuple(found.shape)) == ("meta", on_host(function, network, host).shape)
 
+    def test_what_copies_values_says_that_there_are_none(self, tmp_path) -> None:
+        network = nn.Network((2, 3, 1))
+        params = network.parameters(network.init(0, backend="torch").vector.to("meta"))
+        for name, copy in (
+            ("save", lambda: nn.save(tmp_path / "model", network, params)),
+            ("to_torch", lambda: nn.to_torch(network, params)),
+            ("to_onnx", lambda: nn.to_onnx(network, params)),
+        ):
+            with pytest.raises(TypeError, match=f"nn.{name} looks at values, and params, a Tensor, has none yet"):
+                copy()
+        assert list(tmp_path.iterdir()) == []
+
     def test_fake_tensors(self) -> None:
         from torch._subclasses import FakeTensorMode
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from nnarray.backends import Backend, quiet, write_atomically
+from nnarray.backends import Backend, quiet, require_concrete, write_atomically
 from nnarray.backends import backend as choose_backend
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
@@ -288,6 +288,7 @@ def _host_vector(network: Network, params: Pairs) -> npt.NDArray[Any]:
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
+    require_concrete("nn.save", params=params.vector)
     theta = params.backend.to_numpy(params.vector)
     if not np.isfinite(theta).all():
         msg = "params must be finite, got NaN or infinity"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.backends import require_concrete
 from nnarray.files.description import to_json
 from nnarray.network import Network, Parameters
 from nnarray.network.checks import check_count
@@ -84,6 +85,7 @@ def check_opset(opset: Any) -> int:
 
 def host_layers(params: Parameters) -> HostPairs:
     """The layers on the host. Raises ValueError for parameters that are not finite."""
+    require_concrete("nn.to_onnx", params=params.vector)
     layers = [(params.backend.to_numpy(W), params.backend.to_numpy(b)) for W, b in params]
     if not all(np.isfinite(V).all() for pair in layers for V in pair):
         msg = "params must be finite, got NaN or infinity"
