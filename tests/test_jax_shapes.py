@@ -154,3 +154,18 @@ def test_products_of_several_layers_are_not_fused() -> None:
     text = jax.jit(lambda X: network.predict(params, X)).lower(X).compile().as_text()
     products = [part.count(" dot(") for part in text.split("\n\n")]
     assert (sum(products), max(products)) == (3, 1)
+
+
+def test_updates_are_compiled_once_and_are_numpys() -> None:
+    host, params = NETWORK.init(0, dtype="float64"), NETWORK.init(0, backend="jax", dtype="float64")
+    optimizer = nn.Adam(nn.schedules.ExponentialDecay(0.1, 0.5, 2))
+    state, own = optimizer.init(host), optimizer.init(params)
+    g = np.linspace(-1.0, 1.0, NETWORK.size)
+    before = jitted._update.cache_info().misses
+    for _ in range(5):
+        host, state = optimizer.update(host, host.replace(g), state)
+        params, own = optimizer.update(params, params.replace(*on_jax(g)), own)
+        np.testing.assert_allclose(params.vector, host.vector, rtol=1e-13)
+    assert jitted._update.cache_info().misses - before <= 1
+    run, _ = jitted._update(jitted_steps.known_parts(optimizer.step), 3, NETWORK.size, np.dtype("float64"))
+    assert run._cache_size() == 1

@@ -11,7 +11,7 @@ import pytest
 from conftest import Space
 
 import nnarray as nn
-from nnarray.engine import updates
+from nnarray.engine import rules
 from nnarray.network import Parameters
 from nnarray.training import Optimizer
 
@@ -216,7 +216,7 @@ TRACED = {"Lion", "Adagrad", "Clipped", "AMSGrad", "Where", "Equal", "Compared",
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_what_a_program_can_do_is_one(rule) -> None:
-    is_one = updates.is_by_entry(rule.step, 1 + len(rule.remembers), np.dtype("float64"))
+    is_one = rules.is_by_entry(rule.step, 1 + len(rule.remembers), np.dtype("float64"))
     assert is_one == (type(rule).__name__ in TRACED)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from nnarray.backends import Backend, CapturedSteps
 from nnarray.core.typing import Array, Pairs
-from nnarray.engine import compiling, equations, jitted_steps, updates
+from nnarray.engine import compiling, equations, jitted_steps, rules, updates
 from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.rules import Rule
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
-from nnarray.engine.updates import Rule
 from nnarray.programs.steps import StepArrays
 
 
@@ -30,7 +30,7 @@ def captured_steps(
     is given m (and l2, if there is a penalty), its update t and alpha.
     """
     can = backend.captures_steps(whole=columns == whole.columns) and not whole.stays_on_host
-    if not (can and updates.is_traceable(rule, len(vectors), vectors[0].dtype)):
+    if not (can and rules.is_traceable(rule, len(vectors), vectors[0].dtype)):
         return None
     if backend.jits:
         penalty = bool(l2)
@@ -38,7 +38,7 @@ def captured_steps(
             rule, vectors, whole, network, backend, columns=columns, steps=steps, penalty=penalty
         )
     in_tiles = backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns
-    if in_tiles or not updates.is_by_entry(rule, len(vectors), vectors[0].dtype):
+    if in_tiles or not rules.is_by_entry(rule, len(vectors), vectors[0].dtype):
         return None
     theta, weights = vectors[0], whole.weights
     given = compiling.Given(True, weights is not None, False, compiling.numbers_of_cost(penalty=bool(l2)))

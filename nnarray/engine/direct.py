@@ -16,9 +16,9 @@ from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import compiling, equations, updates
 from nnarray.engine.batch import Architecture, Tile
+from nnarray.engine.rules import Rule
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
-from nnarray.engine.updates import Rule
 
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 

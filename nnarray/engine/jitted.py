@@ -1,15 +1,19 @@
-"""The equations jitted by JAX. Each shape costs a compilation, and megabytes for as long as it is kept."""
+"""Equations and update rules jitted by JAX. Each shape costs a compilation, and megabytes for as long as it is kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, is_concrete
+from nnarray.backends import Backend, is_concrete, plain_steps
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
+from nnarray.engine.rules import Parts, traced
+from nnarray.programs.graph import Scalar
+from nnarray.programs.targets.expressions import function_of
+from nnarray.programs.targets.namespace import evaluated
 
 EXACT_WIDTHS = 16
 """Of a network's equations, how many numbers of columns are compiled as they come. What comes after those is padded."""
@@ -103,3 +107,43 @@ def _jitted(
 
     jitted: Callable[..., Any] = jax.jit(compute)
     return jitted
+
+
+def updates_at_once(arrays: Sequence[Array], t: Any, alpha: Any, backend: Backend) -> bool:
+    """Whether an update is one call of a function that JAX compiled: of arrays with values, and of Python's numbers."""
+    if not backend.jits or plain_steps() or not isinstance(t, int) or not isinstance(alpha, int | float):
+        return False
+    return all(map(is_concrete, arrays))
+
+
+def update(parts: Parts, vectors: Sequence[Array], g: Array, t: int, alpha: float) -> Sequence[Array]:
+    """What the rule makes of theta and the running means."""
+    run, numbers = _update(parts, len(vectors), g.shape[0], np.dtype(g.dtype))
+    made: Sequence[Array] = run(tuple(vectors), g, np.array(numbers(t, alpha), g.dtype))
+    return made
+
+
+@lru_cache(maxsize=32)
+def _update(parts: Parts, count: int, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The rule's equations as JAX compiles them, and what their own numbers are, of t and alpha: see `rule_of`."""
+    import jax
+
+    run, numbers = rule_of(parts, count, size, dtype)
+    return jax.jit(run), numbers
+
+
+def rule_of(parts: Parts, count: int, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The rule as a function of the vectors, g and a row of numbers, and what these are, of t and alpha.
+
+    They are computed on the host: 1 - beta^t wants more digits than a float32 has.
+    """
+    import jax.numpy as jnp
+
+    graph = traced(parts.rule, count, size, dtype)
+    scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
+
+    def run(vectors: Sequence[Array], g: Array, row: Array) -> tuple[Array, ...]:
+        numbers = {scalar: row[i] for i, scalar in enumerate(scalars)}
+        return tuple(evaluated(graph, [*vectors, g], numbers, xp=jnp).values())
+
+    return run, function_of(graph.scalars, scalars)

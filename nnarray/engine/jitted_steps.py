@@ -8,13 +8,10 @@ import numpy as np
 
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
-from nnarray.engine import equations, updates
+from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.jitted import admits_exactly, padded_width, widened
-from nnarray.engine.updates import Parts, Rule, known_parts
-from nnarray.programs.graph import Scalar
-from nnarray.programs.targets.expressions import function_of
-from nnarray.programs.targets.namespace import evaluated
+from nnarray.engine.jitted import admits_exactly, padded_width, rule_of, widened
+from nnarray.engine.rules import Parts, Rule, known_parts
 
 KEPT = 32
 """Steps of all shapes that are kept, the last ones that were used."""
@@ -91,22 +88,19 @@ def _compiled(
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
     """A step for examples of one shape, and what the update's own numbers are, of t and alpha.
 
-    What JAX compiled is given back where it is dropped here. The numbers are computed on the host: 1 - beta^t wants
-    more digits than a float32 has.
+    What JAX compiled is given back where it is dropped here.
     """
     import jax
     import jax.numpy as jnp
 
-    graph = updates.traced(parts.rule, count, size, dtype)
-    scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
+    update, numbers_of = rule_of(parts, count, size, dtype)
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
         layers = backend.steps.split(vectors[0], network.sizes)
         given = {"m": row[0], "l2": row[1]} if penalty else {"m": row[0]}
         J, made = equations.cost_and_gradients(tile, layers, network, backend.steps, **given)
         g = backend.steps.join(list(zip(made[::2], made[1::2], strict=True)))
-        numbers = {scalar: row[len(given) + i] for i, scalar in enumerate(scalars)}
-        return tuple(evaluated(graph, [*vectors, g], numbers, xp=jnp).values()), J
+        return update(vectors, g, row[len(given) :]), J
 
     def run(
         vectors: Sequence[Array], costs: Array, i: Array, order: Array, table: Array, examples: Any
@@ -117,4 +111,4 @@ def _compiled(
         return vectors, costs.at[i].set(J)
 
     jitted: Callable[..., Any] = jax.jit(run)
-    return jitted, function_of(graph.scalars, scalars)
+    return jitted, numbers_of

@@ -1,22 +1,13 @@
 """An update rule over theta and the optimiser's running means, as one program."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from functools import lru_cache, partial
-from types import FunctionType
-from typing import Any, NamedTuple, TypeAlias
-
-import numpy as np
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 from nnarray.backends import Backend, Program
 from nnarray.core.typing import Array
-from nnarray.programs.graph import Graph, Node
-from nnarray.programs.placeholders import NotTraceableError, traced_rule
-from nnarray.programs.trace import Trace
-
-Rule: TypeAlias = Callable[..., Sequence[Array]]
-"""An update's equations: `rule(theta, *means, g=g, t=t, alpha=alpha, xp=xp)` is theta and the running means after
-update t at rate alpha, from those before it and the gradient g."""
+from nnarray.engine import jitted
+from nnarray.engine.rules import COMPUTED_AS_IT_STANDS, Parts, Rule, kind_of, known_parts, parts_of, traced
 
 
 def update(
@@ -30,8 +21,11 @@ def update(
     in_place: bool = False,
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
-    parts = parts_of(rule) if backend.compiles else None
-    if parts is None or not _kind(parts, len(vectors), g.dtype).is_by_entry:
+    parts = parts_of(rule) if backend.compiles or backend.jits else None
+    kind = COMPUTED_AS_IT_STANDS if parts is None else kind_of(parts, len(vectors), g.dtype)
+    if parts is not None and kind.is_traceable and jitted.updates_at_once([*vectors, g], t, alpha, backend):
+        return jitted.update(parts, vectors, g, t, alpha)
+    if parts is None or not kind.is_by_entry or not backend.compiles:
         made = rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
         return [V if V.dtype == g.dtype else backend.xp.astype(V, g.dtype) for V in made]
     if backend.is_host:
@@ -41,7 +35,7 @@ def update(
 
 
 def _by_program(
-    parts: "Parts", vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
+    parts: Parts, vectors: Sequence[Array], g: Array, backend: Backend, t: int, alpha: float, in_place: bool
 ) -> Sequence[Array]:
     size = g.shape[0]
     piece = backend.entries_at_once or size
@@ -57,132 +51,11 @@ def _by_program(
     return made
 
 
-def is_by_entry(rule: Rule, count: int, dtype: Any) -> bool:
-    """Whether a program computes the rule, and each entry of what it gives is made of the same entries alone.
-
-    That is so of every rule of core. One of the caller's own that sums, or takes a maximum, over theta is computed as
-    it stands, as programs cut theta; so is one that does what no program can.
-    """
-    parts = parts_of(rule)
-    return parts is not None and _kind(parts, count, dtype).is_by_entry
-
-
-def is_traceable(rule: Rule, count: int, dtype: Any) -> bool:
-    """Whether the rule's graph gives what the rule does, over all of theta."""
-    parts = parts_of(rule)
-    return parts is not None and _kind(parts, count, dtype).is_traceable
-
-
-class Kind(NamedTuple):
-    """What a rule is like."""
-
-    is_traceable: bool
-    is_by_entry: bool
-
-
-@lru_cache(maxsize=16)
-def _kind(parts: "Parts", count: int, dtype: Any) -> Kind:
-    before = dict(vars(parts.owner)) if parts.state else {}
-    try:
-        graph, again = (traced(parts.rule, count, 4, dtype) for _ in range(2))
-        is_constant = _signature(graph) == _signature(again) and (not parts.state or vars(parts.owner) == before)
-    except NotTraceableError:
-        return Kind(False, False)
-    finally:
-        if parts.state:  # a rule that counts its calls counts none of these
-            vars(parts.owner).update(before)
-    return Kind(is_constant, is_constant and not any(node.is_reduction for node in graph.nodes))
-
-
-def _signature(graph: Graph) -> list[Any]:
-    """What tells graphs apart that two traces made."""
-    numbered = {node: i for i, node in enumerate((*graph.arrays, *graph.nodes))}
-    nodes = [
-        (node.operation, [numbered.get(s, s.operation) if isinstance(s, Node) else s for s in node.sources])
-        for node in graph.nodes
-    ]
-    return [*nodes, *(numbered.get(node) for node in graph.outputs.values())]
-
-
 def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:
     """The program of an update that is to be captured in a graph."""
     return _program(known_parts(rule), count, size, dtype, backend, captured=True)
 
 
 @lru_cache(maxsize=16)
-def _program(parts: "Parts", count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
+def _program(parts: Parts, count: int, size: int, dtype: Any, backend: Backend, *, captured: bool = False) -> Program:
     return backend.new_program(traced(parts.rule, count, size, dtype), captured=captured)
-
-
-class Parts(NamedTuple):
-    """A rule's function and what it is a method of, by which rules are told apart: methods of equal owners are unequal.
-
-    An owner is known to stay as it is where it is a frozen data class that holds its fields and nothing else. Of any
-    other, the `state` is what it holds now.
-    """
-
-    function: Rule
-    owner: Any
-    state: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def rule(self) -> Rule:
-        """The rule of these parts."""
-        return self.function if self.owner is None or self.state else partial(self.function, self.owner)
-
-
-def parts_of(rule: Rule) -> Parts | None:
-    """The rule's parts; None where it is a method of something that may change unseen."""
-    owner: Any = getattr(rule, "__self__", None)
-    if owner is None:
-        return Parts(rule, None)
-    held = getattr(owner, "__dict__", None)
-    if held is None:
-        return None
-    try:
-        if _is_frozen(owner.__class__) and held.keys() == _fields(owner.__class__):
-            hash(owner)
-            return Parts(rule.__func__, owner)  # type: ignore[attr-defined]
-    except TypeError:
-        pass
-    return Parts(rule, owner, tuple(held.items()) or NOTHING_HELD) if all(map(_is_constant, held.values())) else None
-
-
-def known_parts(rule: Rule) -> Parts:
-    """The parts of a rule that is traceable."""
-    parts = parts_of(rule)
-    assert parts is not None
-    return parts
-
-
-NOTHING_HELD = (("", None),)
-
-
-def _is_constant(value: Any) -> bool:
-    """Whether a value cannot change without becoming another one."""
-    if isinstance(value, tuple):
-        return all(map(_is_constant, value))
-    return value is None or isinstance(value, int | float | str | bytes | np.generic | FunctionType)
-
-
-def _is_frozen(kind: Any) -> bool:
-    of_data_class = getattr(kind, "__dataclass_params__", None)
-    return of_data_class is not None and bool(of_data_class.frozen)
-
-
-@lru_cache(maxsize=64)
-def _fields(kind: Any) -> frozenset[str]:
-    return frozenset([field.name for field in fields(kind)])
-
-
-def traced(rule: Rule, count: int, size: int, dtype: Any) -> Graph:
-    """The rule's graph, of theta and the running means, `count` vectors; it is given g, t and alpha as well.
-
-    Raises NotTraceableError for a rule that does what no program can.
-    """
-    trace = Trace(dtype)
-    vectors = [trace.input(f"vector{i}", (size,)) for i in range(count)]
-    g, t, alpha = trace.input("g", (size,)), trace.scalar("t"), trace.scalar("alpha")
-    made = traced_rule(rule, vectors, g, t, alpha, trace)
-    names = [f"out{i}" for i in range(count)]
-    return trace.graph(dict(zip(names, made, strict=True)), over=dict(zip(names, vectors, strict=True)))
