@@ -8,7 +8,8 @@ import pytest
 from conftest import targets
 
 import nnarray as nn
-from nnarray.engine import jitted, jitted_steps
+from nnarray.engine import equations, jitted, jitted_steps
+from nnarray.engine.batch import Tile
 
 jax = pytest.importorskip("jax")
 
@@ -149,9 +150,10 @@ def test_training_on_new_widths_compiles_nothing_more(caplog) -> None:
 def test_products_of_several_layers_are_not_fused() -> None:
     """These predictions, which are only compiled here, took JAX 23 s in one fusion."""
     network = nn.Network((784, 512, 512, 10), output="softmax")
-    params = network.init(0, backend="jax")
+    layers = list(network.init(0, backend="jax"))
     X = jax.ShapeDtypeStruct((784, 60_000), "float32")
-    text = jax.jit(lambda X: network.predict(params, X)).lower(X).compile().as_text()
+    function = jitted._jitted(equations.prediction, network, BACKEND, np.dtype("float32"), True)
+    text = function.lower(Tile(X, None, None, ()), layers, {}).compile().as_text()
     products = [part.count(" dot(") for part in text.split("\n\n")]
     assert (sum(products), max(products)) == (3, 1)
 

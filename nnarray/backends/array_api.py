@@ -113,6 +113,11 @@ class Backend:
         """The steps of the equations, bound to `xp`."""
         return steps_for(self.xp)
 
+    @property
+    def steps_of_values(self) -> core.Steps:
+        """The steps for arrays that have values, which nothing transforms, where the library compiles them."""
+        return self.steps
+
     def dtype(self, name: str) -> Any:
         """The namespace's dtype of this name.
 

@@ -51,9 +51,12 @@ class JaxBackend(Backend):
     @property
     def steps(self) -> Steps:
         """Core's, with faster ones of linear layers, and theta taken apart and put together in one call."""
-        import jax
+        return _steps(self.xp, apart=False)
 
-        return _steps(self.xp, (jax.default_backend() if self.device is None else self.device.platform) == "cpu")
+    @property
+    def steps_of_values(self) -> Steps:
+        """On the CPU, products of several layers are not fused into one."""
+        return _steps(self.xp, apart=self.is_seen_by_numpy)
 
     def dtype(self, name: str) -> Any:
         """The dtype, where JAX has it switched on."""
@@ -125,14 +128,14 @@ def _has_float64() -> bool:
 
 
 @lru_cache(maxsize=2)
-def _steps(xp: Namespace, on_cpu: bool) -> Steps:
+def _steps(xp: Namespace, *, apart: bool) -> Steps:
     import jax
 
     steps = bind(DifferentiableNamespace(xp))
     if plain_steps():
         return steps
     return steps._replace(
-        linear_forward=partial(linear_forward, steps, on_cpu=on_cpu),
+        linear_forward=partial(linear_forward, steps, apart=apart),
         linear_backward=partial(linear_backward, steps),
         join=jax.jit(steps.join, inline=True),
         split=lambda theta, sizes: _split(xp, tuple(sizes))(theta),
@@ -146,16 +149,17 @@ def _split(xp: Namespace, sizes: tuple[int, ...]) -> Any:
     return jax.jit(partial(vector.split, sizes=sizes, xp=xp), inline=True)
 
 
-def linear_forward(steps: Steps, A_prev: Array, W: Array, b: Array, *, on_cpu: bool) -> Array:
+def linear_forward(steps: Steps, A_prev: Array, W: Array, b: Array, *, apart: bool) -> Array:
     """Z = W A_prev + b; on CPUs, JAX multiplies by a vector several times faster than by a matrix of one row.
 
-    There it would also fuse the products of several layers into one, which took 23 s for 60 000 predictions of
-    (784, 512, 512, 10), and apart 0.7 s. What is told its layout is fused with nothing.
+    There it also fuses the products of several layers into one, which took 23 s for 60 000 predictions of
+    (784, 512, 512, 10), and `apart` 0.7 s. What is told its layout is fused with nothing; but under vmap it is another
+    axis's layout, and the numbers of second derivatives were wrong.
     """
     if W.shape[0] == 1:
         return (W[0, :] @ A_prev)[None, :] + b
     Z = steps.linear_forward(A_prev, W, b)
-    return _in_rows(Z) if on_cpu else Z
+    return _in_rows(Z) if apart else Z
 
 
 def _in_rows(Z: Array) -> Array:

@@ -85,8 +85,9 @@ def widened(V: Array, width: int, backend: Backend) -> Array:
 
 
 def _run(key: Any, tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> tuple[Array | None, list[Array]]:
+    arrays = [V for V in (*tile[:3], *tile.masks, *(V for pair in layers for V in pair)) if V is not None]
     given = tuple(V is not None for V in tile[:3]), len(tile.masks), tuple(numbers)
-    jitted = _jitted(*key, tile.X.shape[1], given)
+    jitted = _jitted(*key, all(map(is_concrete, arrays)), tile.X.shape[1], given)
     return jitted(tile, [*layers], dict(numbers))
 
 
@@ -97,13 +98,14 @@ def _exact_widths(*_: Any) -> set[int]:
 
 @lru_cache(maxsize=KEPT)
 def _jitted(
-    wanted: equations.Equations, network: Architecture, backend: Backend, *_: Any
+    wanted: equations.Equations, network: Architecture, backend: Backend, dtype: Any, have_values: bool, *_: Any
 ) -> Callable[..., tuple[Array | None, list[Array]]]:
     """The equations for one shape, so that what JAX compiled is given back where it is dropped here."""
     import jax
 
     def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
-        return wanted(tile, layers, network, backend.steps, **numbers)
+        steps = backend.steps_of_values if have_values else backend.steps
+        return wanted(tile, layers, network, steps, **numbers)
 
     jitted: Callable[..., Any] = jax.jit(compute)
     return jitted
