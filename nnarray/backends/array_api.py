@@ -31,7 +31,7 @@ PRECISIONS = ("tf32", "bfloat16", "float16")
 """What products of float32 may round their operands to on CuPy."""
 
 LIBRARIES: dict[str, "type[Backend]"] = {}
-"""The libraries with a file of their own, by name."""
+"""The libraries with a file of their own, by name; `names` enters them."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,11 @@ class Backend:
     is_host: ClassVar[bool] = False
     """Whether its arrays are NumPy's: their values are known at once, and threads of this process compute them."""
 
-    jits: ClassVar[bool] = False
-    """Whether the library compiles whole functions for each shape, as JAX does."""
-
     precisions: ClassVar[Sequence[str]] = ()
     """What its products of float32 can round their operands to."""
 
     most_columns: ClassVar[int | None] = None
     """The columns that its products can count; None where memory ends before."""
-
-    def __init_subclass__(cls) -> None:
-        if "library" in vars(cls):
-            LIBRARIES[cls.library] = cls
 
     # ------------------------------------------------------------------------------------------------- the way there
 
@@ -264,6 +257,11 @@ class Backend:
         """Remember that the array passed the check, for as long as it lives, where to look again would be to wait."""
 
     # ------------------------------------------------------------------------------------------------- programs
+
+    @property
+    def jits(self) -> bool:
+        """Whether the library itself compiles whole functions for each shape; not where plain steps are asked for."""
+        return False
 
     @property
     def compiles(self) -> bool:

@@ -20,7 +20,6 @@ class JaxBackend(Backend):
     """JAX on one of its devices."""
 
     library, namespace = "jax", "jax.numpy"
-    jits = True
 
     @classmethod
     def on(cls, device: Any) -> Backend:
@@ -94,9 +93,14 @@ class JaxBackend(Backend):
         """On the CPU, NumPy takes the columns."""
         return order if self.is_seen_by_numpy else self.asarray(order)
 
+    @property
+    def jits(self) -> bool:
+        """Yes."""
+        return not plain_steps()
+
     def captures_steps(self, *, whole: bool) -> bool:
         """As one compiled function."""
-        return not whole and not plain_steps()
+        return self.jits and not whole
 
     @staticmethod
     def owns(x: Any) -> bool:

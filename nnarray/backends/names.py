@@ -14,9 +14,9 @@ from nnarray.backends.jax import JaxBackend
 from nnarray.backends.numpy import NumpyBackend
 from nnarray.backends.torch import TorchBackend
 
-KINDS = (NumpyBackend, CupyBackend, TorchBackend, JaxBackend)
+LIBRARIES.update({kind.library: kind for kind in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend)})
 
-BACKENDS = tuple([kind.library for kind in KINDS])
+BACKENDS = tuple(LIBRARIES)
 """The names that `backend` knows, besides "auto"."""
 
 ENVIRONMENT_VARIABLE = "NNARRAY_BACKEND"
@@ -123,8 +123,9 @@ def _opened(name: str, device: Any, precision: str | None = None) -> Backend:
     return backend(name, device=device, precision=precision)
 
 
-for _kind in (Backend, *KINDS):
-    copyreg.pickle(_kind, _reduced)
+copyreg.pickle(Backend, _reduced)
+for _library in LIBRARIES.values():
+    copyreg.pickle(_library, _reduced)
 
 
 def choose(explicit: str | Backend | None, own: Backend | None) -> Backend:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from nnarray.backends import Backend, CapturedSteps
 from nnarray.core.typing import Array, Pairs
-from nnarray.engine import compiling, equations, jitted_steps, rules, updates
+from nnarray.engine import compiling, equations, jitted_steps, updates
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.rules import Rule
+from nnarray.engine.rules import Rule, kind_of, parts_of
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 from nnarray.programs.steps import StepArrays
@@ -30,19 +30,21 @@ def captured_steps(
     is given m (and l2, if there is a penalty), its update t and alpha.
     """
     can = backend.captures_steps(whole=columns == whole.columns) and not whole.stays_on_host
-    if not (can and rules.is_traceable(rule, len(vectors), vectors[0].dtype)):
+    parts = parts_of(rule) if can else None
+    kind = kind_of(parts, len(vectors), vectors[0].dtype)
+    if parts is None or not kind.is_traceable:
         return None
     if backend.jits:
         penalty = bool(l2)
         return jitted_steps.JittedSteps(
-            rule, vectors, whole, network, backend, columns=columns, steps=steps, penalty=penalty
+            parts, vectors, whole, network, backend, columns=columns, steps=steps, penalty=penalty
         )
     in_tiles = backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns
-    if in_tiles or not rules.is_by_entry(rule, len(vectors), vectors[0].dtype):
+    if in_tiles or not kind.is_by_entry:
         return None
     theta, weights = vectors[0], whole.weights
     given = compiling.Given(True, weights is not None, False, compiling.numbers_of_cost(penalty=bool(l2)))
-    update = updates.captured_program(rule, len(vectors), theta.shape[0], theta.dtype, backend)
+    update = updates.captured_program(parts, len(vectors), theta.shape[0], theta.dtype, backend)
     if not update.works_in_place:
         return None
     gradient = compiling.compiled(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends import Backend, Program, is_sparse, plain_steps
+from nnarray.backends import Backend, Program, is_sparse
 from nnarray.core.steps import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import jitted
@@ -73,7 +73,7 @@ def compute(
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
     """The equations without a program: as core stands, on JAX jitted."""
-    if not backend.jits or plain_steps():
+    if not backend.jits:
         return equations(tile, layers, network, backend.steps, **numbers)
     return jitted.compute(equations, tile, layers, network, backend, numbers)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import Backend, is_concrete, plain_steps
+from nnarray.backends import Backend, is_concrete
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
@@ -31,8 +31,10 @@ def compute(
     numbers: Mapping[str, Any],
 ) -> tuple[Array | None, list[Array]]:
     """The equations of a tile, padded with columns that weigh nothing where EXACT_WIDTHS others came before."""
-    columns, key = tile.X.shape[1], (wanted, network, backend, layers[0][0].dtype)
-    if not _may_be_padded(tile, layers, network, backend) or admits_exactly(columns, *key):
+    given = [V for V in (*tile[:3], *tile.masks, *(V for pair in layers for V in pair)) if V is not None]
+    columns, have_values = tile.X.shape[1], all(map(is_concrete, given))
+    key = wanted, network, backend, layers[0][0].dtype, have_values
+    if not (have_values and _may_be_padded(tile, network, backend)) or admits_exactly(columns, *key):
         return _run(key, tile, layers, numbers)
     weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
     J, made = _run(key, _padded(tile, columns, weighted, backend), layers, numbers)
@@ -41,12 +43,10 @@ def compute(
     return J, made
 
 
-def _may_be_padded(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) -> bool:
-    """Whether the arrays are on the host, with values to copy, and the losses of further columns are finite."""
-    if network.own_cost is not None or network.reported_loss is not None:
-        return False
-    given = [V for V in (tile.X, tile.Y, tile.weights, *layers[0]) if V is not None]
-    return all(map(is_concrete, given)) and backend.looked_into(tile.X)[1].is_host
+def _may_be_padded(tile: Tile, network: Architecture, backend: Backend) -> bool:
+    """Whether NumPy sees the arrays, and the losses of further columns are finite."""
+    is_own = network.own_cost is not None or network.reported_loss is not None
+    return not is_own and backend.looked_into(tile.X)[1].is_host
 
 
 def _cut(V: Array, columns: int, backend: Backend) -> Array:
@@ -85,9 +85,8 @@ def widened(V: Array, width: int, backend: Backend) -> Array:
 
 
 def _run(key: Any, tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> tuple[Array | None, list[Array]]:
-    arrays = [V for V in (*tile[:3], *tile.masks, *(V for pair in layers for V in pair)) if V is not None]
     given = tuple(V is not None for V in tile[:3]), len(tile.masks), tuple(numbers)
-    jitted = _jitted(*key, all(map(is_concrete, arrays)), tile.X.shape[1], given)
+    jitted = _jitted(*key, tile.X.shape[1], given)
     return jitted(tile, [*layers], dict(numbers))
 
 
@@ -113,7 +112,7 @@ def _jitted(
 
 def updates_at_once(arrays: Sequence[Array], t: Any, alpha: Any, backend: Backend) -> bool:
     """Whether an update is one call of a function that JAX compiled: of arrays with values, and of Python's numbers."""
-    if not backend.jits or plain_steps() or not isinstance(t, int) or not isinstance(alpha, int | float):
+    if not backend.jits or not isinstance(t, int) or not isinstance(alpha, int | float):
         return False
     return all(map(is_concrete, arrays))
 

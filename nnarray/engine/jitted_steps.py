@@ -11,7 +11,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.jitted import admits_exactly, padded_width, rule_of, widened
-from nnarray.engine.rules import Parts, Rule, known_parts
+from nnarray.engine.rules import Parts
 
 KEPT = 32
 """Steps of all shapes that are kept, the last ones that were used."""
@@ -25,7 +25,7 @@ class JittedSteps:
 
     def __init__(
         self,
-        rule: Rule,
+        parts: Parts,
         vectors: Sequence[Array],
         whole: Batch,
         network: Architecture,
@@ -38,7 +38,7 @@ class JittedSteps:
         self._backend, self.vectors = backend, tuple(vectors)
         theta = vectors[0]
         kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
-        key = known_parts(rule), *kind
+        key = parts, *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
         width = whole.X.shape[1]
         if backend.is_seen_by_numpy and not admits_exactly(width, *key):

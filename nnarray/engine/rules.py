@@ -18,35 +18,26 @@ Rule: TypeAlias = Callable[..., Sequence[Array]]
 update t at rate alpha, from those before it and the gradient g."""
 
 
-def is_by_entry(rule: Rule, count: int, dtype: Any) -> bool:
-    """Whether a program computes the rule, and each entry of what it gives is made of the same entries alone.
-
-    That is so of every rule of core. One of the caller's own that sums, or takes a maximum, over theta is computed as
-    it stands, as programs cut theta; so is one that does what no program can.
-    """
-    parts = parts_of(rule)
-    return parts is not None and kind_of(parts, count, dtype).is_by_entry
-
-
-def is_traceable(rule: Rule, count: int, dtype: Any) -> bool:
-    """Whether the rule's graph gives what the rule does, over all of theta."""
-    parts = parts_of(rule)
-    return parts is not None and kind_of(parts, count, dtype).is_traceable
-
-
 class Kind(NamedTuple):
     """What a rule is like."""
 
     is_traceable: bool
+    """its graph gives what the rule does, over all of theta"""
     is_by_entry: bool
+    """besides, each entry of what it gives is made of the same entries alone
+
+    That is so of every rule of core. One of the caller's own that sums, or takes a maximum, over theta is computed as
+    it stands, as programs cut theta; so is one that does what no program can."""
 
 
 COMPUTED_AS_IT_STANDS = Kind(is_traceable=False, is_by_entry=False)
 
 
 @lru_cache(maxsize=16)
-def kind_of(parts: "Parts", count: int, dtype: Any) -> Kind:
-    """What the rule is like, of `count` vectors: it is traced twice, and has to give the same graph."""
+def kind_of(parts: "Parts | None", count: int, dtype: Any) -> Kind:
+    """What the rule of these parts is like, of `count` vectors: it is traced twice, and has to give the same graph."""
+    if parts is None:
+        return COMPUTED_AS_IT_STANDS
     before = dict(vars(parts.owner)) if parts.state else {}
     try:
         graph, again = (traced(parts.rule, count, 4, dtype) for _ in range(2))
@@ -56,7 +47,7 @@ def kind_of(parts: "Parts", count: int, dtype: Any) -> Kind:
     finally:
         if parts.state:  # a rule that counts its calls counts none of these
             vars(parts.owner).update(before)
-    return Kind(is_constant, is_constant and not any(node.is_reduction for node in graph.nodes))
+    return Kind(is_constant, is_constant and not any([node.is_reduction for node in graph.nodes]))
 
 
 def _signature(graph: Graph) -> list[Any]:
@@ -101,13 +92,6 @@ def parts_of(rule: Rule) -> Parts | None:
     except TypeError:
         pass
     return Parts(rule, owner, tuple(held.items()) or NOTHING_HELD) if all(map(_is_constant, held.values())) else None
-
-
-def known_parts(rule: Rule) -> Parts:
-    """The parts of a rule that is traceable."""
-    parts = parts_of(rule)
-    assert parts is not None
-    return parts
 
 
 NOTHING_HELD = (("", None),)

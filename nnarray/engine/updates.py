@@ -7,7 +7,7 @@ from typing import Any
 from nnarray.backends import Backend, Program
 from nnarray.core.typing import Array
 from nnarray.engine import jitted
-from nnarray.engine.rules import COMPUTED_AS_IT_STANDS, Parts, Rule, kind_of, known_parts, parts_of, traced
+from nnarray.engine.rules import Parts, Rule, kind_of, parts_of, traced
 
 
 def update(
@@ -22,7 +22,7 @@ def update(
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
     parts = parts_of(rule) if backend.compiles or backend.jits else None
-    kind = COMPUTED_AS_IT_STANDS if parts is None else kind_of(parts, len(vectors), g.dtype)
+    kind = kind_of(parts, len(vectors), g.dtype)
     if parts is not None and kind.is_traceable and jitted.updates_at_once([*vectors, g], t, alpha, backend):
         return jitted.update(parts, vectors, g, t, alpha)
     if parts is None or not kind.is_by_entry or not backend.compiles:
@@ -51,9 +51,9 @@ def _by_program(
     return made
 
 
-def captured_program(rule: Rule, count: int, size: int, dtype: Any, backend: Backend) -> Program:
+def captured_program(parts: Parts, count: int, size: int, dtype: Any, backend: Backend) -> Program:
     """The program of an update that is to be captured in a graph."""
-    return _program(known_parts(rule), count, size, dtype, backend, captured=True)
+    return _program(parts, count, size, dtype, backend, captured=True)
 
 
 @lru_cache(maxsize=16)
