@@ -524,6 +524,13 @@ class TestHistory:
             assert record.training_score == pytest.approx(network.score(record.params, X[:, chosen], Y[:, chosen]))
             assert record.cost > 1.2 * cost  # this one has the penalty
 
+    def test_no_more_training_than_validation_examples_are_looked_at(self) -> None:
+        rng, network, seen = np.random.default_rng(0), nn.Network((3, 1)), list[nn.Epoch]()
+        X, Y = rng.normal(size=(3, 500)), rng.integers(0, 2, (1, 500))
+        nn.train(network, X, Y, validation=(X[:, :40], Y[:, :40]), epochs=1, dtype="float64", callback=seen.append)
+        chosen = np.sort(np.random.default_rng(0).choice(500, 40, replace=False))
+        assert seen[0].training_cost == pytest.approx(network.cost(seen[0].params, X[:, chosen], Y[:, chosen]))
+
     def test_its_plot(self, result, tmp_path) -> None:
         pytest.importorskip("matplotlib").use("Agg")
         path = tmp_path / "history.png"

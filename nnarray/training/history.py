@@ -26,7 +26,7 @@ class Epoch(NamedTuple):
     validation_score: float | None = None
     """accuracy or R² over them"""
     training_cost: float | None = None
-    """the same, of up to 2000 training examples, where there are validation examples to compare with"""
+    """the same, of as many training examples, up to 2000, where there are validation examples to compare with"""
     training_score: float | None = None
     params: Parameters | None = None
     """the parameters after the epoch, while a callback sees the record; not kept in the history"""

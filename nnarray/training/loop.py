@@ -30,7 +30,7 @@ Figures = tuple[float | None, float | None, float | None, float | None]
 """Cost and score of the validation examples, and of training examples, without penalty and dropout."""
 
 MOST_COMPARED = 2000
-"""Training examples of which an epoch records cost and score beside those of the validation examples."""
+"""Training examples of which an epoch records cost and score; there are no more of them than for validation."""
 
 
 class DivergenceError(FloatingPointError):
@@ -141,8 +141,8 @@ def train(
     dtype : {"float32", "float64"}, default="float32"
         That of parameters which are not given.
     validation : (X, Y), optional
-        Examples whose cost and score each epoch records, and beside them those of up to 2000 examples that are trained
-        on, all without penalty and dropout.
+        Examples whose cost and score each epoch records, and beside them those of as many that are trained on, up to
+        2000, all without penalty and dropout.
     patience : int, optional
         Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
         more than `min_delta`, and give back the parameters of the best epoch.
@@ -242,8 +242,9 @@ class Run:
         self.epochs = 0
         self.validated: Figures = (None, None, None, None)
         self.history.score_name = scoring.NAMES[self.network.output]
-        is_compared = self.validation is not None and isinstance(self.batches, Shuffled)
-        self.compared = self.batches.some(MOST_COMPARED) if is_compared else None  # type: ignore[union-attr]
+        self.compared: Batch | None = None
+        if self.validation is not None and isinstance(self.batches, Shuffled):
+            self.compared = self.batches.some(min(self.validation.columns, MOST_COMPARED))
         self.before: State | None = None
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
