@@ -213,7 +213,7 @@ def _trained_on(
         return {}
     held = _held_out(known, inputs.X, true, classes)
     if held is not None and known.split is not None:
-        again = Seen(known.split.trained_on, admits_exactly=True)
+        again = Seen(known.split.trained_on, is_exact=True)
     said = f"{again} of these {true.size} rows were trained on"
     if held is None:
         return {"trained_on": again.rows, "said": f"{said}: what they show is no result to trust"}

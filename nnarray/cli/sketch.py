@@ -16,11 +16,11 @@ class Seen(NamedTuple):
     """How many of some rows were trained on."""
 
     rows: int
-    admits_exactly: bool
+    is_exact: bool
     """whether it was counted, or reckoned from a sample"""
 
     def __str__(self) -> str:
-        return f"{self.rows}" if self.admits_exactly else f"about {self.rows}"
+        return f"{self.rows}" if self.is_exact else f"about {self.rows}"
 
 
 def hashes(X: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
@@ -52,7 +52,7 @@ def seen(X: npt.NDArray[Any], kept: Sequence[str]) -> Seen:
     known = np.array([int(text, 16) for text in kept], dtype=np.uint64)
     own = hashes(X) if known.size else np.empty(0, dtype=np.uint64)
     if known.size < SIZE:
-        return Seen(int(np.isin(own, known).sum()), admits_exactly=True)
+        return Seen(int(np.isin(own, known).sum()), is_exact=True)
     below = own[own <= known.max()]
     share = np.isin(below, known).sum() / below.size if below.size else 0.0
-    return Seen(round(share * own.size), admits_exactly=False)
+    return Seen(round(share * own.size), is_exact=False)

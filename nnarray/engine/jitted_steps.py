@@ -20,7 +20,8 @@ KEPT = 32
 class JittedSteps:
     """Steps on batches of `columns` columns of the `whole`, of which an epoch has at most `steps`.
 
-    On the CPU, a whole whose width is one too many is padded with columns that no step takes, an epoch with steps.
+    On the CPU, where EXACT_WIDTHS other widths came before, a whole is padded with columns that no step takes, and an
+    epoch with steps.
     """
 
     def __init__(
