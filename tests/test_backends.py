@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
@@ -20,6 +21,7 @@ from nnarray import backends
 from nnarray.backends import availability, names
 from nnarray.backends.cupy import backend as cupy_backend
 from nnarray.backends.cupy.backend import CupyBackend
+from nnarray.engine import compiling, rules, updates
 
 VARIABLE = names.ENVIRONMENT_VARIABLE
 LISTS = [([[1.0, 2.0]], [[0.5]])]
@@ -496,6 +498,22 @@ def test_from_every_namespace_to_every_other(open_space: Any) -> None:
             x = target.backend.asarray(source.asarray(host), "float32")
             target.assert_same_place(x, "float32")
             assert target.to_numpy(x).tolist() == host.tolist()
+
+
+def test_what_is_kept_of_one_namespace_is_never_asked_about_another_s_dtypes(open_space: Any) -> None:
+    """Theirs have the hashes of NumPy's, and some warn where they are compared with those."""
+    names = ("numpy", "strict", "jax", "strict-device", "torch", "strict", "numpy")
+    network = nn.Network((3, 2, 1))
+    X = np.arange(12.0).reshape(3, 4)
+    for forget in (rules._kind_of, updates._program, compiling.compiled):
+        forget.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for space in map(open_space, names):
+            for dtype in ("float32", "float64"):
+                x, y = space.asarray(X, dtype), space.asarray(X[:1] > 2, dtype)
+                nn.train(network, x, y, epochs=2, batch_size=2, l2=0.1, optimizer=nn.Adam(), validation=(x, y))
+                nn.train(network, x, y, epochs=2)
 
 
 def test_between_devices_of_one_namespace(open_space: Any) -> None:

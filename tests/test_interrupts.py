@@ -473,7 +473,7 @@ class TestOtherThreads:
 
 
 NO_THREADS = """
-import gc, sys, threading, weakref
+import gc, sys, threading, time, weakref
 import numpy as np
 import nnarray as nn
 rng = np.random.default_rng(0)
@@ -501,7 +501,11 @@ for _ in range(3):
         assert gone() is None
 threading.stack_size(0)
 assert np.array_equal(network.gradients(params, X, Y, workers=3)[1].vector, expected)
-print(any(thread.name.startswith("nnarray") for thread in threading.enumerate()))
+until = time.monotonic() + 20  # a thread that was started has its name when its turn comes
+while not (found := [thread for thread in threading.enumerate() if thread.name.startswith("nnarray")]):
+    assert time.monotonic() < until
+    time.sleep(0.01)
+print(True)
 """
 
 

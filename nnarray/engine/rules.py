@@ -33,11 +33,14 @@ class Kind(NamedTuple):
 COMPUTED_AS_IT_STANDS = Kind(is_traceable=False, is_by_entry=False)
 
 
-@lru_cache(maxsize=16)
 def kind_of(parts: "Parts | None", count: int, dtype: Any) -> Kind:
-    """What the rule of these parts is like, of `count` vectors: it is traced twice, and has to give the same graph."""
-    if parts is None:
-        return COMPUTED_AS_IT_STANDS
+    """What the rule of these parts is like, of `count` vectors; where there are none, it is computed as it stands."""
+    return COMPUTED_AS_IT_STANDS if parts is None else _kind_of(parts, count, dtype)
+
+
+@lru_cache(maxsize=16)
+def _kind_of(parts: "Parts", count: int, dtype: Any) -> Kind:
+    """What a rule is like: it is traced twice, and has to give the same graph."""
     before = dict(vars(parts.owner)) if parts.state else {}
     try:
         graph, again = (traced(parts.rule, count, 4, dtype) for _ in range(2))
