@@ -24,7 +24,7 @@ from nnarray.backends.steps import steps_for
 from nnarray.core import updates
 from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Tile
-from nnarray.engine.compiling import Given, _kinds, inputs_of
+from nnarray.engine.compiling import Given, inputs_of, kinds_of
 from nnarray.programs.products import gemm
 from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 from nnarray.programs.targets.cuda.program import LIMITS, Program
@@ -83,9 +83,9 @@ class OnDevice(CupyBackend):
 
 
 def record(
-    wanted: Any, network: nn.Network, tile: Tile, dtype: str, numbers: Any = compiling.NO_NUMBERS, precision: Any = None
+    wanted: Any, network: nn.Network, tile: Tile, dtype: str, numbers: Any = equations.NO_NUMBERS, precision: Any = None
 ) -> Program:
-    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), kinds_of(numbers))
     return compiling.compiled(wanted, network, tile.X.shape[1], np.dtype(dtype), given, on_gpu(precision))
 
 
@@ -536,10 +536,10 @@ class TestMemory:
             assert relative(J, expected[0]) < 1e-12
             assert relative(g, expected[1]) < 1e-12
             assert gpu.largest <= room
-        keep = engine.Columns(1000, on_gpu())
+        keep = engine.TileColumns(1000, on_gpu())
         batch = batch._replace(draw_masks=None)
         J = engine.cost(batch, layers, network, on_gpu(), l2=0.1, keep=keep)
-        A = engine.Columns(1000, NUMPY)
+        A = engine.TileColumns(1000, NUMPY)
         assert relative(J, engine.cost(batch, layers, network, NUMPY, l2=0.1, keep=A)) < 1e-12
         assert relative(keep.joined(), A.joined()) < 1e-12
         found = engine.predict(batch.X, layers, network, on_gpu())

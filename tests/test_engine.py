@@ -45,6 +45,10 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / (np.linalg.norm(expected) or 1))
 
 
+def in_order(columns: np.ndarray) -> engine.Order:
+    return engine.Order(columns, columns)
+
+
 def large(m: int, sizes: tuple[int, ...] = (30, 20, 4), dtype: str = "float32") -> tuple[Any, ...]:
     """A network, its layers and a batch of m examples."""
     network, layers, X, Y = problem(sizes, "tanh", "softmax", m=m)
@@ -72,7 +76,7 @@ class TestSumsOverTiles:
             weights = generator.uniform(0.1, 2, (1, m)).astype(dtype) if generator.random() < 0.5 else None
             batch = engine.Batch(X, Y, m if weights is None else weights.sum(), weights)
             if generator.random() < 0.3:
-                batch = batch._replace(order=generator.integers(0, m, m))
+                batch = batch._replace(order=in_order(generator.integers(0, m, m)))
             options = {"l2": float(generator.choice((0.0, 0.3)))}
             J, g = engine.cost_and_gradients(batch, layers, network, NUMPY, width=m, **options)
             width, count = int(generator.integers(1, m + 1)), int(generator.integers(1, 4))
@@ -97,7 +101,7 @@ class TestSumsOverTiles:
     def test_any_number_of_workers_gives_the_same_bits(self, width, order) -> None:
         network, layers, batch = large(40_000, (100, 64, 10))
         if order:
-            batch = batch._replace(order=np.random.default_rng(0).permutation(40_000))
+            batch = batch._replace(order=in_order(np.random.default_rng(0).permutation(40_000)))
         results = [
             engine.cost_and_gradients(batch, layers, network, NUMPY, l2=0.1, workers=count, width=width)
             for count in (1, 2, 3, 8)
@@ -596,14 +600,14 @@ class TestDropoutMasks:
 def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() -> None:
     outside = BLAS_THREADS.outside()
     small, large = nn.Network((64, 100, 10), output="softmax"), nn.Network((784, 512, 512, 10), output="softmax")
-    with engine.ManySteps(small, 200, nn.backend("numpy")) as steps:
+    with engine.ThreadsOfARun(small, 200, nn.backend("numpy")) as steps:
         for _ in range(2):
             steps.go_on()
             assert set(settings()) == {1}
             assert BLAS_THREADS.outside() == outside
     assert max(settings()) == outside
     for network, columns in ((large, 200), (small, 20_000)):
-        with engine.ManySteps(network, columns, nn.backend("numpy")) as steps:
+        with engine.ThreadsOfARun(network, columns, nn.backend("numpy")) as steps:
             steps.go_on()
             assert max(settings()) == outside
 

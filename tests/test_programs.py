@@ -11,7 +11,7 @@ from nnarray import Network, backend, engine
 from nnarray.backends.steps import steps_for
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
-from nnarray.engine.compiling import Given, _kinds, compiled, inputs_of, traced
+from nnarray.engine.compiling import Given, compiled, inputs_of, kinds_of, traced
 from nnarray.programs.targets.numpy_calls import Program
 from nnarray.programs.trace import Trace
 
@@ -41,7 +41,7 @@ def tile_of(sizes: tuple[int, ...], hidden: str, output: str, m: int, dtype: str
 def replayed(
     wanted: Any, tile: Tile, layers: Any, network: Network, target: Any = Program, **numbers: float
 ) -> tuple[Any, list[np.ndarray], Any]:
-    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), kinds_of(numbers))
     program = target(traced(wanted, network, tile.X.shape[1], layers[0][0].dtype, given))
     _, made = wanted(tile, layers, network, LOWERED, **numbers)
     out = [np.full_like(V, np.nan) for V in made]

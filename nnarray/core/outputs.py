@@ -9,22 +9,28 @@ For the sigmoid that is the lecture's da = -y/a + (1-y)/(1-a) times g'(z) = a (1
 instead of A, no loss overflows and none takes the logarithm of zero.
 """
 
+from math import inf
 from typing import NamedTuple
 
 from nnarray.core.activations import identity, sigmoid, sigmoid_prime
 from nnarray.core.typing import Array, Function, Namespace
 
+SUM_TOLERANCE = 1e-3
+"""By how much the sum of a column of Y may differ from 1 for a softmax output."""
+
 
 class Output(NamedTuple):
     """An output: `mean(Z, xp=xp)` is A[L]; `loss(Z, Y, xp=xp)` is each example's loss, shape (1, m).
 
-    `mean_backward(dA, A, xp=xp)` is dZ[L] where a cost of the caller's own gives dA[L].
+    `mean_backward(dA, A, xp=xp)` is dZ[L] where a cost of the caller's own gives dA[L]. `targets` are the smallest and
+    the largest Y that it can model.
     """
 
     name: str
     mean: Function
     mean_backward: Function
     loss: Function
+    targets: tuple[float, float]
 
 
 def over_units(V: Array, *, xp: Namespace) -> Array:
@@ -96,9 +102,9 @@ def output_backward(A: Array, Y: Array) -> Array:
 OUTPUTS = {
     o.name: o
     for o in (
-        Output("sigmoid", sigmoid, sigmoid_backward, sigmoid_loss),
-        Output("softmax", softmax, softmax_backward, softmax_loss),
-        Output("identity", identity, identity_backward, identity_loss),
-        Output("exp", exp, exp_backward, exp_loss),
+        Output("sigmoid", sigmoid, sigmoid_backward, sigmoid_loss, (0.0, 1.0)),
+        Output("softmax", softmax, softmax_backward, softmax_loss, (0.0, 1.0)),
+        Output("identity", identity, identity_backward, identity_loss, (-inf, inf)),
+        Output("exp", exp, exp_backward, exp_loss, (0.0, inf)),
     )
 }

@@ -3,25 +3,29 @@
 from nnarray.engine import direct
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import captured_steps
-from nnarray.engine.compute import Columns, cost, cost_and_gradients, cost_of, predict, pull
+from nnarray.engine.columns import Order, TileColumns
+from nnarray.engine.compute import cost, cost_and_gradients, cost_of, predict, pull
+from nnarray.engine.equations import numbers_of_cost
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.rules import Rule
-from nnarray.engine.threads import ManySteps
+from nnarray.engine.threads import ThreadsOfARun
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.updates import update
 
 __all__ = [
     "Architecture",
     "Batch",
-    "Columns",
     "HostColumns",
-    "ManySteps",
+    "Order",
     "Rule",
+    "ThreadsOfARun",
+    "TileColumns",
     "captured_steps",
     "cost",
     "cost_and_gradients",
     "cost_of",
     "direct",
+    "numbers_of_cost",
     "predict",
     "pull",
     "stays_on_host",

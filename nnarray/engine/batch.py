@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
-from nnarray.backends import Backend, for_products, is_sparse
+from nnarray.backends import Backend
 from nnarray.core.typing import Array, Function
-from nnarray.engine.host import HostColumns
+from nnarray.engine.columns import ArrayColumns, Order, Source, Which
 
 
 class Architecture(Protocol):
@@ -45,72 +43,58 @@ class Batch(NamedTuple):
 
     A mini-batch is an `order` of columns to take of X, Y and weights; they are gathered tile by tile. On NumPy, X may
     be of any real dtype and layout, or one of SciPy's sparse arrays: each tile of it is brought into shape on its own.
-    For a GPU it may be `HostColumns`.
+    An X that lies elsewhere is a source of columns.
     """
 
-    X: Array
+    X: Array | Source
     Y: Array | None
     m: Array
     weights: Array | None = None
-    order: Array | None = None
+    order: Order | None = None
     """which columns, in which order; None for all as they stand"""
-    host_order: np.ndarray | None = None
-    """the same on the host"""
     draw_masks: Callable[[int, int], Sequence[Array]] | None = None
     """from a start to a stop column, D[1], …, D[L-1] of inverted dropout, each (n[l], stop - start)"""
 
     @property
     def columns(self) -> int:
         """How many examples; where a library leaves m open, what stands for it there, such as a symbol or None."""
-        columns: int = self.X.shape[1] if self.order is None else self.order.shape[0]
+        columns: int = self.X.shape[1] if self.order is None else len(self.order.on_host)
         return columns
 
     @property
-    def stays_on_host(self) -> bool:
-        """Whether X lies on the host, for a GPU to which it comes tile by tile."""
-        return isinstance(self.X, HostColumns)
-
-    @property
-    def array(self) -> Array:
-        """X where it lies, as an array."""
-        return self.X.array if isinstance(self.X, HostColumns) else self.X
+    def source(self) -> Source:
+        """Where the columns of X come from."""
+        return self.X if isinstance(self.X, Source) else ArrayColumns(self.X)
 
     def let_go(self) -> None:
-        """Give back what X on the host was brought to a GPU with, when no copy is under way any more."""
-        if isinstance(self.X, HostColumns):
-            self.X.let_go()
+        """Give back what tiles of X were brought with, when no copy is under way any more."""
+        self.source.let_go()
 
     def tile(self, start: int, stop: int, dtype: Any, backend: Backend) -> "Tile":
         """The columns from start up to stop, to compute with in `dtype`."""
-        if isinstance(self.X, HostColumns):
-            columns = slice(start, stop) if self.host_order is None else self.host_order[start:stop]
-            X = self.X.tile(columns, stop - start, dtype, backend)
-        else:
-            X = for_products(self._cut(self.X, start, stop, backend), dtype, backend)
+        which = self._which(start, stop)
         masks = () if self.draw_masks is None else self.draw_masks(start, stop)
-        Y, weights = (self._cut(V, start, stop, backend) for V in (self.Y, self.weights))
-        return Tile(X, Y, weights, masks)
+        Y, weights = (_chosen(V, which, backend) for V in (self.Y, self.weights))
+        return Tile(self.source.tile(which, dtype, backend), Y, weights, masks)
 
     def gathered(self, backend: Backend) -> "Batch":
         """The mini-batch as a whole of its own, with its columns in their order."""
-        X, Y, weights = (self._cut(V, 0, self.columns, backend) for V in (self.X, self.Y, self.weights))
-        return Batch(X, Y, self.m, weights)
+        return self.chosen(self._which(0, self.columns), self.m, backend)
 
-    def _cut(self, V: Array | None, start: int, stop: int, backend: Backend) -> Array | None:
-        if V is None:
-            return None
+    def chosen(self, which: Which, m: Array, backend: Backend) -> "Batch":
+        """These columns as a whole of their own, whose cost is divided by m."""
+        Y, weights = (_chosen(V, which, backend) for V in (self.Y, self.weights))
+        return Batch(self.source.chosen(which, backend), Y, m, weights)
+
+    def _which(self, start: int, stop: int) -> Which:
         if self.order is not None:
-            if isinstance(V, HostColumns):
-                assert self.host_order is not None
-                return V.chosen(self.host_order[start:stop])
-            seen, own = backend.looked_into(V)
-            if own is not backend:
-                assert self.host_order is not None
-                return backend.asarray(seen.T[self.host_order[start:stop]].T)
-            rows = self.order[start:stop]  # of a C-ordered table: contiguous
-            return (V.T[rows] if is_sparse(V) else backend.xp.take(V.T, rows, axis=0)).T
+            return self.order.part(start, stop)
         is_all = (start == 0 and stop is self.columns) or stop - start == self.columns
-        return V if is_all else V[:, start:stop]
+        return None if is_all else slice(start, stop)
+
+
+def _chosen(V: Array | None, which: Which, backend: Backend) -> Array | None:
+    return None if V is None else ArrayColumns(V).chosen(which, backend)
 
 
 class Tile(NamedTuple):

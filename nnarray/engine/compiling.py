@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +12,13 @@ from nnarray.core.steps import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import jitted
 from nnarray.engine.batch import Architecture, Tile
-from nnarray.engine.equations import Equations
+from nnarray.engine.equations import NO_NUMBERS, Equations
 from nnarray.programs.graph import Graph
 from nnarray.programs.placeholders import NotTraceableError
 from nnarray.programs.trace import Trace, Traced
 
 SHAPES_KEPT = 64
 """How many shapes of tiles keep their program."""
-
-NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
-
-
-def numbers_of_cost(*, penalty: bool) -> tuple[tuple[str, bool], ...]:
-    """What costs and gradients of a whole batch are given as numbers: what to divide by and, with a penalty, lambda."""
-    return (("m", False), ("l2", False)) if penalty else (("m", False),)
 
 
 class Given(NamedTuple):
@@ -56,11 +48,12 @@ def program_for(
     """
     if not backend.compiles or is_sparse(tile.X):
         return None
-    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), _kinds(numbers))
+    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), kinds_of(numbers))
     return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=only_tile)
 
 
-def _kinds(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+def kinds_of(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    """What `Given` knows of numbers."""
     return tuple((name, not isinstance(number, int | float | np.generic)) for name, number in numbers.items())
 
 

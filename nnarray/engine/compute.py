@@ -28,6 +28,7 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Architecture, Batch, Tile
+from nnarray.engine.columns import TileColumns
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.workers import add_up
@@ -54,7 +55,7 @@ def predict(
     batch = Batch(X, None, X.shape[1])
 
     def in_tiles(width: int) -> Array:
-        found, only_tile = Columns(batch.columns, backend), is_whole(width, batch)
+        found, only_tile = TileColumns(batch.columns, backend), is_whole(width, batch)
 
         def put(tile: Tile, start: int) -> int:
             require_finite(tile.X, "X", backend, first=start)
@@ -74,7 +75,7 @@ def cost(
     backend: Backend,
     *,
     l2: float,
-    keep: "Columns | None" = None,
+    keep: TileColumns | None = None,
     workers: int | None = None,
     width: int | None = None,
 ) -> Array:
@@ -83,7 +84,7 @@ def cost(
 
     def in_tiles(width: int) -> Array:
         only_tile = is_whole(width, batch)
-        numbers = _numbers(batch, l2) if only_tile else compiling.NO_NUMBERS
+        numbers = equations.numbers_of_cost(batch.m, l2) if only_tile else equations.NO_NUMBERS
 
         def tile_cost(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
@@ -135,7 +136,8 @@ def _cost_and_gradients(
     width: int,
 ) -> tuple[Array, Array]:
     only_tile = is_whole(width, batch)
-    what, numbers = equations.cost_and_gradients, _numbers(batch, l2) if only_tile else compiling.NO_NUMBERS
+    what = equations.cost_and_gradients
+    numbers = equations.numbers_of_cost(batch.m, l2) if only_tile else equations.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
         program = compiling.program_for(what, tile, layers, network, backend, numbers, only_tile=only_tile)
@@ -156,7 +158,7 @@ def _cost_and_gradients(
     if only_tile:
         return J, g
     g /= batch.m
-    if has_penalty(l2):
+    if equations.has_penalty(l2):
         g = backend.steps.join(penalized(backend.steps.split(g, network.sizes), layers, l2=l2, m=batch.m))
     return _mean(J, batch, layers, backend, l2=l2), g
 
@@ -177,7 +179,7 @@ def pull(
     """
 
     def in_tiles(width: int) -> tuple[Array, Array]:
-        dX = Columns(batch.columns, backend)
+        dX = TileColumns(batch.columns, backend)
 
         def sums(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
@@ -212,34 +214,6 @@ def cost_of(
     return _mean(J, batch, layers, backend, l2=l2)
 
 
-class Columns:
-    """A matrix of the whole batch, put together from its tiles'."""
-
-    def __init__(self, columns: int, backend: Backend) -> None:
-        self.columns, self.backend = columns, backend
-        self.parts: dict[int, Array] = {}
-
-    def put(self, start: int, part: Array) -> None:
-        """The columns from start on."""
-        self.parts[start] = part
-
-    def joined(self) -> Array:
-        """The whole."""
-        parts = [self.parts[start] for start in sorted(self.parts)]
-        with self.backend.current():
-            return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=1)
-
-
-def _numbers(batch: Batch, l2: float) -> dict[str, Any]:
-    """What the equations of a batch in one tile are given besides: what it divides by, and the penalty's lambda."""
-    return {"m": batch.m, "l2": l2} if has_penalty(l2) else {"m": batch.m}
-
-
-def has_penalty(l2: float) -> bool:
-    """Whether there is a penalty: l2 is not 0, or an array whose value isn't known yet."""
-    return not isinstance(l2, float | int) or l2 != 0
-
-
 def is_whole(width: int, batch: Batch) -> bool:
     """Whether one tile of this width holds the whole batch."""
     return width is batch.columns or width >= batch.columns
@@ -251,7 +225,7 @@ def _forward(
     layers: Pairs,
     network: Architecture,
     backend: Backend,
-    numbers: Mapping[str, Any] = compiling.NO_NUMBERS,
+    numbers: Mapping[str, Any] = equations.NO_NUMBERS,
     *,
     only_tile: bool,
 ) -> tuple[Array, Array]:
@@ -276,7 +250,7 @@ def _added(one: Array, other: Array) -> Array:
 def _mean(J: Array, batch: Batch, layers: Pairs, backend: Backend, *, l2: float) -> Array:
     """J with its penalty, from the sum of the losses of all tiles."""
     mean = J / batch.m
-    return mean + l2_cost(layers, l2=l2, m=batch.m, xp=backend.xp) if has_penalty(l2) else mean
+    return mean + l2_cost(layers, l2=l2, m=batch.m, xp=backend.xp) if equations.has_penalty(l2) else mean
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:
@@ -320,7 +294,7 @@ def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Bac
     widest = _widest.get((network.sizes, backend), backend.most_columns)
     if widest is None:
         return batch.columns  # not compared with any number: a library that traces may have left m open
-    if batch.stays_on_host:
+    if batch.source.stays_on_host:
         widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
     return min(widest, batch.columns)
 
@@ -340,7 +314,7 @@ def _over_tiles(
     if is_whole(width, batch):
         return _as_one_tile(compute, batch, dtype, network, backend)
 
-    X = batch.array
+    X = batch.source.array
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
 
     def of_tile(i: int) -> T:

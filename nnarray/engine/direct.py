@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends import NUMPY, PackedProgram, makes_machine_code
+from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import compiling, equations, updates
@@ -25,15 +26,7 @@ FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 LARGEST_L2 = 1e30
 """What is beyond is looked at by the long way."""
 
-SUM_TOLERANCE = 1e-3
-"""By how much the sum of a column of Y may differ from 1 for a softmax output."""
-
 Matrix = npt.NDArray[Any]
-
-
-def target_limits(output: str) -> tuple[float, float]:
-    """The smallest and the largest target that an output can model."""
-    return -np.inf if output == "identity" else 0.0, 1.0 if output in {"sigmoid", "softmax"} else np.inf
 
 
 def gradients(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> tuple[Array, Array] | None:
@@ -92,11 +85,9 @@ def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[
 class Direct:
     """Equations of a batch in one tile, as machine code over theta as a whole."""
 
-    def __init__(
-        self, program: PackedProgram, network: Architecture, columns: int, dtype: Any, *, penalty: bool
-    ) -> None:
+    def __init__(self, program: PackedProgram, network: Architecture, columns: int, dtype: Any) -> None:
         self._run, self._numbers = program.run, program.numbers
-        self._network, self._columns, self._dtype, self._penalty = network, columns, dtype, penalty
+        self._network, self._columns, self._dtype = network, columns, dtype
 
     def __call__(
         self, X: Matrix, Y: Matrix | None, theta: Matrix, l2: float, made: Matrix | None
@@ -106,10 +97,10 @@ class Direct:
         given = [V for V in (X, Y, theta, made, wrong) if V is not None]
         if Y is not None:
             given.append(J)
-        numbers = () if Y is None else (self._columns, l2) if self._penalty else (self._columns,)
+        numbers = equations.NO_NUMBERS if Y is None else equations.numbers_of_cost(self._columns, l2)
 
         def run() -> None:
-            self._run(given, self._numbers(*numbers))
+            self._run(given, self._numbers(*numbers.values()))
 
         try:
             with_threads(self._network, self._columns, run, compiled=True)
@@ -126,14 +117,14 @@ def _compiled(
     if not NUMPY.compiles or tile_width(network, columns, dtype.itemsize) < columns or network.own_cost is not None:
         return None
     labels = wanted is not _checked_prediction
-    names = compiling.numbers_of_cost(penalty=penalty)
-    given = compiling.Given(labels, False, False, names if labels else ())
+    numbers = equations.numbers_of_cost(columns, float(penalty)) if labels else equations.NO_NUMBERS
+    given = compiling.Given(labels, False, False, compiling.kinds_of(numbers))
     program = compiling.compiled(wanted, network, columns, dtype, given, NUMPY)
     layers = 2 * (len(network.sizes) - 1)
     inputs = [1, 1, layers] if labels else [1, layers]
     outputs = [layers, 1] if wanted is _checked_gradients else [1] if labels else [1, 1]
     packed = NUMPY.packed_program(program, [*inputs, *outputs, *([1] if labels else [])])
-    return None if packed is None else Direct(packed, network, columns, dtype, penalty=penalty)
+    return None if packed is None else Direct(packed, network, columns, dtype)
 
 
 def _checked_gradients(
@@ -160,7 +151,7 @@ def _checked_prediction(
 
 def _wrong_targets(Y: Array, output: str, *, xp: Namespace) -> Array:
     """How many targets the output cannot model, and for a softmax, how many columns do not sum to 1."""
-    wrong = _outside(Y, *target_limits(output), xp=xp)
+    wrong = _outside(Y, *OUTPUTS[output].targets, xp=xp)
     if output != "softmax":
         return wrong
     return wrong + _outside(xp.sum(Y, axis=0, keepdims=True) - 1.0, -SUM_TOLERANCE, SUM_TOLERANCE, xp=xp)

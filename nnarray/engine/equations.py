@@ -4,9 +4,10 @@ Each returns a sum over the tile's columns, or None, and the arrays that it make
 there is one tile only and m is given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from nnarray.core import propagation
 from nnarray.core.outputs import over_units
@@ -17,6 +18,18 @@ from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.programs.placeholders import call_with
 
 Equations: TypeAlias = Callable[..., tuple[Array | None, list[Array]]]
+
+NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
+
+
+def numbers_of_cost(m: Any, l2: Any) -> dict[str, Any]:
+    """What J of a whole batch is given as numbers, in the order of every program's: m and, with a penalty, lambda."""
+    return {"m": m, "l2": l2} if has_penalty(l2) else {"m": m}
+
+
+def has_penalty(l2: Any) -> bool:
+    """Whether there is a penalty: l2 is not 0, or an array whose value isn't known yet."""
+    return not isinstance(l2, float | int) or l2 != 0
 
 
 def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:

@@ -9,6 +9,7 @@ import numpy as np
 from nnarray.backends import Backend, usable_threads
 from nnarray.core.typing import Array
 from nnarray.core.vector import vector_size
+from nnarray.engine.columns import Order, Source, Which
 from nnarray.engine.workers import for_each
 
 if TYPE_CHECKING:
@@ -33,21 +34,15 @@ def stays_on_host(X: Any, sizes: Sequence[int], dtype: Any, backend: Backend) ->
 
 
 @dataclass(eq=False)
-class HostColumns:
+class HostColumns(Source):
     """X (n_x, m) in the host's memory or in a mapped file, of any real dtype and layout."""
 
     array: np.ndarray
     _uploads: "Uploads | None" = field(default=None, repr=False)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_x, m)."""
-        n_x, m = self.array.shape
-        return n_x, m
-
-    def chosen(self, columns: np.ndarray) -> "HostColumns":
-        """A copy of these columns."""
-        return HostColumns(self.array.T[columns].T)
+    def chosen(self, which: Which, backend: Backend) -> "HostColumns":
+        """These columns; a copy where they are in another order."""
+        return HostColumns(self.array.T[_of_rows(which)].T)
 
     def let_go(self) -> None:
         """Give the memory of the last tiles back."""
@@ -55,9 +50,12 @@ class HostColumns:
             self._uploads.wait()
             self._uploads = None
 
-    def tile(self, columns: slice | np.ndarray, count: int, dtype: Any, backend: Backend) -> Array:
-        """These `count` columns on the backend, in `dtype`, each contiguous; to be used before the next but one."""
-        shape = (count, self.shape[0])
+    def tile(self, which: Which, dtype: Any, backend: Backend) -> Array:
+        """These columns on the backend, in `dtype`, each contiguous; to be used before the next but one."""
+        rows = _of_rows(which)
+        n_x, m = self.shape
+        count = len(range(m)[rows]) if isinstance(rows, slice) else len(rows)
+        shape = count, n_x
         if self._uploads is not None and (self._uploads.dtype != dtype or self._uploads.shape[0] < count):
             self.let_go()  # before its successor takes as much memory
         if self._uploads is None:
@@ -69,11 +67,16 @@ class HostColumns:
             ends = [count * i // pieces for i in range(pieces + 1)]
 
             def fill_piece(i: int) -> None:
-                rows = slice(ends[i], ends[i + 1])
-                source = table[columns][rows] if isinstance(columns, slice) else table[columns[rows]]
+                piece = slice(ends[i], ends[i + 1])
+                source = table[rows][piece] if isinstance(rows, slice) else table[rows[piece]]
                 with np.errstate(over="ignore"):
-                    np.copyto(here[rows], source, casting="unsafe")
+                    np.copyto(here[piece], source, casting="unsafe")
 
             for_each(pieces, fill_piece, pieces)
 
         return self._uploads.bring(count, fill).T
+
+
+def _of_rows(which: Which) -> slice | np.ndarray:
+    """The same columns as rows of the transpose."""
+    return slice(None) if which is None else which.on_host if isinstance(which, Order) else which

@@ -34,11 +34,11 @@ class JittedSteps:
         *,
         columns: int,
         steps: int,
-        penalty: bool,
+        l2: float,
     ) -> None:
         self._backend, self.vectors = backend, tuple(vectors)
-        theta = vectors[0]
-        kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, penalty
+        theta, names = vectors[0], tuple(equations.numbers_of_cost(1, l2))
+        kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, names
         key = parts, *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
         width = whole.X.shape[1]
@@ -84,7 +84,7 @@ def _compiled(
     network: Architecture,
     backend: Backend,
     columns: int,
-    penalty: bool,
+    names: Sequence[str],
     *_: Any,
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
     """A step for examples of one shape, and what the update's own numbers are, of t and alpha.
@@ -98,7 +98,7 @@ def _compiled(
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
         layers = backend.steps.split(vectors[0], network.sizes)
-        given = {"m": row[0], "l2": row[1]} if penalty else {"m": row[0]}
+        given = {name: row[i] for i, name in enumerate(names)}
         J, made = equations.cost_and_gradients(tile, layers, network, backend.steps, **given)
         g = backend.steps.join(list(zip(made[::2], made[1::2], strict=True)))
         return update(vectors, g, row[len(given) :]), J

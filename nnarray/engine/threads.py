@@ -1,6 +1,8 @@
 """How many threads a batch of one tile is computed with: its sizes say, and no other thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 from nnarray.backends import (
@@ -13,11 +15,15 @@ from nnarray.backends import (
     usable_threads,
 )
 from nnarray.engine.batch import Architecture
-from nnarray.engine.tiling import is_small, is_tiny
+from nnarray.engine.tiling import SMALL_STEP, operations
 from nnarray.engine.workers import Helpers
 from nnarray.programs.helpers import Shared, with_helpers
 
 T = TypeVar("T")
+
+UNSPLIT_PRODUCT = 9000
+"""Multiplications of a product that no BLAS gives to several threads (OpenBLAS from 9216 on, of a matrix and a
+vector)."""
 
 
 def with_threads(network: Architecture, columns: int, compute: Callable[[], T], *, compiled: bool) -> T:
@@ -56,7 +62,22 @@ def _led(work: Shared, lead: Callable[[], T]) -> T:
         return lead()
 
 
-class ManySteps:
+def is_small(network: Architecture, columns: int) -> bool:
+    """Whether a step on a batch of `columns` is too small for a second thread."""
+    return operations(network.sizes, columns) <= SMALL_STEP
+
+
+def is_tiny(network: Architecture, columns: int) -> bool:
+    """Whether no product of it is ever computed by more than one thread."""
+    return columns * _largest_weights(network.sizes) <= UNSPLIT_PRODUCT
+
+
+@lru_cache(maxsize=64)
+def _largest_weights(sizes: Sequence[int]) -> int:
+    return max([n * n_prev for n_prev, n in pairwise(sizes)])
+
+
+class ThreadsOfARun:
     """A block for a run of steps on batches of `columns`: on NumPy, small ones have one thread.
 
     BLAS is then set once and not in every step: `go_on` begins the block before a step, and lets other threads take
@@ -77,7 +98,7 @@ class ManySteps:
         if self._block is not None:
             self._block.end()
 
-    def __enter__(self) -> "ManySteps":
+    def __enter__(self) -> "ThreadsOfARun":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,6 @@ are taken first, and with them the last bits of a result.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from math import ceil
 
 from nnarray.core.vector import vector_size
@@ -29,10 +28,6 @@ SMALL_STEP, LARGE_STEP = 32e6, 1e9
 """Operations of a step's matrix products. Up to the first, a second thread costs more than it brings. Between the two,
 more time goes into what comes between the products, and tiles are narrower than the cache asks for, so that workers
 share it. From the second on the products take most of it, and are shared themselves."""
-
-UNSPLIT_PRODUCT = 9000
-"""Multiplications of a product that no BLAS gives to several threads (OpenBLAS from 9216 on, of a matrix and a
-vector)."""
 
 MULTIPLE = 16
 """Columns that a width is rounded up to."""
@@ -62,18 +57,3 @@ def _width(sizes: tuple[int, ...], columns: int, itemsize: int) -> int:
 def operations(sizes: Sequence[int], columns: int) -> int:
     """Of the matrix products of a forward and a backward pass."""
     return 6 * columns * vector_size(sizes)
-
-
-def is_small(network: Architecture, columns: int) -> bool:
-    """Whether a step on a batch of `columns` is too small for a second thread."""
-    return operations(network.sizes, columns) <= SMALL_STEP
-
-
-def is_tiny(network: Architecture, columns: int) -> bool:
-    """Whether no product of it is ever computed by more than one thread."""
-    return columns * _largest_weights(network.sizes) <= UNSPLIT_PRODUCT
-
-
-@lru_cache(maxsize=64)
-def _largest_weights(sizes: Sequence[int]) -> int:
-    return max([n * n_prev for n_prev, n in pairwise(sizes)])

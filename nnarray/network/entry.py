@@ -22,9 +22,9 @@ from nnarray.backends import (
     require_numbers,
     same_backend,
 )
+from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
-from nnarray.engine.direct import SUM_TOLERANCE, target_limits
 from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
@@ -179,7 +179,7 @@ def check_targets(Y: Array, output: str, backend: Backend, *, argument: str = "Y
     """Raise ValueError, listing values, for targets that the output cannot model: NaN, infinities, out of range."""
     if backend.knows(Y, f"targets of {output}"):
         return
-    lowest, highest = target_limits(output)
+    lowest, highest = OUTPUTS[output].targets
     smallest, largest = backend.extent(Y)
     if not (lowest <= smallest and largest <= highest and isfinite(smallest) and isfinite(largest)):
         require_finite(Y, argument, backend)

@@ -19,7 +19,7 @@ class BatchesOfRows(Batches):
 
     def __init__(self, model: "MLP", backend: Backend, examples: Batch, rows: npt.NDArray[np.intp] | None) -> None:
         self.shuffle, self.random_state = model.shuffle, model._random_state
-        self.in_table_order = rows is None and not self.shuffle and not examples.stays_on_host
+        self.in_table_order = rows is None and not self.shuffle and not examples.source.stays_on_host
         self.rows = np.arange(examples.columns) if rows is None else rows
         count = len(self.rows)
         size = 200 if isinstance(model.batch_size, str) else int(model.batch_size)

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Batch, Order
 from nnarray.engine.weights import weighs_nothing
 from nnarray.sklearn.batches import BatchesOfRows
 from nnarray.sklearn.descent import EstimatorDescent
@@ -151,7 +151,7 @@ def _split(
     if len(aside) < 2:
         msg = "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
         raise ValueError(msg)
-    chosen = examples._replace(order=backend.asarray(aside), host_order=aside).gathered(backend)
+    chosen = examples._replace(order=Order(backend.asarray(aside), aside)).gathered(backend)
     if examples.weights is None:
         return training, chosen._replace(m=len(aside))
     weights = backend.to_numpy(examples.weights)[0]

@@ -111,7 +111,7 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     with first.backend.current():
-        require_finite_in(first.dtype, batch.array, f"{of}X", first.backend)
+        require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)
     return batch
 
 

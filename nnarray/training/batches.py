@@ -11,7 +11,7 @@ import numpy as np
 
 from nnarray.backends import Backend, quiet
 from nnarray.core.typing import Array
-from nnarray.engine import Batch
+from nnarray.engine import Batch, Order
 from nnarray.engine.weights import weighs_nothing
 
 
@@ -45,11 +45,11 @@ class Batches(ABC):
         """What the cost of a batch counts in the mean of an epoch's."""
         return m
 
-    def epoch(self) -> "list[Alike]":
+    def epoch(self) -> "list[EqualBatches]":
         """The next epoch: its full batches, and the one of what is left."""
         order, full = self.draw(), self.columns // self.size
         parts = (0, self.size, full), (full * self.size, self.columns - full * self.size, 1)
-        return [Alike(self, order, first, size, number) for first, size, number in parts if size]
+        return [EqualBatches(self, order, first, size, number) for first, size, number in parts if size]
 
     def let_go(self) -> None:
         """Give back what X on the host was brought to a GPU with."""
@@ -57,7 +57,7 @@ class Batches(ABC):
 
 
 @dataclass(frozen=True)
-class Alike:
+class EqualBatches:
     """Batches of one size that follow one another in an epoch: from which place of its order on, and how many."""
 
     batches: Batches
@@ -72,8 +72,8 @@ class Alike:
         return self.order is None and self.size == self.batches.whole.columns
 
     @property
-    def columns(self) -> "np.ndarray":
-        """Of all the batches, one after the other."""
+    def indices(self) -> "np.ndarray":
+        """The columns of all the batches, one after the other."""
         last = self.first + self.size * self.number
         return np.arange(self.first, last) if self.order is None else self.order[self.first : last]
 
@@ -85,7 +85,7 @@ class Alike:
             return [self.batches.whole.m]
         if weights is None:
             return [self.size] * self.number
-        sums = [float(weights[columns].sum(dtype="float64")) for columns in self.columns.reshape(-1, self.size)]
+        sums = [float(weights[columns].sum(dtype="float64")) for columns in self.indices.reshape(-1, self.size)]
         return [0.0 if weighs_nothing(total, weights.dtype.name) else total for total in sums]
 
     def counts(self, ms: Sequence[float]) -> list[float]:
@@ -98,22 +98,19 @@ class Alike:
         Those whose examples weigh nothing are as good as absent. (No generator: one that is closed half-way may swallow
         an interrupt.)
         """
-        ms, whole, columns = self.ms, self.batches.whole, self.columns
+        ms, whole, indices = self.ms, self.batches.whole, self.indices
         counts = self.counts(ms)
         if self.is_everything:  # whose m, which is not 0, may be on a device
             return zip([whole], counts, strict=True)
-        starts = range(0, len(columns), self.size)
+        starts = range(0, len(indices), self.size)
         weighty = [(start, m, count) for start, m, count in zip(starts, ms, counts, strict=True) if m]
-        order = None if self.order is None else self.batches.backend.on_device(columns)
+        order = None if self.order is None else Order(self.batches.backend.on_device(indices), indices)
 
         def batch(start: int, m: float, count: float) -> tuple[Batch, float]:
-            part = slice(start, start + self.size)
             if order is not None:
-                return whole._replace(m=m, order=order[part], host_order=columns[part]), count
+                return whole._replace(m=m, order=order.part(start, start + self.size)), count
             part = slice(self.first + start, self.first + start + self.size)
-            Y: Array = whole.Y
-            weights = None if whole.weights is None else whole.weights[:, part]
-            return Batch(whole.X[:, part], Y[:, part], m, weights), count
+            return whole.chosen(part, m, self.batches.backend), count
 
         return starmap(batch, weighty)
 
@@ -145,7 +142,7 @@ class Shuffled(Batches):
         if self.columns <= most:
             return whole
         chosen = np.sort(np.random.default_rng(0).choice(self.columns, most, replace=False))
-        return whole._replace(m=most, order=self.backend.asarray(chosen), host_order=chosen).gathered(self.backend)
+        return whole._replace(m=most, order=Order(self.backend.asarray(chosen), chosen)).gathered(self.backend)
 
 
 class Dropout:

@@ -10,7 +10,7 @@ from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network.parameters import dtype_name
-from nnarray.training.batches import Alike, Batches, Dropout
+from nnarray.training.batches import Batches, Dropout, EqualBatches
 from nnarray.training.interrupts import Interrupts
 from nnarray.training.replays import Replays
 from nnarray.training.streams import Stream
@@ -63,9 +63,9 @@ class Descent:
         """Go on from another theta."""
         self.theta, self.layers = theta, self.backend.steps.split(theta, self.network.sizes)
 
-    def begin(self, size: int) -> tuple[Interrupts, engine.ManySteps]:
+    def begin(self, size: int) -> tuple[Interrupts, engine.ThreadsOfARun]:
         """Before steps on batches of this size: the two blocks in which they are made."""
-        self.interrupts, self.steps = Interrupts(), engine.ManySteps(self.network, size, self.backend)
+        self.interrupts, self.steps = Interrupts(), engine.ThreadsOfARun(self.network, size, self.backend)
         self.forget()
         return self.interrupts, self.steps
 
@@ -87,7 +87,7 @@ class Descent:
 
     def cost_and_prediction(self, batch: Batch) -> tuple[float, Array]:
         """The mean loss without the penalty, and A[L]."""
-        A = engine.Columns(batch.columns, self.backend)
+        A = engine.TileColumns(batch.columns, self.backend)
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
         batch.let_go()
         return float(J), A.joined()
@@ -100,11 +100,11 @@ class Descent:
         if self.backend.jits:  # what is left of m has ever new sizes, each of which would be compiled
             fewest = max(fewest, 2)
         total, count = 0.0, 0.0
-        for alike in batches.epoch():
+        for group in batches.epoch():
             made = None
-            if isinstance(alike, Alike) and alike.number >= fewest and not dropout.drops:
-                made = self._replayed(alike, updates)
-            costs, counted = made or self._one_by_one(alike, updates, dropout)
+            if isinstance(group, EqualBatches) and group.number >= fewest and not dropout.drops:
+                made = self._replayed(group, updates)
+            costs, counted = made or self._one_by_one(group, updates, dropout)
             total, count = total + costs, count + counted
         return total / count
 
@@ -141,17 +141,17 @@ class Descent:
         if theta is not self.theta:
             self.move_to(theta)
 
-    def _replayed(self, alike: Alike, updates: Updates) -> tuple[Array, float] | None:
+    def _replayed(self, group: EqualBatches, updates: Updates) -> tuple[Array, float] | None:
         """The updates by captured steps: the sum of the costs, and what they count together; None if there are none.
 
         A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
         """
-        replays = self.captured(alike.size, alike.number, alike.batches.whole, updates)
-        ms = [] if replays is None else alike.ms
+        replays = self.captured(group.size, group.number, group.batches.whole, updates)
+        ms = [] if replays is None else group.ms
         if replays is None or not all(ms):
             return None
-        t, vectors, counts = updates.t, self.vectors(updates), alike.counts(ms)
-        order = None if alike.is_everything else self.backend.on_device(alike.columns)
+        t, vectors, counts = updates.t, self.vectors(updates), group.counts(ms)
+        order = None if group.is_everything else self.backend.on_device(group.indices)
         replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, t=t, vectors=vectors)
         replays.launch_all(len(ms), lambda count: self.moved(replays, updates, count), self.interrupts)
         costs, own = self.backend.looked_into(replays.costs)
@@ -159,11 +159,11 @@ class Descent:
         return own.xp.sum(costs[: len(ms)] * counted), sum(counts)
 
     def _one_by_one(
-        self, alike: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout
+        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout
     ) -> tuple[Array, float]:
         """An update for each batch: the sum of the costs, and what they count together."""
         total, count = 0.0, 0.0
-        for batch, counted in alike:
+        for batch, counted in group:
             self.steps.go_on()
             J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
             with self.interrupts.put_off:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nnarray.core.typing import Array
-from nnarray.engine import ManySteps
+from nnarray.engine import ThreadsOfARun, numbers_of_cost
 from nnarray.training.interrupts import Interrupts
 
 SECONDS = 0.05
@@ -18,7 +18,7 @@ FASTER = 4
 class Replays:
     """Captured `steps` and how fast they were so far; other threads take their turn between two calls."""
 
-    def __init__(self, steps: Any, many: ManySteps) -> None:
+    def __init__(self, steps: Any, many: ThreadsOfARun) -> None:
         self._steps, self._many = steps, many
         self._most, self._each = 1, 0.0
 
@@ -48,9 +48,11 @@ class Replays:
         vectors: Sequence[Array],
     ) -> None:
         """Begin steps on the columns in this order: each has its m and alpha, and t updates made the vectors."""
-        penalty = (l2,) if l2 else ()
-        pairs = zip(ms, alphas, strict=True)
-        self._steps.begin(order, [((m, *penalty), (i, alpha)) for i, (m, alpha) in enumerate(pairs, t + 1)], vectors)
+        rows = [
+            (tuple(numbers_of_cost(m, l2).values()), (i, alpha))
+            for i, (m, alpha) in enumerate(zip(ms, alphas, strict=True), t + 1)
+        ]
+        self._steps.begin(order, rows, vectors)
 
     def launch(self, count: int) -> None:
         """Make the next steps in one call."""

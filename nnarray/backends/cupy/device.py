@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cupy.graph import captured_product
+from nnarray.backends.cupy.cublas import captured_product
 from nnarray.programs.products import Gemm
 from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 

@@ -4,43 +4,23 @@ The graph gathers the batch, runs the programs of the gradient and of the update
 memory says which step of the epoch it is, so everything that changes from step to step is data that kernels read.
 """
 
-import ctypes
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from nnarray.backends.cupy.cublas import capturing_products
 from nnarray.programs.products import strides_in_entries
 from nnarray.programs.steps import StepArrays
 from nnarray.programs.targets.cuda.program import Program
+from nnarray.programs.targets.cuda.steps import source
 
 THREADS = 256
 """of a block"""
 
 WORKSPACE_BYTES = 32 * 2**20
 """Of cuBLAS, as large as NVIDIA recommends for Hopper; a captured product may not allocate its own."""
-
-SOURCE = """
-extern "C" __global__ void gather_columns(
-    const {T}* V, long long down, long long across, long long rows, {T}* batch, long long columns,
-    const long long* order, const long long* step
-) {{
-    const long long stride = (long long)gridDim.x * blockDim.x, first = *step * columns;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < rows * columns; i += stride)
-        batch[i] = V[i % rows * down + order[first + i / rows] * across];
-}}
-extern "C" __global__ void next_step(
-    long long* step, const {T}* J, {T}* costs, double* numbers, const double* table, long long count
-) {{
-    const long long next = *step + 1;
-    for (long long i = 0; i < count; i++) numbers[i] = table[next * count + i];
-    costs[next - 1] = *J;
-    *step = next;
-}}
-"""
 
 
 class GraphedSteps:
@@ -109,71 +89,8 @@ def begin_capture(stream: Any) -> None:
     stream.begin_capture()
 
 
-_capture = threading.local()
-
-
-def captured_product() -> Any:
-    """While this thread captures, cuBLAS's gemmEx that may be captured, with its handle; else None."""
-    return getattr(_capture, "product", None)
-
-
-@contextmanager
-def capturing_products(stream: Any, workspace: Any) -> Iterator[None]:
-    """A block in which this thread's products go to `stream` through a cuBLAS handle of its own.
-
-    CuPy's refuses while a stream is captured, and cuBLAS by itself would allocate.
-    """
-    blas, handle = _blas(), _handle(threading.get_ident(), _device_id())
-    _check(blas.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
-    _check(blas.cublasSetWorkspace_v2(handle, ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)))
-
-    def gemm(*arguments: int) -> None:
-        places = (6, 7, 10, 13, 14)  # of alpha, A, B, beta and C; the first argument stands for CuPy's handle
-        given = [ctypes.c_void_p(a) if i in places else ctypes.c_int(a) for i, a in enumerate(arguments)]
-        _check(blas.cublasGemmEx(handle, *given[1:]))
-
-    _capture.product = gemm
-    try:
-        yield
-    finally:
-        _capture.product = None
-
-
-@lru_cache(maxsize=1)
-def _blas() -> Any:
-    from cupy.cuda.device import get_cublas_handle
-
-    get_cublas_handle()  # which loads the library
-    for name in ("libcublas.so.13", "libcublas.so.12"):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    msg = "cuBLAS was not found under its name"
-    raise RuntimeError(msg)
-
-
-@lru_cache(maxsize=64)
-def _handle(thread: int, device: int) -> ctypes.c_void_p:
-    handle = ctypes.c_void_p()
-    _check(_blas().cublasCreate_v2(ctypes.byref(handle)))
-    return handle
-
-
-def _device_id() -> int:
-    import cupy
-
-    return int(cupy.cuda.Device().id)
-
-
-def _check(status: int) -> None:
-    if status:
-        msg = f"cuBLAS failed with status {status}"
-        raise RuntimeError(msg)
-
-
 @lru_cache(maxsize=16)
 def _module(T: str) -> Any:
     import cupy
 
-    return cupy.RawModule(code=SOURCE.format(T=T))
+    return cupy.RawModule(code=source(T))
