@@ -9,9 +9,9 @@ from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
+from nnarray.engine.interrupts import Interrupts
 from nnarray.network.parameters import dtype_name
 from nnarray.training.batches import Batches, Dropout, EqualBatches
-from nnarray.training.interrupts import Interrupts
 from nnarray.training.replays import Replays
 from nnarray.training.streams import Stream
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nnarray.core.typing import Array
 from nnarray.engine import ThreadsOfARun, numbers_of_cost
-from nnarray.training.interrupts import Interrupts
+from nnarray.engine.interrupts import Interrupts
 
 SECONDS = 0.05
 """A call is to take about so long."""
