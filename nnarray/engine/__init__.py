@@ -1,12 +1,13 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
-from nnarray.engine import direct
+from nnarray.engine import direct, ranks
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import captured_steps
 from nnarray.engine.columns import Order, TileColumns
 from nnarray.engine.compute import cost, cost_and_gradients, cost_of, predict, pull
 from nnarray.engine.equations import numbers_of_cost
 from nnarray.engine.host import HostColumns, stays_on_host
+from nnarray.engine.ranks import Communicator, RankError, Ranks
 from nnarray.engine.rules import Rule
 from nnarray.engine.threads import ThreadsOfARun
 from nnarray.engine.tiling import tile_width
@@ -15,8 +16,11 @@ from nnarray.engine.updates import update
 __all__ = [
     "Architecture",
     "Batch",
+    "Communicator",
     "HostColumns",
     "Order",
+    "RankError",
+    "Ranks",
     "Rule",
     "ThreadsOfARun",
     "TileColumns",
@@ -28,6 +32,7 @@ __all__ = [
     "numbers_of_cost",
     "predict",
     "pull",
+    "ranks",
     "stays_on_host",
     "tile_width",
     "update",

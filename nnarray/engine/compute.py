@@ -96,7 +96,7 @@ def cost(
         if keep is not None:
             keep.parts.clear()
         J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
-        return J if only_tile else _mean(J, batch, layers, backend, l2=l2)
+        return J if only_tile else mean(J, batch.m, layers, backend, l2=l2)
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
@@ -155,12 +155,17 @@ def _cost_and_gradients(
 
     J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
     del spare[1:]
-    if only_tile:
-        return J, g
-    g /= batch.m
+    return (J, g) if only_tile else means(J, g, batch.m, layers, network, backend, l2=l2)
+
+
+def means(
+    J: Array, g: Array, m: Array, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
+) -> tuple[Array, Array]:
+    """J and its gradient, from their sums over all columns; g may be written over."""
+    g /= m
     if equations.has_penalty(l2):
-        g = backend.steps.join(penalized(backend.steps.split(g, network.sizes), layers, l2=l2, m=batch.m))
-    return _mean(J, batch, layers, backend, l2=l2), g
+        g = backend.steps.join(penalized(backend.steps.split(g, network.sizes), layers, l2=l2, m=m))
+    return mean(J, m, layers, backend, l2=l2), g
 
 
 def pull(
@@ -211,7 +216,7 @@ def cost_of(
 ) -> Array:
     """J after a forward pass of the whole batch."""
     J = equations.loss(passed, batch, network, backend.steps)
-    return _mean(J, batch, layers, backend, l2=l2)
+    return mean(J, batch.m, layers, backend, l2=l2)
 
 
 def is_whole(width: int, batch: Batch) -> bool:
@@ -247,10 +252,9 @@ def _added(one: Array, other: Array) -> Array:
     return one
 
 
-def _mean(J: Array, batch: Batch, layers: Pairs, backend: Backend, *, l2: float) -> Array:
-    """J with its penalty, from the sum of the losses of all tiles."""
-    mean = J / batch.m
-    return mean + l2_cost(layers, l2=l2, m=batch.m, xp=backend.xp) if equations.has_penalty(l2) else mean
+def mean(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
+    """J with its penalty, from the sum of the losses."""
+    return J / m + l2_cost(layers, l2=l2, m=m, xp=backend.xp) if equations.has_penalty(l2) else J / m
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:

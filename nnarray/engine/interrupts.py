@@ -49,6 +49,12 @@ class PutOff:
         else:
             self.handler(number, frame)
 
+    def poll(self) -> None:
+        """Give what was noted to the handler, and go on putting off."""
+        came, self._came = self._came, None
+        if came is not None:
+            self.handler(*came)
+
     def deliver(self) -> None:
         """Give what was noted to the handler."""
         self._within = False

@@ -25,6 +25,7 @@ from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import scoring
+from nnarray.network.agreement import agree, together
 from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X, plain_theta
@@ -243,6 +244,7 @@ class Network:
         weights: Any = None,
         cost: Cost | None = None,
         workers: int | None = None,
+        comm: engine.Communicator | None = None,
     ) -> Array:
         """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖².
 
@@ -262,6 +264,8 @@ class Network:
             A cost of one's own in the place of the output's.
         workers : int, optional
             Threads on NumPy, see `gradients`.
+        comm : mpi4py communicator, optional
+            Take the examples of all ranks together, see `gradients`.
 
         Returns
         -------
@@ -275,20 +279,25 @@ class Network:
         TypeError
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
-        if weights is None and cost is None and workers is None:
+        if weights is None and cost is None and workers is None and comm is None:
             found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2)
             if found is not None:
                 return found
-        return self._cost(params, X, Y, l2, weights, cost, workers)
+        return self._cost(params, X, Y, l2, weights, cost, workers, comm)
 
     @quiet
     def _cost(
-        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None
+        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None, comm: Any
     ) -> Array:
-        network = with_cost(self, cost)
-        place, batch = enter_batch(network, params, X, Y, weights)
-        workers = check_optional_count(workers, "workers")
-        return engine.cost(batch, place.layers, network, place.backend, l2=check_l2(l2), workers=workers)
+        with together(comm) as ranks:
+            network = with_cost(self, cost)
+            place, batch = enter_batch(network, params, X, Y, weights)
+            given = batch, place.layers, network, place.backend
+            workers, l2 = check_optional_count(workers, "workers"), check_l2(l2)
+            if ranks is None:
+                return engine.cost(*given, l2=l2, workers=workers)
+            agree(ranks, place, l2=l2)
+            return place.backend.asarray(engine.ranks.cost(*given, ranks, l2=l2, workers=workers), place.dtype)
 
     def gradients(
         self,
@@ -300,6 +309,7 @@ class Network:
         weights: Any = None,
         cost: Cost | None = None,
         workers: int | None = None,
+        comm: engine.Communicator | None = None,
     ) -> tuple[Array, Parameters]:
         """J as `cost` gives it, and its derivatives by every W[l] and b[l].
 
@@ -310,6 +320,9 @@ class Network:
         workers : int, optional
             On NumPy the examples are taken tile by tile, of a few thousand columns each, by so many threads at once;
             left out, as many as this process may use (see NNARRAY_NUM_THREADS in the README).
+        comm : mpi4py communicator, optional
+            Take the examples of all its ranks together, each of which makes this call with the same params and l2 and
+            with columns of its own; their numbers may differ. m is everybody's, and every rank gets the same result.
 
         Returns
         -------
@@ -323,6 +336,8 @@ class Network:
             For shapes that don't fit the network, and values that are not finite or that the output can't model.
         TypeError
             For what holds no real numbers, and arrays of two namespaces or devices.
+        RuntimeError
+            With `comm`, where another rank fails; it says which, and how.
 
         Notes
         -----
@@ -335,24 +350,31 @@ class Network:
         On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
         written into them later is the caller's to check.
         """
-        if weights is None and cost is None and workers is None:
+        if weights is None and cost is None and workers is None and comm is None:
             found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2)
             if found is not None:
                 return found[0], params.replace(found[1])
-        return self._gradients(params, X, Y, l2, weights, cost, workers)
+        return self._gradients(params, X, Y, l2, weights, cost, workers, comm)
 
     @quiet
     def _gradients(
-        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None
+        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None, comm: Any
     ) -> tuple[Array, Parameters]:
-        network = with_cost(self, cost)
-        place, batch = enter_batch(network, params, X, Y, weights)
-        workers = check_optional_count(workers, "workers")
-        backend = place.backend
-        with backend.current(), backend.untracked():
-            J, g = engine.cost_and_gradients(batch, place.layers, network, backend, l2=check_l2(l2), workers=workers)
-            _require_finite_examples(batch.X, g, place)
-            return J, Parameters(g, self.sizes, backend)
+        with together(comm) as ranks:
+            network = with_cost(self, cost)
+            place, batch = enter_batch(network, params, X, Y, weights)
+            workers, l2 = check_optional_count(workers, "workers"), check_l2(l2)
+            backend = place.backend
+            given = batch, place.layers, network, backend
+            with backend.current(), backend.untracked():
+                if ranks is None:
+                    J, g = engine.cost_and_gradients(*given, l2=l2, workers=workers)
+                else:
+                    agree(ranks, place, l2=l2)
+                    J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, l2=l2, workers=workers)
+                    J = backend.asarray(J, place.dtype)
+                _require_finite_examples(batch.X, g, place)
+                return J, Parameters(g, self.sizes, backend)
 
     @quiet
     def vjp(

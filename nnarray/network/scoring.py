@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from nnarray.backends import Backend, is_concrete, number
 from nnarray.core.typing import Array, Namespace
+from nnarray.engine import Ranks
 
 NAMES = {"softmax": "accuracy", "sigmoid": "accuracy", "identity": "R²", "exp": "R²"}
 """What `score` is, by the output."""
@@ -25,6 +28,19 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
     return number(R2) if is_concrete(R2) else R2
 
 
+def score_together(A: Array, Y: Array, output: str, backend: Backend, ranks: Ranks) -> float:
+    """The score of everybody's predictions, of which these are this rank's."""
+    if output in {"softmax", "sigmoid"}:
+        _, (right, count) = ranks.sums(None, score(A, Y, output, backend) * A.shape[1], A.shape[1])
+        return right / count
+    (A, own), (Y, _) = backend.looked_into(A), backend.looked_into(Y)
+    every = ranks.every([own.to_numpy(V) for V in _moments(A, Y, own.xp)] + [A.shape[1]])
+    residual, mean, total, m = (np.stack([given[i] for given in every]).astype("float64") for i in range(4))
+    whole = m @ mean / m.sum()
+    between = m @ (mean - whole) ** 2  # Chan, Golub & LeVeque, The American Statistician 37 (1983)
+    return float(_explained(residual.sum(axis=0), total.sum(axis=0) + between, np))
+
+
 def _share(right: Array, A: Array, xp: Namespace) -> Any:
     """How many of the examples are `right`; an array like A where they are not concrete."""
     count, m = xp.count_nonzero(right), right.shape[0]
@@ -36,11 +52,19 @@ def r_squared(A: Array, Y: Array, backend: Backend) -> Array:
 
     A unit whose targets are all the same scores 1 where every prediction is right, else 0 (scikit-learn's r2_score).
     """
-    xp = backend.xp
-    residual = xp.sum((Y - A) * (Y - A), axis=1)
-    deviation = Y - xp.mean(Y, axis=1, keepdims=True)
-    total = xp.sum(deviation * deviation, axis=1)
+    residual, _, total = _moments(A, Y, backend.xp)
+    return _explained(residual, total, backend.xp)
+
+
+def _moments(A: Array, Y: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+    """Of each unit: Σ (Y-A)², the mean of Y, and Σ (Y-mean)²."""
+    mean = xp.mean(Y, axis=1, keepdims=True)
+    deviation = Y - mean
+    return xp.sum((Y - A) * (Y - A), axis=1), mean[:, 0], xp.sum(deviation * deviation, axis=1)
+
+
+def _explained(residual: Array, total: Array, xp: Namespace) -> Array:
     varies = total > 0
     explained = 1.0 - residual / xp.where(varies, total, 1.0)
-    constant = xp.astype(residual == 0, A.dtype)
+    constant = xp.astype(residual == 0, residual.dtype)
     return xp.mean(xp.where(varies, explained, constant))

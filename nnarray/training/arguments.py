@@ -73,7 +73,7 @@ def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
         raise TypeError(msg)
 
 
-def check_stream(X: Any, weights: Any, batch_size: int | None, epochs: int) -> None:
+def check_stream(X: Any, weights: Any, batch_size: int | None, epochs: int, comm: Any) -> None:
     """Raise TypeError for an X that is no stream where there is no Y, ValueError for what a stream doesn't go with."""
     if hasattr(X, "shape") or not (callable(X) or isinstance(X, Iterable)):
         msg = f"Y must be given beside a {type(X).__name__} X, got NoneType; without Y, X is an iterable of batches"
@@ -85,6 +85,9 @@ def check_stream(X: Any, weights: Any, batch_size: int | None, epochs: int) -> N
         if value is not None:
             msg = f"{name} must be left out where X is a stream: a batch (X, Y, weights) brings its own"
             raise ValueError(msg)
+    if comm is not None:
+        msg = "comm must be left out where X is a stream: ranks bring arrays, as all make the same number of updates"
+        raise ValueError(msg)
 
 
 def first_params(state: Any, params: Any) -> Any:

@@ -1,7 +1,7 @@
 """The order in which training sees its examples, and which units it drops: drawn on the host, from the seed alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import starmap
@@ -45,7 +45,7 @@ class Batches(ABC):
         """What the cost of a batch counts in the mean of an epoch's."""
         return m
 
-    def epoch(self) -> "list[EqualBatches]":
+    def epoch(self) -> Sequence[Iterable[Any]]:
         """The next epoch: its full batches, and the one of what is left."""
         order, full = self.draw(), self.columns // self.size
         parts = (0, self.size, full), (full * self.size, self.columns - full * self.size, 1)
@@ -119,7 +119,7 @@ class Shuffled(Batches):
     """Batches of columns that are shuffled anew for each epoch, from a seed; or one of all columns, as they stand."""
 
     @quiet  # in which NumPy's seeds set the error state
-    def __init__(self, whole: Batch, size: int | None, seed: int | None, backend: Backend) -> None:
+    def __init__(self, whole: Batch, size: int | None, seed: int | Sequence[int] | None, backend: Backend) -> None:
         super().__init__(whole, size, backend)
         self.generator = np.random.default_rng(seed_of(seed, 1))
 

@@ -10,6 +10,7 @@ from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.engine.interrupts import Interrupts
+from nnarray.network import scoring
 from nnarray.network.parameters import dtype_name
 from nnarray.training.batches import Batches, Dropout, EqualBatches
 from nnarray.training.replays import Replays
@@ -84,6 +85,11 @@ class Descent:
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, workers=self.workers)
         batch.let_go()
         return J
+
+    def cost_and_score(self, batch: Batch) -> tuple[float, Any]:
+        """The mean loss without the penalty, and the score of the predictions."""
+        J, A = self.cost_and_prediction(batch)
+        return J, scoring.score(A, batch.Y, self.network.output, self.backend)
 
     def cost_and_prediction(self, batch: Batch) -> tuple[float, Array]:
         """The mean loss without the penalty, and A[L]."""

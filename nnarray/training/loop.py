@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch
+from nnarray.engine import Architecture, Batch, Communicator, Ranks
 from nnarray.network import scoring
+from nnarray.network.agreement import agree, together
 from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
 from nnarray.network.costs import Cost, with_cost
+from nnarray.network.entry import Place
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
@@ -21,6 +23,7 @@ from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
 from nnarray.training.progress import progress_bar
+from nnarray.training.ranks import DescentTogether, Portions, common_seed, own_seed, settings_of
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
@@ -94,6 +97,7 @@ def train(
     callback: Callable[[Epoch], Any] | None = None,
     progress: bool | None = None,
     workers: int | None = None,
+    comm: Communicator | None = None,
 ) -> TrainingResult:
     """Train the network on X (n_x, m) and Y (n[L], m) by descent on J.
 
@@ -154,6 +158,12 @@ def train(
         Whether to show a bar; left out, only on a terminal.
     workers : int, optional
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
+    comm : mpi4py communicator, optional
+        Train on the examples of all its ranks together. Every rank makes this call, with examples (and validation
+        examples) of its own, whose numbers may differ, and with the same options otherwise. `batch_size` counts
+        everybody's; each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks
+        have the same parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C
+        on any, or where one fails. Only rank 0 shows a bar.
 
     Returns
     -------
@@ -173,6 +183,8 @@ def train(
         When the cost or the weights stop being finite; it keeps the last finite parameters.
     BackendUnavailableError
         For a backend that cannot run here.
+    RuntimeError
+        With `comm`, where another rank fails; it says which, and how.
 
     Examples
     --------
@@ -181,36 +193,53 @@ def train(
     >>> Network((2, 8, 1)).score(result.params, X, Y)
     1.0
     """
-    check_choices(network, optimizer, callback)
-    seed, epochs = check_seed(seed), check_count(epochs, "epochs")
-    batch_size = check_optional_count(batch_size, "batch_size")
-    waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
-    costed = with_cost(network, cost)
-    rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
-    workers = check_optional_count(workers, "workers")
-    if Y is None:
-        check_stream(X, weights, batch_size, epochs)
-    if state is not None:
-        params = first_params(state, params)
-    first, examples, validating = enter_training(
-        network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
-    )
-    held = () if isinstance(examples, Stream) else (examples.X, examples.Y)
-    with first.backend.current(), at_once(first.vector, *held):
-        run = Run(
-            costed,
-            first,
-            optimizer or Adam(),
-            examples if isinstance(examples, Stream) else Shuffled(examples, batch_size, seed, first.backend),
-            Dropout(rates, network.sizes, seed, first.backend),
-            validating,
-            waiting,
-            l2,
-            workers,
-        )
+    with together(comm) as ranks:
+        check_choices(network, optimizer, callback)
+        seed, epochs = check_seed(seed), check_count(epochs, "epochs")
+        batch_size = check_optional_count(batch_size, "batch_size")
+        patience = check_optional_count(patience, "patience")
+        min_delta = check_number(min_delta, "min_delta", at_least=0.0)
+        costed = with_cost(network, cost)
+        rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
+        workers = check_optional_count(workers, "workers")
+        if Y is None:
+            check_stream(X, weights, batch_size, epochs, comm)
+        if ranks is not None:
+            seed = common_seed(seed, ranks)
         if state is not None:
-            run.go_on(state)
-        return run.through(epochs, callback, progress)
+            params = first_params(state, params)
+        first, examples, validating = enter_training(
+            network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
+        )
+        if ranks is not None:
+            numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "l2": l2, "dropout": rates}
+            kinds = {"optimizer": settings_of(optimizer or Adam()), "validation": validation is not None}
+            agree(ranks, Place(first.layers, first.backend, first.dtype), **numbers, **kinds)
+        held = () if isinstance(examples, Stream) else (examples.X, examples.Y)
+        with first.backend.current(), at_once(first.vector, *held):
+            own = seed if ranks is None else own_seed(seed, ranks)
+            batches: Shuffled | Stream
+            if isinstance(examples, Stream):
+                batches = examples
+            elif ranks is None:
+                batches = Shuffled(examples, batch_size, own, first.backend)
+            else:
+                batches = Portions(examples, batch_size, own, first.backend, ranks)
+            run = Run(
+                costed,
+                first,
+                optimizer or Adam(),
+                batches,
+                Dropout(rates, network.sizes, own, first.backend),
+                validating,
+                Patience(patience, min_delta),
+                l2,
+                workers,
+                ranks,
+            )
+            if state is not None:
+                run.go_on(state)
+            return run.through(epochs, callback, progress)
 
 
 @dataclass(eq=False, repr=False)
@@ -227,6 +256,8 @@ class Run:
     patience: Patience
     l2: float
     workers: int | None
+    ranks: Ranks | None = None
+    """those that train together; None where this process trains alone"""
     history: History = field(default_factory=History)
 
     @quiet
@@ -235,7 +266,11 @@ class Run:
         self.backend, self.dtype = self.params.backend, self.params.dtype
         theta = copied(self.params.vector, self.backend)
         self.updates = Stateful(self.optimizer, self.optimizer.init_vector(theta, self.backend))
-        self.descent = Descent(self.network, theta, self.backend, l2=self.l2, workers=self.workers)
+        given = self.network, theta, self.backend
+        if self.ranks is None:
+            self.descent = Descent(*given, l2=self.l2, workers=self.workers)
+        else:
+            self.descent = DescentTogether(*given, self.ranks, l2=self.l2, workers=self.workers)
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
         self.watch = Watch(theta, self.backend)
         self.diverges = False
@@ -293,8 +328,9 @@ class Run:
         """Run `epochs` epochs, or fewer if something stops them."""
         self.began = time.perf_counter()
         stopped = "epochs"
-        bar = progress_bar(epochs, progress)
-        self.must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
+        bar = progress_bar(epochs, False if self.ranks is not None and self.ranks.rank > 0 else progress)
+        watched = callback is not None or self.patience.epochs is not None or self.validation is not None
+        self.must_know = watched or self.ranks is not None
         try:
             with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
                 last = self.epochs + epochs
@@ -305,9 +341,7 @@ class Run:
                         continue
                     for record in self.read():
                         bar.show(record)
-                    if callback is not None and callback(
-                        record._replace(params=self.params.replace(copied(self.theta, self.backend)))
-                    ):
+                    if self._is_stopped(callback, record):
                         stopped = "callback"
                     elif self.patience.is_over:
                         stopped = "patience"
@@ -324,6 +358,16 @@ class Run:
         assert state.position is not None
         self.history.kept_epoch = state.position.epoch
         return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
+
+    def _is_stopped(self, callback: Callable[[Epoch], Any] | None, record: Epoch) -> bool:
+        """Whether the callback, or that of another rank, ends the run."""
+
+        def ask() -> bool:
+            if callback is None:
+                return False
+            return bool(callback(record._replace(params=self.params.replace(copied(self.theta, self.backend)))))
+
+        return ask() if self.ranks is None else self.ranks.any(ask)
 
     def _best(self) -> State:
         """The state of the best parameters where somebody waited for them, else of the last."""
@@ -431,5 +475,4 @@ class Run:
     def _figures(self, batch: Batch | None) -> tuple[float | None, float | None]:
         if batch is None:
             return None, None
-        J, A = self.descent.cost_and_prediction(batch)
-        return J, scoring.score(A, batch.Y, self.network.output, self.backend)
+        return self.descent.cost_and_score(batch)

@@ -1,0 +1,171 @@
+"""Several processes that compute as one, each with columns of its own: the ranks of an MPI communicator.
+
+Whatever they do together begins with a meeting: a few numbers added up over all ranks. There each learns whether
+another failed or was interrupted, so that none waits for one that does not come.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from nnarray.backends import Backend, Ended
+from nnarray.core.typing import Array, Pairs
+from nnarray.core.vector import vector_size
+from nnarray.engine import compute
+from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.columns import TileColumns
+from nnarray.engine.interrupts import Interrupts
+
+
+class Communicator(Protocol):
+    """What is asked of mpi4py's communicators."""
+
+    rank: int
+    size: int
+
+    def Allreduce(self, sendbuf: Any, recvbuf: Any) -> None:
+        """The sums over all ranks, entry by entry."""
+
+    def allgather(self, sendobj: Any) -> list[Any]:
+        """What every rank gives."""
+
+
+class RankError(RuntimeError):
+    """Another rank of the communicator failed."""
+
+
+class Ranks:
+    """The ranks of a communicator, from here. All make the same calls in the same order.
+
+    Enter it around all of them: what is raised within is told to the others, who raise RankError at their next call.
+    Ctrl-C, on whichever rank, comes as KeyboardInterrupt to all at the same call.
+    """
+
+    def __init__(self, comm: Communicator) -> None:
+        if not all(hasattr(comm, name) for name in ("rank", "size", "Allreduce", "allgather")):
+            msg = f"comm must be a communicator of mpi4py, such as MPI.COMM_WORLD, got a {type(comm).__name__}"
+            raise TypeError(msg)
+        self._comm, self.rank, self.size = comm, int(comm.rank), int(comm.size)
+        self._was_interrupted = False
+        self._interrupts = Interrupts()
+        self._outer = Ended(self._interrupts)
+
+    def __enter__(self) -> "Ranks":
+        self._outer.__enter__()
+        self._interrupts.__enter__()
+        self._interrupts.put_off.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
+        try:
+            if not isinstance(error, RankError | KeyboardInterrupt):  # which all know of
+                self._meet(error=error)
+        finally:
+            self._outer.__exit__(kind)
+
+    def sums(self, V: np.ndarray | None, *numbers: float) -> tuple[Any, list[float]]:
+        """The sums over all ranks of V, any array of the host, and of up to two numbers."""
+        totals = self._meet(*numbers)
+        if V is None:
+            return None, totals
+        total = np.empty_like(V)
+        self._comm.Allreduce(V, total)
+        return total, totals
+
+    def every(self, thing: Any) -> list[Any]:
+        """What each rank gives, by rank."""
+        self._meet()
+        return self._comm.allgather(thing)
+
+    def any(self, ask: Callable[[], object]) -> bool:
+        """Whether `ask()` is true on any rank."""
+        flag: object = False
+        try:
+            flag = ask()
+        except KeyboardInterrupt:
+            self._was_interrupted = True
+        return self._meet(float(bool(flag)))[0] > 0
+
+    def agree(self, **things: Any) -> None:
+        """Raise ValueError on all ranks where one of the things, which are compared by `==`, is not the same on all."""
+        given = self.every(things)
+        for name in things:
+            for rank, other in enumerate(given):
+                if other[name] != given[0][name]:
+                    msg = (
+                        f"{name} must be the same on all ranks, got {given[0][name]} on rank 0 and {other[name]} on "
+                        f"rank {rank}"
+                    )
+                    raise ValueError(msg)
+
+    def _meet(self, one: float = 0.0, other: float = 0.0, *, error: BaseException | None = None) -> list[float]:
+        """The sums of two numbers, once it is known that no rank failed or was interrupted."""
+        try:
+            self._interrupts.put_off.poll()
+        except KeyboardInterrupt:
+            self._was_interrupted = True
+        total = np.empty(4)
+        self._comm.Allreduce(np.array([error is not None, self._was_interrupted, one, other], "float64"), total)
+        self._was_interrupted = False
+        if total[0]:
+            self._tell(error)
+        elif total[1]:
+            raise KeyboardInterrupt
+        return [float(number) for number in total[2:]]
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Tell the others what was raised here; where nothing was, raise RankError with what they tell."""
+        mine = None if error is None else f"{type(error).__name__}: {error}"
+        told = self._comm.allgather(mine)
+        if error is None:
+            rank, text = next((rank, text) for rank, text in enumerate(told) if text is not None)
+            msg = f"rank {rank} failed: {text}"
+            raise RankError(msg)
+
+
+def cost_and_gradients(
+    batch: Batch | None,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    ranks: Ranks,
+    *,
+    l2: float,
+    workers: int | None = None,
+) -> tuple[float, Array | None, float]:
+    """J and its gradient, laid out as theta, of everybody's batches together, and what they are divided by.
+
+    Without a batch this rank has no columns; where nobody's columns weigh anything there is no gradient.
+    """
+    J, m = 0.0, 0.0
+    if batch is None:
+        g = np.zeros(vector_size(network.sizes), backend.to_numpy(layers[0][1][:0]).dtype)
+    else:
+        one = batch._replace(m=1)
+        J, own = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, workers=workers)
+        g, m = np.ascontiguousarray(backend.to_numpy(own)), float(batch.m)
+    total, (losses, m) = ranks.sums(g, float(J), m)
+    if m == 0:
+        return 0.0, None, 0.0
+    mean, g = compute.means(losses, backend.asarray(total, str(total.dtype)), m, layers, network, backend, l2=l2)
+    return float(mean), g, m
+
+
+def cost(
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    ranks: Ranks,
+    *,
+    l2: float,
+    keep: TileColumns | None = None,
+    workers: int | None = None,
+) -> float:
+    """J of everybody's batches together; `keep` collects A[L] of this rank's columns."""
+    one = batch._replace(m=1)
+    J = compute.cost(one, layers, network, backend, l2=0.0, keep=keep, workers=workers)
+    _, (losses, m) = ranks.sums(None, float(J), float(batch.m))
+    return float(compute.mean(losses, m, layers, backend, l2=l2))

@@ -1,0 +1,120 @@
+"""One training run on several ranks, each with examples of its own: every update is of a batch of all together."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nnarray import engine
+from nnarray.backends import Backend
+from nnarray.core.typing import Array
+from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
+from nnarray.network import scoring
+from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.descent import Descent, Updates
+from nnarray.training.optimizers import Optimizer
+from nnarray.training.replays import Replays
+
+
+def common_seed(seed: int | None, ranks: Ranks) -> int:
+    """The seed of all ranks, drawn where it is None."""
+    ranks.agree(seed=seed)
+    common: int = ranks.every(secrets.randbits(63))[0] if seed is None else seed
+    return common
+
+
+def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
+    """A seed for each rank; that of rank 0 is the one that all were given."""
+    return seed if seed is None or ranks.rank == 0 else (seed, ranks.rank)
+
+
+def settings_of(optimizer: Optimizer) -> str:
+    """An optimiser as ranks compare it: a function, such as a schedule, by its kind alone."""
+    values = {
+        name: value if isinstance(value, float | int) else type(value).__name__
+        for name, value in vars(optimizer).items()
+    }
+    return f"{type(optimizer).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
+
+
+class Portions(Shuffled):
+    """The portions that this rank has of batches which all make together: its columns, shuffled, in equal portions.
+
+    There are so many as batches of `size` columns hold everybody's; a portion may be of no columns.
+    """
+
+    def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks) -> None:
+        super().__init__(whole, None, seed, backend)
+        _, (total, _) = ranks.sums(None, float(self.columns))
+        self.number = 1 if size is None else -(-int(total) // size)
+        self.size = -(-self.columns // self.number)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one batch holds all examples of an epoch."""
+        return self.number == 1
+
+    def epoch(self) -> Sequence[Iterable[Any]]:
+        """The portions of the next epoch, None for one of no columns, with how many they are or what they weigh."""
+        indices = self.draw()
+        if indices is None:
+            return [[(self.whole, self.whole.m)]]
+        order, ends = Order(self.backend.on_device(indices), indices), np.arange(self.number + 1) * self.columns
+        return [[self._portion(order.part(*part)) for part in pairwise((ends // self.number).tolist())]]
+
+    def _portion(self, order: Order) -> tuple[Batch | None, float]:
+        columns = order.on_host
+        m = float(len(columns) if self.weights is None else self.weights[columns].sum(dtype="float64"))
+        return self.whole._replace(m=m, order=order) if len(columns) else None, m
+
+
+class DescentTogether(Descent):
+    """Theta on its way down on all ranks: the same everywhere, to the bit."""
+
+    def __init__(
+        self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, *, l2: float, workers: int | None
+    ) -> None:
+        super().__init__(network, theta, backend, l2=l2, workers=workers)
+        self.ranks = ranks
+
+    def epoch(self, *given: Any, **options: Any) -> Array:
+        """An update for each batch; the mean of everybody's costs, on the device."""
+        J = super().epoch(*given, **options)
+        return J if self.backend.is_host else self.backend.asarray(J, self.dtype)
+
+    def captured(self, *_: Any) -> Replays | None:
+        """None: between a gradient and its update, the ranks add up."""
+        return None
+
+    def cost(self, batch: Batch) -> Array:
+        """J of everybody's batches, with the penalty."""
+        return self._cost(batch, self.l2)
+
+    def cost_and_score(self, batch: Batch) -> tuple[float, Any]:
+        """The mean loss of everybody's examples without the penalty, and the score of their predictions."""
+        A = TileColumns(batch.columns, self.backend)
+        J = self._cost(batch, 0.0, A)
+        return J, scoring.score_together(A.joined(), batch.Y, self.network.output, self.backend, self.ranks)
+
+    def _cost(self, batch: Batch, l2: float, keep: TileColumns | None = None) -> float:
+        given = batch, self.layers, self.network, self.backend, self.ranks
+        J = engine.ranks.cost(*given, l2=l2, keep=keep, workers=self.workers)
+        batch.let_go()
+        return J
+
+    def _one_by_one(self, group: Iterable[tuple[Any, Any]], updates: Updates, dropout: Dropout) -> tuple[Array, float]:
+        """An update for each batch: the sum of the costs, and what they count together."""
+        total, count = 0.0, 0.0
+        for portion, _ in group:
+            self.steps.go_on()
+            batch = None if portion is None else dropout.onto(portion, self.dtype)
+            given = batch, self.layers, self.network, self.backend, self.ranks
+            J, g, m = engine.ranks.cost_and_gradients(*given, l2=self.l2, workers=self.workers)
+            if g is not None:
+                theta = updates.update(self.theta, g, self.backend)
+                if theta is not self.theta:
+                    self.move_to(theta)
+            total, count = total + J * m, count + m
+        return total, count

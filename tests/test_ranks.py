@@ -1,0 +1,328 @@
+"""Several ranks, each with columns of its own, compute what one process computes of all of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Space
+from threaded_ranks import ThreadComm, on_ranks
+
+import nnarray as nn
+
+M = 211
+CUTS = {1: (0, M), 2: (0, 30, M), 3: (0, 2, 50, M)}
+OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+
+
+def case(output: str = "sigmoid") -> tuple[nn.Network, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    X, units = rng.normal(size=(5, M)), 1 if output == "sigmoid" else 3
+    Z = np.abs(rng.normal(size=(units, 5)) @ np.tanh(X))
+    Y = {"sigmoid": Z > 1, "softmax": Z.max(axis=0) == Z, "identity": Z + 50, "exp": Z}[output].astype("float64")
+    return nn.Network((5, 6, units), "tanh", output), X, Y
+
+
+def mine(comm: Any) -> slice:
+    return slice(*CUTS[comm.size][comm.rank : comm.rank + 2])
+
+
+def theta(result: Any) -> bytes:
+    return bytes(result.params.backend.to_numpy(result.params.vector).tobytes())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_and_costs_are_those_of_all_columns(size: int, output: str, weighted: bool) -> None:
+    network, X, Y = case(output)
+    params = network.init(0, dtype="float64")
+    weights = np.random.default_rng(1).random(M) * (np.arange(M) % 3 > 0) if weighted else None
+    J, g = network.gradients(params, X, Y, l2=0.3, weights=weights)
+
+    def call(comm: ThreadComm) -> Any:
+        part = mine(comm)
+        own = None if weights is None else weights[part] + (part.stop == 2) * 1e-9  # a sum of 0 is refused
+        options: dict[str, Any] = {"l2": 0.3, "weights": own, "comm": comm}
+        found = network.gradients(params, X[:, part], Y[:, part], **options)
+        return *found, network.cost(params, X[:, part], Y[:, part], **options)
+
+    found = on_ranks(size, call)
+    for J_found, g_found, cost in found:
+        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12 if weights is None else 1e-9)
+        assert J_found == pytest.approx(float(J), rel=1e-12 if weights is None else 1e-9)
+        assert cost == J_found
+        assert J_found.shape == ()
+        assert g_found.vector.tobytes() == found[0][1].vector.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_on_every_namespace(space: Space, dtype: str) -> None:
+    network, X, Y = case("softmax")
+    layers = [(np.asarray(W), np.asarray(b)) for W, b in network.init(0, dtype=dtype)]
+    J, g = network.gradients(layers, X, Y, l2=0.1)
+    kept: dict[str, Any] = {"epochs": 4, "batch_size": 50, "optimizer": nn.Adam(0.01), "l2": 0.1}
+
+    def call(comm: ThreadComm) -> Any:
+        x, y = space.asarray(X[:, mine(comm)], dtype), space.asarray(Y[:, mine(comm)], dtype)
+        params = space.pairs(layers, dtype)
+        J_found, g_found = network.gradients(params, x, y, l2=0.1, comm=comm)
+        space.assert_same_place(g_found.vector, dtype)
+        space.assert_same_place(network.cost(params, x, y, comm=comm), dtype)
+        return float(J_found), space.to_numpy(g_found.vector), nn.train(network, x, y, params=params, comm=comm, **kept)
+
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    found = on_ranks(2, call)
+    for J_found, g_found, trained in found:
+        assert J_found == pytest.approx(float(J), rel=tolerance)
+        np.testing.assert_allclose(g_found, g.vector, rtol=0, atol=tolerance)
+        assert theta(trained) == theta(found[0][2])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_training_on_the_whole_batch_is_that_of_one_process(size: int, output: str) -> None:
+    network, X, Y = case(output)
+    options: dict[str, Any] = {"epochs": 60, "dtype": "float64", "optimizer": nn.Adam(0.01), "l2": 0.1}
+    one = nn.train(network, X, Y, validation=(X[:, ::2], Y[:, ::2]), patience=30, **options)
+
+    def call(comm: ThreadComm) -> Any:
+        validation = X[:, ::2][:, comm.rank :: comm.size], Y[:, ::2][:, comm.rank :: comm.size]
+        own = X[:, mine(comm)], Y[:, mine(comm)]
+        return nn.train(network, *own, validation=validation, patience=30, comm=comm, **options)
+
+    found = on_ranks(size, call)
+    for result in found:
+        assert theta(result) == theta(found[0])
+        np.testing.assert_allclose(result.params.vector, one.params.vector, rtol=0, atol=1e-9)
+        assert (result.stopped, result.best_epoch) == (one.stopped, one.best_epoch)
+        for record, expected in zip(result.history, one.history, strict=True):
+            assert record.cost == pytest.approx(expected.cost, rel=1e-9)
+            assert record.validation_cost == pytest.approx(expected.validation_cost, rel=1e-9)
+            assert record.validation_score == pytest.approx(expected.validation_score, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_mini_batches_are_of_everybody_and_goes_on_to_the_bit(size: int) -> None:
+    network, X, Y = case()
+    options: dict[str, Any] = {"batch_size": 16, "optimizer": nn.Adam(0.02), "dropout": 0.1, "l2": 0.1}
+
+    def call(comm: ThreadComm) -> Any:
+        own = X[:, mine(comm)], Y[:, mine(comm)]
+        whole = nn.train(network, *own, epochs=7, comm=comm, **options)
+        part = nn.train(network, *own, epochs=3, comm=comm, **options)
+        return whole, nn.train(network, *own, epochs=4, state=part.state, comm=comm, **options)
+
+    found = on_ranks(size, call)
+    for whole, rest in found:
+        assert theta(whole) == theta(rest) == theta(found[0][0])
+        assert whole.state.t == 7 * -(-M // 16)
+        assert whole.history[-1].cost < whole.history[0].cost
+        assert [record.cost for record in whole.history] == [record.cost for record in found[0][0].history]
+
+
+def test_examples_that_weigh_nothing_together_make_no_update() -> None:
+    network, X, Y = case()
+
+    def call(comm: ThreadComm) -> Any:
+        weights = np.zeros(20)
+        weights[0] = 1.0
+        own = X[:, :20], Y[:, :20]
+        return nn.train(network, *own, weights=weights, epochs=2, batch_size=4, seed=5, comm=comm)
+
+    found = on_ranks(2, call)
+    assert [result.state.t for result in found] == [found[0].state.t] * 2
+    assert 2 <= found[0].state.t <= 4
+
+
+def test_a_seed_that_is_drawn_is_drawn_once() -> None:
+    network, X, Y = case()
+    found = on_ranks(2, lambda comm: nn.train(network, X, Y, epochs=1, batch_size=64, seed=None, comm=comm))
+    assert theta(found[0]) == theta(found[1])
+
+
+@pytest.mark.parametrize("speaks", [0, 1])
+def test_one_rank_s_callback_stops_all(speaks: int) -> None:
+    network, X, Y = case()
+
+    def call(comm: ThreadComm) -> Any:
+        callback = (lambda record: record.epoch == 7) if comm.rank == speaks else None
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], epochs=50, callback=callback, comm=comm)
+
+    found = on_ranks(3, call)
+    assert [(result.stopped, len(result.history)) for result in found] == [("callback", 7)] * 3
+    assert len({theta(result) for result in found}) == 1
+
+
+def test_an_interrupt_of_one_rank_ends_all_after_the_same_update() -> None:
+    network, X, Y = case()
+
+    def call(comm: ThreadComm) -> Any:
+        def callback(record: nn.Epoch) -> None:
+            if record.epoch == 5 and comm.rank == 2:
+                raise KeyboardInterrupt
+
+        own = X[:, mine(comm)], Y[:, mine(comm)]
+        return nn.train(network, *own, epochs=50, batch_size=50, callback=callback, comm=comm)
+
+    found = on_ranks(3, call)
+    assert [(result.stopped, len(result.history)) for result in found] == [("interrupt", 5)] * 3
+    assert len({theta(result) for result in found}) == 1
+
+
+class OddError(Exception):
+    pass
+
+
+def _fails_at(epoch: int) -> Any:
+    def callback(record: nn.Epoch) -> None:
+        if record.epoch == epoch:
+            msg = "so odd"
+            raise OddError(msg)
+
+    return callback
+
+
+FAILURES: dict[str, Any] = {
+    "a shape": lambda network, X, Y, comm: network.gradients(network.init(0), X[: 4 + (comm.rank != 1)], Y, comm=comm),
+    "a kind": lambda network, X, Y, comm: network.cost(network.init(0), X if comm.rank != 1 else "no", Y, comm=comm),
+    "NaN": lambda network, X, Y, comm: network.gradients(
+        network.init(0), X if comm.rank != 1 else X * np.nan, Y, comm=comm
+    ),
+    "NaN for a cost": lambda network, X, Y, comm: network.cost(
+        network.init(0), X if comm.rank != 1 else X * np.nan, Y, comm=comm
+    ),
+    "an option": lambda network, X, Y, comm: nn.train(network, X, Y, epochs=3 if comm.rank != 1 else -1, comm=comm),
+    "NaN to train on": lambda network, X, Y, comm: nn.train(
+        network, X if comm.rank != 1 else X * np.nan, Y, epochs=3, comm=comm
+    ),
+    "a callback": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=9, batch_size=20, callback=_fails_at(4) if comm.rank == 1 else None, comm=comm
+    ),
+    "the last callback": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=4, callback=_fails_at(4) if comm.rank == 1 else None, comm=comm
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_where_one_fails_all_end_with_its_message(name: str) -> None:
+    network, X, Y = case()
+
+    def call(comm: ThreadComm) -> Any:
+        return FAILURES[name](network, X[:, mine(comm)], Y[:, mine(comm)], comm)
+
+    found = on_ranks(3, call)
+    assert isinstance(found[1], ValueError | TypeError | OddError)
+    for other in (found[0], found[2]):
+        assert isinstance(other, RuntimeError)
+        assert str(other) == f"rank 1 failed: {type(found[1]).__name__}: {found[1]}"
+
+
+DIFFERENT: dict[str, Any] = {
+    "l2": lambda network, X, Y, comm: network.gradients(network.init(0), X, Y, l2=0.1 * comm.rank, comm=comm),
+    "dtype": lambda network, X, Y, comm: network.cost(
+        network.init(0, dtype=("float32", "float64")[comm.rank]), X, Y, comm=comm
+    ),
+    "params": lambda network, X, Y, comm: network.gradients(network.init(comm.rank), X, Y, comm=comm),
+    "seed": lambda network, X, Y, comm: nn.train(network, X, Y, epochs=2, seed=comm.rank, comm=comm),
+    "epochs": lambda network, X, Y, comm: nn.train(network, X, Y, epochs=2 + comm.rank, comm=comm),
+    "batch_size": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, batch_size=[8, None][comm.rank], comm=comm
+    ),
+    "optimizer": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, optimizer=[nn.Adam(), nn.Momentum()][comm.rank], comm=comm
+    ),
+    "learning_rate": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, optimizer=nn.Adam(0.1 + comm.rank), comm=comm
+    ),
+    "validation": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, validation=[None, (X, Y)][comm.rank], comm=comm
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_must_be_the_same_on_all_ranks(name: str) -> None:
+    network, X, Y = case()
+    found = on_ranks(2, lambda comm: DIFFERENT[name](network, X, Y, comm))
+    for error in found:
+        assert isinstance(error, ValueError)
+        assert name in str(error)
+        assert "must be the same on all ranks" in str(error)
+
+
+def test_divergence_is_everybody_s() -> None:
+    network, X, Y = case("identity")
+
+    def call(comm: ThreadComm) -> Any:
+        own = X[:, mine(comm)], Y[:, mine(comm)]
+        return nn.train(network, *own, epochs=50, optimizer=nn.GradientDescent(1e6), comm=comm)
+
+    found = on_ranks(2, call)
+    assert all(isinstance(error, nn.DivergenceError) for error in found)
+    assert theta(found[0]) == theta(found[1])
+
+
+def test_bad_communicators_and_streams() -> None:
+    network, X, Y = case()
+    with pytest.raises(TypeError, match=r"comm must be a communicator of mpi4py.*got a int"):
+        network.gradients(network.init(0), X, Y, comm=3)  # type: ignore[arg-type]
+    (error,) = on_ranks(1, lambda comm: nn.train(network, lambda: [(X, Y)], epochs=1, comm=comm))
+    assert isinstance(error, ValueError)
+    assert "comm must be left out where X is a stream" in str(error)
+
+
+UNDER_MPI = """
+import os, signal, sys, zlib
+import numpy as np
+from mpi4py import MPI
+import nnarray as nn
+comm = MPI.COMM_WORLD
+rng = np.random.default_rng(0)
+X = rng.normal(size=(5, 101)); Y = (X[:1] > 0).astype(float)
+network = nn.Network((5, 4, 1), "tanh")
+params = network.init(0, dtype="float64")
+part = slice(0, 30) if comm.rank == 0 else slice(30, 101)
+J, g = network.gradients(params, X, Y, l2=0.3)
+for dtype, limit in (("float64", 1e-12), ("float32", 1e-5)):
+    found = network.gradients(network.init(0, dtype=dtype), X[:, part], Y[:, part], l2=0.3, comm=comm)
+    expected = network.gradients(network.init(0, dtype=dtype), X, Y, l2=0.3)
+    assert abs(found[0] - expected[0]) < limit and abs(found[1].vector - expected[1].vector).max() < limit
+def callback(record):
+    if sys.argv[1] == "interrupted" and comm.rank == 1 and record.epoch == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+    if sys.argv[1] == "failed" and comm.rank == 1 and record.epoch == 5:
+        raise OSError("the disk of this rank is full")
+result = nn.train(network, X[:, part], Y[:, part], epochs=20, batch_size=10, callback=callback, comm=comm)
+line = f"{zlib.crc32(result.params.vector.tobytes())} {result.stopped} {len(result.history)}"
+lines = comm.gather(line)
+if comm.rank == 0:
+    print(len(set(lines)), *result.stopped, sep="")
+"""
+
+
+def under_mpi(what: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    assert mpiexec is not None
+    environment = {**os.environ, "NNARRAY_NUM_THREADS": "1"}
+    command = [mpiexec, "-n", "2", sys.executable, "-c", UNDER_MPI, what]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+
+@pytest.mark.parametrize(("what", "said"), [("whole", "1epochs\n"), ("interrupted", "1interrupt\n")])
+def test_under_mpi(what: str, said: str) -> None:
+    done = under_mpi(what)
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
+
+
+def test_a_failure_under_mpi_ends_all() -> None:
+    done = under_mpi("failed")
+    assert done.returncode != 0
+    assert "OSError: the disk of this rank is full" in done.stderr
+    assert "rank 1 failed: OSError: the disk of this rank is full" in done.stderr
