@@ -124,6 +124,16 @@ def _is_swallowed(frame: FrameType) -> bool:
     return code.co_name in {"__hash__", "__eq__"} and not code.co_filename.startswith(INSIDE)
 
 
+def _leaves_a_block(frame: FrameType) -> bool:
+    """Whether the body of a `with` is over and its end not called yet: there the interpreter looks for no signal."""
+    names, place = instructions(frame.f_code), frame.f_lasti
+    return [names.get(place + 2 * i) for i in range(4)] in LEAVING
+
+
+LEAVING = [["LOAD_CONST"] * 3 + [call] for call in ("PRECALL", "CALL")]
+"""How the instructions begin that call `__exit__` without an error."""
+
+
 class Tracer:
     """Counts the events of a call and acts at one of them.
 
@@ -143,6 +153,8 @@ class Tracer:
             self._before.pop(id(frame), None)
             self._closed.discard(id(frame))
         if frame.f_code.co_flags & CO_GENERATOR and self._may_close(frame, event, of):
+            return self
+        if event == "line" and _leaves_a_block(frame):
             return self
         if not frame.f_code.co_filename.startswith(INSIDE):
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
