@@ -11,6 +11,7 @@ import numpy as np
 
 from nnarray.backends import (
     Backend,
+    all_finite,
     at_once,
     choose,
     convert,
@@ -19,6 +20,7 @@ from nnarray.backends import (
     mapped_file,
     number,
     require_finite,
+    require_finite_in,
     require_numbers,
     same_backend,
 )
@@ -206,6 +208,19 @@ def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
             f"each column of {argument} must sum to 1 for the output 'softmax', got columns that sum to {listed(wrong)}"
         )
         raise ValueError(msg)
+
+
+def require_finite_examples(X: Array, g: Array, place: Place) -> None:
+    """Raise ValueError for an X that is not finite, having looked at the gradient g first.
+
+    X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
+    """
+    if place.backend.knows(X, "finite"):
+        return
+    if not is_concrete(g) or not all_finite(g, place.backend):
+        require_finite_in(place.dtype, X, "X", place.backend)
+    if is_concrete(g):
+        place.backend.know(X, "finite")
 
 
 def choose_place(explicit: str | Backend | None, params: Parameters | None, **data: Any) -> Backend:

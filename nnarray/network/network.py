@@ -9,14 +9,11 @@ import numpy as np
 from nnarray import engine
 from nnarray.backends import (
     Backend,
-    all_finite,
     choose,
     convert,
     for_products,
-    is_concrete,
     quiet,
     require_finite,
-    require_finite_in,
     same_backend,
 )
 from nnarray.core import propagation, vector
@@ -24,11 +21,19 @@ from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
-from nnarray.network import scoring
+from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
 from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
+from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X, plain_theta
+from nnarray.network.entry import (
+    enter_batch,
+    enter_dA,
+    enter_parameters,
+    enter_X,
+    plain_theta,
+    require_finite_examples,
+)
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
@@ -229,6 +234,8 @@ class Network:
 
     @quiet
     def _predict(self, params: Any, X: Any, workers: int | None) -> Array:
+        if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
+            return chunks.predict(self, chunked, X)
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
         workers = check_optional_count(workers, "workers")
@@ -289,8 +296,11 @@ class Network:
     def _cost(
         self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None, comm: Any
     ) -> Array:
+        network = with_cost(self, cost)
+        if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+            J = chunks.cost(network, chunked, Chunked(self, X, Y, weights), l2=check_l2(l2))
+            return chunked.backend.asarray(J, chunked.dtype)
         with together(comm) as ranks:
-            network = with_cost(self, cost)
             place, batch = enter_batch(network, params, X, Y, weights)
             given = batch, place.layers, network, place.backend
             workers, l2 = check_optional_count(workers, "workers"), check_l2(l2)
@@ -341,6 +351,11 @@ class Network:
 
         Notes
         -----
+        Where X is a dask array (Y and weights may be of dask or plain, params are plain), each chunk of columns gives its
+        sums where it lies, in one thread of dask's; they are added up in an order that depends on the chunks alone, so
+        the bits are the same for any number of workers. Chunks that hold some of the rows are put together first. So it
+        is in `cost` and `score`, and `predict` gives a dask array that is computed when dask is asked.
+
         The result has the same bits for any number of workers, and whatever other threads do. A batch of one tile takes
         no workers: a small one has one thread, and the products of a larger one are cut by their sizes into pieces that
         threads share. (Without machine code, threads of BLAS share them in one of more than 10⁹ operations, or too few
@@ -360,8 +375,12 @@ class Network:
     def _gradients(
         self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None, comm: Any
     ) -> tuple[Array, Parameters]:
+        network = with_cost(self, cost)
+        if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+            examples = Chunked(self, X, Y, weights)
+            J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, l2=check_l2(l2))
+            return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
         with together(comm) as ranks:
-            network = with_cost(self, cost)
             place, batch = enter_batch(network, params, X, Y, weights)
             workers, l2 = check_optional_count(workers, "workers"), check_l2(l2)
             backend = place.backend
@@ -373,7 +392,7 @@ class Network:
                     agree(ranks, place, l2=l2)
                     J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, l2=l2, workers=workers)
                     J = backend.asarray(J, place.dtype)
-                _require_finite_examples(batch.X, g, place)
+                require_finite_examples(batch.X, g, place)
                 return J, Parameters(g, self.sizes, backend)
 
     @quiet
@@ -465,6 +484,8 @@ class Network:
         TypeError
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
+        if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
+            return chunks.score(self, chunked, Chunked(self, X, Y))
         place, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")
         A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)
@@ -491,19 +512,6 @@ class Network:
         total                                              3
         """
         return summarize(self.sizes, self.hidden, self.output)
-
-
-def _require_finite_examples(X: Array, g: Array, place: Place) -> None:
-    """Raise ValueError for an X that is not finite, having looked at the gradient g first.
-
-    X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
-    """
-    if place.backend.knows(X, "finite"):
-        return
-    if not is_concrete(g) or not all_finite(g, place.backend):
-        require_finite_in(place.dtype, X, "X", place.backend)
-    if is_concrete(g):
-        place.backend.know(X, "finite")
 
 
 def require_network(network: Any) -> None:

@@ -1,12 +1,12 @@
 """How good predictions are, as one figure."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnarray.backends import Backend, is_concrete, number
 from nnarray.core.typing import Array, Namespace
-from nnarray.engine import Ranks
 
 NAMES = {"softmax": "accuracy", "sigmoid": "accuracy", "identity": "R²", "exp": "R²"}
 """What `score` is, by the output."""
@@ -28,14 +28,35 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
     return number(R2) if is_concrete(R2) else R2
 
 
-def score_together(A: Array, Y: Array, output: str, backend: Backend, ranks: Ranks) -> float:
-    """The score of everybody's predictions, of which these are this rank's."""
+class Part(NamedTuple):
+    """What some of the predictions add to the score of all."""
+
+    m: int
+    right: float = 0.0
+    """how many are right, where the score is an accuracy"""
+    residual: Any = None
+    """Σ (Y-A)² of each unit, where it is R²"""
+    mean: Any = None
+    """of each unit's Y"""
+    total: Any = None
+    """Σ (Y-mean)²"""
+
+
+def part(A: Array, Y: Array, output: str, backend: Backend) -> Part:
+    """What these predictions add; arrays of the host."""
+    m = A.shape[1]
     if output in {"softmax", "sigmoid"}:
-        _, (right, count) = ranks.sums(None, score(A, Y, output, backend) * A.shape[1], A.shape[1])
-        return right / count
+        return Part(m, score(A, Y, output, backend) * m)
     (A, own), (Y, _) = backend.looked_into(A), backend.looked_into(Y)
-    every = ranks.every([own.to_numpy(V) for V in _moments(A, Y, own.xp)] + [A.shape[1]])
-    residual, mean, total, m = (np.stack([given[i] for given in every]).astype("float64") for i in range(4))
+    return Part(m, 0.0, *[own.to_numpy(V).astype("float64") for V in _moments(A, Y, own.xp)])
+
+
+def of_parts(parts: Sequence[Part], output: str) -> float:
+    """The score of all, in the order of the parts."""
+    m = np.array([one.m for one in parts], "float64")
+    if output in {"softmax", "sigmoid"}:
+        return sum(one.right for one in parts) / float(m.sum())
+    residual, mean, total = (np.stack([one[i] for one in parts]) for i in range(2, 5))
     whole = m @ mean / m.sum()
     between = m @ (mean - whole) ** 2  # Chan, Golub & LeVeque, The American Statistician 37 (1983)
     return float(_explained(residual.sum(axis=0), total.sum(axis=0) + between, np))

@@ -8,6 +8,7 @@ import numpy as np
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_number
+from nnarray.network.chunks import Chunked, is_chunked
 from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, check_scheme, require_network
@@ -31,7 +32,7 @@ def enter_training(
     scheme: SchemeName,
     backend: str | Backend | None,
     dtype: DTypeName,
-) -> tuple[Parameters, Batch | Stream, Batch | None]:
+) -> tuple[Parameters, Batch | Chunked | Stream, Batch | Chunked | None]:
     """The first parameters, the examples, and the validation examples if there are any, all in one place.
 
     `costed` is the network with the cost that the targets are for. Without Y, X is a stream.
@@ -41,7 +42,8 @@ def enter_training(
     if stream is not None:
         X, Y, weights = stream.first
     X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
-    data = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
+    given = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
+    data = {name: None if is_chunked(V) else V for name, V in given.items()}
     if params is not None:
         beside = same_backend(**data) if backend is None else choose(backend, None)
         params = Parameters.from_layers(params, beside=beside)
@@ -52,7 +54,7 @@ def enter_training(
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
         raise ValueError(msg)
     require_concrete("nn.train", params=first.vector, **data)
-    examples: Batch | Stream
+    examples: Batch | Chunked | Stream
     if stream is None:
         examples = _examples(costed, X, Y, weights, first)
     else:
@@ -111,7 +113,9 @@ def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
     return tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in dropout)
 
 
-def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Batch:
+def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:
+    if is_chunked(X):
+        return Chunked(network, X, Y, weights, of=of)
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)

@@ -12,9 +12,8 @@ from nnarray.engine import Architecture, Batch
 from nnarray.engine.interrupts import Interrupts
 from nnarray.network import scoring
 from nnarray.network.parameters import dtype_name
-from nnarray.training.batches import Batches, Dropout, EqualBatches
+from nnarray.training.batches import Dropout, EqualBatches
 from nnarray.training.replays import Replays
-from nnarray.training.streams import Stream
 
 MOST_AT_ONCE = 1024
 """Steps on all examples that one call may make."""
@@ -80,13 +79,13 @@ class Descent:
             batch, self.layers, self.network, self.backend, l2=self.l2, spare=spare, workers=self.workers
         )
 
-    def cost(self, batch: Batch) -> Array:
+    def cost(self, batch: Any) -> Array:
         """J, with the penalty."""
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, workers=self.workers)
         batch.let_go()
         return J
 
-    def cost_and_score(self, batch: Batch) -> tuple[float, Any]:
+    def cost_and_score(self, batch: Any) -> tuple[float, Any]:
         """The mean loss without the penalty, and the score of the predictions."""
         J, A = self.cost_and_prediction(batch)
         return J, scoring.score(A, batch.Y, self.network.output, self.backend)
@@ -98,7 +97,7 @@ class Descent:
         batch.let_go()
         return float(J), A.joined()
 
-    def epoch(self, batches: Batches | Stream, updates: Updates, dropout: Dropout, *, fewest: int = 1) -> Array:
+    def epoch(self, batches: Any, updates: Updates, dropout: Dropout, *, fewest: int = 1) -> Array:
         """An update for each batch; the mean of their costs, on the device, in which each counts as `batches` says.
 
         Steps are captured where there are at least so many batches of one size.

@@ -12,6 +12,7 @@ from nnarray.engine import Architecture, Batch, Communicator, Ranks
 from nnarray.network import scoring
 from nnarray.network.agreement import agree, together
 from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
+from nnarray.network.chunks import Chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place
 from nnarray.network.names import DTypeName, SchemeName
@@ -19,6 +20,7 @@ from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
 from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunked
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
@@ -110,6 +112,8 @@ def train(
         copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
         iterated once per epoch, or a function without arguments that gives one, such as a generator function. Batches
         hold examples as columns: those of a torch DataLoader, rows, come as `lambda: ((X.T, Y.T) for X, Y in loader)`.
+        Of a dask array, each chunk of columns gives its sums where it lies, see `Network.gradients`. With `batch_size`
+        each batch is of one chunk: chunks come in a drawn order, and their columns are shuffled within.
     Y : array, shape (n[L], m)
         The targets.
     params : Parameters or sequence of (W, b), optional
@@ -215,12 +219,15 @@ def train(
             numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "l2": l2, "dropout": rates}
             kinds = {"optimizer": settings_of(optimizer or Adam()), "validation": validation is not None}
             agree(ranks, Place(first.layers, first.backend, first.dtype), **numbers, **kinds)
-        held = () if isinstance(examples, Stream) else (examples.X, examples.Y)
+        held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
-            batches: Shuffled | Stream
+            batches: Shuffled | ChunkedBatches | Stream
             if isinstance(examples, Stream):
                 batches = examples
+            elif isinstance(examples, Chunked):
+                check_chunked(rates, comm)
+                batches = ChunkedBatches(examples, batch_size, own)
             elif ranks is None:
                 batches = Shuffled(examples, batch_size, own, first.backend)
             else:
@@ -250,9 +257,9 @@ class Run:
     params: Parameters
     """the first parameters, of which the later ones are replacements"""
     optimizer: Optimizer
-    batches: Shuffled | Stream
+    batches: Shuffled | ChunkedBatches | Stream
     dropout: Dropout
-    validation: Batch | None
+    validation: Batch | Chunked | None
     patience: Patience
     l2: float
     workers: int | None
@@ -267,7 +274,10 @@ class Run:
         theta = copied(self.params.vector, self.backend)
         self.updates = Stateful(self.optimizer, self.optimizer.init_vector(theta, self.backend))
         given = self.network, theta, self.backend
-        if self.ranks is None:
+        self.descent: Descent
+        if isinstance(self.batches, ChunkedBatches):
+            self.descent = DescentOnChunks(*given, l2=self.l2, workers=self.workers)
+        elif self.ranks is None:
             self.descent = Descent(*given, l2=self.l2, workers=self.workers)
         else:
             self.descent = DescentTogether(*given, self.ranks, l2=self.l2, workers=self.workers)
@@ -277,9 +287,10 @@ class Run:
         self.epochs = 0
         self.validated: Figures = (None, None, None, None)
         self.history.score_name = scoring.NAMES[self.network.output]
-        self.compared: Batch | None = None
-        if self.validation is not None and isinstance(self.batches, Shuffled):
-            self.compared = self.batches.some(min(self.validation.columns, MOST_COMPARED))
+        self.compared: Batch | Chunked | None = None
+        if self.validation is not None and not isinstance(self.batches, Stream):
+            columns = self.validation.m if isinstance(self.validation, Chunked) else self.validation.columns
+            self.compared = self.batches.some(min(columns, MOST_COMPARED))
         self.before: State | None = None
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
@@ -379,8 +390,9 @@ class Run:
     @quiet
     def _next_cost(self) -> float:
         """What the next epoch would report as its cost: that of the last parameters, which no epoch has reported."""
-        assert isinstance(self.batches, Shuffled)
-        batch, _ = self.dropout.ahead(self.batches.whole, self.dtype)
+        assert not isinstance(self.batches, Stream)
+        whole = self.batches.whole
+        batch = whole if isinstance(whole, Chunked) else self.dropout.ahead(whole, self.dtype)[0]
         with self.backend.untracked():
             return float(self.descent.cost(batch))
 
@@ -407,7 +419,8 @@ class Run:
         """
         if self.must_know or self.diverges or not self.batches.is_whole or self.dropout.drops:
             return False
-        assert isinstance(self.batches, Shuffled)
+        if not isinstance(self.batches, Shuffled):
+            return False
         whole = self.batches.whole
         replays = self.descent.captured(self.batches.size, 1, whole, self.updates)
         if replays is None:
@@ -472,7 +485,7 @@ class Run:
     def _validate(self) -> Figures:
         return *self._figures(self.validation), *self._figures(self.compared)
 
-    def _figures(self, batch: Batch | None) -> tuple[float | None, float | None]:
+    def _figures(self, batch: Batch | Chunked | None) -> tuple[float | None, float | None]:
         if batch is None:
             return None, None
         return self.descent.cost_and_score(batch)

@@ -96,7 +96,8 @@ class DescentTogether(Descent):
         """The mean loss of everybody's examples without the penalty, and the score of their predictions."""
         A = TileColumns(batch.columns, self.backend)
         J = self._cost(batch, 0.0, A)
-        return J, scoring.score_together(A.joined(), batch.Y, self.network.output, self.backend, self.ranks)
+        part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend)
+        return J, scoring.of_parts(self.ranks.every(part), self.network.output)
 
     def _cost(self, batch: Batch, l2: float, keep: TileColumns | None = None) -> float:
         given = batch, self.layers, self.network, self.backend, self.ranks

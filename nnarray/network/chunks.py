@@ -1,0 +1,262 @@
+"""Examples in the chunks of a dask array: each chunk's sums are taken where it lies, and added up in a tree of chunks.
+
+The order of the sums depends on the chunks alone, and each chunk is computed by one thread: where the chunks are, and
+how many workers there are, changes no bit. The scheduler is dask's: the active `distributed.Client`, else its own.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnarray import engine
+from nnarray.backends import Block, Ended, backend, backend_of, quiet
+from nnarray.core.typing import Array
+from nnarray.engine import Architecture, Batch, Order
+from nnarray.network import scoring
+from nnarray.network.entry import Place, enter_parameters, enter_X, make_batch, require_finite_examples
+from nnarray.network.parameters import Parameters
+
+
+def is_chunked(X: Any) -> bool:
+    """Whether X is a dask array, whose chunks may be elsewhere."""
+    dask = sys.modules.get("dask.array")
+    return dask is not None and isinstance(X, dask.Array)
+
+
+def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Place | None:
+    """The layers of `params`, which live here, beside chunks that may be elsewhere; None for params of dask.
+
+    Raises ValueError for a communicator beside chunks.
+    """
+    if comm is not None:
+        msg = "comm must be left out where X is a dask array: dask knows its workers"
+        raise ValueError(msg)
+    plain = isinstance(params, Parameters) and not is_chunked(params.vector)
+    if not plain and any(is_chunked(V) for pair in params for V in pair):
+        return None
+    return enter_parameters(network, params)
+
+
+class Chunk(NamedTuple):
+    """Columns that lie together: tasks of dask that give X, Y and weights, or None for those that there are not."""
+
+    X: Any
+    Y: Any
+    weights: Any
+    first: int
+    """the first of the columns"""
+    columns: int
+    """how many"""
+
+
+class Chunked:
+    """X (n_x, m), Y (n[L], m) or None and weights (1, m) or None of a network, in chunks of columns."""
+
+    def __init__(self, network: Architecture, X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
+        n_x, n_L = network.sizes[0], network.sizes[-1]
+        X = _checked(X, f"{of}X", "(n_x, m)", n_x, None)
+        self.m = int(X.shape[1])
+        self.weighs = weights is not None
+        columns = X.chunks[1]
+        tasks = [_tasks(X, columns)]
+        tasks.append(
+            [None] * len(columns) if Y is None else _tasks(_checked(Y, f"{of}Y", "(n[L], m)", n_L, X), columns)
+        )
+        if weights is None:
+            tasks.append([None] * len(columns))
+        else:
+            weights = weights[None] if weights.ndim == 1 else weights
+            tasks.append(_tasks(_checked(weights, f"{of}weights", "(1, m)", 1, X), columns))
+        firsts = np.cumsum([0, *columns]).tolist()
+        self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], columns, strict=True) if one[-1]]
+
+    def of(self, chosen: Sequence[int]) -> "Chunked":
+        """Some of the chunks, as a whole of their own."""
+        other = copy(self)
+        other.chunks = [self.chunks[i] for i in chosen]
+        other.m = sum(chunk.columns for chunk in other.chunks)
+        return other
+
+
+def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
+    """V as a dask array whose shape is known and right; what is an array of the host is cut as X is."""
+    import dask.array as da
+
+    V = V if is_chunked(V) else da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1]))
+    if any(np.isnan(n) for n in V.shape):
+        msg = f"{argument} has chunks of unknown size, shape {V.shape}: give {argument}.compute_chunk_sizes()"
+        raise ValueError(msg)
+    m = None if X is None else X.shape[1]
+    if V.ndim != 2 or V.shape[0] != rows or (m is not None and V.shape[1] != m) or V.shape[1] == 0:
+        hint = f"; is it {argument}.T?" if V.ndim == 2 and V.shape[1] == rows else ""
+        wanted = f"({rows}, {'m' if m is None else m})"
+        msg = f"{argument} must have shape {letters} = {wanted}, one example per column, got {V.shape}{hint}"
+        raise ValueError(msg)
+    return V
+
+
+def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
+    """A task for each chunk of so many columns, with all rows."""
+    tasks: list[Any] = V.rechunk({0: -1, 1: tuple(columns)}).to_delayed()[0].tolist()
+    return tasks
+
+
+class Sums(NamedTuple):
+    """Over the columns of some chunks."""
+
+    losses: float
+    m: float
+    gradient: np.ndarray | None = None
+
+
+def cost(network: Architecture, place: Place, examples: Chunked, *, l2: float) -> float:
+    """J, with the penalty."""
+    sums = _folded(_sums_of(network, place, examples.chunks, gradient=False))
+    return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2))
+
+
+def cost_and_gradients(
+    network: Architecture, place: Place, chunks: Sequence[Chunk], *, l2: float, columns: np.ndarray | None = None
+) -> tuple[float, Array | None, float]:
+    """J and its gradient, laid out as theta, and what they are divided by; no gradient where that is 0."""
+    sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns))
+    if sums.m == 0:
+        return 0.0, None, 0.0
+    g = place.backend.asarray(sums.gradient, place.dtype)
+    J, g = engine.means(sums.losses, g, sums.m, place.layers, network, place.backend, l2=l2)
+    return float(J), g, sums.m
+
+
+def predict(network: Architecture, place: Place, X: Any) -> Any:
+    """A[L] as a dask array, which is not computed yet."""
+    import dask.array as da
+
+    chunked = Chunked(network, X)
+    theta, n_L = _theta(place), network.sizes[-1]
+    predicted = [
+        da.from_delayed(_task(_predicted)(network, theta, chunk.X, chunk.first), (n_L, chunk.columns), place.dtype)
+        for chunk in chunked.chunks
+    ]
+    return da.concatenate(predicted, axis=1)
+
+
+def score(network: Architecture, place: Place, examples: Chunked) -> float:
+    """The accuracy, or R², of all predictions."""
+    theta = _theta(place)
+    found = _computed([_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks])
+    return scoring.of_parts(found, network.output)
+
+
+def _sums_of(
+    network: Architecture, place: Place, chunks: Sequence[Chunk], *, gradient: bool, columns: np.ndarray | None = None
+) -> list[Any]:
+    theta, task = _theta(place), _task(_sums)
+    return [task(network, theta, *chunk[:4], columns, gradient) for chunk in chunks]
+
+
+def _theta(place: Place) -> Any:
+    """Theta as one thing that tasks share, so that it goes to each worker once."""
+    import dask
+
+    host = place.backend.to_numpy(Parameters.from_layers(place.layers).vector)
+    return dask.delayed(np.array(host))
+
+
+def _task(function: Callable[..., Any]) -> Callable[..., Any]:
+    import dask
+
+    task: Callable[..., Any] = dask.delayed(function, pure=False, traverse=False)
+    return task
+
+
+def _folded(tasks: Sequence[Any]) -> Sums:
+    """Their sum, of neighbours first."""
+    while len(tasks) > 1:
+        tasks = [_task(_added)(*tasks[i : i + 2]) if i + 1 < len(tasks) else tasks[i] for i in range(0, len(tasks), 2)]
+    (total,) = _computed(tasks)
+    assert isinstance(total, Sums)
+    return total
+
+
+def _computed(tasks: Sequence[Any]) -> list[Any]:
+    import dask
+
+    return list(dask.compute(*tasks))
+
+
+def _added(one: Sums, other: Sums) -> Sums:
+    g = None if one.gradient is None or other.gradient is None else one.gradient + other.gradient
+    return Sums(one.losses + other.losses, one.m + other.m, g)
+
+
+@contextmanager
+def _placed(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Place]:
+    """Where a worker computes a chunk, in one thread: on its own default backend, or where the chunk is already."""
+    own = backend_of(X)
+    place = backend() if own is None or own.is_host else own
+    block = Block(one=True)
+    with place.current(), place.untracked(), Ended(block), block:
+        params = Parameters(place.asarray(theta), network.sizes, place)
+        yield Place(params.layers, place, params.dtype)
+
+
+@quiet
+def _sums(
+    network: Architecture, theta: np.ndarray, X: Any, Y: Any, weights: Any, first: int, columns: Any, gradient: bool
+) -> Sums:
+    with _placed(network, theta, X) as place, _told(first):
+        batch, m = _batch(network, place, X, Y, weights, columns)
+        given = batch, place.layers, network, place.backend
+        if not gradient:
+            return Sums(float(engine.cost(*given, l2=0.0, workers=1)), m)
+        J, g = engine.cost_and_gradients(*given, l2=0.0, workers=1)
+        require_finite_examples(batch.X, g, place)
+        return Sums(float(J), m, place.backend.to_numpy(g))
+
+
+@contextmanager
+def _told(first: int) -> Iterator[None]:
+    """A block whose errors tell which chunk they are about."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        msg = f"in the chunk of columns from {first} on: {error}"
+        raise type(error)(msg) from None
+
+
+def _batch(
+    network: Architecture, place: Place, X: Any, Y: Any, weights: Any, columns: np.ndarray | None
+) -> tuple[Batch, float]:
+    """The columns of a chunk, all of them or some, whose sums are divided by nothing yet, and their m."""
+    there = place.backend
+    X, Y, weights = (None if V is None else there.asarray(V, place.dtype) for V in (X, Y, weights))
+    batch = make_batch(network, X, Y, None, backend=there, dtype=place.dtype)._replace(m=1, weights=weights)
+    if columns is not None:
+        batch = batch._replace(order=Order(there.on_device(columns), columns))
+    if weights is None:
+        return batch, float(batch.columns)
+    weighed = there.to_numpy(weights)[0]
+    if not (np.isfinite(weighed).all() and weighed.min() >= 0):
+        msg = "weights must be finite and ≥ 0"
+        raise ValueError(msg)
+    return batch, float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
+
+
+@quiet
+def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int) -> Any:
+    with _placed(network, theta, X) as place, _told(first):
+        X = enter_X(network, place.backend.asarray(X, place.dtype), backend=place.backend, dtype=place.dtype)
+        A = engine.predict(X, place.layers, network, place.backend, workers=1)
+        return place.backend.to_numpy(A)
+
+
+@quiet
+def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.Part:
+    with _placed(network, theta, X) as place, _told(first):
+        batch, _ = _batch(network, place, X, Y, None, None)
+        A = engine.predict(batch.X, place.layers, network, place.backend, workers=1)
+        return scoring.part(A, batch.Y, network.output, place.backend)

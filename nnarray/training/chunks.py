@@ -1,0 +1,113 @@
+"""Training on the chunks of dask arrays: the sums of every update are taken where the chunks lie."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends import quiet
+from nnarray.core.typing import Array
+from nnarray.network import chunks
+from nnarray.network.chunks import Chunk, Chunked
+from nnarray.network.entry import Place
+from nnarray.network.parameters import Parameters
+from nnarray.training.batches import Dropout, seed_of
+from nnarray.training.descent import Descent, Updates
+from nnarray.training.replays import Replays
+
+
+def check_chunked(rates: Sequence[float], comm: Any) -> None:
+    """Raise ValueError for what does not go with dask arrays."""
+    if comm is not None:
+        msg = "comm must be left out where X is a dask array: dask knows its workers"
+        raise ValueError(msg)
+    if any(rate > 0 for rate in rates):
+        msg = "dropout must be 0 where X is a dask array: its masks are not drawn on workers"
+        raise ValueError(msg)
+
+
+class ChunkedBatches:
+    """Batches of the columns of chunks: each of one chunk, which come in a drawn order and are shuffled within.
+
+    One batch of everything is of all chunks, as they stand.
+    """
+
+    @quiet  # in which NumPy's seeds set the error state
+    def __init__(self, whole: Chunked, size: int | None, seed: int | Sequence[int] | None) -> None:
+        self.whole, self.columns = whole, whole.m
+        self.is_whole = size is None or size >= self.columns
+        self.size = self.columns if size is None else min(size, self.columns)
+        self.generator = np.random.default_rng(seed_of(seed, 1))
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The state of the generator, from which the later orders follow."""
+        return dict(self.generator.bit_generator.state)
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Draw the orders that follow from a state."""
+        self.generator.bit_generator.state = state
+
+    def epoch(self) -> Sequence[Iterable[Any]]:
+        """The batches of the next epoch: chunks, and which of their columns."""
+        if self.is_whole:
+            return [[((self.whole.chunks, None), None)]]
+        order = self.generator.permutation(len(self.whole.chunks))
+        orders = [self.generator.permutation(self.whole.chunks[i].columns) for i in order]
+        return [self._of_chunk(self.whole.chunks[i], columns) for i, columns in zip(order, orders, strict=True)]
+
+    def _of_chunk(self, chunk: Chunk, columns: np.ndarray) -> Iterable[Any]:
+        parts = np.split(columns, range(self.size, len(columns), self.size))
+        return [(([chunk], part), None) for part in parts]
+
+    def some(self, most: int) -> Chunked:
+        """Chunks of up to so many columns, but at least one, drawn at random, always the same."""
+        order = np.random.default_rng(0).permutation(len(self.whole.chunks))
+        ends = np.cumsum([self.whole.chunks[i].columns for i in order])
+        return self.whole.of(sorted(order[: max(1, int(np.sum(ends <= most)))]))
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+
+class DescentOnChunks(Descent):
+    """Theta on its way down, here, while the examples are in chunks elsewhere."""
+
+    def captured(self, *_: Any) -> Replays | None:
+        """None: the gradient is computed elsewhere."""
+        return None
+
+    def cost(self, batch: Any) -> Array:
+        """J, with the penalty."""
+        if not isinstance(batch, Chunked):
+            return super().cost(batch)
+        return chunks.cost(self.network, self._place, batch, l2=self.l2)
+
+    def cost_and_score(self, batch: Any) -> tuple[float, Any]:
+        """The mean loss without the penalty, and the score of the predictions."""
+        if not isinstance(batch, Chunked):
+            return super().cost_and_score(batch)
+        J = chunks.cost(self.network, self._place, batch, l2=0.0)
+        return J, chunks.score(self.network, self._place, batch)
+
+    @property
+    def _place(self) -> Place:
+        return Place(Parameters(self.theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
+
+    def epoch(self, *given: Any, **options: Any) -> Array:
+        """An update for each batch; the mean of their costs, on the device."""
+        J = super().epoch(*given, **options)
+        return J if self.backend.is_host else self.backend.asarray(J, self.dtype)
+
+    def _one_by_one(self, group: Iterable[tuple[Any, Any]], updates: Updates, dropout: Dropout) -> tuple[Array, float]:
+        """An update for each batch: the sum of the costs, and what they count together."""
+        total, count = 0.0, 0.0
+        for (some, columns), _ in group:
+            J, g, m = chunks.cost_and_gradients(self.network, self._place, some, l2=self.l2, columns=columns)
+            if g is not None:
+                with self.interrupts.put_off:
+                    theta = updates.update(self.theta, g, self.backend)
+                    if theta is not self.theta:
+                        self.move_to(theta)
+            total, count = total + J * m, count + m
+        return total, count

@@ -1,0 +1,174 @@
+"""Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnarray as nn
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+M = 300
+OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+
+
+@pytest.fixture(autouse=True, params=["sync", "threads"])
+def scheduler(request: pytest.FixtureRequest) -> Iterator[None]:
+    with dask.config.set(scheduler=request.param):
+        yield
+
+
+def case(output: str = "sigmoid") -> tuple[nn.Network, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    X, units = rng.normal(size=(5, M)), 1 if output == "sigmoid" else 3
+    Z = np.abs(rng.normal(size=(units, 5)) @ np.tanh(X))
+    Y = {"sigmoid": Z > 1, "softmax": Z.max(axis=0) == Z, "identity": Z + 50, "exp": Z}[output].astype("float64")
+    return nn.Network((5, 6, units), "tanh", output), X, Y
+
+
+def chunked(V: np.ndarray, columns: Any = (7, 130, 0, 60, 103)) -> Any:
+    return da.from_array(V, chunks=(*(-1 for _ in V.shape[1:]), columns))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_costs_gradients_predictions_and_scores(output: str, weighted: bool) -> None:
+    network, X, Y = case(output)
+    params = network.init(0, dtype="float64")
+    w = np.random.default_rng(1).random(M) * (np.arange(M) > 7) if weighted else None
+    J, g = network.gradients(params, X, Y, l2=0.3, weights=w)
+    x, y = chunked(X), chunked(Y)
+    for weights in (w, None if w is None else chunked(w), None if w is None else chunked(w[None])):
+        J_found, g_found = network.gradients(params, x, y, l2=0.3, weights=weights)
+        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-11, atol=1e-13)
+        assert J_found == pytest.approx(float(J), rel=1e-12)
+        assert J_found.shape == ()
+        assert network.cost(params, x, y, l2=0.3, weights=weights) == pytest.approx(float(J), rel=1e-12)
+    predicted = network.predict(params, x)
+    assert isinstance(predicted, da.Array)
+    np.testing.assert_allclose(predicted.compute(), network.predict(params, X), rtol=1e-12)
+    assert network.score(params, x, y) == pytest.approx(network.score(params, X, Y), rel=1e-12)
+
+
+def test_other_chunkings_and_kinds() -> None:
+    network, X, Y = case()
+    params = network.init(0)
+    J, g = network.gradients(params, X, Y)
+    layers = [(W, b) for W, b in params]
+    for x, y in (
+        (da.from_array(X, chunks=(2, 50)), da.from_array(Y, chunks=(1, 77))),
+        (da.from_array(X.T, chunks=(100, 2)).T, Y),
+        (chunked(X.astype("float32")), chunked(Y.astype(bool))),
+    ):
+        for given in (params, layers):
+            J_found, g_found = network.gradients(given, x, y)
+            assert J_found.dtype == np.float32
+            assert J_found == pytest.approx(float(J), rel=1e-5)
+            np.testing.assert_allclose(g_found.vector, g.vector, atol=1e-5)
+
+
+def test_a_cost_of_one_s_own() -> None:
+    network, X, Y = case("identity")
+    params = network.init(0, dtype="float64")
+    huber = nn.Cost(lambda A, Y, *, xp: xp.where(xp.abs(A - Y) < 1, 0.5 * (A - Y) ** 2, xp.abs(A - Y) - 0.5),
+                    dZ=lambda A, Y, *, xp: xp.where(xp.abs(A - Y) < 1, A - Y, xp.sign(A - Y)))  # fmt: skip
+    J, g = network.gradients(params, X, Y, cost=huber)
+    J_found, g_found = network.gradients(params, chunked(X), chunked(Y), cost=huber)
+    assert J_found == pytest.approx(float(J), rel=1e-12)
+    np.testing.assert_allclose(g_found.vector, g.vector, atol=1e-13)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_training_on_the_whole_batch(output: str) -> None:
+    network, X, Y = case(output)
+    options: dict[str, Any] = {"epochs": 30, "dtype": "float64", "optimizer": nn.Adam(0.01), "l2": 0.1, "patience": 9}
+    one = nn.train(network, X, Y, validation=(X[:, :90], Y[:, :90]), **options)
+    x, y = chunked(X), chunked(Y)
+    for validation in ((x[:, :90], y[:, :90]), (X[:, :90], Y[:, :90])):
+        found = nn.train(network, x, y, validation=validation, **options)
+        np.testing.assert_allclose(found.params.vector, one.params.vector, rtol=0, atol=1e-9)
+        assert (found.stopped, found.best_epoch) == (one.stopped, one.best_epoch)
+        for record, expected in zip(found.history, one.history, strict=True):
+            assert record.cost == pytest.approx(expected.cost, rel=1e-9)
+            assert record.validation_cost == pytest.approx(expected.validation_cost, rel=1e-9)
+            assert record.validation_score == pytest.approx(expected.validation_score, rel=1e-9)
+            assert record.training_cost is not None
+
+
+def test_mini_batches_see_every_column_once_and_go_on_to_the_bit() -> None:
+    network, X, Y = case()
+    x, y = chunked(X), chunked(Y)
+    options: dict[str, Any] = {"batch_size": 32, "optimizer": nn.Adam(0.02), "l2": 0.1}
+    whole = nn.train(network, x, y, epochs=5, **options)
+    first = nn.train(network, x, y, epochs=2, **options)
+    rest = nn.train(network, x, y, epochs=3, state=first.state, **options)
+    assert whole.params.vector.tobytes() == rest.params.vector.tobytes()
+    assert whole.state.t == 5 * sum(-(-columns // 32) for columns in (7, 130, 60, 103))
+    assert whole.history[-1].cost < whole.history[0].cost
+    still = nn.train(network, x, y, epochs=1, batch_size=32, optimizer=nn.GradientDescent(1e-12), dtype="float64")
+    assert still.history[0].cost == pytest.approx(float(network.cost(network.init(0, dtype="float64"), X, Y)), rel=1e-6)
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "rows": (
+        lambda net, p, x, y: net.gradients(p, x[:4], y),
+        r"X must have shape \(n_x, m\) = \(5, m\).*\(4, 300\)",
+    ),
+    "turned": (lambda net, p, x, y: net.predict(p, x.T), r"X must have shape.*is it X\.T\?"),
+    "columns": (lambda net, p, x, y: net.cost(p, x, y[:, :9]), r"Y must have shape \(n\[L\], m\) = \(1, 300\)"),
+    "unknown": (lambda net, p, x, y: net.gradients(p, x[:, x[0] > 0], y), r"unknown size.*X\.compute_chunk_sizes\(\)"),
+    "NaN": (
+        lambda net, p, x, y: net.gradients(p, da.where(x > 2.7, np.nan, x), y),
+        r"in the chunk of columns from \d+ on: X must be finite in float64, got nan",
+    ),
+    "NaN to predict": (
+        lambda net, p, x, y: net.predict(p, x * np.inf).compute(),
+        r"columns from \d+ on: X must",
+    ),
+    "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"columns from \d+ on: Y must be in \[0, 1\]"),
+    "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be finite and ≥ 0"),
+    "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
+    "dropout": (lambda net, p, x, y: nn.train(net, x, y, epochs=1, dropout=0.1), "dropout must be 0 where X is a dask"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str) -> None:
+    network, X, Y = case()
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call(network, network.init(0, dtype="float64"), chunked(X), chunked(Y))
+
+
+def test_the_same_bits_for_any_number_of_workers_and_after_one_was_killed() -> None:
+    distributed = pytest.importorskip("distributed")
+    network, X, Y = case()
+    x, y = chunked(X), chunked(Y)
+    options: dict[str, Any] = {"epochs": 6, "optimizer": nn.Adam(0.02), "l2": 0.1}
+    with dask.config.set(scheduler="sync"):
+        expected = nn.train(network, x, y, **options).params.vector.tobytes()
+        in_batches = nn.train(network, x, y, batch_size=64, **options | {"epochs": 1}).params.vector.tobytes()
+
+    def kill(record: nn.Epoch) -> None:
+        if record.epoch == 3:
+            worker = next(iter(client.run(os.getpid).values()))
+            os.kill(worker, signal.SIGKILL)
+
+    quiet = {"dashboard_address": None, "silence_logs": 50}
+    with (
+        dask.config.set(scheduler=None),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        persisted = x.persist(), y.persist()
+        assert nn.train(network, *persisted, **options).params.vector.tobytes() == expected
+        found = nn.train(network, *persisted, batch_size=64, **options | {"epochs": 1})
+        assert found.params.vector.tobytes() == in_batches
+        assert nn.train(network, *persisted, callback=kill, **options).params.vector.tobytes() == expected
+        cluster.scale(1)
+        assert nn.train(network, x, y, **options).params.vector.tobytes() == expected
