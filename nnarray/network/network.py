@@ -351,10 +351,10 @@ class Network:
 
         Notes
         -----
-        Where X is a dask array (Y and weights may be of dask or plain, params are plain), each chunk of columns gives its
-        sums where it lies, in one thread of dask's; they are added up in an order that depends on the chunks alone, so
-        the bits are the same for any number of workers. Chunks that hold some of the rows are put together first. So it
-        is in `cost` and `score`, and `predict` gives a dask array that is computed when dask is asked.
+        Where X is a dask array (Y and weights may be of dask or plain, params are plain), each chunk of columns gives
+        its sums where it lies, in one thread of dask's; they are added up in an order that depends on the chunks alone,
+        so the bits are the same for any number of workers. Chunks of some of the rows are put together first. So it is
+        in `cost` and `score`, and `predict` gives a dask array that is computed when dask is asked.
 
         The result has the same bits for any number of workers, and whatever other threads do. A batch of one tile takes
         no workers: a small one has one thread, and the products of a larger one are cut by their sizes into pieces that
