@@ -105,6 +105,7 @@ MUTATIONS = (
     Mutation("size: no biases", "vector", "sum(n * (n_prev + 1)", "sum(n * n_prev"),
     Mutation("small: 0.1", "initial", "lambda n_prev, n: 0.01", "lambda n_prev, n: 0.1"),
     Mutation("he: 1/n", "initial", "sqrt(2 / n_prev)", "sqrt(1 / n_prev)"),
+    Mutation("lecun: of two", "initial", "sqrt(1 / n_prev)", "sqrt(2 / n_prev)"),
     Mutation("xavier: n[l-1] twice", "initial", "sqrt(2 / (n_prev + n))", "sqrt(2 / (n_prev + n_prev))"),
     Mutation("initial b: not zero", "initial", "np.zeros((n, 1))", "np.full((n, 1), 0.01)"),
     Mutation("running mean: no 1-beta", "updates", "beta * mean + (1 - beta) * value", "beta * mean + value"),

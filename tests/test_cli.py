@@ -238,6 +238,7 @@ class TestOptions:
             ["--dtype", "float64"],
             ["--batch-size", "100000"],
             ["--output", "exp"],
+            ["--scheme", "lecun"],
             ["--scheme", "xavier", "--l2", "0", "--dropout", "0", "--workers", "1", "--learning-rate", "1e-4"],
         ],
         ids=" ".join,

@@ -467,6 +467,7 @@ class TestInitial:
             ("small", (0.01, 0.01)),
             ("he", (np.sqrt(2 / 200), np.sqrt(2 / 300))),
             ("xavier", (np.sqrt(2 / 500), np.sqrt(2 / 350))),
+            ("lecun", (np.sqrt(1 / 200), np.sqrt(1 / 300))),
             ("zeros", (0.0, 0.0)),
         ],
     )
@@ -478,6 +479,16 @@ class TestInitial:
             assert W.mean() == pytest.approx(0, abs=5 * sigma / np.sqrt(W.size))
             assert not b.any()
         assert [(W.shape, b.shape) for W, b in drawn] == [((300, 200), (300, 1)), ((50, 300), (50, 1))]
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_lecun_is_he_over_the_root_of_two_on_every_backend(self, space, dtype) -> None:
+        network, tolerance = nn.Network((5, 7, 3)), 1e-5 if dtype == "float32" else 1e-10
+        he = network.init(3, "he", backend="numpy", dtype="float64")
+        lecun = network.init(3, "lecun", backend=space.backend, dtype=dtype)
+        for (W, b), (W_he, _) in zip(lecun, he, strict=True):
+            space.assert_same_place(W, dtype)
+            np.testing.assert_allclose(space.to_numpy(W), W_he / np.sqrt(2), rtol=tolerance)
+            assert not space.to_numpy(b).any()
 
     @pytest.mark.parametrize(("scheme", "stays_equal"), [("zeros", True), ("he", False)])
     def test_zeros_keep_the_units_of_a_layer_equal_in_training(self, scheme, stays_equal) -> None:

@@ -103,8 +103,9 @@ class Network:
         ----------
         seed : int or None, default=0
             Of the draw, which is made on the host in float64; None draws anew each time.
-        scheme : {"he", "xavier", "small", "zeros"}, default="he"
-            The standard deviation of W[l]: sqrt(2/n[l-1]), sqrt(2/(n[l-1]+n[l])), 0.01 or 0.
+        scheme : {"he", "xavier", "lecun", "small", "zeros"}, default="he"
+            The standard deviation of W[l]: sqrt(2/n[l-1]); Glorot's sqrt(2/(n[l-1]+n[l])); sqrt(1/n[l-1]), which the
+            lecture calls Xavier; 0.01; or 0.
         backend : str or Backend, optional
             Where they are to be; left out, the default (see `nn.backend`).
         dtype : {"float32", "float64"}, default="float32"

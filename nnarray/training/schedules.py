@@ -1,7 +1,7 @@
 """Learning-rate schedules: alpha as a function of the number of updates made before this one, 0, 1, 2, …
 
 Any callable from a count to a float serves in their place. All of them count updates; with `steps`, the number of
-updates in an epoch, they count epochs, 0, 1, 2, …: smoothly, so that after half an epoch half of one has passed, or with
+updates in an epoch, they count epochs, 0, 1, 2, …: smoothly, so that half of one passes in half an epoch, or with
 `staircase=True` whole ones alone, so that alpha is constant within an epoch. The lecture's (course 2, week 2) are
 
     alpha_0 / (1 + decay · epoch)      InverseTimeDecay(alpha_0, decay, steps=batches, staircase=True)
