@@ -520,6 +520,24 @@ class TestDropout:
         dropped, whole = (MLPRegressor(**TINY, dropout=rate).partial_fit(X, y) for rate in (0.5, 0.0))
         assert np.any(parameters(dropped) != parameters(whole))
 
+    @pytest.mark.parametrize("make", [np.asarray, sparse.csr_array, sparse.csr_matrix, sparse.csc_matrix])
+    def test_inputs_drop_alike_in_dense_and_sparse_tables(self, make: Any) -> None:
+        X, y = blobs()
+        X = np.where(X > 0, X, 0.0)
+        options = {**TINY, "solver": "sgd", "input_dropout": 0.4, "shuffle": False}
+        expected, found = (parameters(MLPClassifier(**options).fit(V, y)) for V in (X, make(X)))
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+        assert np.any(expected != parameters(MLPClassifier(**options | {"input_dropout": 0.0}).fit(X, y)))
+
+    @pytest.mark.parametrize("rate", [1.0, -0.1, "half", [0.1], None], ids=str)
+    def test_what_is_no_rate_of_inputs_is_refused(self, rate: Any) -> None:
+        with pytest.raises(ValueError, match="input_dropout"):
+            MLPClassifier(input_dropout=rate, max_iter=2).fit(*blobs())
+
+    def test_lbfgs_refuses_that_of_inputs(self) -> None:
+        with pytest.raises(ValueError, match=r'dropout needs solver="sgd" or "adam"'):
+            MLPClassifier(hidden_layer_sizes=(5, 3), solver="lbfgs", input_dropout=0.2).fit(*blobs())
+
     @pytest.mark.parametrize("dropout", [0.3, [0.0, 0.3]], ids=str)
     def test_lbfgs_refuses_it(self, dropout: Any) -> None:
         with pytest.raises(ValueError, match=r'dropout needs solver="sgd" or "adam"'):

@@ -252,6 +252,13 @@ def _add_regularization(parser: argparse.ArgumentParser) -> None:
         help="of hidden units (default: %(default)s)",
     )
     group.add_argument(
+        "--input-dropout",
+        type=number(0, below=1),
+        default=0.0,
+        metavar="SHARE",
+        help="of inputs (default: %(default)s)",
+    )
+    group.add_argument(
         "--validation",
         type=part,
         default=VALIDATION,

@@ -74,6 +74,7 @@ SETTINGS = (
     "patience",
     "scheme",
     "dropout",
+    "input_dropout",
     "l2",
 )
 
@@ -186,6 +187,7 @@ def _descend(
         l2=settings["l2"],
         weights=part.weights,
         dropout=arguments.dropout if network.hidden else 0.0,
+        input_dropout=arguments.input_dropout,
         seed=arguments.seed,
         scheme=arguments.scheme,
         backend=place,

@@ -22,6 +22,7 @@ def penalized(gradients: Pairs, layers: Pairs, *, l2: float, m: Array) -> list[t
 def dropout(A: Array, D: Array) -> Array:
     """Inverted dropout: A * D, where D is 0 for a dropped unit and 1/keep for a kept one, so that A's mean stays.
 
-    The way back is the same product, dA * D. After Srivastava et al., JMLR 15 (2014).
+    It is for every A[l] but the last, X = A[0] too. The way back is the same product, dA * D. After Srivastava et al.,
+    JMLR 15 (2014).
     """
     return A * D

@@ -15,7 +15,14 @@ from nnarray.network.costs import Cost, with_cost
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
-from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
+from nnarray.training.arguments import (
+    check_choices,
+    check_rate,
+    check_rates,
+    check_stream,
+    enter_training,
+    first_params,
+)
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
@@ -84,6 +91,7 @@ def train(
     weights: Any = None,
     cost: Cost | None = None,
     dropout: float | Sequence[float] = 0.0,
+    input_dropout: float = 0.0,
     seed: int | None = 0,
     scheme: SchemeName = "he",
     backend: str | Backend | None = None,
@@ -132,6 +140,8 @@ def train(
         A cost of one's own in the place of the output's.
     dropout : float or sequence of float, default=0.0
         The share of hidden units dropped in training, in [0, 1): one figure, or one per hidden layer.
+    input_dropout : float, default=0.0
+        The share of inputs dropped in training, in [0, 1): X is multiplied by a mask D[0] as A[l] is by D[l].
     seed : int or None, default=0
         For weights, shuffles and masks, the same on every backend; None draws one.
     scheme : str, default="he"
@@ -187,6 +197,7 @@ def train(
     waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
     costed = with_cost(network, cost)
     rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
+    input_rate = check_rate(input_dropout, "input_dropout")
     workers = check_optional_count(workers, "workers")
     if Y is None:
         check_stream(X, weights, batch_size, epochs)
@@ -202,7 +213,7 @@ def train(
             first,
             optimizer or Adam(),
             examples if isinstance(examples, Stream) else Shuffled(examples, batch_size, seed, first.backend),
-            Dropout(rates, network.sizes, seed, first.backend),
+            Dropout(rates, network.sizes, seed, first.backend, input_rate=input_rate),
             validating,
             waiting,
             l2,
