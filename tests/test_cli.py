@@ -239,7 +239,7 @@ class TestOptions:
             ["--batch-size", "100000"],
             ["--output", "exp"],
             ["--scheme", "lecun", "--input-dropout", "0.1"],
-            ["--hidden", "none", "--input-dropout", "0.3"],
+            ["--hidden", "none", "--input-dropout", "0.3", "--l1", "0.01"],
             ["--scheme", "xavier", "--l2", "0", "--dropout", "0", "--workers", "1", "--learning-rate", "1e-4"],
         ],
         ids=" ".join,

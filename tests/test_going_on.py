@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "masks of a full batch": {"dropout": 0.25},
     "masks of inputs": {"batch_size": 7, "dropout": 0.3, "input_dropout": 0.2},
     "masks of inputs alone": {"input_dropout": 0.2},
-    "penalty and weights": {"batch_size": 6, "l2": 0.3, "weights": np.linspace(0.0, 2.0, 23)[None, :]},
+    "penalty and weights": {"batch_size": 6, "l2": 0.3, "l1": 0.1, "weights": np.linspace(0.0, 2.0, 23)[None, :]},
     "validation": {"batch_size": 5, "validation": (X[:, :9], Y[:, :9]), "patience": 50},
     "patience": {"batch_size": 5, "patience": 50},
     "patience with a full batch": {"patience": 50},

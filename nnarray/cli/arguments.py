@@ -245,6 +245,13 @@ def _add_regularization(parser: argparse.ArgumentParser) -> None:
         "mini-batch's share of the training part)",
     )
     group.add_argument(
+        "--l1",
+        type=number(0),
+        default=0.0,
+        metavar="LAMBDA",
+        help="penalty on the weights' magnitudes (default: %(default)s)",
+    )
+    group.add_argument(
         "--dropout",
         type=number(0, below=1),
         default=DROPOUT,

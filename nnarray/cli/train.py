@@ -76,6 +76,7 @@ SETTINGS = (
     "dropout",
     "input_dropout",
     "l2",
+    "l1",
 )
 
 
@@ -185,6 +186,7 @@ def _descend(
         epochs=arguments.epochs,
         batch_size=batch_size,
         l2=settings["l2"],
+        l1=settings["l1"],
         weights=part.weights,
         dropout=arguments.dropout if network.hidden else 0.0,
         input_dropout=arguments.input_dropout,

@@ -25,7 +25,7 @@ from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import scoring
-from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
+from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place, enter_batch, enter_dA, enter_parameters, enter_X, plain_theta
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
@@ -241,11 +241,12 @@ class Network:
         Y: Any,
         *,
         l2: float = 0.0,
+        l1: float = 0.0,
         weights: Any = None,
         cost: Cost | None = None,
         workers: int | None = None,
     ) -> Array:
-        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖².
+        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖² and (l1/m) Σ ‖W[l]‖₁.
 
         Parameters
         ----------
@@ -256,7 +257,9 @@ class Network:
         Y : array, shape (n[L], m)
             The targets: in [0, 1] for "sigmoid", columns that sum to 1 for "softmax", ≥ 0 for "exp".
         l2 : float, default=0.0
-            lambda ≥ 0 of the penalty.
+            lambda ≥ 0 of the L2 penalty.
+        l1 : float, default=0.0
+            lambda ≥ 0 of the L1 penalty; ‖W‖₁ is the sum of the magnitudes, whose derivative is taken as 0 at 0.
         weights : array, shape (1, m) or (m,), optional
             How much the loss of each example counts, ≥ 0; m becomes their sum.
         cost : Cost, optional
@@ -277,19 +280,20 @@ class Network:
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if weights is None and cost is None and workers is None:
-            found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2)
+            found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2, l1)
             if found is not None:
                 return found
-        return self._cost(params, X, Y, l2, weights, cost, workers)
+        return self._cost(params, X, Y, l2, l1, weights, cost, workers)
 
     @quiet
     def _cost(
-        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None
+        self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: int | None
     ) -> Array:
         network = with_cost(self, cost)
         place, batch = enter_batch(network, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
-        return engine.cost(batch, place.layers, network, place.backend, l2=check_l2(l2), workers=workers)
+        l2, l1 = check_penalty(l2, "l2"), check_penalty(l1, "l1")
+        return engine.cost(batch, place.layers, network, place.backend, l2=l2, l1=l1, workers=workers)
 
     def gradients(
         self,
@@ -298,6 +302,7 @@ class Network:
         Y: Any,
         *,
         l2: float = 0.0,
+        l1: float = 0.0,
         weights: Any = None,
         cost: Cost | None = None,
         workers: int | None = None,
@@ -306,7 +311,7 @@ class Network:
 
         Parameters
         ----------
-        params, X, Y, l2, weights, cost
+        params, X, Y, l2, l1, weights, cost
             As in `cost`. An X that lies in a file (`np.memmap`) is read as it is used.
         workers : int, optional
             On NumPy the examples are taken tile by tile, of a few thousand columns each, by so many threads at once;
@@ -337,21 +342,21 @@ class Network:
         written into them later is the caller's to check.
         """
         if weights is None and cost is None and workers is None:
-            found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2)
+            found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2, l1)
             if found is not None:
                 return found[0], params.replace(found[1])
-        return self._gradients(params, X, Y, l2, weights, cost, workers)
+        return self._gradients(params, X, Y, l2, l1, weights, cost, workers)
 
     @quiet
     def _gradients(
-        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None
+        self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: int | None
     ) -> tuple[Array, Parameters]:
         network = with_cost(self, cost)
         place, batch = enter_batch(network, params, X, Y, weights)
         workers = check_optional_count(workers, "workers")
-        backend = place.backend
+        backend, l2, l1 = place.backend, check_penalty(l2, "l2"), check_penalty(l1, "l1")
         with backend.current(), backend.untracked():
-            J, g = engine.cost_and_gradients(batch, place.layers, network, backend, l2=check_l2(l2), workers=workers)
+            J, g = engine.cost_and_gradients(batch, place.layers, network, backend, l2=l2, l1=l1, workers=workers)
             _require_finite_examples(batch.X, g, place)
             return J, Parameters(g, self.sizes, backend)
 

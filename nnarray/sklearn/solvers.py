@@ -47,6 +47,9 @@ def check(model: "MLP", layers: int, *, incremental: bool) -> None:
     if any([*check_rates(model.dropout, layers), model.input_dropout]) and model.solver == "lbfgs":
         msg = 'dropout needs solver="sgd" or "adam": L-BFGS needs the same cost for the same parameters'
         raise ValueError(msg)
+    if model.l1 and model.solver == "lbfgs":
+        msg = 'l1 needs solver="sgd" or "adam": L-BFGS needs a cost that has a derivative everywhere'
+        raise ValueError(msg)
     if model.early_stopping and incremental:
         msg = "partial_fit does not support early_stopping=True"
         raise ValueError(msg)

@@ -10,7 +10,7 @@ from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network import scoring
-from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
+from nnarray.network.checks import check_count, check_number, check_optional_count, check_penalty, check_seed
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
@@ -88,6 +88,7 @@ def train(
     epochs: int,
     batch_size: int | None = None,
     l2: float = 0.0,
+    l1: float = 0.0,
     weights: Any = None,
     cost: Cost | None = None,
     dropout: float | Sequence[float] = 0.0,
@@ -132,8 +133,10 @@ def train(
     batch_size : int, optional
         Examples of an update, in an order shuffled anew each epoch; left out, all of them.
     l2 : float, default=0.0
-        lambda ≥ 0 of the penalty. As in scikit-learn, an update divides by its own batch: the loss by the sum of the
+        lambda ≥ 0 of the L2 penalty. As in scikit-learn, an update divides by its own batch: the loss by the sum of the
         batch's weights, and the penalty by the same, so that smaller batches want a smaller `l2`.
+    l1 : float, default=0.0
+        lambda ≥ 0 of the L1 penalty (l1/m) Σ ‖W[l]‖₁, divided as `l2` is; both together are the elastic net.
     weights : array, shape (1, m) or (m,), optional
         How much the loss of each example counts, ≥ 0.
     cost : Cost, optional
@@ -196,7 +199,8 @@ def train(
     batch_size = check_optional_count(batch_size, "batch_size")
     waiting = Patience(check_optional_count(patience, "patience"), check_number(min_delta, "min_delta", at_least=0.0))
     costed = with_cost(network, cost)
-    rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
+    rates = check_rates(dropout, len(network.hidden))
+    l2, l1 = check_penalty(l2, "l2"), check_penalty(l1, "l1")
     input_rate = check_rate(input_dropout, "input_dropout")
     workers = check_optional_count(workers, "workers")
     if Y is None:
@@ -217,6 +221,7 @@ def train(
             validating,
             waiting,
             l2,
+            l1,
             workers,
         )
         if state is not None:
@@ -237,6 +242,7 @@ class Run:
     validation: Batch | None
     patience: Patience
     l2: float
+    l1: float
     workers: int | None
     history: History = field(default_factory=History)
 
@@ -246,7 +252,7 @@ class Run:
         self.backend, self.dtype = self.params.backend, self.params.dtype
         theta = copied(self.params.vector, self.backend)
         self.updates = Stateful(self.optimizer, self.optimizer.init_vector(theta, self.backend))
-        self.descent = Descent(self.network, theta, self.backend, l2=self.l2, workers=self.workers)
+        self.descent = Descent(self.network, theta, self.backend, l2=self.l2, l1=self.l1, workers=self.workers)
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
         self.watch = Watch(theta, self.backend)
         self.diverges = False
@@ -388,7 +394,7 @@ class Run:
             if not alphas:
                 raise
         count = len(alphas)
-        replays.begin(None, [whole.m] * count, alphas, l2=self.l2, t=self.updates.t, vectors=vectors)
+        replays.begin(None, [whole.m] * count, alphas, l2=self.l2, l1=self.l1, t=self.updates.t, vectors=vectors)
         with self.interrupts.put_off:
             replays.launch(count)
             costs = replays.costs[:count].tolist()
