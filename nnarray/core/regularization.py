@@ -27,7 +27,8 @@ def l1_cost(layers: Pairs, *, l1: float, m: Array, xp: Namespace) -> Array:
 
 def l1_gradient(W: Array, *, l1: float, m: Array, xp: Namespace) -> Array:
     """What this penalty adds to dW: (lambda/m) sign(W), and nothing at W = 0, where it has no derivative."""
-    return l1 / m * xp.sign(W)
+    sign = xp.astype(W > 0, W.dtype) - xp.astype(W < 0, W.dtype)  # some libraries' own looks at values
+    return l1 / m * sign
 
 
 def l1_penalized(gradients: Pairs, layers: Pairs, *, l1: float, m: Array, xp: Namespace) -> list[tuple[Array, Array]]:
