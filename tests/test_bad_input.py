@@ -622,9 +622,13 @@ def _of_network(method: str) -> Callable[..., Any]:
 # (what takes it, its name, numbers that are out of its range)
 NUMBERS: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (_of_network("cost"), "l2", [-0.1]),
+    (_of_network("cost"), "l1", [-0.1]),
     (_of_network("gradients"), "l2", [-0.1]),
+    (_of_network("gradients"), "l1", [-0.1]),
     (_train, "l2", [-1]),
+    (_train, "l1", [-1]),
     (_check, "l2", [-1]),
+    (_check, "l1", [-1]),
     (_check, "eps", [0, -1e-6]),
     (_train, "min_delta", [-0.1]),
     (_train, "dropout", [-0.1, 1, 1.5]),

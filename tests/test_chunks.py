@@ -41,14 +41,14 @@ def test_costs_gradients_predictions_and_scores(output: str, weighted: bool) -> 
     network, X, Y = case(output)
     params = network.init(0, dtype="float64")
     w = np.random.default_rng(1).random(M) * (np.arange(M) > 7) if weighted else None
-    J, g = network.gradients(params, X, Y, l2=0.3, weights=w)
+    J, g = network.gradients(params, X, Y, l2=0.3, l1=0.2, weights=w)
     x, y = chunked(X), chunked(Y)
     for weights in (w, None if w is None else chunked(w), None if w is None else chunked(w[None])):
-        J_found, g_found = network.gradients(params, x, y, l2=0.3, weights=weights)
+        J_found, g_found = network.gradients(params, x, y, l2=0.3, l1=0.2, weights=weights)
         np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-11, atol=1e-13)
         assert J_found == pytest.approx(float(J), rel=1e-12)
         assert J_found.shape == ()
-        assert network.cost(params, x, y, l2=0.3, weights=weights) == pytest.approx(float(J), rel=1e-12)
+        assert network.cost(params, x, y, l2=0.3, l1=0.2, weights=weights) == pytest.approx(float(J), rel=1e-12)
     predicted = network.predict(params, x)
     assert isinstance(predicted, da.Array)
     np.testing.assert_allclose(predicted.compute(), network.predict(params, X), rtol=1e-12)
@@ -86,7 +86,14 @@ def test_a_cost_of_one_s_own() -> None:
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_training_on_the_whole_batch(output: str) -> None:
     network, X, Y = case(output)
-    options: dict[str, Any] = {"epochs": 30, "dtype": "float64", "optimizer": nn.Adam(0.01), "l2": 0.1, "patience": 9}
+    options: dict[str, Any] = {
+        "epochs": 30,
+        "dtype": "float64",
+        "optimizer": nn.Adam(0.01),
+        "l2": 0.1,
+        "l1": 0.05,
+        "patience": 9,
+    }
     one = nn.train(network, X, Y, validation=(X[:, :90], Y[:, :90]), **options)
     x, y = chunked(X), chunked(Y)
     for validation in ((x[:, :90], y[:, :90]), (X[:, :90], Y[:, :90])):

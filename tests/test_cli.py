@@ -30,6 +30,7 @@ from nnarray.cli import check as checking
 from nnarray.cli.columns import standardisation
 from nnarray.cli.preparation import split
 from nnarray.cli.targets import understand
+from nnarray.cli.train import SCHEDULES, STAIRCASES
 from nnarray.files import read_model, save
 
 QUICK = ["--epochs", "3", "--hidden", "8"]
@@ -200,6 +201,33 @@ class TestOptions:
         assert (code, err) == (0, "")
 
     @pytest.mark.parametrize(
+        ("schedule", "rate"),
+        [
+            ("inverse-time", lambda epoch: 0.1 / (1 + 9 * epoch / 4)),
+            ("inverse-sqrt", lambda epoch: 0.1 / (epoch + 1) ** 0.5),
+            ("exponential", lambda epoch: 0.1 * 0.01 ** (epoch / 4)),
+        ],
+    )
+    def test_a_staircase_is_constant_within_an_epoch(self, schedule, rate):
+        stairs = STAIRCASES[schedule](0.1, 7, 28)
+        expected = [rate(t // 7) for t in range(28)]
+        np.testing.assert_allclose([stairs(t) for t in range(28)], expected, rtol=1e-14)
+        smooth = SCHEDULES[schedule](0.1, 7, 28)
+        assert len({smooth(t) for t in range(28)}) == 28
+
+    def test_the_staircase_is_kept_with_the_model(self, run, houses_csv):
+        options = [*QUICK, "--schedule", "inverse-sqrt", "--staircase", "--out", "m.safetensors"]
+        assert run("train", houses_csv, *options)[::2] == (0, "")
+        settings = read_model("m.safetensors", "numpy").metadata["training"]["settings"]
+        assert (settings["schedule"], settings["staircase"]) == ("inverse-sqrt", True)
+
+    @pytest.mark.parametrize("schedule", ["cosine", "constant", "step"])
+    def test_no_staircase_of_a_schedule_without_one(self, run, houses_csv, schedule):
+        code, _, err = run("train", houses_csv, "--schedule", schedule, "--staircase")
+        assert code == 2
+        assert f"--staircase goes with --schedule inverse-time, inverse-sqrt, exponential, not with {schedule}" in err
+
+    @pytest.mark.parametrize(
         "options",
         [
             ["--hidden", "none"],
@@ -210,6 +238,8 @@ class TestOptions:
             ["--dtype", "float64"],
             ["--batch-size", "100000"],
             ["--output", "exp"],
+            ["--scheme", "lecun", "--input-dropout", "0.1"],
+            ["--hidden", "none", "--input-dropout", "0.3", "--l1", "0.01"],
             ["--scheme", "xavier", "--l2", "0", "--dropout", "0", "--workers", "1", "--learning-rate", "1e-4"],
         ],
         ids=" ".join,

@@ -306,6 +306,9 @@ def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
         "backward, m an integer": propagation.backward(passed, V["Y"], pairs, ("tanh",), m=5, steps=steps),
         "l2_cost": [regularization.l2_cost(pairs, l2=0.3, m=mm, xp=xp) for mm in (m, 5)],
         "l2_gradient": [regularization.l2_gradient(V["W1"], l2=0.3, m=mm) for mm in (m, 5)],
+        "l1_cost": [regularization.l1_cost(pairs, l1=0.3, m=mm, xp=xp) for mm in (m, 5)],
+        "l1_gradient": [regularization.l1_gradient(V["W1"], l1=0.3, m=mm, xp=xp) for mm in (m, 5)],
+        "l1_penalized": regularization.l1_penalized(pairs, pairs, l1=0.3, m=m, xp=xp),
         "penalized": regularization.penalized(pairs, pairs, l2=0.3, m=m),
         "dropout": regularization.dropout(V["D"], V["D"]),
         "join": theta,
@@ -425,6 +428,21 @@ class TestRegularization:
             up, down = (regularization.l2_cost([(V, None)], l2=0.8, m=4, xp=np) for V in (W + step, W - step))
             assert found[i, j] == pytest.approx((up - down) / 2e-3, rel=1e-9)
 
+    def test_the_l1_cost_is_the_sum_of_magnitudes_over_m_and_leaves_biases_out(self) -> None:
+        assert regularization.l1_cost(self.PAIRS, l1=0.8, m=4, xp=np) == pytest.approx(0.2 * (10 + 5.5))
+        assert regularization.l1_cost(self.PAIRS[1:], l1=3.0, m=5.0, xp=np) == pytest.approx(0.6 * 5.5)
+
+    def test_the_l1_gradient_is_the_derivative_of_the_l1_cost_and_0_at_0(self, space: Space) -> None:
+        W = np.array([[1.0, -0.2, 0.0], [-3.0, 0.4, -0.0]])
+        given = space.asarray(W, "float64")
+        found = space.to_numpy(regularization.l1_gradient(given, l1=0.8, m=4, xp=space.xp))
+        for i, j in np.ndindex(*W.shape):
+            step = np.zeros_like(W)
+            step[i, j] = 1e-3
+            up, down = (regularization.l1_cost([(V, None)], l1=0.8, m=4, xp=np) for V in (W + step, W - step))
+            assert found[i, j] == pytest.approx((up - down) / 2e-3, rel=1e-9, abs=1e-12)
+        assert found[0, 2] == found[1, 2] == 0.0
+
     def test_dropout_scales_each_unit_by_its_own_entry(self, space: Space) -> None:
         A, D = space.asarray([[1.0, 2.0], [3.0, 4.0]], "float64"), space.asarray([[0.0, 2.0], [2.0, 0.0]], "float64")
         assert space.to_numpy(regularization.dropout(A, D)).tolist() == [[0.0, 4.0], [6.0, 0.0]]
@@ -467,6 +485,7 @@ class TestInitial:
             ("small", (0.01, 0.01)),
             ("he", (np.sqrt(2 / 200), np.sqrt(2 / 300))),
             ("xavier", (np.sqrt(2 / 500), np.sqrt(2 / 350))),
+            ("lecun", (np.sqrt(1 / 200), np.sqrt(1 / 300))),
             ("zeros", (0.0, 0.0)),
         ],
     )
@@ -478,6 +497,16 @@ class TestInitial:
             assert W.mean() == pytest.approx(0, abs=5 * sigma / np.sqrt(W.size))
             assert not b.any()
         assert [(W.shape, b.shape) for W, b in drawn] == [((300, 200), (300, 1)), ((50, 300), (50, 1))]
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_lecun_is_he_over_the_root_of_two_on_every_backend(self, space, dtype) -> None:
+        network, tolerance = nn.Network((5, 7, 3)), 1e-5 if dtype == "float32" else 1e-10
+        he = network.init(3, "he", backend="numpy", dtype="float64")
+        lecun = network.init(3, "lecun", backend=space.backend, dtype=dtype)
+        for (W, b), (W_he, _) in zip(lecun, he, strict=True):
+            space.assert_same_place(W, dtype)
+            np.testing.assert_allclose(space.to_numpy(W), W_he / np.sqrt(2), rtol=tolerance)
+            assert not space.to_numpy(b).any()
 
     @pytest.mark.parametrize(("scheme", "stays_equal"), [("zeros", True), ("he", False)])
     def test_zeros_keep_the_units_of_a_layer_equal_in_training(self, scheme, stays_equal) -> None:

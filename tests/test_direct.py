@@ -61,7 +61,7 @@ def test_the_same_bits(layout, sizes, m, output, dtype, taken, monkeypatch) -> N
     network, layers, X, Y = problem(sizes, "tanh", output, m=m)
     params = nn.Parameters.from_layers(layers).to(nn.backend("numpy"), dtype)
     X, Y = layout(X.astype(dtype)), layout(Y.astype(dtype))
-    for options in ({}, {"l2": 0.3}):
+    for options in ({}, {"l2": 0.3}, {"l1": 0.2}, {"l2": 0.3, "l1": 0.2}):
         found = asked(network, params, X, Y, **options)
         for one, other in zip(
             found, the_long_way(monkeypatch, lambda o=options: asked(network, params, X, Y, **o)), strict=True

@@ -596,6 +596,32 @@ class TestDropoutMasks:
                 for l in range(2):
                     np.testing.assert_array_equal(np.concatenate([tile[l] for tile in tiles], axis=1), whole[l])
 
+    @pytest.mark.parametrize("rates", [(0.5, 0.2), (0.0, 0.0)])
+    def test_of_inputs_do_not_depend_on_the_tiles(self, rates) -> None:
+        m, drop = 23, Dropout(rates, (3, 5, 4, 1), 0, NUMPY, input_rate=0.3)
+        batch = engine.Batch(np.ones((3, m)), np.zeros((1, m)), m)
+        seen = []
+        for _ in range(3):
+            masked = drop.onto(batch, "float64")
+            whole = masked.tile(0, m, np.dtype("float64"), NUMPY)
+            np.testing.assert_array_equal(np.unique(whole.X), [0, 1 / 0.7])
+            assert len(whole.masks) == 2 * any(rates)
+            for width in (1, 2, 5):
+                tiles = [masked.tile(at, min(at + width, m), np.dtype("float64"), NUMPY) for at in range(0, m, width)]
+                np.testing.assert_array_equal(np.concatenate([tile.X for tile in tiles], axis=1), whole.X)
+            seen.append(whole.X)
+        assert not np.array_equal(seen[0], seen[1])
+
+    def test_of_inputs_are_the_same_for_any_workers_and_other_bits_are_drawn_for_none(self) -> None:
+        network, layers, X, Y = problem((9, 40, 1), "tanh", "sigmoid", m=20_000)
+        options = {"params": layers, "epochs": 2, "batch_size": 9000, "dropout": 0.3}
+        one, four, without = (
+            nn.train(network, X, Y, **options, **more).params.vector
+            for more in ({"input_dropout": 0.2, "workers": 1}, {"input_dropout": 0.2, "workers": 4}, {})
+        )
+        np.testing.assert_array_equal(one, four)
+        assert not np.array_equal(one, without)
+
 
 def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() -> None:
     outside = BLAS_THREADS.outside()

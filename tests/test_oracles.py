@@ -9,6 +9,7 @@ import pytest
 from conftest import Space, problem
 
 import nnarray as nn
+from nnarray import engine
 from nnarray.core import checking, propagation, updates
 from nnarray.core.steps import bind
 
@@ -243,7 +244,7 @@ def torch_forward(network: Any, leaves: Any, A: Any) -> tuple[Any, Any]:
     return Z, mean[network.output](Z)
 
 
-def torch_gradients(network, layers, X, Y, *, l2, weights):
+def torch_gradients(network, layers, X, Y, *, l2, weights, l1=0.0):
     import torch
     from torch.nn import functional
 
@@ -252,12 +253,13 @@ def torch_gradients(network, layers, X, Y, *, l2, weights):
     for (W, b), name in zip(leaves[:-1], network.hidden, strict=True):
         A = torch_activation(name)(functional.linear(A, W, b))
     loss = torch_loss(network.output, functional.linear(A, *leaves[-1]), targets)
-    J = (w @ loss + 0.5 * l2 * sum((W**2).sum() for W, _ in leaves)) / w.sum()
+    penalty = sum(0.5 * l2 * (W**2).sum() + l1 * W.abs().sum() for W, _ in leaves)
+    J = (w @ loss + penalty) / w.sum()
     J.backward()
     return J.item(), [(W.grad.numpy(), b.grad.numpy()[:, None]) for W, b in leaves]
 
 
-def jax_gradients(network, layers, X, Y, *, l2, weights):
+def jax_gradients(network, layers, X, Y, *, l2, weights, l1=0.0):
     import jax
     import jax.numpy as jnp
 
@@ -286,7 +288,7 @@ def jax_gradients(network, layers, X, Y, *, l2, weights):
         for (W, b), name in zip(layers[:-1], network.hidden, strict=True):
             A = g[name](jnp.dot(W, A) + b)
         W, b = layers[-1]
-        penalty = 0.5 * l2 * sum(jnp.sum(W**2) for W, _ in layers)
+        penalty = sum(0.5 * l2 * jnp.sum(W**2) + l1 * jnp.sum(jnp.abs(W)) for W, _ in layers)
         return (jnp.sum(weights * losses[network.output](jnp.dot(W, A) + b, Y)) + penalty) / jnp.sum(weights)
 
     return jax.value_and_grad(cost)([(jnp.asarray(W), jnp.asarray(b)) for W, b in layers])
@@ -310,6 +312,88 @@ def test_gradients_are_those_of_autodiff(library, output, depth) -> None:
         for (dW, db), (dW_expected, db_expected) in zip(gradients, expected, strict=True):
             assert_close(dW, dW_expected, 1e-10)
             assert_close(db, db_expected, 1e-10)
+
+
+def sparse_problem(output: str) -> Any:
+    """A problem some of whose weights are 0."""
+    network, layers, X, Y = problem((3, 6, 4, 2), ("tanh", "relu"), output, m=13)
+    generator = np.random.default_rng(1)
+    return network, [(np.where(generator.random(W.shape) < 0.3, 0.0, W), b) for W, b in layers], X, Y
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.0, 2.0, 13)[None, :]], ids=["plain", "weights"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
+def test_an_l1_penalty_is_that_of_autodiff(space: Space, dtype, tolerance, weights, l2) -> None:
+    """At weights of 0, too, whose derivative PyTorch takes for 0; in one tile and in several."""
+    pytest.importorskip("torch")
+    for output in OUTPUTS:
+        network, layers, X, Y = sparse_problem(output)
+        w = np.ones((1, 13)) if weights is None else weights
+        J_expected, expected = torch_gradients(network, layers, X, Y, l2=l2, l1=0.7, weights=w)
+        pairs, x, y = space.pairs(layers, dtype), space.asarray(X, dtype), space.asarray(Y, dtype)
+        given = None if weights is None else space.asarray(weights, dtype)
+        J, gradients = network.gradients(pairs, x, y, l2=l2, l1=0.7, weights=given)
+        assert_close(space.to_numpy(J), J_expected, tolerance)
+        assert_close(space.to_numpy(network.cost(pairs, x, y, l2=l2, l1=0.7, weights=given)), J_expected, tolerance)
+        m = 13 if given is None else space.xp.sum(given)
+        batch = engine.Batch(x, y, m, given)
+        J_tiled, g = engine.cost_and_gradients(batch, pairs, network, space.backend, l2=l2, l1=0.7, width=4)
+        assert_close(space.to_numpy(J_tiled), J_expected, tolerance)
+        tiled = network.parameters(g, dtype=dtype)
+        for found in (gradients, tiled):
+            for (dW, db), (dW_expected, db_expected) in zip(found, expected, strict=True):
+                space.assert_same_place(dW, dtype)
+                assert_close(space.to_numpy(dW), dW_expected, tolerance)
+                assert_close(space.to_numpy(db), db_expected, tolerance)
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("l2", [0.0, 0.2])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
+def test_training_with_an_l1_penalty_is_that_of_autodiff(space: Space, dtype, tolerance, l2, batch_size) -> None:
+    pytest.importorskip("torch")
+    network, layers, X, Y = sparse_problem("softmax")
+    options = {"optimizer": nn.GradientDescent(0.2), "epochs": 3, "batch_size": batch_size, "l2": l2, "l1": 0.1}
+    result = nn.train(
+        network, space.asarray(X, dtype), space.asarray(Y, dtype), params=space.pairs(layers, dtype), seed=7, **options
+    )
+    orders = np.random.default_rng(np.random.SeedSequence(7, spawn_key=(1,)))
+    expected, costs = layers, []
+    for _ in range(3):
+        order = np.arange(13) if batch_size is None else orders.permutation(13)
+        for start in range(0, 13, batch_size or 13):
+            columns = order[start : start + (batch_size or 13)]
+            J, g = torch_gradients(
+                network, expected, X[:, columns], Y[:, columns], l2=l2, l1=0.1, weights=np.ones((1, len(columns)))
+            )
+            costs.append(J * len(columns) / 13)
+            expected = [(W - 0.2 * dW, b - 0.2 * db) for (W, b), (dW, db) in zip(expected, g, strict=True)]
+    assert_close(space.to_numpy(result.params.vector), nn.Parameters.from_layers(expected).vector, tolerance)
+    per_epoch = np.array(costs).reshape(3, -1).sum(axis=1)
+    assert_close(np.array([epoch.cost for epoch in result.history]), per_epoch, tolerance)
+
+
+def test_an_l1_penalty_of_a_line_is_scikit_learn_s_lasso_and_elastic_net() -> None:
+    """At their optimum, whose weights they make exactly 0, a weight's derivative without the penalty is within l1."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(60, 5))
+    y = X @ [2.0, 0.0, -1.0, 0.0, 0.1] + 0.1 * generator.normal(size=60) + 3.0
+    network = nn.Network((5, 1), output="identity")
+    for ratio in (1.0, 0.6):
+        model = linear_model.ElasticNet(alpha=0.3, l1_ratio=ratio, tol=1e-14, max_iter=100_000).fit(X, y)
+        layers = [(model.coef_[None, :], np.array([[model.intercept_]]))]
+        penalties = {"l1": 0.3 * ratio * 60, "l2": 0.3 * (1 - ratio) * 60}
+        J, ((dW, db),) = network.gradients(layers, X.T, y[None, :], **penalties)
+        W = layers[0][0]
+        assert (W == 0).any()
+        assert (W != 0).any()
+        assert np.abs(np.where(W == 0, 0.0, dW)).max() < 1e-10
+        assert np.abs(dW).max() <= 0.3 * ratio
+        assert np.abs(db).max() < 1e-10
+        expected = ((y - model.predict(X)) ** 2).mean() / 2 + 0.3 * ratio * np.abs(W).sum()
+        assert_close(J, expected + 0.15 * (1 - ratio) * (W**2).sum(), 1e-12)
 
 
 @pytest.fixture

@@ -73,6 +73,35 @@ def test_dropout_is_the_same_everywhere(space: Space) -> None:
     close(space.to_numpy(here.params.vector), there.params.vector, 1e-11)
 
 
+@pytest.mark.parametrize("dropout", [0.0, (0.5, 0.25)], ids=["inputs alone", "inputs and units"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
+def test_dropout_of_inputs_is_the_first_product_s(space: Space, dropout, dtype, tolerance) -> None:
+    """Of X * D[0], by autograd; the masks follow one another in the stream of the seed."""
+    torch = pytest.importorskip("torch")
+    network, layers, X, Y = problem((3, 6, 5, 2), "tanh", "identity", m=12)
+    result = nn.train(
+        network, space.asarray(X, dtype), space.asarray(Y, dtype), params=space.pairs(layers, dtype), epochs=4,
+        dropout=dropout, input_dropout=0.4, seed=3, optimizer=nn.GradientDescent(0.3),
+    )  # fmt: skip
+    drawn = np.random.Generator(np.random.PCG64(np.random.SeedSequence(3, spawn_key=(2,))))
+
+    def mask(n, rate):
+        return torch.asarray((drawn.random((12, n), dtype="float32") >= rate).T / (1 - rate))
+
+    parameters = [torch.tensor(V, requires_grad=True) for pair in layers for V in pair]
+    for _ in range(4):
+        A = torch.asarray(X) * mask(3, 0.4)
+        for l, n in enumerate((6, 5)):
+            A = torch.tanh(parameters[2 * l] @ A + parameters[2 * l + 1])
+            A = A * mask(n, dropout[l]) if dropout else A
+        loss = ((parameters[4] @ A + parameters[5] - torch.asarray(Y)) ** 2).sum() / 24
+        for V, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            V.data -= 0.3 * g
+    expected = np.concatenate([V.detach().numpy().ravel() for V in parameters])
+    space.assert_same_place(result.params.vector, dtype)
+    close(space.to_numpy(result.params.vector), expected, tolerance)
+
+
 def test_gradient_check(space: Space) -> None:
     network, layers, X, Y = problem((3, 4, 2), "tanh", "softmax", m=6)
     found = nn.check_gradients(network, space.pairs(layers), space.asarray(X), space.asarray(Y), l2=0.2)

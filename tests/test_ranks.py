@@ -42,12 +42,12 @@ def test_gradients_and_costs_are_those_of_all_columns(size: int, output: str, we
     network, X, Y = case(output)
     params = network.init(0, dtype="float64")
     weights = np.random.default_rng(1).random(M) * (np.arange(M) % 3 > 0) if weighted else None
-    J, g = network.gradients(params, X, Y, l2=0.3, weights=weights)
+    J, g = network.gradients(params, X, Y, l2=0.3, l1=0.2, weights=weights)
 
     def call(comm: ThreadComm) -> Any:
         part = mine(comm)
         own = None if weights is None else weights[part] + (part.stop == 2) * 1e-9  # a sum of 0 is refused
-        options: dict[str, Any] = {"l2": 0.3, "weights": own, "comm": comm}
+        options: dict[str, Any] = {"l2": 0.3, "l1": 0.2, "weights": own, "comm": comm}
         found = network.gradients(params, X[:, part], Y[:, part], **options)
         return *found, network.cost(params, X[:, part], Y[:, part], **options)
 
@@ -87,7 +87,7 @@ def test_on_every_namespace(space: Space, dtype: str) -> None:
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_training_on_the_whole_batch_is_that_of_one_process(size: int, output: str) -> None:
     network, X, Y = case(output)
-    options: dict[str, Any] = {"epochs": 60, "dtype": "float64", "optimizer": nn.Adam(0.01), "l2": 0.1}
+    options: dict[str, Any] = {"epochs": 60, "dtype": "float64", "optimizer": nn.Adam(0.01), "l2": 0.1, "l1": 0.05}
     one = nn.train(network, X, Y, validation=(X[:, ::2], Y[:, ::2]), patience=30, **options)
 
     def call(comm: ThreadComm) -> Any:

@@ -520,6 +520,46 @@ class TestDropout:
         dropped, whole = (MLPRegressor(**TINY, dropout=rate).partial_fit(X, y) for rate in (0.5, 0.0))
         assert np.any(parameters(dropped) != parameters(whole))
 
+    @pytest.mark.parametrize("make", [np.asarray, sparse.csr_array, sparse.csr_matrix, sparse.csc_matrix])
+    def test_inputs_drop_alike_in_dense_and_sparse_tables(self, make: Any) -> None:
+        X, y = blobs()
+        X = np.where(X > 0, X, 0.0)
+        options = {**TINY, "solver": "sgd", "input_dropout": 0.4, "shuffle": False}
+        expected, found = (parameters(MLPClassifier(**options).fit(V, y)) for V in (X, make(X)))
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+        assert np.any(expected != parameters(MLPClassifier(**options | {"input_dropout": 0.0}).fit(X, y)))
+
+    @pytest.mark.parametrize("strength", [-0.1, "half", [0.1], None, np.nan], ids=str)
+    def test_what_is_no_l1_penalty_is_refused(self, strength: Any) -> None:
+        with pytest.raises(ValueError, match="l1"):
+            MLPClassifier(l1=strength, max_iter=2).fit(*blobs())
+
+    def test_lbfgs_refuses_an_l1_penalty(self) -> None:
+        with pytest.raises(ValueError, match=r'l1 needs solver="sgd" or "adam"'):
+            MLPClassifier(solver="lbfgs", l1=0.2).fit(*blobs())
+
+    @pytest.mark.parametrize("dropout", [0.0, 0.2])
+    def test_an_l1_penalty_is_that_of_train(self, dropout: float) -> None:
+        """One update of a whole batch, captured or not, and the loss that is reported of it."""
+        X, y = blobs()
+        options = {**TINY, "solver": "sgd", "momentum": 0.0, "max_iter": 1, "batch_size": len(X), "shuffle": False}
+        plain, model = (MLPRegressor(**options, l1=l1, dropout=dropout).fit(X, y) for l1 in (0.0, 0.7))
+        first = first_parameters((X.shape[1], *TINY["hidden_layer_sizes"], 1))[1][::2]
+        rate = model.learning_rate_init
+        for W, W_plain, W_first in zip(model.coefs_, plain.coefs_, first, strict=True):
+            np.testing.assert_allclose(W, W_plain - rate * 0.7 / len(X) * np.sign(W_first), rtol=1e-10, atol=1e-14)
+        magnitude = sum(np.abs(W).sum() for W in first)
+        assert model.loss_ - plain.loss_ == pytest.approx(0.7 / len(X) * magnitude, rel=1e-9)
+
+    @pytest.mark.parametrize("rate", [1.0, -0.1, "half", [0.1], None], ids=str)
+    def test_what_is_no_rate_of_inputs_is_refused(self, rate: Any) -> None:
+        with pytest.raises(ValueError, match="input_dropout"):
+            MLPClassifier(input_dropout=rate, max_iter=2).fit(*blobs())
+
+    def test_lbfgs_refuses_that_of_inputs(self) -> None:
+        with pytest.raises(ValueError, match=r'dropout needs solver="sgd" or "adam"'):
+            MLPClassifier(hidden_layer_sizes=(5, 3), solver="lbfgs", input_dropout=0.2).fit(*blobs())
+
     @pytest.mark.parametrize("dropout", [0.3, [0.0, 0.3]], ids=str)
     def test_lbfgs_refuses_it(self, dropout: Any) -> None:
         with pytest.raises(ValueError, match=r'dropout needs solver="sgd" or "adam"'):

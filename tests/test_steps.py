@@ -63,7 +63,7 @@ def test_every_optimiser(name, dtype, launched, monkeypatch) -> None:
 def test_outputs_layouts_weights_and_a_penalty(layout, hidden, output, launched, monkeypatch) -> None:
     network, _, X, Y = problem((5, 30, 2), hidden, output, m=90)
     weights = np.linspace(0, 2, 90)
-    options = {"epochs": 3, "batch_size": 20, "dtype": "float64", "weights": weights, "l2": 0.3}
+    options = {"epochs": 3, "batch_size": 20, "dtype": "float64", "weights": weights, "l2": 0.3, "l1": 0.1}
     whole = train(network, layout(X), layout(Y), piecewise=False, monkeypatch=monkeypatch, **options)
     assert len(launched) == 3 * 5
     same(whole, train(network, layout(X), layout(Y), piecewise=True, monkeypatch=monkeypatch, **options))
@@ -265,7 +265,9 @@ class TestEstimators:
 class TestJax:
     """On JAX arrays a step is one call of what JAX compiled."""
 
-    @pytest.mark.parametrize("options", [{}, {"l2": 0.3}, {"weights": np.linspace(0.5, 2, 103)}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"l2": 0.3}, {"l1": 0.2}, {"l2": 0.3, "l1": 0.2}, {"weights": np.linspace(0.5, 2, 103)}]
+    )
     @pytest.mark.parametrize("name", OPTIMIZERS)
     def test_as_on_numpy(self, name, options) -> None:
         pytest.importorskip("jax")

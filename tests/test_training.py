@@ -231,8 +231,32 @@ class TestDropout:
             assert masks.mean() == pytest.approx(1, abs=8e-3)
             assert len(np.unique(masks.reshape(400, -1), axis=0)) == 400
 
+    def test_of_inputs_alone_it_needs_no_hidden_layer(self, seen) -> None:
+        network, _, X, Y = problem((40, 1), (), "sigmoid", m=50)
+        nn.train(network, X, Y, input_dropout=0.3, epochs=300)
+        masks = np.array([batch.draw_input_mask(0, 50) for batch in seen])
+        assert masks.shape == (300, 40, 50)
+        assert np.mean(masks == 0) == pytest.approx(0.3, abs=4e-3)
+        assert masks.mean() == pytest.approx(1, abs=8e-3)
+
+    @pytest.mark.parametrize("rate", [0, 0.0, np.float32(0.0)])
+    def test_none_of_inputs_changes_no_bit(self, rate) -> None:
+        expected = self.train(0.4, batch_size=9).params.vector
+        np.testing.assert_array_equal(self.train(0.4, batch_size=9, input_dropout=rate).params.vector, expected)
+
+    @pytest.mark.parametrize("rate", [1.0, -0.1, "0.5", None, (0.1,), float("nan")])
+    def test_bad_rates_of_inputs_are_refused(self, rate) -> None:
+        with pytest.raises((ValueError, TypeError), match="input_dropout"):
+            self.train(0.0, input_dropout=rate)
+
+    def test_a_stream_s_inputs_drop_as_those_of_the_same_batches(self) -> None:
+        order = [(self.X, self.Y)] * 3
+        options = {"params": self.LAYERS, "input_dropout": 0.4}
+        found = nn.train(self.NETWORK, order, epochs=2, **options).params.vector
+        np.testing.assert_array_equal(found, nn.train(self.NETWORK, self.X, self.Y, epochs=6, **options).params.vector)
+
     def test_the_validation_cost_and_prediction_drop_nothing(self) -> None:
-        result = self.train(0.5, validation=(self.X, self.Y))
+        result = self.train(0.5, input_dropout=0.5, validation=(self.X, self.Y))
         expected = float(self.NETWORK.cost(result.params, self.X, self.Y))
         assert result.history[-1].validation_cost == pytest.approx(expected, rel=1e-12)
 

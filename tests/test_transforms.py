@@ -17,20 +17,20 @@ jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
 
 M = 6
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
-L2 = 0.3
+L2, L1 = 0.3, 0.2
 
 
 def example(output: str) -> tuple[nn.Network, dict[str, np.ndarray]]:
-    """A network and, on the host, theta, X, Y, weights, l2 of a call."""
+    """A network and, on the host, theta, X, Y, weights, l2, l1 of a call."""
     network, layers, X, Y = problem((3, 4, 2), "tanh", output, m=M, seed=4)
     theta = nn.Parameters.from_layers(layers).vector
     weights = np.linspace(0.5, 2.0, M)[None, :]
-    return network, {"theta": theta, "X": X, "Y": Y, "weights": weights, "l2": np.asarray(L2)}
+    return network, {"theta": theta, "X": X, "Y": Y, "weights": weights, "l2": np.asarray(L2), "l1": np.asarray(L1)}
 
 
 def call(function: str, network: nn.Network, xp: Any, V: dict[str, Any]) -> Any:
     """One of the network's functions as one array of `xp`, of theta or, closed over, of Parameters."""
-    theta, options = V["theta"], {"weights": V["weights"], "l2": V["l2"]}
+    theta, options = V["theta"], {"weights": V["weights"], "l2": V["l2"], "l1": V["l1"]}
     params = theta if isinstance(theta, nn.Parameters) else network.parameters(theta)
     if function == "cost":
         return network.cost(params, V["X"], V["Y"], **options)
@@ -45,7 +45,7 @@ def call(function: str, network: nn.Network, xp: Any, V: dict[str, Any]) -> Any:
 
 
 def on_host(function: str, network: nn.Network, V: dict[str, Any]) -> np.ndarray:
-    return np.asarray(call(function, network, np, V | {"l2": float(V["l2"])}))
+    return np.asarray(call(function, network, np, V | {"l2": float(V["l2"]), "l1": float(V["l1"])}))
 
 
 def central_differences(f: Callable[[np.ndarray], Any], x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
@@ -156,7 +156,7 @@ TORCH_HESSIANS = {
     "jacfwd of grad": lambda f: torch.func.jacfwd(torch.func.grad(f)),
 }
 
-TRACED = (("theta",), ("X",), ("theta", "X"), ("theta", "X", "Y", "weights", "l2"), ("weights",))
+TRACED = (("theta",), ("X",), ("theta", "X"), ("theta", "X", "Y", "weights", "l2", "l1"), ("weights",))
 """What a transform traces; the rest is closed over, theta as Parameters."""
 
 USES = {"score": ("theta", "X", "Y"), "predict": ("theta", "X"), "forward": ("theta", "X")}
@@ -189,7 +189,7 @@ class Library:
     ) -> None:
         """The transformed function gives what `how` makes of it on the host, and nothing traced outlives it."""
         network, host = example(output)
-        here = {name: self.asarray(V) for name, V in host.items()} | {"l2": L2}
+        here = {name: self.asarray(V) for name, V in host.items()} | {"l2": L2, "l1": L1}
         here["theta"] = params = network.parameters(here["theta"])
 
         def f(*x: Any) -> Any:
@@ -230,7 +230,7 @@ def curvature(f: Any, x: np.ndarray) -> Any:
 
 
 def all_patterns(library: Library) -> list[Any]:
-    by = (("theta",), ("X",), ("weights",), ("l2",))
+    by = (("theta",), ("X",), ("weights",), ("l2",), ("l1",))
     return [
         *((library.values, value, *row) for row in patterns(library.values, FUNCTIONS)),
         *((library.stacked, of_each, *row) for row in patterns(library.stacked, FUNCTIONS)),
@@ -375,7 +375,7 @@ class TestOpenM:
         (m,) = jax.export.symbolic_shape("m")
         f = jax.jit(
             lambda X, Y, w: call(
-                function, network, jax.numpy, {"theta": params, "X": X, "Y": Y, "weights": w, "l2": L2}
+                function, network, jax.numpy, {"theta": params, "X": X, "Y": Y, "weights": w, "l2": L2, "l1": L1}
             )
         )
         arguments = [jax.ShapeDtypeStruct((n, m), "float64") for n in (3, 2, 1)]
@@ -390,7 +390,9 @@ class TestOpenM:
 
         class Module(torch.nn.Module):
             def forward(self, X: Any, Y: Any, w: Any) -> Any:
-                return call(function, network, torch, {"theta": params, "X": X, "Y": Y, "weights": w, "l2": L2})
+                return call(
+                    function, network, torch, {"theta": params, "X": X, "Y": Y, "weights": w, "l2": L2, "l1": L1}
+                )
 
         m = torch.export.Dim("m")
         given = [torch.asarray(np.array(host[name])) for name in ("X", "Y", "weights")]
@@ -424,7 +426,7 @@ class TestOpenM:
 class TestTorchWithoutValues:
     def test_meta_tensors(self) -> None:
         network, host = example("exp")
-        here = {k: torch.asarray(np.array(V)).to("meta") for k, V in host.items()} | {"l2": L2}
+        here = {k: torch.asarray(np.array(V)).to("meta") for k, V in host.items()} | {"l2": L2, "l1": L1}
         for function in FUNCTIONS:
             found = call(function, network, torch, here)
             assert (found.device.type, tuple(found.shape)) == ("meta", on_host(function, network, host).shape)
@@ -446,7 +448,7 @@ class TestTorchWithoutValues:
 
         network, host = example("softmax")
         with FakeTensorMode() as mode:
-            here = {k: mode.from_tensor(torch.asarray(np.array(V))) for k, V in host.items()} | {"l2": L2}
+            here = {k: mode.from_tensor(torch.asarray(np.array(V))) for k, V in host.items()} | {"l2": L2, "l1": L1}
             for function in FUNCTIONS:
                 found = call(function, network, torch, here)
                 assert tuple(found.shape) == on_host(function, network, host).shape

@@ -229,6 +229,24 @@ VALUES = [
     (schedules.Constant(0.3), {0: 0.3, 1: 0.3, 10**6: 0.3}),
     (schedules.InverseTimeDecay(0.2, decay=1.0), {0: 0.2, 1: 0.1, 3: 0.05}),
     (schedules.InverseTimeDecay(0.2, decay=0.5, steps=10), {0: 0.2, 10: 0.2 / 1.5, 40: 0.2 / 3}),
+    # The published figures of the course's exercise on decay, week 2 of course 2.
+    (schedules.InverseTimeDecay(0.5, 1.0), {2: 0.16666666666666666}),
+    (schedules.InverseTimeDecay(0.5, 0.3, 100, staircase=True), {10: 0.5, 99: 0.5, 100: 0.3846153846153846}),
+    # Those of its lecture: 0.2, and then 0.1, 0.067, 0.05, 0.04 in epochs 1, 2, 3, 4, here of 7 batches.
+    (
+        schedules.InverseTimeDecay(0.2, decay=1.0, steps=7, staircase=True),
+        {0: 0.2, 6: 0.2, 7: 0.1, 13: 0.1, 14: 0.2 / 3, 20: 0.2 / 3, 21: 0.05, 28: 0.04, 34: 0.04},
+    ),
+    (schedules.InverseSquareRootDecay(0.6), {0: 0.6, 3: 0.3, 8: 0.2, 99: 0.06}),
+    (schedules.InverseSquareRootDecay(0.6, k=0.5, steps=4), {0: 0.3, 5: 0.2, 12: 0.15}),
+    (
+        schedules.InverseSquareRootDecay(0.6, 2.0, steps=5, staircase=True),
+        {0: 1.2, 4: 1.2, 5: 1.2 / math.sqrt(2), 9: 1.2 / math.sqrt(2), 15: 0.6, 19: 0.6, 20: 1.2 / math.sqrt(5)},
+    ),
+    (
+        schedules.ExponentialDecay(0.4, decay=0.95, steps=3, staircase=True),
+        {0: 0.4, 2: 0.4, 3: 0.38, 5: 0.38, 6: 0.361, 8: 0.361},
+    ),
     (schedules.ExponentialDecay(0.1, decay=0.5), {0: 0.1, 1: 0.05, 3: 0.0125}),
     (schedules.ExponentialDecay(0.1, decay=0.25, steps=4), {0: 0.1, 2: 0.05, 4: 0.025, 6: 0.0125}),
     (schedules.StepDecay(0.8, factor=0.5, steps=3), {0: 0.8, 2: 0.8, 3: 0.4, 5: 0.4, 6: 0.2}),
@@ -306,6 +324,11 @@ def test_fields_that_make_no_schedule(make, message) -> None:
         (lambda: schedules.InverseTimeDecay("0.1", 1.0), "learning_rate of InverseTimeDecay must be a number"),
         (lambda: schedules.ExponentialDecay(0.1, None), "decay of ExponentialDecay must be a number, got None"),
         (lambda: schedules.Constant(1j), "learning_rate of Constant must be a number, got 1j"),
+        (lambda: schedules.InverseSquareRootDecay(0.1, True), "k of InverseSquareRootDecay must be a number, got True"),
+        (
+            lambda: schedules.InverseSquareRootDecay(0.1, staircase=1),
+            "staircase of InverseSquareRootDecay must be True or False, got 1",
+        ),
     ],
 )
 def test_fields_of_another_type(make, message) -> None:

@@ -212,8 +212,14 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
         default="cosine",
         metavar="NAME",
         help="%(choices)s: how the rate falls over all epochs: to 0 along a cosine after a warm-up of one epoch; to a "
-        "hundredth exponentially; to a tenth as 1/t; by ten after each third (step); or not at all "
-        "(default: %(default)s)",
+        "hundredth exponentially; to a tenth as 1/t (inverse-time); as 1/√t, t the updates (inverse-sqrt); by ten "
+        "after each third (step); or not at all (default: %(default)s)",
+    )
+    group.add_argument(
+        "--staircase",
+        action="store_true",
+        help="let a rate that falls as inverse-time, inverse-sqrt or exponential count epochs in the place of updates, "
+        "and be constant within each",
     )
     group.add_argument("--epochs", type=whole(1), default=EPOCHS, metavar="N", help="at most (default: %(default)s)")
     group.add_argument(
@@ -239,11 +245,25 @@ def _add_regularization(parser: argparse.ArgumentParser) -> None:
         "mini-batch's share of the training part)",
     )
     group.add_argument(
+        "--l1",
+        type=number(0),
+        default=0.0,
+        metavar="LAMBDA",
+        help="penalty on the weights' magnitudes (default: %(default)s)",
+    )
+    group.add_argument(
         "--dropout",
         type=number(0, below=1),
         default=DROPOUT,
         metavar="SHARE",
         help="of hidden units (default: %(default)s)",
+    )
+    group.add_argument(
+        "--input-dropout",
+        type=number(0, below=1),
+        default=0.0,
+        metavar="SHARE",
+        help="of inputs (default: %(default)s)",
     )
     group.add_argument(
         "--validation",

@@ -42,19 +42,47 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 SCHEDULES: dict[str, Callable[[float, int, int], Callable[[int], float]]] = {
     "constant": lambda rate, batches, updates: schedules.Constant(rate),
     "inverse-time": lambda rate, batches, updates: schedules.InverseTimeDecay(rate, decay=9.0, steps=updates),
+    "inverse-sqrt": lambda rate, batches, updates: schedules.InverseSquareRootDecay(rate),
     "exponential": lambda rate, batches, updates: schedules.ExponentialDecay(rate, decay=0.01, steps=updates),
     "step": lambda rate, batches, updates: schedules.StepDecay(rate, factor=0.1, steps=-(-updates // 3)),
     "cosine": lambda rate, batches, updates: schedules.CosineWithWarmup(rate, steps=updates, warmup=batches),
 }
 """Each from the first rate, the updates in an epoch and the updates in all epochs."""
 
+STAIRCASES: dict[str, Callable[[float, int, int], Callable[[int], float]]] = {
+    "inverse-time": lambda rate, batches, updates: schedules.InverseTimeDecay(
+        rate, decay=9.0 * batches / updates, steps=batches, staircase=True
+    ),
+    "inverse-sqrt": lambda rate, batches, updates: schedules.InverseSquareRootDecay(
+        rate, steps=batches, staircase=True
+    ),
+    "exponential": lambda rate, batches, updates: schedules.ExponentialDecay(
+        rate, decay=0.01 ** (batches / updates), steps=batches, staircase=True
+    ),
+}
+"""Those that count epochs, in each of which the rate is constant."""
+
 DEFAULT_MODEL = "model.safetensors"
 
-SETTINGS = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size", "patience", "scheme", "dropout", "l2")
+SETTINGS = (
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "staircase",
+    "epochs",
+    "batch_size",
+    "patience",
+    "scheme",
+    "dropout",
+    "input_dropout",
+    "l2",
+    "l1",
+)
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
+    _check_staircase(arguments)
     _check_places(arguments)
     place = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
@@ -77,6 +105,12 @@ def train(arguments: argparse.Namespace) -> int:
     speak(f"model written to {written} (it keeps the scaling of its inputs beside the network)")
     _write_others(arguments, prepared, result, speak)
     return 130 if result.stopped == "interrupt" else 0
+
+
+def _check_staircase(arguments: argparse.Namespace) -> None:
+    if arguments.staircase and arguments.schedule not in STAIRCASES:
+        msg = f"--staircase goes with --schedule {', '.join(STAIRCASES)}, not with {arguments.schedule}"
+        raise CommandError(msg)
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
@@ -142,7 +176,8 @@ def _descend(
     part, validation = prepared.training, prepared.validation
     batch_size = settings["batch_size"]
     batches = -(-part.m // batch_size)
-    schedule = SCHEDULES[arguments.schedule](settings["learning_rate"], batches, arguments.epochs * batches)
+    known = STAIRCASES if arguments.staircase else SCHEDULES
+    schedule = known[arguments.schedule](settings["learning_rate"], batches, arguments.epochs * batches)
     return nn.train(
         network,
         *_batch(prepared, part, arguments.dtype),
@@ -151,8 +186,10 @@ def _descend(
         epochs=arguments.epochs,
         batch_size=batch_size,
         l2=settings["l2"],
+        l1=settings["l1"],
         weights=part.weights,
         dropout=arguments.dropout if network.hidden else 0.0,
+        input_dropout=arguments.input_dropout,
         seed=arguments.seed,
         scheme=arguments.scheme,
         backend=place,

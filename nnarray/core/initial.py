@@ -14,10 +14,12 @@ SCHEMES = {
     "small": lambda n_prev, n: 0.01,
     "he": lambda n_prev, n: sqrt(2 / n_prev),
     "xavier": lambda n_prev, n: sqrt(2 / (n_prev + n)),
+    "lecun": lambda n_prev, n: sqrt(1 / n_prev),
     "zeros": lambda n_prev, n: 0.0,
 }
 """The standard deviation of W[l] from n[l-1] and n[l]: the lecture's 0.01; He et al., ICCV 2015; Glorot & Bengio,
-AISTATS 2010; and zeros, under which every hidden unit of a layer stays equal to every other."""
+AISTATS 2010; LeCun et al., Efficient BackProp, 1998, which the lecture calls Xavier initialisation and takes for tanh;
+and zeros, under which every hidden unit of a layer stays equal to every other."""
 
 
 def initial_layers(sizes: Sequence[int], scheme: str, generator: "Generator") -> list[tuple[np.ndarray, np.ndarray]]:

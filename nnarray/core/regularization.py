@@ -1,4 +1,4 @@
-"""What keeps a network from learning its examples by heart: the L2 penalty and inverted dropout."""
+"""What keeps a network from learning its examples by heart: the L2 and L1 penalties and inverted dropout."""
 
 from nnarray.core.typing import Array, Namespace, Pairs
 
@@ -19,9 +19,27 @@ def penalized(gradients: Pairs, layers: Pairs, *, l2: float, m: Array) -> list[t
     return [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
 
 
+def l1_cost(layers: Pairs, *, l1: float, m: Array, xp: Namespace) -> Array:
+    """(lambda/m) Σ_l ‖W[l]‖₁, where ‖W‖₁ is the sum of the magnitudes; biases are not penalised."""
+    magnitudes = [xp.sum(xp.abs(W)) for W, _ in layers]
+    return l1 / m * sum(magnitudes[1:], start=magnitudes[0])
+
+
+def l1_gradient(W: Array, *, l1: float, m: Array, xp: Namespace) -> Array:
+    """What this penalty adds to dW: (lambda/m) sign(W), and nothing at W = 0, where it has no derivative."""
+    sign = xp.astype(W > 0, W.dtype) - xp.astype(W < 0, W.dtype)  # some libraries' own looks at values
+    return l1 / m * sign
+
+
+def l1_penalized(gradients: Pairs, layers: Pairs, *, l1: float, m: Array, xp: Namespace) -> list[tuple[Array, Array]]:
+    """As `penalized`, of the L1 penalty."""
+    return [(dW + l1_gradient(W, l1=l1, m=m, xp=xp), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
+
+
 def dropout(A: Array, D: Array) -> Array:
     """Inverted dropout: A * D, where D is 0 for a dropped unit and 1/keep for a kept one, so that A's mean stays.
 
-    The way back is the same product, dA * D. After Srivastava et al., JMLR 15 (2014).
+    It is for every A[l] but the last, X = A[0] too. The way back is the same product, dA * D. After Srivastava et al.,
+    JMLR 15 (2014).
     """
     return A * D

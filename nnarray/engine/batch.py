@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from nnarray.backends import Backend
+from nnarray.backends import Backend, is_sparse
+from nnarray.core.regularization import dropout
 from nnarray.core.typing import Array, Function
 from nnarray.engine.columns import ArrayColumns, Order, Source, Which
 
@@ -54,6 +55,8 @@ class Batch(NamedTuple):
     """which columns, in which order; None for all as they stand"""
     draw_masks: Callable[[int, int], Sequence[Array]] | None = None
     """from a start to a stop column, D[1], …, D[L-1] of inverted dropout, each (n[l], stop - start)"""
+    draw_input_mask: Callable[[int, int], Array] | None = None
+    """from a start to a stop column, D[0], (n_x, stop - start)"""
 
     @property
     def columns(self) -> int:
@@ -75,7 +78,10 @@ class Batch(NamedTuple):
         which = self._which(start, stop)
         masks = () if self.draw_masks is None else self.draw_masks(start, stop)
         Y, weights = (_chosen(V, which, backend) for V in (self.Y, self.weights))
-        return Tile(self.source.tile(which, dtype, backend), Y, weights, masks)
+        X = self.source.tile(which, dtype, backend)
+        if self.draw_input_mask is not None:
+            X = _masked(X, self.draw_input_mask(start, stop))
+        return Tile(X, Y, weights, masks)
 
     def gathered(self, backend: Backend) -> "Batch":
         """The mini-batch as a whole of its own, with its columns in their order."""
@@ -91,6 +97,11 @@ class Batch(NamedTuple):
             return self.order.part(start, stop)
         is_all = (start == 0 and stop is self.columns) or stop - start == self.columns
         return None if is_all else slice(start, stop)
+
+
+def _masked(X: Array, D: Array) -> Array:
+    """X after dropout; SciPy's matrices have another name for the product by entry, and lose their format in it."""
+    return X.multiply(D).asformat(X.format) if is_sparse(X) else dropout(X, D)
 
 
 def _chosen(V: Array | None, which: Which, backend: Backend) -> Array | None:

@@ -23,24 +23,28 @@ def captured_steps(
     columns: int,
     steps: int,
     l2: float,
+    l1: float,
 ) -> CapturedSteps | None:
     """Steps on batches of `columns` columns of the `whole`, at most so many an epoch; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
-    is given m (and l2, if there is a penalty), its update t and alpha.
+    is given m (and lambda of each penalty that there is), its update t and alpha.
     """
     can = backend.captures_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
     parts = parts_of(rule) if can else None
     kind = kind_of(parts, len(vectors), vectors[0].dtype)
     if parts is None or not kind.is_traceable:
         return None
+    numbers = equations.numbers_of_cost(1, l2, l1)
     if backend.jits:
-        return jitted_steps.JittedSteps(parts, vectors, whole, network, backend, columns=columns, steps=steps, l2=l2)
+        names = tuple(numbers)
+        return jitted_steps.JittedSteps(
+            parts, vectors, whole, network, backend, columns=columns, steps=steps, names=names
+        )
     in_tiles = backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns
     if in_tiles or not kind.is_by_entry:
         return None
     theta, weights = vectors[0], whole.weights
-    numbers = equations.numbers_of_cost(1, l2)
     given = compiling.Given(True, weights is not None, False, compiling.kinds_of(numbers))
     update = updates.captured_program(parts, len(vectors), theta.shape[0], theta.dtype, backend)
     if not update.works_in_place:

@@ -23,7 +23,6 @@ from nnarray.backends import (
     usable_threads,
 )
 from nnarray.core import propagation
-from nnarray.core.regularization import l2_cost, penalized
 from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, equations
@@ -75,16 +74,17 @@ def cost(
     backend: Backend,
     *,
     l2: float,
+    l1: float = 0.0,
     keep: TileColumns | None = None,
     workers: int | None = None,
     width: int | None = None,
 ) -> Array:
-    """J, the mean loss plus the penalty; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
+    """J, the mean loss plus the penalties; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
     wanted = equations.cost if keep is None else equations.cost_and_prediction
 
     def in_tiles(width: int) -> Array:
         only_tile = is_whole(width, batch)
-        numbers = equations.numbers_of_cost(batch.m, l2) if only_tile else equations.NO_NUMBERS
+        numbers = equations.numbers_of_cost(batch.m, l2, l1) if only_tile else equations.NO_NUMBERS
 
         def tile_cost(tile: Tile, start: int) -> Array:
             require_finite(tile.X, "X", backend, first=start)
@@ -96,7 +96,7 @@ def cost(
         if keep is not None:
             keep.parts.clear()
         J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
-        return J if only_tile else mean(J, batch.m, layers, backend, l2=l2)
+        return J if only_tile else mean(J, batch.m, layers, backend, l2=l2, l1=l1)
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
@@ -108,6 +108,7 @@ def cost_and_gradients(
     backend: Backend,
     *,
     l2: float,
+    l1: float = 0.0,
     spare: list[Array] | None = None,
     workers: int | None = None,
     width: int | None = None,
@@ -120,7 +121,7 @@ def cost_and_gradients(
     spare = [] if spare is None else spare
 
     def in_tiles(width: int) -> tuple[Array, Array]:
-        return _cost_and_gradients(batch, layers, network, backend, l2, spare, workers, width)
+        return _cost_and_gradients(batch, layers, network, backend, l2, l1, spare, workers, width)
 
     return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
@@ -131,13 +132,14 @@ def _cost_and_gradients(
     network: Architecture,
     backend: Backend,
     l2: float,
+    l1: float,
     spare: list[Array],
     workers: int | None,
     width: int,
 ) -> tuple[Array, Array]:
     only_tile = is_whole(width, batch)
     what = equations.cost_and_gradients
-    numbers = equations.numbers_of_cost(batch.m, l2) if only_tile else equations.NO_NUMBERS
+    numbers = equations.numbers_of_cost(batch.m, l2, l1) if only_tile else equations.NO_NUMBERS
 
     def sums(tile: Tile, _: int) -> tuple[Array, Array]:
         program = compiling.program_for(what, tile, layers, network, backend, numbers, only_tile=only_tile)
@@ -155,17 +157,27 @@ def _cost_and_gradients(
 
     J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
     del spare[1:]
-    return (J, g) if only_tile else means(J, g, batch.m, layers, network, backend, l2=l2)
+    return (J, g) if only_tile else means(J, g, batch.m, layers, network, backend, l2=l2, l1=l1)
 
 
 def means(
-    J: Array, g: Array, m: Array, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
+    J: Array,
+    g: Array,
+    m: Array,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    l1: float,
 ) -> tuple[Array, Array]:
     """J and its gradient, from their sums over all columns; g may be written over."""
     g /= m
-    if equations.has_penalty(l2):
-        g = backend.steps.join(penalized(backend.steps.split(g, network.sizes), layers, l2=l2, m=m))
-    return mean(J, m, layers, backend, l2=l2), g
+    numbers = equations.numbers_of_cost(m, l2, l1)
+    if len(numbers) > 1:
+        split = backend.steps.split(g, network.sizes)
+        g = backend.steps.join(equations.gradients_with_penalties(split, layers, xp=backend.xp, **numbers))
+    return mean(J, m, layers, backend, l2=l2, l1=l1), g
 
 
 def pull(
@@ -212,11 +224,18 @@ def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) 
 
 
 def cost_of(
-    passed: propagation.Forward, batch: Batch, layers: Pairs, network: Architecture, backend: Backend, *, l2: float
+    passed: propagation.Forward,
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    l1: float = 0.0,
 ) -> Array:
     """J after a forward pass of the whole batch."""
     J = equations.loss(passed, batch, network, backend.steps)
-    return mean(J, batch.m, layers, backend, l2=l2)
+    return mean(J, batch.m, layers, backend, l2=l2, l1=l1)
 
 
 def is_whole(width: int, batch: Batch) -> bool:
@@ -252,9 +271,10 @@ def _added(one: Array, other: Array) -> Array:
     return one
 
 
-def mean(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: float) -> Array:
-    """J with its penalty, from the sum of the losses."""
-    return J / m + l2_cost(layers, l2=l2, m=m, xp=backend.xp) if equations.has_penalty(l2) else J / m
+def mean(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: float, l1: float) -> Array:
+    """J with its penalties, from the sum of the losses."""
+    numbers = equations.numbers_of_cost(m, l2, l1)
+    return equations.cost_with_penalties(J / m, layers, xp=backend.xp, **numbers)
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:

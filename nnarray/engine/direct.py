@@ -23,39 +23,41 @@ from nnarray.engine.tiling import tile_width
 
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 
-LARGEST_L2 = 1e30
+LARGEST_PENALTY = 1e30
 """What is beyond is looked at by the long way."""
 
 Matrix = npt.NDArray[Any]
 
 
-def gradients(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> tuple[Array, Array] | None:
+def gradients(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any, l1: Any = 0) -> tuple[Array, Array] | None:
     """J and its gradient, a vector laid out as theta."""
-    call = _call(_checked_gradients, network, theta, X, Y, l2)
+    call = _call(_checked_gradients, network, theta, X, Y, l2, l1)
     if call is None:
         return None
     g = np.empty(theta.shape, theta.dtype)
-    found = call(X, Y, theta, l2, g)
+    found = call(X, Y, theta, l2, l1, g)
     return None if found is None or not np.isfinite(g).all() else (found[0], g)
 
 
-def cost(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> Array | None:
+def cost(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any, l1: Any = 0) -> Array | None:
     """J."""
-    call = _call(_checked_cost, network, theta, X, Y, l2)
-    found = None if call is None else call(X, Y, theta, l2, None)
+    call = _call(_checked_cost, network, theta, X, Y, l2, l1)
+    found = None if call is None else call(X, Y, theta, l2, l1, None)
     return None if found is None else found[0]
 
 
 def predict(network: Architecture, theta: Any, X: Any) -> Array | None:
     """A[L]."""
-    call = _call(_checked_prediction, network, theta, X, None, 0)
+    call = _call(_checked_prediction, network, theta, X, None, 0, 0)
     if call is None:
         return None
     A = np.empty((network.sizes[-1], X.shape[1]), theta.dtype)
-    return None if call(X, None, theta, 0, A) is None else A
+    return None if call(X, None, theta, 0, 0, A) is None else A
 
 
-def _call(wanted: equations.Equations, network: Architecture, theta: Any, X: Any, Y: Any, l2: Any) -> "Direct | None":
+def _call(
+    wanted: equations.Equations, network: Architecture, theta: Any, X: Any, Y: Any, l2: Any, l1: Any
+) -> "Direct | None":
     """What computes this; None where theta, X or Y are not plainly what they are to be."""
     if type(theta) is not np.ndarray or type(X) is not np.ndarray or X.ndim != 2 or not X.flags.aligned:
         return None
@@ -64,9 +66,11 @@ def _call(wanted: equations.Equations, network: Architecture, theta: Any, X: Any
     columns = X.shape[1]
     if Y is not None and (type(Y) is not np.ndarray or Y.shape != (network.sizes[-1], columns)):
         return None
-    if type(l2) not in (float, int) or not 0 <= l2 <= LARGEST_L2 or X.shape[0] != network.sizes[0] or columns == 0:
+    if type(l2) not in (float, int) or type(l1) not in (float, int) or X.shape[0] != network.sizes[0] or columns == 0:
         return None
-    return _compiled(wanted, network, columns, theta.dtype, l2 != 0)
+    if not (0 <= l2 <= LARGEST_PENALTY and 0 <= l1 <= LARGEST_PENALTY):
+        return None
+    return _compiled(wanted, network, columns, theta.dtype, l2 != 0, l1 != 0)
 
 
 def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[], float]) -> Sequence[Array] | None:
@@ -90,14 +94,14 @@ class Direct:
         self._network, self._columns, self._dtype = network, columns, dtype
 
     def __call__(
-        self, X: Matrix, Y: Matrix | None, theta: Matrix, l2: float, made: Matrix | None
+        self, X: Matrix, Y: Matrix | None, theta: Matrix, l2: float, l1: float, made: Matrix | None
     ) -> tuple[Array] | None:
         """J, or None in its place for a prediction; None if the arrays lie as BLAS cannot read them, or don't pass."""
         wrong, J = np.empty((), self._dtype), np.empty((), self._dtype)
         given = [V for V in (X, Y, theta, made, wrong) if V is not None]
         if Y is not None:
             given.append(J)
-        numbers = equations.NO_NUMBERS if Y is None else equations.numbers_of_cost(self._columns, l2)
+        numbers = equations.NO_NUMBERS if Y is None else equations.numbers_of_cost(self._columns, l2, l1)
 
         def run() -> None:
             self._run(given, self._numbers(*numbers.values()))
@@ -111,13 +115,13 @@ class Direct:
 
 @lru_cache(maxsize=compiling.SHAPES_KEPT)
 def _compiled(
-    wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, penalty: bool
+    wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, has_l2: bool, has_l1: bool
 ) -> Direct | None:
     """The calls for batches of this shape; None where there is no machine code for them."""
     if not NUMPY.compiles or tile_width(network, columns, dtype.itemsize) < columns or network.own_cost is not None:
         return None
     labels = wanted is not _checked_prediction
-    numbers = equations.numbers_of_cost(columns, float(penalty)) if labels else equations.NO_NUMBERS
+    numbers = equations.numbers_of_cost(columns, float(has_l2), float(has_l1)) if labels else equations.NO_NUMBERS
     given = compiling.Given(labels, False, False, compiling.kinds_of(numbers))
     program = compiling.compiled(wanted, network, columns, dtype, given, NUMPY)
     layers = 2 * (len(network.sizes) - 1)

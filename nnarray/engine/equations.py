@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 from nnarray.core import propagation
 from nnarray.core.outputs import over_units
-from nnarray.core.regularization import l2_cost, penalized
+from nnarray.core.regularization import l1_cost, l1_penalized, l2_cost, penalized
 from nnarray.core.steps import Steps
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.programs.placeholders import call_with
 
@@ -22,14 +22,33 @@ Equations: TypeAlias = Callable[..., tuple[Array | None, list[Array]]]
 NO_NUMBERS: Mapping[str, Any] = MappingProxyType({})
 
 
-def numbers_of_cost(m: Any, l2: Any) -> dict[str, Any]:
-    """What J of a whole batch is given as numbers, in the order of every program's: m and, with a penalty, lambda."""
-    return {"m": m, "l2": l2} if has_penalty(l2) else {"m": m}
+def numbers_of_cost(m: Any, l2: Any, l1: Any) -> dict[str, Any]:
+    """What J of a whole batch is given as numbers, in the order of every program's: m, and lambda of each penalty."""
+    numbers = {"m": m, "l2": l2} if has_penalty(l2) else {"m": m}
+    return numbers | {"l1": l1} if has_penalty(l1) else numbers
 
 
-def has_penalty(l2: Any) -> bool:
-    """Whether there is a penalty: l2 is not 0, or an array whose value isn't known yet."""
-    return not isinstance(l2, float | int) or l2 != 0
+def has_penalty(strength: Any) -> bool:
+    """Whether there is a penalty: its lambda is not 0, or an array whose value isn't known yet."""
+    return not isinstance(strength, float | int) or strength != 0
+
+
+def cost_with_penalties(
+    J: Array, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
+) -> Array:
+    """The mean loss J with those penalties that are given."""
+    if l2 is not None:
+        J = J + l2_cost(layers, l2=l2, m=m, xp=xp)
+    return J if l1 is None else J + l1_cost(layers, l1=l1, m=m, xp=xp)
+
+
+def gradients_with_penalties(
+    gradients: Pairs, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
+) -> Pairs:
+    """The gradients with the shares of those penalties that are given."""
+    if l2 is not None:
+        gradients = penalized(gradients, layers, l2=l2, m=m)
+    return gradients if l1 is None else l1_penalized(gradients, layers, l1=l1, m=m, xp=xp)
 
 
 def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
@@ -38,32 +57,31 @@ def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -
 
 
 def cost(
-    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
-    """m J; given m, J, and given l2, with the penalty."""
+    """m J; given m, J, and given l2 or l1, with that penalty."""
     passed = forward(tile, layers, network, steps)
-    return loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2), []
+    return loss_and_penalties(passed, tile, layers, network, steps, m=m, **penalties), []
 
 
 def cost_and_prediction(
-    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
     """J as in `cost`, and A[L]."""
     passed = forward(tile, layers, network, steps)
-    return loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2), [passed.A[-1]]
+    return loss_and_penalties(passed, tile, layers, network, steps, m=m, **penalties), [passed.A[-1]]
 
 
 def cost_and_gradients(
-    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, l2: float | None = None
+    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
-    """J as in `cost`, and m dW[1], m db[1], m dW[2], …; given m, they too are divided by it and have their penalty."""
+    """J as in `cost`, and m dW[1], m db[1], m dW[2], …; given m, they too are divided by it and penalised."""
     passed = forward(tile, layers, network, steps)
-    J = loss_and_penalty(passed, tile, layers, network, steps, m=m, l2=l2)
+    J = loss_and_penalties(passed, tile, layers, network, steps, m=m, **penalties)
     dZ = output_gradient(passed, tile, network, steps)
     gradients, _ = propagation.backward_from(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
-    if l2 is not None:
-        gradients = penalized(gradients, layers, l2=l2, m=m)
-    return J, [V for pair in gradients for V in pair]
+    found = gradients_with_penalties(gradients, layers, m=m, xp=steps.xp, **penalties)
+    return J, [V for pair in found for V in pair]
 
 
 def pullback(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
@@ -121,7 +139,7 @@ def _like(A: Array, name: str, found: Array) -> Array:
     return found
 
 
-def loss_and_penalty(
+def loss_and_penalties(
     passed: propagation.Forward,
     tile: Tile,
     layers: Pairs,
@@ -129,8 +147,8 @@ def loss_and_penalty(
     steps: Steps,
     *,
     m: Array,
-    l2: float | None,
+    **penalties: float,
 ) -> Array:
-    """The sum of the losses, divided by m, and given l2, the penalty."""
+    """The sum of the losses, divided by m, and the penalties whose lambda is given, l2 or l1."""
     J = loss(passed, tile, network, steps, m=m)
-    return J if l2 is None else J + l2_cost(layers, l2=l2, m=m, xp=steps.xp)
+    return cost_with_penalties(J, layers, m=m, xp=steps.xp, **penalties)

@@ -34,10 +34,10 @@ class JittedSteps:
         *,
         columns: int,
         steps: int,
-        l2: float,
+        names: Sequence[str],
     ) -> None:
         self._backend, self.vectors = backend, tuple(vectors)
-        theta, names = vectors[0], tuple(equations.numbers_of_cost(1, l2))
+        theta = vectors[0]
         kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, names
         key = parts, *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]

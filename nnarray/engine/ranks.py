@@ -133,6 +133,7 @@ def cost_and_gradients(
     ranks: Ranks,
     *,
     l2: float,
+    l1: float,
     workers: int | None = None,
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, of everybody's batches together, and what they are divided by.
@@ -144,12 +145,12 @@ def cost_and_gradients(
         g = np.zeros(vector_size(network.sizes), backend.to_numpy(layers[0][1][:0]).dtype)
     else:
         one = batch._replace(m=1)
-        J, own = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, workers=workers)
+        J, own = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, l1=0.0, workers=workers)
         g, m = np.ascontiguousarray(backend.to_numpy(own)), float(batch.m)
     total, (losses, m) = ranks.sums(g, float(J), m)
     if m == 0:
         return 0.0, None, 0.0
-    mean, g = compute.means(losses, backend.asarray(total, str(total.dtype)), m, layers, network, backend, l2=l2)
+    mean, g = compute.means(losses, backend.asarray(total, str(total.dtype)), m, layers, network, backend, l2=l2, l1=l1)
     return float(mean), g, m
 
 
@@ -161,11 +162,12 @@ def cost(
     ranks: Ranks,
     *,
     l2: float,
+    l1: float,
     keep: TileColumns | None = None,
     workers: int | None = None,
 ) -> float:
     """J of everybody's batches together; `keep` collects A[L] of this rank's columns."""
     one = batch._replace(m=1)
-    J = compute.cost(one, layers, network, backend, l2=0.0, keep=keep, workers=workers)
+    J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
     _, (losses, m) = ranks.sums(None, float(J), float(batch.m))
-    return float(compute.mean(losses, m, layers, backend, l2=l2))
+    return float(compute.mean(losses, m, layers, backend, l2=l2, l1=l1))

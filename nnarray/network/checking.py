@@ -13,7 +13,7 @@ from nnarray.core import checking, propagation
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
-from nnarray.network.checks import check_count, check_l2, check_number, check_seed
+from nnarray.network.checks import check_count, check_number, check_penalty, check_seed
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import enter_batch, make_batch
 from nnarray.network.network import Network, require_network
@@ -51,6 +51,7 @@ def check_gradients(
     Y: Any,
     *,
     l2: float = 0.0,
+    l1: float = 0.0,
     weights: Any = None,
     cost: Cost | None = None,
     coordinates: int | None = None,
@@ -62,7 +63,7 @@ def check_gradients(
 
     Parameters
     ----------
-    network, params, X, Y, l2, weights, cost
+    network, params, X, Y, l2, l1, weights, cost
         As in `Network.cost`.
     eps : float
         Half the distance of the two points of a difference.
@@ -78,8 +79,8 @@ def check_gradients(
     Returns
     -------
     GradientCheck
-        Where an example crosses the kink of a relu between the two points, the difference is wrong and not the
-        gradient: such a comparison is counted in `kinks` and left out.
+        Where an example crosses the kink of a relu between the two points, or a weight with an L1 penalty crosses 0,
+        the difference is wrong and not the gradient: such a comparison is counted in `kinks` and left out.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def check_gradients(
     True
     """
     require_network(network)
-    eps, l2 = check_number(eps, "eps", at_least=1e-300), check_l2(l2)
+    eps, l2, l1 = check_number(eps, "eps", at_least=1e-300), check_penalty(l2, "l2"), check_penalty(l1, "l1")
     directions = check_count(directions, "directions", at_least=0)
     if coordinates is None:
         coordinates = 0 if directions else 1000
@@ -110,7 +111,7 @@ def check_gradients(
         require_finite(batch.X, "X", place.backend)
         batch = make_batch(costed, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
         theta = backend.asarray(backend.steps.join(place.layers), "float64")
-        differences = Differences(costed, batch, theta, backend, l2)
+        differences = Differences(costed, batch, theta, backend, l2, l1)
         chosen = generator.permutation(network.size)[:coordinates]
         for i in np.sort(chosen).tolist():
             e_i = checking.coordinate(i, theta, xp=backend.xp, device=backend.device)
@@ -124,26 +125,29 @@ def check_gradients(
 class Differences:
     """The analytic gradient of J at theta, and the derivatives compared with it so far."""
 
-    def __init__(self, network: Architecture, batch: Batch, theta: Array, backend: Backend, l2: float) -> None:
+    def __init__(
+        self, network: Architecture, batch: Batch, theta: Array, backend: Backend, l2: float, l1: float
+    ) -> None:
         self.theta, self.backend = theta, backend
         layers = backend.steps.split(theta, network.sizes)
-        _, self.gradient = engine.cost_and_gradients(batch, layers, network, backend, l2=l2)
+        _, self.gradient = engine.cost_and_gradients(batch, layers, network, backend, l2=l2, l1=l1)
         self.patterns: list[Sequence[Array]] = []
-        self.J = self._cost_of(network, batch, l2)
+        self.J = self._cost_of(network, batch, l2, l1)
         self.analytic: list[float] = []
         self.numerical: list[float] = []
         self.names: list[str] = []
         self.kinks = 0
 
-    def _cost_of(self, network: Architecture, batch: Batch, l2: float) -> Callable[[Array], Array]:
+    def _cost_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Callable[[Array], Array]:
         backend = self.backend
 
         def J(theta: Array) -> Array:
             layers = backend.steps.split(theta, network.sizes)
             passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
             kept = zip(passed.cached, network.hidden, strict=True)
-            self.patterns.append([A > 0 for A, name in kept if ACTIVATIONS[name].has_kink])
-            return engine.cost_of(passed, batch, layers, network, backend, l2=l2)
+            signs = [W > 0 for W, _ in layers] if l1 else []
+            self.patterns.append([*(A > 0 for A, name in kept if ACTIVATIONS[name].has_kink), *signs])
+            return engine.cost_of(passed, batch, layers, network, backend, l2=l2, l1=l1)
 
         return J
 

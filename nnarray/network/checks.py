@@ -11,11 +11,11 @@ NO_NUMBERS = (bool, np.bool_, str, np.complexfloating)
 """What Python would take for a number, or drop half of, where one is asked for."""
 
 
-def check_l2(l2: Any) -> Any:
-    """The penalty's lambda, a finite number ≥ 0; an array that is traced or differentiated stays what it is."""
-    if hasattr(l2, "shape") and not is_constant(l2) and tuple(l2.shape) == ():
-        return l2
-    return check_number(l2, "l2", at_least=0.0)
+def check_penalty(strength: Any, argument: str) -> Any:
+    """A penalty's lambda, a finite number ≥ 0; an array that is traced or differentiated stays what it is."""
+    if hasattr(strength, "shape") and not is_constant(strength) and tuple(strength.shape) == ():
+        return strength
+    return check_number(strength, argument, at_least=0.0)
 
 
 def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below: float = np.inf) -> float:

@@ -113,21 +113,27 @@ class Sums(NamedTuple):
     gradient: np.ndarray | None = None
 
 
-def cost(network: Architecture, place: Place, examples: Chunked, *, l2: float) -> float:
+def cost(network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float) -> float:
     """J, with the penalty."""
     sums = _folded(_sums_of(network, place, examples.chunks, gradient=False))
-    return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2))
+    return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2, l1=l1))
 
 
 def cost_and_gradients(
-    network: Architecture, place: Place, chunks: Sequence[Chunk], *, l2: float, columns: np.ndarray | None = None
+    network: Architecture,
+    place: Place,
+    chunks: Sequence[Chunk],
+    *,
+    l2: float,
+    l1: float,
+    columns: np.ndarray | None = None,
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, and what they are divided by; no gradient where that is 0."""
     sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns))
     if sums.m == 0:
         return 0.0, None, 0.0
     g = place.backend.asarray(sums.gradient, place.dtype)
-    J, g = engine.means(sums.losses, g, sums.m, place.layers, network, place.backend, l2=l2)
+    J, g = engine.means(sums.losses, g, sums.m, place.layers, network, place.backend, l2=l2, l1=l1)
     return float(J), g, sums.m
 
 
@@ -212,8 +218,8 @@ def _sums(
         batch, m = _batch(network, place, X, Y, weights, columns)
         given = batch, place.layers, network, place.backend
         if not gradient:
-            return Sums(float(engine.cost(*given, l2=0.0, workers=1)), m)
-        J, g = engine.cost_and_gradients(*given, l2=0.0, workers=1)
+            return Sums(float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m)
+        J, g = engine.cost_and_gradients(*given, l2=0.0, l1=0.0, workers=1)
         require_finite_examples(batch.X, g, place)
         return Sums(float(J), m, place.backend.to_numpy(g))
 

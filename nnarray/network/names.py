@@ -6,5 +6,5 @@ HiddenName: TypeAlias = Literal[
     "relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu"
 ]
 OutputName: TypeAlias = Literal["sigmoid", "softmax", "identity", "exp"]
-SchemeName: TypeAlias = Literal["he", "xavier", "small", "zeros"]
+SchemeName: TypeAlias = Literal["he", "xavier", "lecun", "small", "zeros"]
 DTypeName: TypeAlias = Literal["float32", "float64"]

@@ -23,7 +23,7 @@ from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import check_count, check_l2, check_optional_count, check_seed
+from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed
 from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
@@ -109,8 +109,9 @@ class Network:
         ----------
         seed : int or None, default=0
             Of the draw, which is made on the host in float64; None draws anew each time.
-        scheme : {"he", "xavier", "small", "zeros"}, default="he"
-            The standard deviation of W[l]: sqrt(2/n[l-1]), sqrt(2/(n[l-1]+n[l])), 0.01 or 0.
+        scheme : {"he", "xavier", "lecun", "small", "zeros"}, default="he"
+            The standard deviation of W[l]: sqrt(2/n[l-1]); Glorot's sqrt(2/(n[l-1]+n[l])); sqrt(1/n[l-1]), which the
+            lecture calls Xavier; 0.01; or 0.
         backend : str or Backend, optional
             Where they are to be; left out, the default (see `nn.backend`).
         dtype : {"float32", "float64"}, default="float32"
@@ -248,12 +249,13 @@ class Network:
         Y: Any,
         *,
         l2: float = 0.0,
+        l1: float = 0.0,
         weights: Any = None,
         cost: Cost | None = None,
         workers: int | None = None,
         comm: engine.Communicator | None = None,
     ) -> Array:
-        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖².
+        """J, the mean loss over the m columns, plus (l2/2m) Σ ‖W[l]‖² and (l1/m) Σ ‖W[l]‖₁.
 
         Parameters
         ----------
@@ -264,7 +266,9 @@ class Network:
         Y : array, shape (n[L], m)
             The targets: in [0, 1] for "sigmoid", columns that sum to 1 for "softmax", ≥ 0 for "exp".
         l2 : float, default=0.0
-            lambda ≥ 0 of the penalty.
+            lambda ≥ 0 of the L2 penalty.
+        l1 : float, default=0.0
+            lambda ≥ 0 of the L1 penalty; ‖W‖₁ is the sum of the magnitudes, whose derivative is taken as 0 at 0.
         weights : array, shape (1, m) or (m,), optional
             How much the loss of each example counts, ≥ 0; m becomes their sum.
         cost : Cost, optional
@@ -287,27 +291,28 @@ class Network:
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if weights is None and cost is None and workers is None and comm is None:
-            found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2)
+            found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2, l1)
             if found is not None:
                 return found
-        return self._cost(params, X, Y, l2, weights, cost, workers, comm)
+        return self._cost(params, X, Y, l2, l1, weights, cost, workers, comm)
 
     @quiet
     def _cost(
-        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None, comm: Any
+        self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
     ) -> Array:
         network = with_cost(self, cost)
-        if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
-            J = chunks.cost(network, chunked, Chunked(self, X, Y, weights), l2=check_l2(l2))
-            return chunked.backend.asarray(J, chunked.dtype)
         with together(comm) as ranks:
+            penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
+            workers = check_optional_count(workers, "workers")
+            if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+                J = chunks.cost(network, chunked, Chunked(self, X, Y, weights), **penalties)
+                return chunked.backend.asarray(J, chunked.dtype)
             place, batch = enter_batch(network, params, X, Y, weights)
             given = batch, place.layers, network, place.backend
-            workers, l2 = check_optional_count(workers, "workers"), check_l2(l2)
             if ranks is None:
-                return engine.cost(*given, l2=l2, workers=workers)
-            agree(ranks, place, l2=l2)
-            return place.backend.asarray(engine.ranks.cost(*given, ranks, l2=l2, workers=workers), place.dtype)
+                return engine.cost(*given, **penalties, workers=workers)
+            agree(ranks, place, **penalties)
+            return place.backend.asarray(engine.ranks.cost(*given, ranks, **penalties, workers=workers), place.dtype)
 
     def gradients(
         self,
@@ -316,6 +321,7 @@ class Network:
         Y: Any,
         *,
         l2: float = 0.0,
+        l1: float = 0.0,
         weights: Any = None,
         cost: Cost | None = None,
         workers: int | None = None,
@@ -325,7 +331,7 @@ class Network:
 
         Parameters
         ----------
-        params, X, Y, l2, weights, cost
+        params, X, Y, l2, l1, weights, cost
             As in `cost`. An X that lies in a file (`np.memmap`) is read as it is used.
         workers : int, optional
             On NumPy the examples are taken tile by tile, of a few thousand columns each, by so many threads at once;
@@ -366,31 +372,32 @@ class Network:
         written into them later is the caller's to check.
         """
         if weights is None and cost is None and workers is None and comm is None:
-            found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2)
+            found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2, l1)
             if found is not None:
                 return found[0], params.replace(found[1])
-        return self._gradients(params, X, Y, l2, weights, cost, workers, comm)
+        return self._gradients(params, X, Y, l2, l1, weights, cost, workers, comm)
 
     @quiet
     def _gradients(
-        self, params: Any, X: Any, Y: Any, l2: Any, weights: Any, cost: Cost | None, workers: int | None, comm: Any
+        self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
     ) -> tuple[Array, Parameters]:
         network = with_cost(self, cost)
-        if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
-            examples = Chunked(self, X, Y, weights)
-            J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, l2=check_l2(l2))
-            return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
         with together(comm) as ranks:
+            penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
+            workers = check_optional_count(workers, "workers")
+            if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+                examples = Chunked(self, X, Y, weights)
+                J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
+                return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
             place, batch = enter_batch(network, params, X, Y, weights)
-            workers, l2 = check_optional_count(workers, "workers"), check_l2(l2)
             backend = place.backend
             given = batch, place.layers, network, backend
             with backend.current(), backend.untracked():
                 if ranks is None:
-                    J, g = engine.cost_and_gradients(*given, l2=l2, workers=workers)
+                    J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
                 else:
-                    agree(ranks, place, l2=l2)
-                    J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, l2=l2, workers=workers)
+                    agree(ranks, place, **penalties)
+                    J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
                     J = backend.asarray(J, place.dtype)
                 require_finite_examples(batch.X, g, place)
                 return J, Parameters(g, self.sizes, backend)

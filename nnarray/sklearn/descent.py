@@ -34,9 +34,17 @@ class EstimatorDescent(Descent):
     """A network at theta on a backend, for data that are at `home`."""
 
     def __init__(
-        self, network: ReportedNetwork, theta: Array, backend: Backend, *, home: Backend, l2: float, workers: int | None
+        self,
+        network: ReportedNetwork,
+        theta: Array,
+        backend: Backend,
+        *,
+        home: Backend,
+        l2: float,
+        l1: float,
+        workers: int | None,
     ) -> None:
-        super().__init__(network, theta, backend, l2=l2, workers=workers)
+        super().__init__(network, theta, backend, l2=l2, l1=l1, workers=workers)
         self.home = home
 
     def minimize(

@@ -189,9 +189,8 @@ class MLP(Settings, ABC):
                 f"the model was fitted as a network of sizes {network.sizes}; hidden_layer_sizes and y now say {sizes}"
             )
             raise ValueError(msg)
-        work = EstimatorDescent(
-            network, self._theta(place), place, home=own, l2=float(self.alpha), workers=self.workers
-        )
+        theta, l2, l1 = self._theta(place), float(self.alpha), float(self.l1)
+        work = EstimatorDescent(network, theta, place, home=own, l2=l2, l1=l1, workers=self.workers)
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
             with place.untracked():

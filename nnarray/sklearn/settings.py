@@ -100,9 +100,15 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
     max_fun : int, default=15000
         The most evaluations of 'lbfgs'.
 
+    l1 : float, default=0.0
+        *nnarray's.* The L1 penalty's strength: the loss of 'sgd' and 'adam' gains l1 / m Σ|W|.
+
     dropout : float or list of float, default=0.0
         *nnarray's.* The share of hidden units dropped in each update of 'sgd' and 'adam', one for all layers or one for
         each, in [0, 1) (inverted dropout; Srivastava et al., 2014).
+
+    input_dropout : float, default=0.0
+        *nnarray's.* The share of inputs dropped likewise.
 
     backend : {'numpy', 'cupy', 'torch', 'jax', 'auto'} or None, default=None
         *nnarray's.* Where to compute. None is where X lies: on the CPU, or with scikit-learn's `array_api_dispatch` on
@@ -140,7 +146,9 @@ class Settings(BaseEstimator):
     epsilon: float = 1e-8
     n_iter_no_change: float = 10
     max_fun: int = 15000
+    l1: float = 0.0
     dropout: float | Sequence[float] = 0.0
+    input_dropout: float = 0.0
     backend: Literal["numpy", "cupy", "torch", "jax", "auto"] | Backend | None = None
     dtype: Literal["float32", "float64"] | None = None
     workers: int | None = None
@@ -169,7 +177,9 @@ class Settings(BaseEstimator):
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "l1": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "backend": [str, Backend, None],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "workers": [Interval(Integral, 1, None, closed="left"), None],

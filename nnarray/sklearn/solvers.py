@@ -44,8 +44,11 @@ def begin(model: "MLP", theta: Array, backend: Backend) -> None:
 
 def check(model: "MLP", layers: int, *, incremental: bool) -> None:
     """Raise ValueError for parameters that don't go together, with `layers` hidden layers."""
-    if any(check_rates(model.dropout, layers)) and model.solver == "lbfgs":
+    if any([*check_rates(model.dropout, layers), model.input_dropout]) and model.solver == "lbfgs":
         msg = 'dropout needs solver="sgd" or "adam": L-BFGS needs the same cost for the same parameters'
+        raise ValueError(msg)
+    if model.l1 and model.solver == "lbfgs":
+        msg = 'l1 needs solver="sgd" or "adam": L-BFGS needs a cost that has a derivative everywhere'
         raise ValueError(msg)
     if model.early_stopping and incremental:
         msg = "partial_fit does not support early_stopping=True"
@@ -85,9 +88,10 @@ def fit_stochastic(
         model.best_loss_ = np.inf
     rows, validation = _split(model, work, examples, validation)
     batches = BatchesOfRows(model, work.backend, examples, rows)
-    rates = check_rates(model.dropout, len(work.network.hidden))
-    seed = [model._random_state.randint(2**31), model.t_] if any(rates) else 0  # t_: other masks in each partial_fit
-    dropout = Dropout(rates, work.network.sizes, seed, work.backend)
+    rates, input_rate = check_rates(model.dropout, len(work.network.hidden)), float(model.input_dropout)
+    drops = any([*rates, input_rate])
+    seed = [model._random_state.randint(2**31), model.t_] if drops else 0  # t_: other masks in each partial_fit
+    dropout = Dropout(rates, work.network.sizes, seed, work.backend, input_rate=input_rate)
     model.n_iter_ = 0
     report = Report(model, work, validation)
     training_begins(model)

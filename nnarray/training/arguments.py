@@ -106,11 +106,16 @@ def first_params(state: Any, params: Any) -> Any:
 def check_rates(dropout: Any, layers: int) -> tuple[float, ...]:
     """The rate of each hidden layer, from one for all or one for each; every rate is ≥ 0 and < 1."""
     if not isinstance(dropout, Sequence | np.ndarray) or isinstance(dropout, str) or np.ndim(dropout) == 0:
-        return (check_number(dropout, "dropout", at_least=0.0, below=1.0),) * layers
+        return (check_rate(dropout, "dropout"),) * layers
     if len(dropout) != layers:
         msg = f"dropout must be one rate or one per hidden layer ({layers}), got {len(dropout)}"
         raise ValueError(msg)
-    return tuple(check_number(rate, "dropout", at_least=0.0, below=1.0) for rate in dropout)
+    return tuple(check_rate(rate, "dropout") for rate in dropout)
+
+
+def check_rate(rate: Any, name: str) -> float:
+    """A rate of dropout, ≥ 0 and < 1."""
+    return check_number(rate, name, at_least=0.0, below=1.0)
 
 
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import starmap
 from typing import Any
 
@@ -146,16 +146,23 @@ class Shuffled(Batches):
 
 
 class Dropout:
-    """The masks D[1], …, D[L-1] of inverted dropout, drawn anew for each batch and tile by tile.
+    """The masks D[1], …, D[L-1] of inverted dropout, drawn anew for each batch and tile by tile; D[0] if inputs drop.
 
     The masks of a run are one stream of random numbers, of which every tile knows its place: how a batch is cut into
     tiles changes none of them.
     """
 
     def __init__(
-        self, rates: Sequence[float], sizes: Sequence[int], seed: int | Sequence[int] | None, backend: Backend
+        self,
+        rates: Sequence[float],
+        sizes: Sequence[int],
+        seed: int | Sequence[int] | None,
+        backend: Backend,
+        *,
+        input_rate: float = 0.0,
     ) -> None:
         self.units = list(zip(sizes[1:-1], rates, strict=True))
+        self.inputs = sizes[0], input_rate
         self.backend = backend
         self.seed = seed
         self.position = 0  # in words of 64 bits, of which each gives two float32
@@ -168,8 +175,16 @@ class Dropout:
 
     @property
     def drops(self) -> bool:
-        """Whether any unit is ever dropped."""
+        """Whether any unit or input is ever dropped."""
+        return self._drops_units or self._drops_inputs
+
+    @property
+    def _drops_units(self) -> bool:
         return any(np.array([rate for _, rate in self.units]) > 0)
+
+    @property
+    def _drops_inputs(self) -> bool:
+        return self.inputs[1] > 0
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -190,21 +205,19 @@ class Dropout:
         """The batch with the masks that come next, and the position after them."""
         if not self.drops:
             return batch, self.position
-        positions, position, bits = [], self.position, self.bits  # before threads ask for them
-        for n, _ in self.units:
-            positions.append(position)
+        position, bits = self.position, self.bits  # before threads ask for them
+        draws = []
+        for n, rate in [*([self.inputs] if self._drops_inputs else []), *(self.units if self._drops_units else [])]:
+            draws.append(partial(self._mask, bits, position, n, rate, dtype))
             position += -(-batch.columns * n // 2)
-
-        def draw(start: int, stop: int) -> tuple[Array, ...]:
-            masks = []
-            for position, (n, rate) in zip(positions, self.units, strict=True):
-                masks.append(self._mask(bits, position, n, rate, start, stop, dtype))
-            return tuple(masks)
-
-        return batch._replace(draw_masks=draw), position
+        if self._drops_inputs:
+            batch = batch._replace(draw_input_mask=draws.pop(0))
+        if self._drops_units:
+            batch = batch._replace(draw_masks=lambda start, stop: tuple(draw(start, stop) for draw in draws))
+        return batch, position
 
     def _mask(
-        self, bits: "np.random.PCG64", position: int, n: int, rate: float, start: int, stop: int, dtype: str
+        self, bits: "np.random.PCG64", position: int, n: int, rate: float, dtype: str, start: int, stop: int
     ) -> Array:
         words, odd = divmod(start * n, 2)
         drawn = np.random.Generator(_at(position + words, bits)).random(odd + (stop - start) * n, dtype=np.float32)[

@@ -81,13 +81,13 @@ class DescentOnChunks(Descent):
         """J, with the penalty."""
         if not isinstance(batch, Chunked):
             return super().cost(batch)
-        return chunks.cost(self.network, self._place, batch, l2=self.l2)
+        return chunks.cost(self.network, self._place, batch, l2=self.l2, l1=self.l1)
 
     def cost_and_score(self, batch: Any) -> tuple[float, Any]:
         """The mean loss without the penalty, and the score of the predictions."""
         if not isinstance(batch, Chunked):
             return super().cost_and_score(batch)
-        J = chunks.cost(self.network, self._place, batch, l2=0.0)
+        J = chunks.cost(self.network, self._place, batch, l2=0.0, l1=0.0)
         return J, chunks.score(self.network, self._place, batch)
 
     @property
@@ -103,7 +103,9 @@ class DescentOnChunks(Descent):
         """An update for each batch: the sum of the costs, and what they count together."""
         total, count = 0.0, 0.0
         for (some, columns), _ in group:
-            J, g, m = chunks.cost_and_gradients(self.network, self._place, some, l2=self.l2, columns=columns)
+            J, g, m = chunks.cost_and_gradients(
+                self.network, self._place, some, l2=self.l2, l1=self.l1, columns=columns
+            )
             if g is not None:
                 with self.interrupts.put_off:
                     theta = updates.update(self.theta, g, self.backend)

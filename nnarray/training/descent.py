@@ -46,13 +46,14 @@ class Updates(Protocol):
 class Descent:
     """A network's theta on a backend, on its way down.
 
-    `l2` is the penalty's lambda, `workers` bounds the threads that take tiles.
+    `l2` and `l1` are the penalties' lambdas, `workers` bounds the threads that take tiles.
     """
 
     def __init__(
-        self, network: Architecture, theta: Array, backend: Backend, *, l2: float, workers: int | None
+        self, network: Architecture, theta: Array, backend: Backend, *, l2: float, l1: float, workers: int | None
     ) -> None:
-        self.network, self.backend, self.l2, self.workers = network, backend, l2, workers
+        self.network, self.backend, self.workers = network, backend, workers
+        self.l2, self.l1 = l2, l1
         self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []
         """gradients whose update was made"""
@@ -76,12 +77,12 @@ class Descent:
     def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
         """J and its gradient, a vector like theta."""
         return engine.cost_and_gradients(
-            batch, self.layers, self.network, self.backend, l2=self.l2, spare=spare, workers=self.workers
+            batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, spare=spare, workers=self.workers
         )
 
     def cost(self, batch: Any) -> Array:
-        """J, with the penalty."""
-        J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, workers=self.workers)
+        """J, with the penalties."""
+        J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, workers=self.workers)
         batch.let_go()
         return J
 
@@ -91,7 +92,7 @@ class Descent:
         return J, scoring.score(A, batch.Y, self.network.output, self.backend)
 
     def cost_and_prediction(self, batch: Batch) -> tuple[float, Array]:
-        """The mean loss without the penalty, and A[L]."""
+        """The mean loss without the penalties, and A[L]."""
         A = engine.TileColumns(batch.columns, self.backend)
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
         batch.let_go()
@@ -135,6 +136,7 @@ class Descent:
                 columns=size,
                 steps=MOST_AT_ONCE if size == whole.columns else number,
                 l2=self.l2,
+                l1=self.l1,
             )
             self._replays[size] = None if captured is None else Replays(captured, self.steps)
         return self._replays[size]
@@ -157,7 +159,7 @@ class Descent:
             return None
         t, vectors, counts = updates.t, self.vectors(updates), group.counts(ms)
         order = None if group.is_everything else self.backend.on_device(group.indices)
-        replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, t=t, vectors=vectors)
+        replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
         replays.launch_all(len(ms), lambda count: self.moved(replays, updates, count), self.interrupts)
         costs, own = self.backend.looked_into(replays.costs)
         counted = own.asarray(np.array(counts, "float64"))  # where there is none, float32: the sums may be large

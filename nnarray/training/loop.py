@@ -11,14 +11,21 @@ from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Communicator, Ranks
 from nnarray.network import scoring
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import check_count, check_l2, check_number, check_optional_count, check_seed
+from nnarray.network.checks import check_count, check_number, check_optional_count, check_penalty, check_seed
 from nnarray.network.chunks import Chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
-from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
+from nnarray.training.arguments import (
+    check_choices,
+    check_rate,
+    check_rates,
+    check_stream,
+    enter_training,
+    first_params,
+)
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunked
 from nnarray.training.descent import MOST_AT_ONCE, Descent
@@ -86,9 +93,11 @@ def train(
     epochs: int,
     batch_size: int | None = None,
     l2: float = 0.0,
+    l1: float = 0.0,
     weights: Any = None,
     cost: Cost | None = None,
     dropout: float | Sequence[float] = 0.0,
+    input_dropout: float = 0.0,
     seed: int | None = 0,
     scheme: SchemeName = "he",
     backend: str | Backend | None = None,
@@ -132,14 +141,18 @@ def train(
     batch_size : int, optional
         Examples of an update, in an order shuffled anew each epoch; left out, all of them.
     l2 : float, default=0.0
-        lambda ≥ 0 of the penalty. As in scikit-learn, an update divides by its own batch: the loss by the sum of the
+        lambda ≥ 0 of the L2 penalty. As in scikit-learn, an update divides by its own batch: the loss by the sum of the
         batch's weights, and the penalty by the same, so that smaller batches want a smaller `l2`.
+    l1 : float, default=0.0
+        lambda ≥ 0 of the L1 penalty (l1/m) Σ ‖W[l]‖₁, divided as `l2` is; both together are the elastic net.
     weights : array, shape (1, m) or (m,), optional
         How much the loss of each example counts, ≥ 0.
     cost : Cost, optional
         A cost of one's own in the place of the output's.
     dropout : float or sequence of float, default=0.0
         The share of hidden units dropped in training, in [0, 1): one figure, or one per hidden layer.
+    input_dropout : float, default=0.0
+        The share of inputs dropped in training, in [0, 1): X is multiplied by a mask D[0] as A[l] is by D[l].
     seed : int or None, default=0
         For weights, shuffles and masks, the same on every backend; None draws one.
     scheme : str, default="he"
@@ -204,7 +217,8 @@ def train(
         patience = check_optional_count(patience, "patience")
         min_delta = check_number(min_delta, "min_delta", at_least=0.0)
         costed = with_cost(network, cost)
-        rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
+        rates, input_rate = check_rates(dropout, len(network.hidden)), check_rate(input_dropout, "input_dropout")
+        l2, l1 = check_penalty(l2, "l2"), check_penalty(l1, "l1")
         workers = check_optional_count(workers, "workers")
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
@@ -216,9 +230,10 @@ def train(
             network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
         )
         if ranks is not None:
-            numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "l2": l2, "dropout": rates}
-            kinds = {"optimizer": settings_of(optimizer or Adam()), "validation": validation is not None}
-            agree(ranks, Place(first.layers, first.backend, first.dtype), **numbers, **kinds)
+            numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "l2": l2, "l1": l1}
+            kinds = {"optimizer": settings_of(optimizer or Adam()), "dropout": (input_rate, *rates)}
+            place = Place(first.layers, first.backend, first.dtype)
+            agree(ranks, place, **numbers, **kinds, validation=validation is not None)
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
@@ -226,7 +241,7 @@ def train(
             if isinstance(examples, Stream):
                 batches = examples
             elif isinstance(examples, Chunked):
-                check_chunked(rates, comm)
+                check_chunked((input_rate, *rates), comm)
                 batches = ChunkedBatches(examples, batch_size, own)
             elif ranks is None:
                 batches = Shuffled(examples, batch_size, own, first.backend)
@@ -237,10 +252,11 @@ def train(
                 first,
                 optimizer or Adam(),
                 batches,
-                Dropout(rates, network.sizes, own, first.backend),
+                Dropout(rates, network.sizes, own, first.backend, input_rate=input_rate),
                 validating,
                 Patience(patience, min_delta),
                 l2,
+                l1,
                 workers,
                 ranks,
             )
@@ -262,6 +278,7 @@ class Run:
     validation: Batch | Chunked | None
     patience: Patience
     l2: float
+    l1: float
     workers: int | None
     ranks: Ranks | None = None
     """those that train together; None where this process trains alone"""
@@ -276,11 +293,11 @@ class Run:
         given = self.network, theta, self.backend
         self.descent: Descent
         if isinstance(self.batches, ChunkedBatches):
-            self.descent = DescentOnChunks(*given, l2=self.l2, workers=self.workers)
+            self.descent = DescentOnChunks(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         elif self.ranks is None:
-            self.descent = Descent(*given, l2=self.l2, workers=self.workers)
+            self.descent = Descent(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         else:
-            self.descent = DescentTogether(*given, self.ranks, l2=self.l2, workers=self.workers)
+            self.descent = DescentTogether(*given, self.ranks, l2=self.l2, l1=self.l1, workers=self.workers)
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
         self.watch = Watch(theta, self.backend)
         self.diverges = False
@@ -434,7 +451,7 @@ class Run:
             if not alphas:
                 raise
         count = len(alphas)
-        replays.begin(None, [whole.m] * count, alphas, l2=self.l2, t=self.updates.t, vectors=vectors)
+        replays.begin(None, [whole.m] * count, alphas, l2=self.l2, l1=self.l1, t=self.updates.t, vectors=vectors)
         with self.interrupts.put_off:
             replays.launch(count)
             costs = replays.costs[:count].tolist()

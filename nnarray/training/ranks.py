@@ -73,10 +73,8 @@ class Portions(Shuffled):
 class DescentTogether(Descent):
     """Theta on its way down on all ranks: the same everywhere, to the bit."""
 
-    def __init__(
-        self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, *, l2: float, workers: int | None
-    ) -> None:
-        super().__init__(network, theta, backend, l2=l2, workers=workers)
+    def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
+        super().__init__(network, theta, backend, **options)
         self.ranks = ranks
 
     def epoch(self, *given: Any, **options: Any) -> Array:
@@ -90,18 +88,18 @@ class DescentTogether(Descent):
 
     def cost(self, batch: Batch) -> Array:
         """J of everybody's batches, with the penalty."""
-        return self._cost(batch, self.l2)
+        return self._cost(batch, self.l2, self.l1)
 
     def cost_and_score(self, batch: Batch) -> tuple[float, Any]:
         """The mean loss of everybody's examples without the penalty, and the score of their predictions."""
         A = TileColumns(batch.columns, self.backend)
-        J = self._cost(batch, 0.0, A)
+        J = self._cost(batch, 0.0, 0.0, A)
         part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend)
         return J, scoring.of_parts(self.ranks.every(part), self.network.output)
 
-    def _cost(self, batch: Batch, l2: float, keep: TileColumns | None = None) -> float:
+    def _cost(self, batch: Batch, l2: float, l1: float, keep: TileColumns | None = None) -> float:
         given = batch, self.layers, self.network, self.backend, self.ranks
-        J = engine.ranks.cost(*given, l2=l2, keep=keep, workers=self.workers)
+        J = engine.ranks.cost(*given, l2=l2, l1=l1, keep=keep, workers=self.workers)
         batch.let_go()
         return J
 
@@ -112,7 +110,7 @@ class DescentTogether(Descent):
             self.steps.go_on()
             batch = None if portion is None else dropout.onto(portion, self.dtype)
             given = batch, self.layers, self.network, self.backend, self.ranks
-            J, g, m = engine.ranks.cost_and_gradients(*given, l2=self.l2, workers=self.workers)
+            J, g, m = engine.ranks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, workers=self.workers)
             if g is not None:
                 theta = updates.update(self.theta, g, self.backend)
                 if theta is not self.theta:

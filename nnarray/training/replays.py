@@ -44,12 +44,13 @@ class Replays:
         alphas: Sequence[float],
         *,
         l2: float,
+        l1: float,
         t: int,
         vectors: Sequence[Array],
     ) -> None:
         """Begin steps on the columns in this order: each has its m and alpha, and t updates made the vectors."""
         rows = [
-            (tuple(numbers_of_cost(m, l2).values()), (i, alpha))
+            (tuple(numbers_of_cost(m, l2, l1).values()), (i, alpha))
             for i, (m, alpha) in enumerate(zip(ms, alphas, strict=True), t + 1)
         ]
         self._steps.begin(order, rows, vectors)

@@ -1,15 +1,30 @@
 """Learning-rate schedules: alpha as a function of the number of updates made before this one, 0, 1, 2, …
 
-Any callable from a count to a float serves in their place. To count in epochs, multiply by the number of batches in
-one: that is what `ExponentialDecay(0.1, 0.95, steps=batches)` says.
+Any callable from a count to a float serves in their place. All of them count updates; with `steps`, the number of
+updates in an epoch, they count epochs, 0, 1, 2, …: smoothly, so that half of one passes in half an epoch, or with
+`staircase=True` whole ones alone, so that alpha is constant within an epoch. The lecture's (course 2, week 2) are
+
+    alpha_0 / (1 + decay · epoch)      InverseTimeDecay(alpha_0, decay, steps=batches, staircase=True)
+    0.95^epoch alpha_0                 ExponentialDecay(alpha_0, 0.95, steps=batches, staircase=True)
+    k / √epoch · alpha_0               InverseSquareRootDecay(alpha_0, k, steps=batches, staircase=True)
+    k / √t · alpha_0                   InverseSquareRootDecay(alpha_0, k)
+    a discrete staircase               StepDecay(alpha_0, 0.5, steps=updates)
+
+of which the roots count the first epoch or update as 1, and the first two as 0, as its exercise does.
 """
 
 from dataclasses import dataclass
-from math import cos, inf, isfinite, pi
+from math import cos, inf, isfinite, pi, sqrt
 from numbers import Integral, Real
+from typing import Any
 
 COUNTS, UPPER = ("steps", "warmup"), {"warmup": "steps", "final": "learning_rate"}
 """The fields that count updates, and those that another field bounds."""
+
+
+def begun(t: int, steps: int, *, staircase: bool) -> int:
+    """The update from which alpha is computed: t itself, or in a staircase the first of its `steps` updates."""
+    return t - t % steps if staircase else t
 
 
 class Schedule:
@@ -18,6 +33,9 @@ class Schedule:
     def __post_init__(self) -> None:
         """Raise TypeError for a field that is no number, ValueError for one that is not finite or out of its bounds."""
         for name, value in vars(self).items():
+            if name == "staircase":
+                _check_flag(name, value, self)
+                continue
             is_number = isinstance(value, Integral if name in COUNTS else Real) and not isinstance(value, bool)
             if not is_number:
                 msg = f"{name} of {type(self).__name__} must be a {'whole ' * (name in COUNTS)}number, got {value!r}"
@@ -29,9 +47,15 @@ class Schedule:
                 raise ValueError(msg)
 
 
+def _check_flag(name: str, value: Any, schedule: Schedule) -> None:
+    if not isinstance(value, bool):
+        msg = f"{name} of {type(schedule).__name__} must be True or False, got {value!r}"
+        raise TypeError(msg)
+
+
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """alpha_0.
+    """alpha_0, whatever is counted.
 
     Parameters
     ----------
@@ -59,7 +83,10 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class InverseTimeDecay(Schedule):
-    """alpha_0 / (1 + decay t/steps), the lecture's 1/t decay.
+    """alpha_0 / (1 + decay t/steps): 1/t decay, which counts updates, or with `steps` epochs.
+
+    With `staircase=True` and the batches of an epoch for `steps`, it is the lecture's alpha_0 / (1 + decay · epoch),
+    epoch = 0, 1, 2, …
 
     Parameters
     ----------
@@ -69,6 +96,8 @@ class InverseTimeDecay(Schedule):
         ≥ 0.
     steps : int, default=1
         ≥ 1: the updates in which t/steps grows by 1, such as the batches of an epoch.
+    staircase : bool, default=False
+        Whether alpha is constant within each `steps` updates: t/steps is rounded down.
 
     Raises
     ------
@@ -81,19 +110,69 @@ class InverseTimeDecay(Schedule):
     --------
     >>> InverseTimeDecay(0.2, decay=1.0)(3)
     0.05
+    >>> per_epoch = InverseTimeDecay(0.2, decay=1.0, steps=100, staircase=True)
+    >>> per_epoch(99), per_epoch(100), per_epoch(399)
+    (0.2, 0.1, 0.05)
     """
 
     learning_rate: float
     decay: float
     steps: int = 1
+    staircase: bool = False
 
     def __call__(self, t: int) -> float:
+        t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate / (1 + self.decay * t / self.steps)
 
 
 @dataclass(frozen=True)
+class InverseSquareRootDecay(Schedule):
+    """k alpha_0 / √(1 + t/steps): k/√t where t = 1, 2, … counts updates, or with `steps` k/√epoch.
+
+    With `staircase=True` and the batches of an epoch for `steps`, it is the lecture's k/√epoch, epoch = 1, 2, …
+
+    Parameters
+    ----------
+    learning_rate : float
+        alpha_0 ≥ 0.
+    k : float, default=1.0
+        ≥ 0.
+    steps : int, default=1
+        ≥ 1: the updates in which t/steps grows by 1, such as the batches of an epoch.
+    staircase : bool, default=False
+        Whether alpha is constant within each `steps` updates: t/steps is rounded down.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number that is not finite or out of its bounds.
+
+    Examples
+    --------
+    >>> InverseSquareRootDecay(0.2)(3)
+    0.1
+    >>> per_epoch = InverseSquareRootDecay(0.2, k=1.5, steps=100, staircase=True)
+    >>> per_epoch(399)  # the last update of the fourth epoch
+    0.15000000000000002
+    """
+
+    learning_rate: float
+    k: float = 1.0
+    steps: int = 1
+    staircase: bool = False
+
+    def __call__(self, t: int) -> float:
+        t = begun(t, self.steps, staircase=self.staircase)
+        return self.learning_rate * self.k / sqrt(1 + t / self.steps)
+
+
+@dataclass(frozen=True)
 class ExponentialDecay(Schedule):
-    """alpha_0 decay^(t/steps).
+    """alpha_0 decay^(t/steps), which counts updates, or with `steps` epochs.
+
+    With `staircase=True` and the batches of an epoch for `steps`, it is the lecture's 0.95^epoch alpha_0.
 
     Parameters
     ----------
@@ -103,6 +182,8 @@ class ExponentialDecay(Schedule):
         ≥ 0.
     steps : int, default=1
         ≥ 1: the updates after which alpha is `decay` times as large.
+    staircase : bool, default=False
+        Whether alpha is constant within each `steps` updates: t/steps is rounded down.
 
     Raises
     ------
@@ -115,19 +196,23 @@ class ExponentialDecay(Schedule):
     --------
     >>> ExponentialDecay(0.4, decay=0.5, steps=10)(20)
     0.1
+    >>> ExponentialDecay(0.4, decay=0.5, steps=10, staircase=True)(29)
+    0.1
     """
 
     learning_rate: float
     decay: float
     steps: int = 1
+    staircase: bool = False
 
     def __call__(self, t: int) -> float:
+        t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate * float(self.decay ** (t / self.steps))
 
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """alpha_0 factor^⌊t/steps⌋: multiplied by `factor` every `steps` updates.
+    """alpha_0 factor^⌊t/steps⌋: multiplied by `factor` every `steps` updates, the lecture's discrete staircase.
 
     Parameters
     ----------
@@ -163,7 +248,7 @@ class StepDecay(Schedule):
 class CosineWithWarmup(Schedule):
     """Up to alpha_0 in `warmup` equal steps, then half a cosine, which reaches `final` after `steps` updates.
 
-    Loshchilov & Hutter, SGDR, ICLR 2017, without restarts.
+    It counts updates. Loshchilov & Hutter, SGDR, ICLR 2017, without restarts.
 
     Parameters
     ----------
