@@ -1,0 +1,189 @@
+"""`python -m bench.scale`: the same step on one and on two processes, under MPI and on dask's workers, one thread each.
+
+    python -m bench.scale --json results.json                      measure, and write the figures
+    python -m bench.scale --json results.json --into README.md     and put their table between the README's marks
+    python -m bench.scale --json results.json --into README.md --measured    only that, from the file
+
+Runs take turns: one process, two, one, two. Efficiency is the time of one over twice that of two. The overhead of a
+step is what it takes with eight columns in all, above the same step of one process without ranks or workers.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import nnarray as nn
+from bench.machine import machine, versions
+from bench.report import about, figure, put_into, table_of
+
+NETWORK = nn.Network((784, 512, 512, 10), output="softmax")
+WORKS = {"full batch": (60_000, None), "batches of 4096": (60_000, 4096), "8 columns": (8, None)}
+"""How many columns, and of how many a batch is."""
+
+CHUNK = 7500
+HEADINGS = ("work", "engine", "1 process ms", "2 processes ms", "efficiency")
+Step = Callable[[], Any]
+
+
+def examples(m: int) -> tuple[np.ndarray, np.ndarray]:
+    """X (784, m), the transpose of a C-ordered table, and Y (10, m)."""
+    rng = np.random.default_rng(0)
+    return rng.random((m, 784), dtype="float32").T, nn.one_hot(rng.integers(0, 10, m), 10).astype("float32")
+
+
+def timed(step: Step, seconds: float = 2.0) -> float:
+    """The median of what a step takes, in seconds, warm."""
+    step()
+    samples, began = [], perf_counter()
+    while len(samples) < 3 or (perf_counter() - began < seconds and len(samples) < 300):
+        start = perf_counter()
+        step()
+        samples.append(perf_counter() - start)
+    return median(samples)
+
+
+def step_of(batch_size: int | None, X: Any, Y: Any, **comm: Any) -> tuple[Step, int]:
+    """What is timed, a gradient or an epoch, and of how many updates it is."""
+    params = NETWORK.init(0)
+    if batch_size is None:
+        return lambda: NETWORK.gradients(params, X, Y, **comm), 1
+    options: dict[str, Any] = {"params": params, "epochs": 1, "batch_size": batch_size, "progress": False, **comm}
+    return lambda: nn.train(NETWORK, X, Y, **options), -(-60_000 // batch_size)
+
+
+def on_rank(work: str) -> None:
+    """Time the work on every rank of MPI; rank 0 prints the seconds of an update."""
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    m, batch_size = WORKS[work]
+    part = slice(m * comm.rank // comm.size, m * (comm.rank + 1) // comm.size)
+    X, Y = examples(m)
+    step, updates = step_of(batch_size, X[:, part], Y[:, part], comm=comm)
+    step()
+    samples = []
+    for _ in range(3 if m > 1000 else 100):
+        comm.Barrier()
+        start = perf_counter()
+        step()
+        samples.append((perf_counter() - start) / updates)
+    if comm.rank == 0:
+        print(median(samples))
+
+
+def under_mpi(work: str, processes: int) -> float:
+    """The seconds of an update on so many ranks."""
+    mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if mpiexec is None:
+        msg = 'mpiexec was not found; pip install "nnarray[mpi]"'
+        raise SystemExit(msg)
+    command = [mpiexec, "-n", str(processes), sys.executable, "-m", "bench.scale", "--rank", work]
+    environment = os.environ | {"NNARRAY_NUM_THREADS": "1"}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def on_dask(work: str, processes: int) -> float:
+    """The seconds of an update on so many workers, which hold the chunks."""
+    import dask.array as da
+    from distributed import wait
+
+    m, batch_size = WORKS[work]
+    with workers(processes):
+        X, Y = examples(m)
+        columns = min(CHUNK, m // 2)
+        x, y = (da.from_array(V, chunks=(-1, columns)).persist() for V in (X, Y))
+        wait([x, y])
+        step, updates = step_of(batch_size, x, y)
+        if batch_size is not None:
+            updates = m // CHUNK * -(-CHUNK // batch_size)
+        return timed(step) / updates
+
+
+@contextmanager
+def workers(processes: int) -> Iterator[None]:
+    """A cluster of so many processes of one thread."""
+    from distributed import Client, LocalCluster
+
+    options = {"dashboard_address": None, "silence_logs": 50}
+    with LocalCluster(n_workers=processes, threads_per_worker=1, **options) as cluster, Client(cluster):
+        yield
+
+
+def alone(work: str) -> float:
+    """The seconds of a step of this process, with one thread."""
+    m, batch_size = WORKS[work]
+    step, updates = step_of(batch_size, *examples(m))
+    return timed(step) / updates
+
+
+ENGINES = {"MPI": under_mpi, "dask": on_dask}
+
+
+def measured(rounds: int) -> dict[str, Any]:
+    """Every work on every engine, in turn: medians of the rounds, in milliseconds."""
+    found = []
+    for work in WORKS:
+        for engine, run in ENGINES.items():
+            times: dict[int, list[float]] = {1: [], 2: []}
+            for _ in range(rounds):
+                for processes, samples in times.items():
+                    samples.append(run(work, processes) * 1e3)
+            one, two = median(times[1]), median(times[2])
+            found.append({"work": work, "engine": engine, "one_ms": one, "two_ms": two, "samples": times})
+            print(f"{engine}, {work}: {figure(one)} ms, {figure(two)} ms on two", flush=True)
+    theta = NETWORK.init(0).vector.nbytes
+    alone_ms = alone("8 columns") * 1e3
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    about_it = {"created": created, "machine": machine(), "versions": versions()}
+    return {**about_it, "theta_bytes": theta, "alone_ms": alone_ms, "results": found}
+
+
+def table(results: dict[str, Any]) -> str:
+    """One line per work and engine as a Markdown table."""
+    rows = []
+    for one in results["results"]:
+        is_overhead = one["work"] == "8 columns"
+        efficiency = "" if is_overhead else f"{one['one_ms'] / (2 * one['two_ms']):.2f}"
+        rows.append([one["work"], one["engine"], figure(one["one_ms"]), figure(one["two_ms"]), efficiency])
+    note = (
+        f"A step of 8 columns takes {figure(results['alone_ms'])} ms without ranks or workers: what is above it is the "
+        f"overhead, in which theta's {results['theta_bytes'] / 1e6:.1f} MB are sent and the gradient's come back."
+    )
+    return "\n".join([table_of(HEADINGS, rows), "", note, "", about(results)]) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and say so."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--json", type=Path, metavar="PATH", help="the file of figures")
+    parser.add_argument("--into", type=Path, metavar="README", help="put the table between this file's marks")
+    parser.add_argument("--measured", action="store_true", help="take the figures of the file, and measure nothing")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rank", metavar="WORK", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.rank is not None:
+        on_rank(given.rank)
+        return
+    os.environ["NNARRAY_NUM_THREADS"] = "1"
+    results = json.loads(given.json.read_text()) if given.measured else measured(given.rounds)
+    if given.json is not None and not given.measured:
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+    if given.into is not None:
+        put_into(given.into, given.json, table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
