@@ -86,10 +86,12 @@ class Descent:
         batch.let_go()
         return J
 
-    def cost_and_prediction(self, batch: Batch) -> tuple[float, Array]:
-        """The mean loss without the penalties, and A[L]."""
+    def cost_and_prediction(self, batch: Batch, theta: Array | None = None) -> tuple[float, Array]:
+        """The mean loss without the penalties, and A[L]; of another theta than the present one where one is given."""
+        is_own = theta is None or theta is self.theta
+        layers = self.layers if is_own else self.backend.steps.split(theta, self.network.sizes)
         A = engine.TileColumns(batch.columns, self.backend)
-        J = engine.cost(batch, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
+        J = engine.cost(batch, layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
         batch.let_go()
         return float(J), A.joined()
 
