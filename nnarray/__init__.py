@@ -41,7 +41,7 @@ from nnarray.training import (
 
 if TYPE_CHECKING:
     from nnarray.bridges import from_torch, to_torch
-    from nnarray.files import Model, ModelFileError, load, read_model, save
+    from nnarray.files import Model, ModelFileError, Normalization, load, read_model, save
     from nnarray.onnx import from_onnx, to_onnx
     from nnarray.training import schedules
 
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 
 
 _SELDOM = {
-    **dict.fromkeys(("Model", "ModelFileError", "load", "read_model", "save"), "nnarray.files"),
+    **dict.fromkeys(("Model", "ModelFileError", "Normalization", "load", "read_model", "save"), "nnarray.files"),
     **dict.fromkeys(("from_torch", "to_torch"), "nnarray.bridges"),
     **dict.fromkeys(("from_onnx", "to_onnx"), "nnarray.onnx"),
 }
@@ -85,6 +85,7 @@ __all__ = [
     "Momentum",
     "Nesterov",
     "Network",
+    "Normalization",
     "Parameters",
     "RMSprop",
     "TrainingResult",

@@ -238,6 +238,7 @@ class TestOptions:
             ["--dtype", "float64"],
             ["--batch-size", "100000"],
             ["--output", "exp"],
+            ["--average", "0.9"],
             ["--scheme", "lecun", "--input-dropout", "0.1"],
             ["--hidden", "none", "--input-dropout", "0.3", "--l1", "0.01"],
             ["--scheme", "xavier", "--l2", "0", "--dropout", "0", "--workers", "1", "--learning-rate", "1e-4"],

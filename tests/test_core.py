@@ -17,7 +17,18 @@ from test_oracles import torch_activation
 
 import nnarray as nn
 from nnarray.backends import numpy as on_numpy
-from nnarray.core import activations, checking, initial, layers, outputs, propagation, regularization, updates, vector
+from nnarray.core import (
+    activations,
+    averages,
+    checking,
+    initial,
+    layers,
+    outputs,
+    propagation,
+    regularization,
+    updates,
+    vector,
+)
 from nnarray.core.steps import Steps, bind
 
 EXACT = np.longdouble
@@ -313,6 +324,7 @@ def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
         "dropout": regularization.dropout(V["D"], V["D"]),
         "join": theta,
         "split": vector.split(theta, (3, 4, 2), xp=xp),
+        "averages": list(averages.exponentially_weighted_averages([theta, theta * theta], beta=0.9)),
         "gradient_descent": updates.gradient_descent(theta, theta, alpha=0.1),
         "momentum": updates.momentum(theta, theta, theta, alpha=0.1, beta=0.9),
         "nesterov": updates.nesterov(theta, theta, theta, alpha=0.1, beta=0.9),

@@ -21,6 +21,14 @@ OPTIMIZERS = (
 OPTIONS: dict[str, dict[str, Any]] = {
     "full batch": {},
     "mini-batches": {"batch_size": 5},
+    "average": {"batch_size": 5, "average": 0.8},
+    "average, validation and patience": {
+        "batch_size": 5,
+        "average": 0.9,
+        "validation": (X[:, :9], Y[:, :9]),
+        "patience": 50,
+    },
+    "average and patience with a full batch": {"average": 0.8, "patience": 50},
     "masks": {"batch_size": 7, "dropout": [0.3, 0.5]},
     "masks of a full batch": {"dropout": 0.25},
     "masks of inputs": {"batch_size": 7, "dropout": 0.3, "input_dropout": 0.2},
@@ -40,7 +48,7 @@ def train(epochs: int, **options: Any) -> nn.TrainingResult:
 def assert_same_run(found: nn.TrainingResult, expected: nn.TrainingResult) -> None:
     np.testing.assert_array_equal(found.params.vector, expected.params.vector)
     assert found.state.t == expected.state.t
-    for mean in ("v", "s"):
+    for mean in ("v", "s", "average"):
         np.testing.assert_equal(getattr(found.state, mean), getattr(expected.state, mean))
 
 

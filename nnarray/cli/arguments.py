@@ -226,6 +226,12 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=whole(1), metavar="N", help="(default: 16 to 256, about a 64th of the training part)"
     )
     group.add_argument(
+        "--average",
+        type=number(0, below=1),
+        metavar="BETA",
+        help="keep the weights averaged along the way, about those of the last 1/(1-BETA) updates",
+    )
+    group.add_argument(
         "--patience",
         type=whole(0),
         default=PATIENCE,

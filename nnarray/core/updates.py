@@ -5,12 +5,8 @@ means follow the lecture: they keep the factor (1-beta), which PyTorch's and sci
 use alpha (1-beta) for the same path), and Adam adds eps to the corrected root (Kingma & Ba, ICLR 2015, algorithm 1).
 """
 
+from nnarray.core.averages import corrected_mean, running_mean
 from nnarray.core.typing import Array, Namespace
-
-
-def running_mean(mean: Array, value: Array, beta: float) -> Array:
-    """beta mean + (1-beta) value."""
-    return beta * mean + (1 - beta) * value
 
 
 def gradient_descent(theta: Array, g: Array, *, alpha: float) -> Array:
@@ -54,6 +50,5 @@ def adam(
     """theta ← theta - alpha (v / (1-beta1^t)) / (sqrt(s / (1-beta2^t)) + eps)."""
     v = running_mean(v, g, beta1)
     s = running_mean(s, g * g, beta2)
-    v_corrected = v / (1 - beta1**t)
-    s_corrected = s / (1 - beta2**t)
+    v_corrected, s_corrected = corrected_mean(v, beta1, t), corrected_mean(s, beta2, t)
     return theta - alpha * v_corrected / (xp.sqrt(s_corrected) + eps), v, s

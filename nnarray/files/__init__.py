@@ -6,5 +6,6 @@ renamed into it, so that after a crash or on a full disk the old file or the new
 
 from nnarray.backends import write_atomically
 from nnarray.files.model import Model, ModelFileError, load, read_model, save
+from nnarray.files.normalization import Normalization
 
-__all__ = ["Model", "ModelFileError", "load", "read_model", "save", "write_atomically"]
+__all__ = ["Model", "ModelFileError", "Normalization", "load", "read_model", "save", "write_atomically"]

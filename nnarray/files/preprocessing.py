@@ -11,6 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.backends import backend_of, to_numpy
+
 Floats = npt.NDArray[np.float64]
 
 FARTHEST = 1e9
@@ -200,7 +202,7 @@ def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocess
             msg = f"the model needs the columns {', '.join(map(repr, missing))}"
             raise ValueError(msg)
         return [data[name] if name in used else None for name in names]
-    rows = np.asarray(data)
+    rows = np.asarray(data) if backend_of(data) is None else to_numpy(data)
     expected = len(preprocessing.columns)
     if rows.ndim != 2 or rows.shape[0] != expected:
         msg = f"X must have shape (columns, m) = ({expected}, m), one example per column, got {rows.shape}"

@@ -81,18 +81,17 @@ class DescentOnChunks(Descent):
         """J, with the penalty."""
         if not isinstance(batch, Chunked):
             return super().cost(batch)
-        return chunks.cost(self.network, self._place, batch, l2=self.l2, l1=self.l1)
+        return chunks.cost(self.network, self._place(self.theta), batch, l2=self.l2, l1=self.l1)
 
-    def cost_and_score(self, batch: Any) -> tuple[float, Any]:
+    def cost_and_score(self, batch: Any, theta: Array | None = None) -> tuple[float, Any]:
         """The mean loss without the penalty, and the score of the predictions."""
         if not isinstance(batch, Chunked):
-            return super().cost_and_score(batch)
-        J = chunks.cost(self.network, self._place, batch, l2=0.0, l1=0.0)
-        return J, chunks.score(self.network, self._place, batch)
+            return super().cost_and_score(batch, theta)
+        place = self._place(self.theta if theta is None else theta)
+        return chunks.cost(self.network, place, batch, l2=0.0, l1=0.0), chunks.score(self.network, place, batch)
 
-    @property
-    def _place(self) -> Place:
-        return Place(Parameters(self.theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
+    def _place(self, theta: Array) -> Place:
+        return Place(Parameters(theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
 
     def epoch(self, *given: Any, **options: Any) -> Array:
         """An update for each batch; the mean of their costs, on the device."""
@@ -104,7 +103,7 @@ class DescentOnChunks(Descent):
         total, count = 0.0, 0.0
         for (some, columns), _ in group:
             J, g, m = chunks.cost_and_gradients(
-                self.network, self._place, some, l2=self.l2, l1=self.l1, columns=columns
+                self.network, self._place(self.theta), some, l2=self.l2, l1=self.l1, columns=columns
             )
             if g is not None:
                 with self.interrupts.put_off:

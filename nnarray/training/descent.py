@@ -86,15 +86,21 @@ class Descent:
         batch.let_go()
         return J
 
-    def cost_and_score(self, batch: Any) -> tuple[float, Any]:
-        """The mean loss without the penalty, and the score of the predictions."""
-        J, A = self.cost_and_prediction(batch)
+    def cost_and_score(self, batch: Any, theta: Array | None = None) -> tuple[float, Any]:
+        """The mean loss without the penalties, and the score of the predictions, of this theta or another."""
+        J, A = self.cost_and_prediction(batch, theta)
         return J, scoring.score(A, batch.Y, self.network.output, self.backend)
 
-    def cost_and_prediction(self, batch: Batch) -> tuple[float, Array]:
-        """The mean loss without the penalties, and A[L]."""
+    def layers_of(self, theta: Array | None) -> Any:
+        """The layers of a theta, or of the present one."""
+        is_own = theta is None or theta is self.theta
+        return self.layers if is_own else self.backend.steps.split(theta, self.network.sizes)
+
+    def cost_and_prediction(self, batch: Batch, theta: Array | None = None) -> tuple[float, Array]:
+        """The mean loss without the penalties, and A[L]; of another theta than the present one where one is given."""
+        layers = self.layers_of(theta)
         A = engine.TileColumns(batch.columns, self.backend)
-        J = engine.cost(batch, self.layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
+        J = engine.cost(batch, layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
         batch.let_go()
         return float(J), A.joined()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
+from nnarray.core.averages import corrected_mean
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Communicator, Ranks
 from nnarray.network import scoring
@@ -26,6 +27,7 @@ from nnarray.training.arguments import (
     enter_training,
     first_params,
 )
+from nnarray.training.averaging import Averaging
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunked
 from nnarray.training.descent import MOST_AT_ONCE, Descent
@@ -69,7 +71,7 @@ class TrainingResult(NamedTuple):
     """What training gives back."""
 
     params: Parameters
-    """the trained parameters: the best ones where `patience` was given, else the last"""
+    """the trained parameters: the best ones where `patience` was given, else the last; averaged with `average`"""
     history: History
     """the epochs"""
     stopped: str
@@ -79,7 +81,8 @@ class TrainingResult(NamedTuple):
     Where a whole batch is taken at once and there are no validation examples, a cost is that of the parameters before
     the epoch's update, and those are what `patience` gives back, unless the last parameters are better still"""
     state: State
-    """the optimiser's state that belongs to `params`, with which `optimizer.update` can go on, and `train`"""
+    """the optimiser's state that belongs to `params`, or to the trained ones that were averaged, in `position.params`;
+    `optimizer.update` can go on with it, and `train`"""
 
 
 def train(
@@ -103,6 +106,7 @@ def train(
     backend: str | Backend | None = None,
     dtype: DTypeName = "float32",
     validation: tuple[Any, Any] | None = None,
+    average: float | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,
     callback: Callable[[Epoch], Any] | None = None,
@@ -164,6 +168,14 @@ def train(
     validation : (X, Y), optional
         Examples whose cost and score each epoch records, and beside them those of as many that are trained on, up to
         2000, all without penalty and dropout.
+    average : float, optional
+        beta in [0, 1): give back the weights averaged along the way, v/(1 - beta^t) with v ← beta v + (1-beta) theta
+        after each of t updates, about the mean of the last 1/(1-beta) of them (Polyak & Juditsky, 1992, exponentially
+        weighted). The descent itself takes no notice. `params` of the result and of a callback's epoch, and what
+        validation sees, are the averaged ones; an epoch's `cost` is of those that were trained, and without validation
+        `patience` goes by it, and gives back the average at the best epoch. `state` holds both, so that a run goes on
+        to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one.
+        What a `DivergenceError` keeps was not averaged.
     patience : int, optional
         Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
         more than `min_delta`, and give back the parameters of the best epoch.
@@ -219,6 +231,8 @@ def train(
         costed = with_cost(network, cost)
         rates, input_rate = check_rates(dropout, len(network.hidden)), check_rate(input_dropout, "input_dropout")
         l2, l1 = check_penalty(l2, "l2"), check_penalty(l1, "l1")
+        if average is not None:
+            average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
@@ -231,7 +245,7 @@ def train(
         )
         if ranks is not None:
             numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "l2": l2, "l1": l1}
-            kinds = {"optimizer": settings_of(optimizer or Adam()), "dropout": (input_rate, *rates)}
+            kinds = {"optimizer": settings_of(optimizer or Adam()), "dropout": (input_rate, *rates), "average": average}
             place = Place(first.layers, first.backend, first.dtype)
             agree(ranks, place, **numbers, **kinds, validation=validation is not None)
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
@@ -258,6 +272,7 @@ def train(
                 l2,
                 l1,
                 workers,
+                average,
                 ranks,
             )
             if state is not None:
@@ -280,6 +295,8 @@ class Run:
     l2: float
     l1: float
     workers: int | None
+    average: float | None = None
+    """beta of the average of the parameters; None for none"""
     ranks: Ranks | None = None
     """those that train together; None where this process trains alone"""
     history: History = field(default_factory=History)
@@ -289,7 +306,7 @@ class Run:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
         theta = copied(self.params.vector, self.backend)
-        self.updates = Stateful(self.optimizer, self.optimizer.init_vector(theta, self.backend))
+        self.updates = self._stateful(theta)
         given = self.network, theta, self.backend
         self.descent: Descent
         if isinstance(self.batches, ChunkedBatches):
@@ -313,10 +330,21 @@ class Run:
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
 
+    def _stateful(self, theta: Array) -> Stateful:
+        state = self.optimizer.init_vector(theta, self.backend)
+        if self.average is None:
+            return Stateful(self.optimizer, state)
+        return Averaging(self.optimizer, state, self.backend.xp.zeros_like(theta), self.average)
+
     @property
     def theta(self) -> Array:
         """The parameters now."""
         return self.descent.theta
+
+    @property
+    def given(self) -> Array:
+        """The parameters that the run would give back now: theta, or its average."""
+        return self.updates.average(self.theta)
 
     def go_on(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
@@ -325,7 +353,12 @@ class Run:
             name: copied(self.backend.asarray(getattr(state, name), self.dtype), self.backend)
             for name in self.optimizer.remembers
         }
-        self.updates.state, position = State(state.t, **means), state.position
+        position, mean = state.position, state.average
+        self.updates.go_on(
+            State(state.t, **means),
+            None if mean is None else copied(self.backend.asarray(mean, self.dtype), self.backend),
+            0 if position is None else position.averaged,
+        )
         if position is None:
             return
         self.epochs = position.epoch
@@ -346,8 +379,18 @@ class Run:
             self.batches.state,
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
+            self.updates.count,
         )
-        return State(now.t, **means, position=position)
+        mean = self.updates.mean
+        return State(now.t, **means, position=position, average=None if mean is None else copied(mean, self.backend))
+
+    def _given_by(self, state: State) -> Parameters:
+        """The parameters of a state of this run: those that were trained, or their average."""
+        assert state.position is not None
+        params, count = state.position.params, state.position.averaged
+        if self.average is None or not count:
+            return params
+        return params.replace(corrected_mean(state.average, self.average, count))
 
     def _waiting(self) -> Waiting | None:
         return self.patience.waiting(self.epochs, validated=self.validation is not None)
@@ -385,7 +428,7 @@ class Run:
         state = self._best()
         assert state.position is not None
         self.history.kept_epoch = state.position.epoch
-        return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
+        return TrainingResult(self._given_by(state), self.history, stopped, self.patience.best_epoch, state)
 
     def _is_stopped(self, callback: Callable[[Epoch], Any] | None, record: Epoch) -> bool:
         """Whether the callback, or that of another rank, ends the run."""
@@ -393,7 +436,7 @@ class Run:
         def ask() -> bool:
             if callback is None:
                 return False
-            return bool(callback(record._replace(params=self.params.replace(copied(self.theta, self.backend)))))
+            return bool(callback(record._replace(params=self.params.replace(copied(self.given, self.backend)))))
 
         return ask() if self.ranks is None else self.ranks.any(ask)
 
@@ -497,7 +540,7 @@ class Run:
         if not all_finite(self.theta, self.backend):
             self.descent.move_to(self.watch.last_finite)
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
-            self.updates.state = self.optimizer.init_vector(self.theta, self.backend)
+            self.updates = self._stateful(self.theta)
 
     def _validate(self) -> Figures:
         return *self._figures(self.validation), *self._figures(self.compared)
@@ -505,4 +548,4 @@ class Run:
     def _figures(self, batch: Batch | Chunked | None) -> tuple[float | None, float | None]:
         if batch is None:
             return None, None
-        return self.descent.cost_and_score(batch)
+        return self.descent.cost_and_score(batch, self.given)

@@ -135,7 +135,7 @@ class Optimizer(ABC):
         if not isinstance(state, State):
             msg = f"state must be what init or the last update gave, got {type(state).__name__}"
             raise TypeError(msg)
-        for name in self.remembers:
+        for name in (*self.remembers, *(() if state.average is None else ("average",))):
             mean = getattr(state, name)
             found = None if mean is None else tuple(mean.shape)
             if found != (params.vector.shape[0],):
@@ -243,6 +243,11 @@ class Optimizer(ABC):
 class Stateful:
     """An optimiser with its state, which moves on from update to update."""
 
+    mean: Array | None = None
+    """the running mean of theta, where there is one"""
+    count = 0
+    """how many updates are in it"""
+
     def __init__(self, optimizer: Optimizer, state: State) -> None:
         self.optimizer, self.state = optimizer, state
 
@@ -260,6 +265,14 @@ class Stateful:
     def means(self, theta: Array, backend: Backend) -> list[Array]:
         """The running means."""
         return [getattr(self.state, name) for name in self.optimizer.remembers]
+
+    def average(self, theta: Array) -> Array:
+        """What a run gives back at theta: theta itself."""
+        return theta
+
+    def go_on(self, state: State, mean: Array | None, count: int) -> None:
+        """From a state of the optimiser, whatever the mean of theta was."""
+        self.state = state
 
     def alphas(self, count: int) -> list[float]:
         """The learning rates of the next updates."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnarray import engine
 from nnarray.backends import Backend
-from nnarray.core.typing import Array
+from nnarray.core.typing import Array, Pairs
 from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
 from nnarray.network import scoring
 from nnarray.training.batches import Dropout, Shuffled
@@ -88,18 +88,18 @@ class DescentTogether(Descent):
 
     def cost(self, batch: Batch) -> Array:
         """J of everybody's batches, with the penalty."""
-        return self._cost(batch, self.l2, self.l1)
+        return self._cost(batch, self.layers, l2=self.l2, l1=self.l1)
 
-    def cost_and_score(self, batch: Batch) -> tuple[float, Any]:
+    def cost_and_score(self, batch: Batch, theta: Array | None = None) -> tuple[float, Any]:
         """The mean loss of everybody's examples without the penalty, and the score of their predictions."""
         A = TileColumns(batch.columns, self.backend)
-        J = self._cost(batch, 0.0, 0.0, A)
+        J = self._cost(batch, self.layers_of(theta), l2=0.0, l1=0.0, keep=A)
         part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend)
         return J, scoring.of_parts(self.ranks.every(part), self.network.output)
 
-    def _cost(self, batch: Batch, l2: float, l1: float, keep: TileColumns | None = None) -> float:
-        given = batch, self.layers, self.network, self.backend, self.ranks
-        J = engine.ranks.cost(*given, l2=l2, l1=l1, keep=keep, workers=self.workers)
+    def _cost(self, batch: Batch, layers: Pairs, **options: Any) -> float:
+        given = batch, layers, self.network, self.backend, self.ranks
+        J = engine.ranks.cost(*given, workers=self.workers, **options)
         batch.let_go()
         return J
 

@@ -34,6 +34,8 @@ class Position(NamedTuple):
     """the state of the generator of dropout's masks"""
     waiting: Waiting | None
     """what early stopping has seen, where this epoch was the best one"""
+    averaged: int = 0
+    """how many updates are in the average of the parameters"""
 
 
 class State(NamedTuple):
@@ -47,6 +49,8 @@ class State(NamedTuple):
     """the running mean of g², shape (size,), for the rules that have one"""
     position: Position | None = None
     """where the run of `train` stands that gave this state, so that another one can go on; None after other updates"""
+    average: Array | None = None
+    """the running mean of theta, shape (size,), not corrected for its start at zero, of a run that averages"""
 
 
 def copied(theta: Array, backend: Backend) -> Array:

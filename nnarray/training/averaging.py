@@ -1,0 +1,87 @@
+"""Weights averaged along the way: the running mean of theta after every update, beside the optimiser's own means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnarray import engine
+from nnarray.backends import Backend
+from nnarray.core.averages import corrected_mean, running_mean
+from nnarray.core.typing import Array, Namespace
+from nnarray.engine.rules import parts_of
+from nnarray.training.optimizers import Optimizer, Stateful
+from nnarray.training.state import State
+
+
+@dataclass(frozen=True)
+class AveragedRule:
+    """An optimiser's rule and after it the running mean of theta, the last vector, as one rule."""
+
+    optimizer: Optimizer
+    beta: float
+
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """The equations of update number t."""
+        theta, *means = self.optimizer.step(*vectors[:-1], g=g, t=t, alpha=alpha, xp=xp)
+        return [theta, *means, running_mean(vectors[-1], theta, self.beta)]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The running mean alone, as a rule whose g is theta."""
+
+    beta: float
+
+    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+        """The equation."""
+        return [running_mean(vectors[0], g, self.beta)]
+
+
+class Averaging(Stateful):
+    """An optimiser with its state, and the running mean of theta; `count` updates are in the mean."""
+
+    def __init__(self, optimizer: Optimizer, state: State, mean: Array, beta: float) -> None:
+        super().__init__(optimizer, state)
+        self.mean: Array = mean
+        self.beta, self.count = beta, 0
+        own = super().rule
+        parts = None if own is None else parts_of(own)
+        self._rule = None if parts is None or parts.state else AveragedRule(optimizer, beta).step
+
+    @property
+    def rule(self) -> engine.Rule | None:
+        """The equations of an update and of the mean; None where the optimiser's may change, or have to be called."""
+        return self._rule
+
+    def average(self, theta: Array) -> Array:
+        """The weights averaged so far, corrected for the mean's start at zero; theta before the first update."""
+        return corrected_mean(self.mean, self.beta, self.count) if self.count else theta
+
+    def means(self, theta: Array, backend: Backend) -> list[Array]:
+        """The running means, that of theta last."""
+        return [*super().means(theta, backend), self.mean]
+
+    def update(self, theta: Array, g: Array, backend: Backend) -> Array:
+        """Theta after the next update, in its own memory where that can be written."""
+        if self.rule is None:
+            theta = super().update(theta, g, backend)
+            (self.mean,) = engine.update(
+                Mean(self.beta).step, [self.mean], theta, backend, t=1, alpha=0.0, in_place=True
+            )
+            self.count += 1
+            return theta
+        vectors, alpha = [theta, *self.means(theta, backend)], self.optimizer.alpha(self.t)
+        theta, *means = engine.update(self.rule, vectors, g, backend, t=self.t + 1, alpha=alpha, in_place=True)
+        self.made(1, means)
+        return theta
+
+    def made(self, count: int, means: Sequence[Array]) -> None:
+        """After updates that captured steps made, with the running means that they made."""
+        *own, self.mean = means
+        super().made(count, own)
+        self.count += count
+
+    def go_on(self, state: State, mean: Array | None, count: int) -> None:
+        """From a state of the optimiser and the mean of so many updates; without a mean, from the one that is there."""
+        super().go_on(state, mean, count)
+        if mean is not None:
+            self.mean, self.count = mean, count
