@@ -1,12 +1,14 @@
 """The loop over epochs and mini-batches."""
 
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
+from nnarray.backends.reading import ModelFileError
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network import scoring
@@ -17,13 +19,16 @@ from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
 from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.checkpoints import Checkpoint, as_bytes, read_checkpoint
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
+from nnarray.training.keeping import Keeping, check_checkpoint, described, name_of
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
-from nnarray.training.progress import progress_bar
+from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
+from nnarray.training.underway import Within
 from nnarray.training.watch import Seen, Watch
 
 Figures = tuple[float | None, float | None, float | None, float | None]
@@ -94,6 +99,9 @@ def train(
     callback: Callable[[Epoch], Any] | None = None,
     progress: bool | None = None,
     workers: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float | str = 30.0,
+    resume: bool | str | os.PathLike[str] = False,
 ) -> TrainingResult:
     """Train the network on X (n_x, m) and Y (n[L], m) by descent on J.
 
@@ -154,6 +162,22 @@ def train(
         Whether to show a bar; left out, only on a terminal.
     workers : int, optional
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
+    checkpoint : path, optional
+        A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
+        optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
+        epoch so far. It is written whole or not at all, in the place of the one before, and once more at the end, at
+        Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
+        handles it). Where it can't be written later on, there is a warning, and training goes on.
+    checkpoint_every : float or str, default=30.0
+        Seconds between two checkpoints, which are made between any two updates; or epochs, as "epoch" or "5 epochs".
+        The checkpoints of a stream are those of the ends of its epochs.
+    resume : bool or path, default=False
+        True goes on from `checkpoint`, or begins where that is not there yet; a path goes on from that file. Make the
+        same call again: on the same backend, parameters, history (but for `seconds`), `state` and `best_epoch` end
+        with the bits of a run that nobody disturbed. `epochs` counts those of the checkpoint, and may be more than
+        before; `params`, `state` and the `seed` were used when the run began. What the optimiser's own schedule, a
+        `callback` or a stream keeps for itself is not in the file: a stream's function is called anew for each epoch
+        that is left.
 
     Returns
     -------
@@ -166,7 +190,12 @@ def train(
     Raises
     ------
     ValueError
-        For shapes that don't fit, values that are not finite or that the output can't model, and options out of range.
+        For shapes that don't fit, values that are not finite or that the output can't model, and options out of range;
+        for a checkpoint of another network, data of another shape, another optimiser or other options.
+    ModelFileError
+        For a checkpoint that is none, whatever is wrong in it.
+    OSError
+        Where there is no folder for the checkpoint, or no file to go on from.
     TypeError
         For arguments of another kind, arrays of two namespaces or devices, and traced arrays.
     DivergenceError
@@ -188,6 +217,7 @@ def train(
     costed = with_cost(network, cost)
     rates, l2 = check_rates(dropout, len(network.hidden)), check_l2(l2)
     workers = check_optional_count(workers, "workers")
+    keeping, resumed = check_checkpoint(checkpoint, checkpoint_every, resume)
     if Y is None:
         check_stream(X, weights, batch_size, epochs)
     if state is not None:
@@ -207,8 +237,12 @@ def train(
             waiting,
             l2,
             workers,
+            keeping,
+            {"seed": seed, "cost": None if cost is None else name_of(cost.loss)},
         )
-        if state is not None:
+        if resumed is not None:
+            run.resume(resumed)
+        elif state is not None:
             run.go_on(state)
         return run.through(epochs, callback, progress)
 
@@ -227,6 +261,10 @@ class Run:
     patience: Patience
     l2: float
     workers: int | None
+    keeping: Keeping | None
+    """where it writes checkpoints, if it does"""
+    asked: Mapping[str, Any]
+    """what else tells it from another run, in JSON"""
     history: History = field(default_factory=History)
 
     @quiet
@@ -239,16 +277,25 @@ class Run:
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
         self.watch = Watch(theta, self.backend)
         self.diverges = False
-        self.epochs = 0
+        self.epochs = self.first = 0
+        self.shown, self.seconds = 0, 0.0
         self.validated: Figures = (None, None, None, None)
         self.history.score_name = scoring.NAMES[self.network.output]
         self.compared: Batch | None = None
         if self.validation is not None and isinstance(self.batches, Shuffled):
             self.compared = self.batches.some(min(self.validation.columns, MOST_COMPARED))
-        self.before: State | None = None
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
+        self.begun_at: State | None = None
+        """where the present epoch began, if that is needed"""
+        is_kept_stream = self.keeping is not None and isinstance(self.batches, Stream)
+        self.keeps_beginnings = self.cost_is_of_before or is_kept_stream
+        self.kept_at: tuple[int, int] | None = None
+        """updates and epochs at the last checkpoint"""
+        if self.keeping is not None:
+            self.interrupts.before_termination = self.keep
+            self.descent.between = self.keep_if_due
 
     @property
     def theta(self) -> Array:
@@ -257,6 +304,14 @@ class Run:
 
     def go_on(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
+        self._take(state)
+        waiting = None if state.position is None else state.position.waiting
+        if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
+            self.patience.go_on(self.standing(), waiting)
+        self.first = self.epochs
+
+    def _take(self, state: State) -> None:
+        """Take over running means, the count of updates, and what is drawn next."""
         self.optimizer.check_state(state, self.params)
         means = {
             name: copied(self.backend.asarray(getattr(state, name), self.dtype), self.backend)
@@ -269,9 +324,94 @@ class Run:
         if position.order is not None:
             self.batches.go_on(position.order)
         self.dropout.go_on(position.masks)
-        waiting = position.waiting
-        if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
-            self.patience.go_on(self.standing(), waiting)
+
+    def resume(self, path: str) -> None:
+        """Go on from a checkpoint."""
+        found = read_checkpoint(path, self._described(), self.params, self.optimizer.remembers)
+        self._take(found.now)
+        theta = copied(self._of(found.now).vector, self.backend)
+        self.descent.move_to(theta)
+        self.watch.last_finite = copied(theta, self.backend)
+        self.patience.state = found.patience
+        self.patience.best = None if found.best is None else self._here(found.best)
+        self.first, self.seconds = found.first, found.seconds
+        for record in found.history:
+            self.history.append(record)
+        self.shown = len(self.history)
+        assert found.now.position is not None
+        if (found.now.position.order is None) != isinstance(self.batches, Stream):
+            msg = f"{path} is not a valid checkpoint: its order is no stream's"
+            raise ModelFileError(msg)
+        if found.within is not None:
+            self._resume_within(path, found.within)
+
+    def _resume_within(self, path: str, within: Within) -> None:
+        """Go on in the middle of an epoch, whose order is drawn again."""
+        underway = self.descent.begin_epoch(self.batches)
+        if not underway.fits(within):
+            msg = f"{path} is not a valid checkpoint: its epoch has not so many batches"
+            raise ModelFileError(msg)
+        underway.go_on(within, self.backend)
+
+    def _of(self, state: State) -> Parameters:
+        """The parameters of a state that was read, on this backend."""
+        assert state.position is not None
+        return self.params.replace(self.backend.asarray(state.position.params.vector, self.dtype))
+
+    def _here(self, state: State) -> State:
+        """A state that was read, on this backend."""
+        assert state.position is not None
+        means = {name: self.backend.asarray(getattr(state, name), self.dtype) for name in self.optimizer.remembers}
+        return state._replace(**means, position=state.position._replace(params=self._of(state)))
+
+    def _described(self) -> Mapping[str, Any]:
+        """What tells this run from another one, in JSON."""
+        network, batches = self.network, self.batches
+        data: dict[str, Any] = {"X": "a stream"}
+        if isinstance(batches, Shuffled):
+            whole = batches.whole
+            data = {"X": list(whole.source.shape), "weights": whole.weights is not None, "batch_size": batches.size}
+        return {
+            **{"sizes": list(network.sizes), "hidden": list(network.hidden), "output": network.output},
+            **described(self.optimizer),
+            **data,
+            **self.asked,
+            "dtype": self.dtype,
+            "l2": float(self.l2),
+            "dropout": [rate for _, rate in self.dropout.units],
+            "validation": None if self.validation is None else self.validation.columns,
+            "patience": self.patience.epochs,
+            "min_delta": self.patience.min_delta,
+        }
+
+    def keep_if_due(self) -> None:
+        """Write a checkpoint in the middle of an epoch, if it is time."""
+        if self.keeping is not None and not self.keeps_beginnings and self.keeping.interval.is_due_within():
+            self.keep()
+
+    @quiet
+    def keep(self) -> None:
+        """Write a checkpoint of where the run stands, between any two steps."""
+        at = self.updates.t, self.epochs
+        if self.keeping is None or at == self.kept_at or not all_finite(self.theta, self.backend):
+            return
+        self.read()
+        with self.interrupts.put_off:
+            if self.keeping.write(as_bytes(self._checkpoint(), self.backend)):
+                self.kept_at = at
+
+    def _checkpoint(self) -> Checkpoint:
+        underway, now, within = self.descent.underway, self.standing(), None
+        if underway is not None and self.begun_at is not None:
+            now = self.begun_at
+        elif underway is not None and now.position is not None:
+            within = underway.within(self.backend)
+            now = now._replace(position=now.position._replace(order=self.batches.drawn_from))
+        seconds = time.perf_counter() - self.began
+        patience = self.patience
+        return Checkpoint(
+            self._described(), self.first, seconds, now, patience.best, patience.state, within, self.history
+        )
 
     def standing(self) -> State:
         """The optimiser's state and where the run stands, for good: later updates change neither."""
@@ -291,30 +431,32 @@ class Run:
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
-        self.began = time.perf_counter()
-        stopped = "epochs"
-        bar = progress_bar(epochs, progress)
+        self.began = time.perf_counter() - self.seconds
+        last = self.first + epochs
+        bar = progress_bar(epochs, progress, self.epochs - self.first)
         self.must_know = callback is not None or self.patience.epochs is not None or self.validation is not None
+        stopped = "patience" if self.patience.is_over else "epochs"
         try:
             with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
-                last = self.epochs + epochs
-                while self.epochs < last:
-                    if not self.several(last - self.epochs):
+                while stopped == "epochs" and self.epochs < last:
+                    if self.descent.underway is not None or not self.several(last - self.epochs):
                         self.epoch(self.epochs + 1)
-                    if not (self.must_know or self.watch.is_due or self.epochs == last):
+                    is_due = self.keeping is not None and self.keeping.interval.is_due_after(self.epochs)
+                    if not (self.must_know or self.watch.is_due or is_due or self.epochs == last):
                         continue
-                    for record in self.read():
-                        bar.show(record)
+                    self._show(bar)
                     if callback is not None and callback(
-                        record._replace(params=self.params.replace(copied(self.theta, self.backend)))
+                        self.history[-1]._replace(params=self.params.replace(copied(self.theta, self.backend)))
                     ):
                         stopped = "callback"
                     elif self.patience.is_over:
                         stopped = "patience"
-                    if stopped != "epochs":
-                        break
+                    if is_due:
+                        self.keep()
+                self.keep()
         except KeyboardInterrupt:
             stopped = "interrupt"
+            self.keep()
             self._end_interrupted()
         finally:
             bar.close()
@@ -324,6 +466,13 @@ class Run:
         assert state.position is not None
         self.history.kept_epoch = state.position.epoch
         return TrainingResult(state.position.params, self.history, stopped, self.patience.best_epoch, state)
+
+    def _show(self, bar: Silent) -> None:
+        """Read what is known, and show what the bar has not shown yet."""
+        self.read()
+        for record in self.history[self.shown :]:
+            bar.show(record)
+        self.shown = len(self.history)
 
     def _best(self) -> State:
         """The state of the best parameters where somebody waited for them, else of the last."""
@@ -343,9 +492,11 @@ class Run:
     @quiet
     def epoch(self, number: int) -> None:
         """One pass over the examples; what came of it is watched, and not read yet."""
-        before = self.standing() if self.cost_is_of_before else None
+        if self.keeps_beginnings:
+            with self.interrupts.put_off:
+                self.begun_at = self.standing()
         with self.backend.untracked():
-            cost = self.descent.epoch(self.batches, self.updates, self.dropout)
+            cost = self.descent.epoch(self.batches, self.updates, self.dropout, underway=self.descent.underway)
             if self.must_know:
                 self.steps.end()  # a callback may wait for other threads
             validated = self._validate()
@@ -353,7 +504,7 @@ class Run:
                 alpha, is_finite = self.optimizer.alpha(self.updates.t - 1), math.isfinite(validated[0] or 0.0)
                 self.epochs = number
                 self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
-                self.validated, self.before = validated, before
+                self.validated, self.descent.underway = validated, None
 
     @quiet
     def several(self, most: int) -> bool:
@@ -371,7 +522,7 @@ class Run:
         vectors = self.descent.vectors(self.updates)
         before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(replays.at_once(min(most, MOST_AT_ONCE))):
+            for i in range(replays.at_once(min(most, self._ahead(), MOST_AT_ONCE))):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
             if not alphas:
@@ -391,13 +542,18 @@ class Run:
             self.epochs += count
         return True
 
-    @quiet
-    def read(self) -> list[Epoch]:
-        """The records of the epochs since the last reading, added to the history."""
-        with self.interrupts.put_off:
-            return [self._record_of(seen) for seen in self.watch.read()]
+    def _ahead(self) -> int:
+        """How many epochs may be made in one call, for what is due after them."""
+        return MOST_AT_ONCE if self.keeping is None else self.keeping.interval.ahead(self.epochs)
 
-    def _record_of(self, seen: Seen) -> Epoch:
+    @quiet
+    def read(self) -> None:
+        """Add the records of the epochs since the last reading to the history."""
+        with self.interrupts.put_off:
+            for seen in self.watch.read():
+                self._record(seen)
+
+    def _record(self, seen: Seen) -> None:
         validation_cost = self.validated[0]
         if not (math.isfinite(seen.cost) and math.isfinite(validation_cost or 0.0) and seen.finite_weights):
             raise self._diverged(seen)
@@ -405,8 +561,8 @@ class Run:
         record = Epoch(seen.epoch, seen.cost, seen.alpha, seconds, *self.validated)
         self.history.append(record)
         watched = seen.cost if validation_cost is None else validation_cost
-        self.patience.see(seen.epoch, watched, lambda: self.before or self.standing())
-        return record
+        before = self.begun_at if self.cost_is_of_before else None
+        self.patience.see(seen.epoch, watched, lambda: before or self.standing())
 
     def _diverged(self, seen: Seen) -> DivergenceError:
         msg = (
