@@ -27,6 +27,7 @@ from test_going_on import LAYERS, NETWORK, OPTIMIZERS, OPTIONS, X, Y, rows
 
 import nnarray as nn
 from nnarray.backends import write_atomically
+from nnarray.cli import main
 from nnarray.training import keeping
 from nnarray.training.checkpoints import DESCRIPTION, ENTRY, TENSORS
 
@@ -551,7 +552,9 @@ if how == "another thread":
     sys.exit(0)
 alarm = threading.Timer(0.2, send)
 alarm.start()
-result = train(10**6, checkpoint=path, callback=lambda record: bool(handled) or how == "ignores" and record.seconds > 0.6)
+def is_over(record):
+    return bool(handled) or (how == "ignores" and record.seconds > 0.6)
+result = train(10**6, checkpoint=path, callback=is_over)
 print(result.stopped, len(handled), signal.getsignal(signal.SIGTERM) == before)
 """
 
@@ -631,3 +634,70 @@ class TestSignals:
         path.unlink()
         chosen = range(1, count + 1, 1 if ALL else max(1, count // 20))
         assert faults(call, act=interrupt, chosen=chosen, opcodes=False, check=check) == []
+
+
+class TestShell:
+    """The same command goes on where a killed one left a checkpoint, to the same model."""
+
+    @pytest.fixture(autouse=True)
+    def table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        x = np.random.default_rng(0).normal(size=(90, 3))
+        lines = [f"{a:.4f},{b:.4f},{'yes' if a * b > 0 else 'no'}" for a, b, _ in x]
+        Path("t.csv").write_text("\n".join(["a,b,kind", *lines]))
+
+    def command(self, *words: str) -> int:
+        return main(["train", "t.csv", "--epochs", "6", "--history", "h.csv", *words])
+
+    def trained(self, model: str = "model.safetensors") -> tuple[bytes, list[list[str]]]:
+        lines = [line.split(",") for line in Path("h.csv").read_text().splitlines()]
+        seconds = lines[0].index("seconds")
+        return nn.load(model)[1].vector.tobytes(), [line[:seconds] + line[seconds + 1 :] for line in lines]
+
+    @pytest.mark.parametrize("resume", [("--checkpoint", "run"), ("--resume", "run")], ids=" ".join)
+    @pytest.mark.parametrize("at", [1, 7, 17])
+    def test_a_killed_run(self, at, resume, capsys, monkeypatch) -> None:
+        assert self.command("--out", "whole") == 0
+        whole = self.trained("whole")
+        with monkeypatch.context() as patch:
+            killing(at, patch)
+            with pytest.raises(KilledError):
+                self.command("--checkpoint", "run", "--checkpoint-every", "0")
+        capsys.readouterr()
+        assert self.command(*resume) == 0
+        assert "in float32, from the checkpoint run on\n" in capsys.readouterr().out
+        assert self.trained() == whole
+        assert not os.path.exists("run")
+
+    def test_an_interrupted_run_leaves_its_model_and_its_checkpoint(self, capsys, monkeypatch) -> None:
+        assert self.command("--out", "whole") == 0
+        whole = self.trained("whole")
+        with monkeypatch.context() as patch:
+            patch.setattr("nnarray.cli.watching.Watching.__call__", lambda *_: signal.raise_signal(signal.SIGTERM))
+            assert self.command("--checkpoint", "run") == 143
+        assert "the same command goes on from the checkpoint run\n" in capsys.readouterr().out
+        assert self.command("--checkpoint", "run") == 0  # over the model of the interrupted one
+        assert self.trained() == whole
+
+    def test_without_a_file_it_begins_and_a_run_that_ended_leaves_none(self, monkeypatch) -> None:
+        sizes = killing(0, monkeypatch)
+        assert self.command("--checkpoint", "run", "--checkpoint-every", "2 epochs") == 0
+        assert len(sizes) == 3
+        assert not os.path.exists("run")
+
+    def test_what_is_refused(self, capsys) -> None:
+        Path("run").write_text("mine")
+        assert self.command("--checkpoint", "run") == 2
+        assert "run is not a valid checkpoint" in capsys.readouterr().err
+        assert Path("run").read_text() == "mine"
+        assert self.command("--checkpoint", "no/run") == 2
+        assert "--checkpoint no/run: there is no folder" in capsys.readouterr().err
+        assert self.command("--checkpoint", "r", "--checkpoint-every", "soon") == 2
+        assert "must be a number of seconds ≥ 0, or epochs such as" in capsys.readouterr().err
+
+    def test_other_options(self, capsys, monkeypatch) -> None:
+        killing(3, monkeypatch)
+        with pytest.raises(KilledError):
+            self.command("--checkpoint", "run", "--checkpoint-every", "0")
+        assert self.command("--checkpoint", "run", "--hidden", "3") == 2
+        assert "run is a checkpoint of another run: 'sizes' is [2, 64, 1] there" in capsys.readouterr().err

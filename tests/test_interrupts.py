@@ -166,6 +166,9 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "train on the whole batch": lambda _: training(20),
     "train in tiles": lambda _: training(3000, 300, workers=2),
     "train in captured steps": lambda _: training(20, batch_size=6),
+    "train with checkpoints": lambda folder: training(
+        20, batch_size=6, dropout=0.1, checkpoint=folder / "run", checkpoint_every=0, resume=True
+    ),
     "train in captured steps of threads": lambda _: training(512, 300, batch_size=250),
     "train in captured steps of threads on the whole batch": lambda _: training(700, 200),
     "compile": lambda _: cold(training(20, batch_size=8)),
