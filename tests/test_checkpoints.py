@@ -69,15 +69,15 @@ def killing(at: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise KilledError
 
     monkeypatch.setattr(keeping, "write_atomically", written)
-    monkeypatch.setattr("nnarray.training.loop.Run.resume", real_resume(monkeypatch, write))
+    monkeypatch.setattr("nnarray.training.kept.Kept.go_on", real_resume(monkeypatch, write))
     return sizes
 
 
 def real_resume(monkeypatch: pytest.MonkeyPatch, write: Any) -> Callable[..., None]:
     """A run that goes on dies no more."""
-    from nnarray.training.loop import Run
+    from nnarray.training.kept import Kept
 
-    resume = Run.resume
+    resume = Kept.go_on
 
     def go_on(run: Any, path: str) -> None:
         monkeypatch.setattr(keeping, "write_atomically", write)

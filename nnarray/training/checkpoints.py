@@ -16,6 +16,7 @@ within an epoch, what its costs come to.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,7 +34,8 @@ ENTRY, FORMAT = "nnarray checkpoint", 1
 """The entry of the file's metadata that holds the JSON, and its version."""
 
 COLUMNS = tuple(name for name in Epoch._fields if name not in ("epoch", "params"))
-"""Of the history; those of validation may be absent."""
+REQUIRED = ("cost", "learning_rate", "seconds")
+"""Those of the history, and those of every history; the others are of validation."""
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 Check: TypeAlias = Callable[[Any], bool]
@@ -56,8 +58,33 @@ class Checkpoint(NamedTuple):
     """what early stopping has seen"""
     within: Within | None
     """how far the present epoch has come; None between two"""
-    history: Sequence[Epoch]
-    """its epochs"""
+    history: Tensors
+    """the columns of its history, by name"""
+
+
+class HistoryTable:
+    """The columns of a history, to which only the new epochs are added."""
+
+    def __init__(self) -> None:
+        self._columns: Tensors = {}
+
+    def of(self, history: Sequence[Epoch]) -> Tensors:
+        """The columns that it has, by name."""
+        known = len(self._columns.get(REQUIRED[0], ()))
+        new = list(history[known:])
+        names = [name for name in COLUMNS if new and getattr(new[0], name) is not None] or REQUIRED
+        if new or not self._columns:
+            late = {name: np.fromiter(map(attrgetter(name), new), "float64", len(new)) for name in names}
+            early = self._columns if known else {name: column[:0] for name, column in late.items()}
+            self._columns = {name: np.concatenate([early[name], column]) for name, column in late.items()}
+        return self._columns
+
+
+def records(first: int, columns: Tensors) -> list[Epoch]:
+    """The epochs after the `first` one, of these columns."""
+    count = len(columns[REQUIRED[0]])
+    values = [columns[name].tolist() if name in columns else [None] * count for name in COLUMNS]
+    return [Epoch(*row) for row in zip(range(first + 1, first + count + 1), *values, strict=True)]
 
 
 def as_bytes(checkpoint: Checkpoint, backend: Backend) -> bytes:
@@ -66,7 +93,7 @@ def as_bytes(checkpoint: Checkpoint, backend: Backend) -> bytes:
 
     states, within = {"now": checkpoint.now, "best": checkpoint.best}, checkpoint.within
     tensors = {name: V for key, state in states.items() if state for name, V in _vectors(key, state, backend).items()}
-    tensors |= _columns(checkpoint.history)
+    tensors |= {f"history.{name}": column for name, column in checkpoint.history.items()}
     if within is not None:
         tensors |= {"total": within.total, "costs": within.costs}
     description = {
@@ -109,17 +136,6 @@ def _vectors(key: str, state: State, backend: Backend) -> Tensors:
     assert state.position is not None
     vectors = {"theta": state.position.params.vector, "v": state.v, "s": state.s}
     return {f"{key}.{name}": backend.to_numpy(V) for name, V in vectors.items() if V is not None}
-
-
-def _columns(history: Sequence[Epoch]) -> Tensors:
-    """The history's columns but for those that it hasn't."""
-    table = zip(*history, strict=True) if history else [()] * len(Epoch._fields)
-    named = dict(zip(Epoch._fields, table, strict=True))
-    return {
-        f"history.{name}": np.array(named[name], "float64")
-        for name in COLUMNS
-        if None not in named[name][:1] and (history or name in REQUIRED)
-    }
 
 
 def _plain(state: State | None) -> dict[str, Any] | None:
@@ -191,16 +207,14 @@ def _checkpoint(
     within = description["within"] and Within(
         **description["within"], total=_vector(tensors, "total", 1), costs=_vector(tensors, "costs", None)
     )
-    columns = [
-        _vector(tensors, f"history.{name}", epoch - begun, "float64").tolist()
-        if name in REQUIRED or f"history.{name}" in tensors
-        else [None] * (epoch - begun)
+    history = {
+        name: _vector(tensors, f"history.{name}", epoch - begun, "float64")
         for name in COLUMNS
-    ]
+        if name in REQUIRED or f"history.{name}" in tensors
+    }
     if tensors:
         msg = f"it has tensors that don't belong to it: {short(sorted(tensors))}"
         raise ValueError(msg)
-    history = [Epoch(*row) for row in zip(range(begun + 1, epoch + 1), *columns, strict=True)]
     return Checkpoint(description["run"], begun, description["seconds"], now, best, patience, within, history)
 
 
@@ -317,11 +331,10 @@ DESCRIPTION: Mapping[str, Check] = {
 }
 """What the JSON must be."""
 
-REQUIRED = ("cost", "learning_rate", "seconds")
 TENSORS = {
     *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "v", "s")),
     *(f"history.{name}" for name in COLUMNS),
     "total",
     "costs",
 }
-"""The columns that every history has, and the names of all tensors."""
+"""The names of all tensors."""

@@ -3,12 +3,11 @@
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nnarray.backends import Backend, Ended, all_finite, at_once, quiet
-from nnarray.backends.reading import ModelFileError
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network import scoring
@@ -19,16 +18,15 @@ from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import check_choices, check_rates, check_stream, enter_training, first_params
 from nnarray.training.batches import Dropout, Shuffled
-from nnarray.training.checkpoints import Checkpoint, as_bytes, read_checkpoint
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
-from nnarray.training.keeping import Keeping, check_checkpoint, described, name_of
+from nnarray.training.keeping import check_checkpoint, name_of
+from nnarray.training.kept import Kept, Unkept
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
 from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
-from nnarray.training.underway import Within
 from nnarray.training.watch import Seen, Watch
 
 Figures = tuple[float | None, float | None, float | None, float | None]
@@ -237,11 +235,10 @@ def train(
             waiting,
             l2,
             workers,
-            keeping,
-            {"seed": seed, "cost": None if cost is None else name_of(cost.loss)},
         )
+        kept = Kept(run, keeping, {"seed": seed, "cost": None if cost is None else name_of(cost.loss)})
         if resumed is not None:
-            run.resume(resumed)
+            kept.go_on(resumed)
         elif state is not None:
             run.go_on(state)
         return run.through(epochs, callback, progress)
@@ -261,10 +258,6 @@ class Run:
     patience: Patience
     l2: float
     workers: int | None
-    keeping: Keeping | None
-    """where it writes checkpoints, if it does"""
-    asked: Mapping[str, Any]
-    """what else tells it from another run, in JSON"""
     history: History = field(default_factory=History)
 
     @quiet
@@ -289,13 +282,8 @@ class Run:
         self.cost_is_of_before = watches_training and self.batches.is_whole
         self.begun_at: State | None = None
         """where the present epoch began, if that is needed"""
-        is_kept_stream = self.keeping is not None and isinstance(self.batches, Stream)
-        self.keeps_beginnings = self.cost_is_of_before or is_kept_stream
-        self.kept_at: tuple[int, int] | None = None
-        """updates and epochs at the last checkpoint"""
-        if self.keeping is not None:
-            self.interrupts.before_termination = self.keep
-            self.descent.between = self.keep_if_due
+        self.keeps_beginnings = self.cost_is_of_before
+        self.kept: Unkept = Unkept()
 
     @property
     def theta(self) -> Array:
@@ -304,13 +292,13 @@ class Run:
 
     def go_on(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
-        self._take(state)
+        self.take(state)
         waiting = None if state.position is None else state.position.waiting
         if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
             self.patience.go_on(self.standing(), waiting)
         self.first = self.epochs
 
-    def _take(self, state: State) -> None:
+    def take(self, state: State) -> None:
         """Take over running means, the count of updates, and what is drawn next."""
         self.optimizer.check_state(state, self.params)
         means = {
@@ -324,94 +312,6 @@ class Run:
         if position.order is not None:
             self.batches.go_on(position.order)
         self.dropout.go_on(position.masks)
-
-    def resume(self, path: str) -> None:
-        """Go on from a checkpoint."""
-        found = read_checkpoint(path, self._described(), self.params, self.optimizer.remembers)
-        self._take(found.now)
-        theta = copied(self._of(found.now).vector, self.backend)
-        self.descent.move_to(theta)
-        self.watch.last_finite = copied(theta, self.backend)
-        self.patience.state = found.patience
-        self.patience.best = None if found.best is None else self._here(found.best)
-        self.first, self.seconds = found.first, found.seconds
-        for record in found.history:
-            self.history.append(record)
-        self.shown = len(self.history)
-        assert found.now.position is not None
-        if (found.now.position.order is None) != isinstance(self.batches, Stream):
-            msg = f"{path} is not a valid checkpoint: its order is no stream's"
-            raise ModelFileError(msg)
-        if found.within is not None:
-            self._resume_within(path, found.within)
-
-    def _resume_within(self, path: str, within: Within) -> None:
-        """Go on in the middle of an epoch, whose order is drawn again."""
-        underway = self.descent.begin_epoch(self.batches)
-        if not underway.fits(within):
-            msg = f"{path} is not a valid checkpoint: its epoch has not so many batches"
-            raise ModelFileError(msg)
-        underway.go_on(within, self.backend)
-
-    def _of(self, state: State) -> Parameters:
-        """The parameters of a state that was read, on this backend."""
-        assert state.position is not None
-        return self.params.replace(self.backend.asarray(state.position.params.vector, self.dtype))
-
-    def _here(self, state: State) -> State:
-        """A state that was read, on this backend."""
-        assert state.position is not None
-        means = {name: self.backend.asarray(getattr(state, name), self.dtype) for name in self.optimizer.remembers}
-        return state._replace(**means, position=state.position._replace(params=self._of(state)))
-
-    def _described(self) -> Mapping[str, Any]:
-        """What tells this run from another one, in JSON."""
-        network, batches = self.network, self.batches
-        data: dict[str, Any] = {"X": "a stream"}
-        if isinstance(batches, Shuffled):
-            whole = batches.whole
-            data = {"X": list(whole.source.shape), "weights": whole.weights is not None, "batch_size": batches.size}
-        return {
-            **{"sizes": list(network.sizes), "hidden": list(network.hidden), "output": network.output},
-            **described(self.optimizer),
-            **data,
-            **self.asked,
-            "dtype": self.dtype,
-            "l2": float(self.l2),
-            "dropout": [rate for _, rate in self.dropout.units],
-            "validation": None if self.validation is None else self.validation.columns,
-            "patience": self.patience.epochs,
-            "min_delta": self.patience.min_delta,
-        }
-
-    def keep_if_due(self) -> None:
-        """Write a checkpoint in the middle of an epoch, if it is time."""
-        if self.keeping is not None and not self.keeps_beginnings and self.keeping.interval.is_due_within():
-            self.keep()
-
-    @quiet
-    def keep(self) -> None:
-        """Write a checkpoint of where the run stands, between any two steps."""
-        at = self.updates.t, self.epochs
-        if self.keeping is None or at == self.kept_at or not all_finite(self.theta, self.backend):
-            return
-        self.read()
-        with self.interrupts.put_off:
-            if self.keeping.write(as_bytes(self._checkpoint(), self.backend)):
-                self.kept_at = at
-
-    def _checkpoint(self) -> Checkpoint:
-        underway, now, within = self.descent.underway, self.standing(), None
-        if underway is not None and self.begun_at is not None:
-            now = self.begun_at
-        elif underway is not None and now.position is not None:
-            within = underway.within(self.backend)
-            now = now._replace(position=now.position._replace(order=self.batches.drawn_from))
-        seconds = time.perf_counter() - self.began
-        patience = self.patience
-        return Checkpoint(
-            self._described(), self.first, seconds, now, patience.best, patience.state, within, self.history
-        )
 
     def standing(self) -> State:
         """The optimiser's state and where the run stands, for good: later updates change neither."""
@@ -441,7 +341,7 @@ class Run:
                 while stopped == "epochs" and self.epochs < last:
                     if self.descent.underway is not None or not self.several(last - self.epochs):
                         self.epoch(self.epochs + 1)
-                    is_due = self.keeping is not None and self.keeping.interval.is_due_after(self.epochs)
+                    is_due = self.kept.is_due
                     if not (self.must_know or self.watch.is_due or is_due or self.epochs == last):
                         continue
                     self._show(bar)
@@ -452,14 +352,15 @@ class Run:
                     elif self.patience.is_over:
                         stopped = "patience"
                     if is_due:
-                        self.keep()
-                self.keep()
+                        self.kept.write()
+                self.kept.write()
         except KeyboardInterrupt:
             stopped = "interrupt"
-            self.keep()
+            self.kept.write()
             self._end_interrupted()
         finally:
             bar.close()
+            self.kept.end()
             self.batches.let_go()
             self.descent.forget()
         state = self._best()
@@ -522,7 +423,7 @@ class Run:
         vectors = self.descent.vectors(self.updates)
         before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(replays.at_once(min(most, self._ahead(), MOST_AT_ONCE))):
+            for i in range(replays.at_once(min(most, self.kept.ahead, MOST_AT_ONCE))):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
             if not alphas:
@@ -541,10 +442,6 @@ class Run:
             self.watch.see_several(self.epochs + 1, costs, self.theta, alphas)
             self.epochs += count
         return True
-
-    def _ahead(self) -> int:
-        """How many epochs may be made in one call, for what is due after them."""
-        return MOST_AT_ONCE if self.keeping is None else self.keeping.interval.ahead(self.epochs)
 
     @quiet
     def read(self) -> None:
