@@ -589,7 +589,8 @@ class TestDropoutMasks:
         drop = Dropout((0.5, 0.2), (3, 5, 4, 1), 0, NUMPY)
         batch = engine.Batch(np.zeros((3, m)), np.zeros((1, m)), m)
         for _ in range(3):
-            draw = drop.onto(batch, "float32").draw_masks
+            masked, drop.position = drop.ahead(batch, "float32")
+            draw = masked.draw_masks
             whole = draw(0, m)
             for width in (1, 2, 3, m):
                 tiles = [draw(start, min(start + width, m)) for start in range(0, m, width)]

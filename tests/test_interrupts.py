@@ -151,6 +151,13 @@ def cold(call: Callable[[], bool]) -> Callable[[], bool]:
     return forgetting
 
 
+def resuming(folder: Path) -> Callable[[], bool]:
+    network, (X, Y) = nn.Network((4, 8, 5, 1)), examples(4, 20)
+    options: dict[str, Any] = {"batch_size": 6, "dropout": 0.1, "progress": False}
+    nn.train(network, X, Y, epochs=1, checkpoint=folder / "run", **options)
+    return lambda: nn.train(network, X, Y, epochs=3, resume=folder / "run", **options).stopped == "interrupt"
+
+
 def saving(folder: Path) -> Callable[[], bool]:
     network, path = nn.Network((2, 3, 1)), folder / "saved.safetensors"
     params = network.init(0)
@@ -166,6 +173,8 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "train on the whole batch": lambda _: training(20),
     "train in tiles": lambda _: training(3000, 300, workers=2),
     "train in captured steps": lambda _: training(20, batch_size=6),
+    "train with checkpoints": lambda folder: training(20, batch_size=9, checkpoint=folder / "run", checkpoint_every=0),
+    "train on from a checkpoint": resuming,
     "train in captured steps of threads": lambda _: training(512, 300, batch_size=250),
     "train in captured steps of threads on the whole batch": lambda _: training(700, 200),
     "compile": lambda _: cold(training(20, batch_size=8)),

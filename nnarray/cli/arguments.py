@@ -18,7 +18,7 @@ from nnarray.cli.parser import Help, Parser
 from nnarray.cli.tables import BUNDLED
 from nnarray.cli.targets import RULE
 from nnarray.cli.train import DEFAULT_MODEL, OPTIMIZERS, SCHEDULES, train
-from nnarray.cli.values import activations, mark, marks, number, part, separator, sizes, whole
+from nnarray.cli.values import activations, interval, mark, marks, number, part, separator, sizes, whole
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES
 from nnarray.core.outputs import OUTPUTS
@@ -111,7 +111,22 @@ def _add_train(commands: Any) -> None:
     places = parser.add_argument_group("results")
     places.add_argument("--out", metavar="FILE", help=f"where to write the model (default: {DEFAULT_MODEL})")
     places.add_argument(
-        "--resume", metavar="MODEL", help="go on with a saved model: its columns, scales, classes and layers"
+        "--resume",
+        metavar="MODEL",
+        help="go on with a saved model: its columns, scales, classes and layers; or with a run, from its checkpoint",
+    )
+    places.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep there what a killed run goes on from: the same command goes on where a FILE is left, to the same "
+        "model, and a run that ends removes it",
+    )
+    places.add_argument(
+        "--checkpoint-every",
+        type=interval,
+        default=30.0,
+        metavar="TIME",
+        help='how often: seconds, or epochs such as "5 epochs" (default: 30)',
     )
     places.add_argument("--force", action="store_true", help=f"overwrite a {DEFAULT_MODEL} that is there already")
     places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")

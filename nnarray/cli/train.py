@@ -12,6 +12,7 @@ import numpy as np
 
 import nnarray as nn
 from nnarray.cli import results
+from nnarray.cli.checkpoints import GoingOn, going_on
 from nnarray.cli.defaults import (
     default_batch_size,
     default_hidden,
@@ -30,6 +31,7 @@ from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
 from nnarray.files.preprocessing import Ignored, to_plain
 from nnarray.training import Optimizer, schedules
+from nnarray.training.checkpoints import is_checkpoint
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gradient-descent": nn.GradientDescent,
@@ -87,17 +89,18 @@ def train(arguments: argparse.Namespace) -> int:
     _check_places(arguments)
     place = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
+    run = going_on(arguments)
     start = _start(arguments)
     prepared = prepare(arguments, start)
     network = _network(arguments, prepared) if start is None else start.network
     speak(_description(arguments, prepared))
     speak(network.summary())
     rounding = f", products in {place.precision}" if place.precision else ""
-    speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}")
+    speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}{run.note}")
     settings = _settings(arguments, prepared)
     watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
     first = None if start is None else start.params.to(place, arguments.dtype)
-    result = _descend(arguments, settings, prepared, network, place, watching, first)
+    result = _descend(arguments, settings, prepared, network, place, watching, first, run)
     speak(_ending(result, arguments))
     scores = _scores(network, result.params, prepared)
     metadata = _metadata(arguments, settings, prepared, scores)
@@ -105,6 +108,7 @@ def train(arguments: argparse.Namespace) -> int:
     _report(arguments, prepared, network, result, scores, written)
     speak(f"model written to {written} (it keeps the scaling of its inputs beside the network)")
     _write_others(arguments, prepared, result, speak)
+    speak(run.ends(result.stopped), end="")
     return 130 if result.stopped == "interrupt" else 0
 
 
@@ -118,8 +122,10 @@ def _check_places(arguments: argparse.Namespace) -> None:
     """Find out now, not after an hour of training, that a file cannot be written."""
     is_named = arguments.out is not None
     arguments.out = arguments.out if is_named else DEFAULT_MODEL
-    check_place("--out", arguments.out, force=arguments.force or is_named)
+    is_left = going_on(arguments).source is not None  # by a run that may have written its model when it was interrupted
+    check_place("--out", arguments.out, force=arguments.force or is_named or is_left)
     for option, name in (
+        ("--checkpoint", arguments.checkpoint),
         ("--plot", arguments.plot),
         ("--history", arguments.history),
         ("--split-out", arguments.split_out),
@@ -131,7 +137,7 @@ def _check_places(arguments: argparse.Namespace) -> None:
 
 def _start(arguments: argparse.Namespace) -> Model | None:
     """The model whose training goes on, with its columns, classes and layers; the optimiser starts anew."""
-    if arguments.resume is None:
+    if arguments.resume is None or is_checkpoint(arguments.resume):
         return None
     for option, value in (("--hidden", arguments.hidden), ("--output", arguments.output)):
         if value is not None:
@@ -173,6 +179,7 @@ def _descend(
     place: nn.Backend,
     watching: Watching,
     first: nn.Parameters | None,
+    run: GoingOn,
 ) -> nn.TrainingResult:
     part, validation = prepared.training, prepared.validation
     batch_size = settings["batch_size"]
@@ -201,6 +208,9 @@ def _descend(
         callback=watching,
         progress=False if arguments.quiet or arguments.json else None,
         workers=arguments.workers or default_workers(network, batch_size),
+        checkpoint=run.kept,
+        checkpoint_every=arguments.checkpoint_every,
+        resume=run.source or False,
     )
 
 

@@ -4,10 +4,12 @@ import argparse
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from nnarray.cli.dialect import SEPARATORS
 from nnarray.cli.output import quoted
 from nnarray.core.activations import ACTIVATIONS
+from nnarray.training.keeping import check_interval
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -57,6 +59,19 @@ def activations(text: str) -> tuple[str, ...]:
             msg = f"{name!r} is none of {', '.join(ACTIVATIONS)}"
             raise argparse.ArgumentTypeError(msg)
     return names(text)
+
+
+def interval(text: str) -> float | str:
+    """Seconds, or epochs in words."""
+    value: float | str = text
+    with suppress(ValueError):
+        value = float(text)
+    try:
+        check_interval(value)
+    except ValueError:
+        msg = f'must be a number of seconds ≥ 0, or epochs such as "5 epochs", got {quoted(text)}'
+        raise argparse.ArgumentTypeError(msg) from None
+    return value
 
 
 def whole(smallest: int) -> Callable[[str], int]:

@@ -1,7 +1,8 @@
-"""Ctrl-C between two steps, never within one."""
+"""Ctrl-C between two steps, never within one; and SIGTERM, where there is something to do before it ends the run."""
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -15,52 +16,72 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.put_off = PutOff()
+        self.before_termination: Callable[[], None] | None = None
+        """what is done before SIGTERM does what it would do without this block, unless it is ignored"""
+        self._before = dict[int, Any]()
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if callable(handler):
-                self.put_off.handler = handler
-                signal.signal(signal.SIGINT, self.put_off.note)
+            interrupts, ends = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+            if callable(interrupts):
+                self._listen(signal.SIGINT, interrupts, interrupts)
+            if self.before_termination is not None and (callable(ends) or ends is signal.SIG_DFL):
+                self._listen(signal.SIGTERM, ends, self._terminate)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
 
     def end(self) -> None:
-        """Give the signal its handler back, and what is still put off to that; a second time, nothing."""
-        if self.put_off.handler is not None and signal.getsignal(signal.SIGINT) == self.put_off.note:
-            signal.signal(signal.SIGINT, self.put_off.handler)
+        """Give signals their handlers back, and what is still put off to those; a second time, nothing."""
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self.put_off.note:
+                signal.signal(number, handler)
         self.put_off.deliver()
+
+    def _listen(self, number: int, before: Any, handler: Callable[[int, FrameType | None], Any]) -> None:
+        self._before[number], self.put_off.handlers[number] = before, handler
+        signal.signal(number, self.put_off.note)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        """Do what is to be done, then what would have been done before this block."""
+        handler, todo, self.before_termination = self._before[number], self.before_termination, None
+        try:
+            if todo is not None:  # the first time
+                todo()
+        finally:
+            if callable(handler):
+                handler(number, frame)
+            else:
+                signal.signal(number, handler)
+                signal.raise_signal(number)
 
 
 class PutOff:
-    """Within it, an interrupt is only noted."""
+    """Within it, a signal is only noted."""
 
     def __init__(self) -> None:
-        self.handler: Any = None
+        self.handlers = dict[int, Callable[[int, FrameType | None], Any]]()
         self._within = False
-        self._came: tuple[int, FrameType | None] | None = None
+        self._came = dict[int, FrameType | None]()
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """What SIGINT calls."""
+        """What the signals call."""
         if self._within:
-            self._came = number, frame
+            self._came[number] = frame
         else:
-            self.handler(number, frame)
+            self.handlers[number](number, frame)
 
     def poll(self) -> None:
         """Give what was noted to the handler, and go on putting off."""
-        came, self._came = self._came, None
-        if came is not None:
-            self.handler(*came)
+        while self._came:
+            number = next(iter(self._came))
+            self.handlers[number](number, self._came.pop(number))
 
     def deliver(self) -> None:
-        """Give what was noted to the handler."""
+        """Give what was noted to the handlers."""
         self._within = False
-        if self._came is not None:
-            came, self._came = self._came, None
-            self.handler(*came)
+        self.poll()
 
     def __enter__(self) -> None:
         self._within = True

@@ -5,7 +5,8 @@ renamed into it, so that after a crash or on a full disk the old file or the new
 """
 
 from nnarray.backends import write_atomically
-from nnarray.files.model import Model, ModelFileError, load, read_model, save
+from nnarray.backends.reading import ModelFileError
+from nnarray.files.model import Model, load, read_model, save
 from nnarray.files.normalization import Normalization
 
 __all__ = ["Model", "ModelFileError", "Normalization", "load", "read_model", "save", "write_atomically"]

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nnarray.backends.reading import is_text, json_object, short
 from nnarray.files.preprocessing import from_plain
 from nnarray.network import Network
 
@@ -22,9 +23,6 @@ RAW, PREPARED = 1, 2
 """The formats: of a network that takes a table's numbers as they are, and of one that takes them prepared."""
 
 REQUIRED = ("format", "sizes", "hidden", "output")
-
-MESSAGE_CHARACTERS = 400
-"""How much is shown of a message that may quote a file."""
 
 
 def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
@@ -47,10 +45,7 @@ def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
 
 def from_json(text: str) -> tuple[Network, dict[str, Any]]:
     """The network and the metadata of a description. Raises ValueError for everything that `to_json` cannot write."""
-    description = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-    if not isinstance(description, dict):
-        msg = f"its description is no JSON object but {short(description)}"
-        raise ValueError(msg)
+    description = json_object(text)
     _check_keys(description)
     _check_format(description["format"])
     network = _network(description)
@@ -195,37 +190,3 @@ def _is_json(value: Any) -> bool:
 def _is_finite(value: Any) -> bool:
     # an int beyond float's range is compared, not converted, so that it cannot overflow
     return type(value) in (int, float) and abs(value) <= 1.7976931348623157e308 and not math.isnan(value)
-
-
-def is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8: half of a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def short(value: Any) -> str:
-    """The start of what a file holds, in ASCII, for an error message."""
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"
-
-
-def excerpt(message: str) -> str:
-    """The start of a message that may quote a file, with what a terminal would act upon escaped."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message[:MESSAGE_CHARACTERS])
-    return shown if len(message) <= MESSAGE_CHARACTERS else f"{shown}…"
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        msg = "its description names a key twice"
-        raise ValueError(msg)
-    return result
-
-
-def _refuse_constant(name: str) -> None:
-    msg = f"its description holds {name}, which is no JSON"
-    raise ValueError(msg)

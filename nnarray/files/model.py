@@ -1,22 +1,21 @@
 """Saving and loading a network with its parameters."""
 
-import errno
 import json
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from nnarray.backends import Backend, quiet, require_concrete, write_atomically
 from nnarray.backends import backend as choose_backend
+from nnarray.backends.reading import is_text, read_as, require_folder, short
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
-from nnarray.files.description import excerpt, from_json, is_prepared, is_text, short, to_json
+from nnarray.files.description import from_json, is_prepared, to_json
 from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
 from nnarray.network import Network, Parameters
 from nnarray.network.names import DTypeName
@@ -29,10 +28,6 @@ DTYPES = ({"F32"}, {"F64"})
 
 FOREIGN_DTYPES = {"F32", "F64", "F16", "BF16"}
 """What is read of a file whose architecture the caller gives."""
-
-
-class ModelFileError(ValueError):
-    """A file that holds no valid model: truncated, corrupted, hostile, or never one."""
 
 
 class Model(NamedTuple):
@@ -185,7 +180,7 @@ def save(
     text = to_json(network, metadata)
     layers = vector.split(_host_vector(network, params), network.sizes, xp=np)
     tensors = {name: V for l, (W, b) in enumerate(layers, 1) for name, V in ((f"W{l}", W), (f"b{l}", b))}
-    _require_folder(path)
+    require_folder(path)
     write_atomically(path, safetensors_bytes(tensors, metadata={**entries, ENTRY: text}))
 
 
@@ -259,15 +254,7 @@ def read_model(
     path = os.fspath(path)
     if network is not None:
         require_network(network)
-    _require_regular_file(path)
-    try:
-        found, theta, metadata = _read(path, network)
-    except (SafetensorError, ValueError, OSError) as error:
-        msg = f"{path} is not a valid model file: {excerpt(str(error))}"
-        raise ModelFileError(msg) from None  # a traceback would show the cause uncut
-    except (MemoryError, RecursionError) as error:
-        msg = f"{path} is not a valid model file: it asks for more memory than there is ({type(error).__name__})"
-        raise ModelFileError(msg) from None
+    found, theta, metadata = read_as("model file", path, lambda path: _read(path, network))
     return Model(found, Parameters(chosen.asarray(theta, theta.dtype.name), found.sizes, chosen), metadata)
 
 
@@ -294,23 +281,6 @@ def _host_vector(network: Network, params: Pairs) -> npt.NDArray[Any]:
         msg = "params must be finite, got NaN or infinity"
         raise ValueError(msg)
     return theta
-
-
-def _require_folder(path: str | os.PathLike[str]) -> None:
-    """Raise FileNotFoundError or NotADirectoryError, naming the path as it was given, where nothing can be written."""
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        kind = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
-        raise OSError(kind, f"there is no folder {folder}", os.fspath(path))
-
-
-def _require_regular_file(path: str) -> None:
-    """Raise as `open` does for what cannot be opened, and ModelFileError for a pipe, which would be waited on."""
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        msg = f"{path} is not a valid model file: it is not a regular file"
-        raise ModelFileError(msg)
-    with open(path, "rb"):
-        pass
 
 
 def _read(path: str, given: Network | None) -> tuple[Network, npt.NDArray[Any], dict[str, Any]]:

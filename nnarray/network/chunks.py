@@ -59,26 +59,23 @@ class Chunked:
     def __init__(self, network: Architecture, X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
         n_x, n_L = network.sizes[0], network.sizes[-1]
         X = _checked(X, f"{of}X", "(n_x, m)", n_x, None)
-        self.m = int(X.shape[1])
-        self.weighs = weights is not None
-        columns = X.chunks[1]
-        tasks = [_tasks(X, columns)]
-        tasks.append(
-            [None] * len(columns) if Y is None else _tasks(_checked(Y, f"{of}Y", "(n[L], m)", n_L, X), columns)
-        )
+        self.columns = int(X.shape[1])
+        counts = X.chunks[1]
+        tasks = [_tasks(X, counts)]
+        tasks.append([None] * len(counts) if Y is None else _tasks(_checked(Y, f"{of}Y", "(n[L], m)", n_L, X), counts))
         if weights is None:
-            tasks.append([None] * len(columns))
+            tasks.append([None] * len(counts))
         else:
             weights = weights[None] if weights.ndim == 1 else weights
-            tasks.append(_tasks(_checked(weights, f"{of}weights", "(1, m)", 1, X), columns))
-        firsts = np.cumsum([0, *columns]).tolist()
-        self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], columns, strict=True) if one[-1]]
+            tasks.append(_tasks(_checked(weights, f"{of}weights", "(1, m)", 1, X), counts))
+        firsts = np.cumsum([0, *counts]).tolist()
+        self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
 
     def of(self, chosen: Sequence[int]) -> "Chunked":
         """Some of the chunks, as a whole of their own."""
         other = copy(self)
         other.chunks = [self.chunks[i] for i in chosen]
-        other.m = sum(chunk.columns for chunk in other.chunks)
+        other.columns = sum(chunk.columns for chunk in other.chunks)
         return other
 
 

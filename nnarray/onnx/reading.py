@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.backends.reading import excerpt
 from nnarray.core.activations import LEAK
 from nnarray.files import ModelFileError
-from nnarray.files.description import excerpt
 from nnarray.network import Network, Parameters
 from nnarray.network.names import OutputName
 from nnarray.onnx.constants import constants_of

@@ -122,6 +122,8 @@ class Shuffled(Batches):
     def __init__(self, whole: Batch, size: int | None, seed: int | Sequence[int] | None, backend: Backend) -> None:
         super().__init__(whole, size, backend)
         self.generator = np.random.default_rng(seed_of(seed, 1))
+        self.drawn_from = self.state
+        """the state of the generator before the present epoch's order was drawn"""
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -131,10 +133,14 @@ class Shuffled(Batches):
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Draw the orders that follow from a state."""
         self.generator.bit_generator.state = state
+        self.drawn_from = state
 
     def draw(self) -> "np.ndarray | None":
         """The order of the columns in the next epoch; None where one batch holds them all."""
-        return None if self.is_whole else self.generator.permutation(self.columns)
+        if self.is_whole:
+            return None
+        self.drawn_from = self.state
+        return self.generator.permutation(self.columns)
 
     def some(self, most: int) -> Batch:
         """Up to so many of the examples, drawn at random, always the same; they weigh alike."""
@@ -196,13 +202,8 @@ class Dropout:
         self.bits.state = dict(state)  # type: ignore[assignment]  # NumPy's stub wants its own TypedDict
         self.position = 0
 
-    def onto(self, batch: Batch, dtype: str) -> Batch:
-        """The batch with masks; without any dropout, the batch itself."""
-        batch, self.position = self.ahead(batch, dtype)
-        return batch
-
     def ahead(self, batch: Batch, dtype: str) -> tuple[Batch, int]:
-        """The batch with the masks that come next, and the position after them."""
+        """The batch with the masks that come next, and the position after them; without any dropout, itself."""
         if not self.drops:
             return batch, self.position
         position, bits = self.position, self.bits  # before threads ask for them

@@ -12,7 +12,7 @@ from nnarray.network.chunks import Chunk, Chunked
 from nnarray.network.entry import Place
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Dropout, seed_of
-from nnarray.training.descent import Descent, Updates
+from nnarray.training.descent import Descent
 from nnarray.training.replays import Replays
 
 
@@ -34,10 +34,12 @@ class ChunkedBatches:
 
     @quiet  # in which NumPy's seeds set the error state
     def __init__(self, whole: Chunked, size: int | None, seed: int | Sequence[int] | None) -> None:
-        self.whole, self.columns = whole, whole.m
+        self.whole, self.columns = whole, whole.columns
         self.is_whole = size is None or size >= self.columns
         self.size = self.columns if size is None else min(size, self.columns)
         self.generator = np.random.default_rng(seed_of(seed, 1))
+        self.drawn_from = self.state
+        """the state of the generator before the present epoch's order was drawn"""
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -47,11 +49,13 @@ class ChunkedBatches:
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Draw the orders that follow from a state."""
         self.generator.bit_generator.state = state
+        self.drawn_from = state
 
     def epoch(self) -> Sequence[Iterable[Any]]:
         """The batches of the next epoch: chunks, and which of their columns."""
         if self.is_whole:
             return [[((self.whole.chunks, None), None)]]
+        self.drawn_from = self.state
         order = self.generator.permutation(len(self.whole.chunks))
         orders = [self.generator.permutation(self.whole.chunks[i].columns) for i in order]
         return [self._of_chunk(self.whole.chunks[i], columns) for i, columns in zip(order, orders, strict=True)]
@@ -98,17 +102,9 @@ class DescentOnChunks(Descent):
         J = super().epoch(*given, **options)
         return J if self.backend.is_host else self.backend.asarray(J, self.dtype)
 
-    def _one_by_one(self, group: Iterable[tuple[Any, Any]], updates: Updates, dropout: Dropout) -> tuple[Array, float]:
-        """An update for each batch: the sum of the costs, and what they count together."""
-        total, count = 0.0, 0.0
-        for (some, columns), _ in group:
-            J, g, m = chunks.cost_and_gradients(
-                self.network, self._place(self.theta), some, l2=self.l2, l1=self.l1, columns=columns
-            )
-            if g is not None:
-                with self.interrupts.put_off:
-                    theta = updates.update(self.theta, g, self.backend)
-                    if theta is not self.theta:
-                        self.move_to(theta)
-            total, count = total + J * m, count + m
-        return total, count
+    def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
+        """J and the gradient of some chunks, or of some columns of one, and their m."""
+        some, columns = batch
+        given = self.network, self._place(self.theta), some
+        found = chunks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, columns=columns)
+        return *found, dropout.position

@@ -1,6 +1,7 @@
 """Theta on its way down: an update for each batch, or many by one call where steps are captured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from nnarray.network import scoring
 from nnarray.network.parameters import dtype_name
 from nnarray.training.batches import Dropout, EqualBatches
 from nnarray.training.replays import Replays
+from nnarray.training.streams import Stream
+from nnarray.training.underway import Underway
 
 MOST_AT_ONCE = 1024
 """Steps on all examples that one call may make."""
@@ -57,6 +60,10 @@ class Descent:
         self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []
         """gradients whose update was made"""
+        self.underway: Underway | None = None
+        """the epoch that has begun"""
+        self.between: Callable[[], None] | None = None
+        """called between two steps, where somebody wants it"""
         self._replays = dict[int, Replays | None]()
         self.move_to(theta)
 
@@ -104,21 +111,37 @@ class Descent:
         batch.let_go()
         return float(J), A.joined()
 
-    def epoch(self, batches: Any, updates: Updates, dropout: Dropout, *, fewest: int = 1) -> Array:
+    def begin_epoch(self, batches: Any) -> Underway:
+        """Draw the batches of the next epoch."""
+        if isinstance(batches, Stream):  # which may wait for what its maker does
+            self.underway = Underway(batches.epoch())
+            return self.underway
+        with self.interrupts.put_off:
+            self.underway = underway = Underway(batches.epoch())
+        return underway
+
+    def epoch(
+        self,
+        batches: Any,
+        updates: Updates,
+        dropout: Dropout,
+        *,
+        fewest: int = 1,
+        underway: Underway | None = None,
+    ) -> Array:
         """An update for each batch; the mean of their costs, on the device, in which each counts as `batches` says.
 
-        Steps are captured where there are at least so many batches of one size.
+        Steps are captured where there are at least so many batches of one size. An epoch that is `underway` goes on.
         """
         if self.backend.jits:  # what is left of m has ever new sizes, each of which would be compiled
             fewest = max(fewest, 2)
-        total, count = 0.0, 0.0
-        for group in batches.epoch():
-            made = None
-            if isinstance(group, EqualBatches) and group.number >= fewest and not dropout.drops:
-                made = self._replayed(group, updates)
-            costs, counted = made or self._one_by_one(group, updates, dropout)
-            total, count = total + costs, count + counted
-        return total / count
+        underway = underway or self.begin_epoch(batches)
+        for group in underway.rest:
+            if isinstance(group, EqualBatches) and group.number >= fewest and not dropout.drops:  # noqa: SIM102
+                if self._replayed(group, updates, underway):
+                    continue
+            self._one_by_one(group, updates, dropout, underway)
+        return underway.total / underway.count
 
     def vectors(self, updates: Updates) -> list[Array]:
         """Theta and the running means, which an update moves on."""
@@ -154,39 +177,81 @@ class Descent:
         if theta is not self.theta:
             self.move_to(theta)
 
-    def _replayed(self, group: EqualBatches, updates: Updates) -> tuple[Array, float] | None:
-        """The updates by captured steps: the sum of the costs, and what they count together; None if there are none.
+    def _replayed(self, group: EqualBatches, updates: Updates, underway: Underway) -> bool:
+        """The updates by captured steps; false if there are none.
 
         A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
         """
         replays = self.captured(group.size, group.number, group.batches.whole, updates)
         ms = [] if replays is None else group.ms
         if replays is None or not all(ms):
-            return None
-        t, vectors, counts = updates.t, self.vectors(updates), group.counts(ms)
-        order = None if group.is_everything else self.backend.on_device(group.indices)
-        replays.begin(order, ms, updates.alphas(len(ms)), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
-        replays.launch_all(len(ms), lambda count: self.moved(replays, updates, count), self.interrupts)
+            return False
+        counts, uncounted = group.counts(ms), underway.done - len(underway.earlier)
+        if underway.done < len(ms):
+            self._replay(replays, group, ms, updates, underway)
         costs, own = self.backend.looked_into(replays.costs)
-        counted = own.asarray(np.array(counts, "float64"))  # where there is none, float32: the sums may be large
-        return own.xp.sum(costs[: len(ms)] * counted), sum(counts)
+        costs = costs[: underway.replayed]
+        if len(underway.earlier):
+            costs = own.xp.concat([own.asarray(underway.earlier), costs])
+        counted = own.asarray(np.array(counts[uncounted:], "float64"))  # where there is none, float32
+        with self.interrupts.put_off:
+            underway.count_in(own.xp.sum(costs * counted), sum(counts[uncounted:]))  # which may be large
+            underway.group_ends()
+        return True
+
+    def _replay(
+        self, replays: Replays, group: EqualBatches, ms: Sequence[float], updates: Updates, underway: Underway
+    ) -> None:
+        """The steps of a group that are left."""
+        done, t, vectors = underway.done, updates.t, self.vectors(updates)
+        order = None if group.is_everything else self.backend.on_device(group.indices[done * group.size :])
+        replays.begin(order, ms[done:], updates.alphas(len(ms) - done), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
+        underway.replays_begin(replays)
+
+        def made(count: int) -> None:
+            self.moved(replays, updates, count)
+            underway.replays_made(count)
+
+        replays.launch_all(len(ms) - done, made, self.interrupts, self.between)
+
+    def _count_earlier(self, group: EqualBatches, underway: Underway) -> None:
+        """Count the costs of captured steps that were made elsewhere, where this group's are not captured."""
+        costs = underway.earlier.astype("float64")
+        counts = np.array(group.counts(group.ms)[underway.done - len(costs) : underway.done], "float64")
+        with self.interrupts.put_off:
+            underway.count_in(float(costs @ counts), float(counts.sum()))
+            underway.earlier = underway.earlier[:0]
+
+    def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
+        """J and its gradient, what J counts in the mean of the epoch's, and dropout's position after the batch.
+
+        Without a gradient nothing in the batch weighs anything.
+        """
+        masked, position = dropout.ahead(batch, self.dtype)
+        return *self.cost_and_gradient(masked, self.spare), weighs, position
 
     def _one_by_one(
-        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout
-    ) -> tuple[Array, float]:
-        """An update for each batch: the sum of the costs, and what they count together."""
-        total, count = 0.0, 0.0
-        for batch, counted in group:
+        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
+    ) -> None:
+        """An update for each batch."""
+        if len(underway.earlier) and isinstance(group, EqualBatches):
+            self._count_earlier(group, underway)
+        for batch, weighs in islice(group, underway.done, None):
             self.steps.go_on()
-            J, g = self.cost_and_gradient(dropout.onto(batch, self.dtype), self.spare)
+            J, g, counted, position = self.gradient_of(batch, weighs, dropout)
             with self.interrupts.put_off:
-                theta = updates.update(self.theta, g, self.backend)
+                theta = self.theta if g is None else updates.update(self.theta, g, self.backend)
                 if theta is not self.theta:
                     self.move_to(theta)
-            self.spare.append(g)
-            J = float(J) if self.backend.is_host else J  # a float32 may be too small for a sum
-            total, count = total + J * counted, count + counted
-        return total, count
+                dropout.position = position
+                underway.done += 1
+                J = float(J) if self.backend.is_host else J  # a float32 may be too small for a sum
+                underway.count_in(J * counted, counted)
+            self.spare += [] if g is None else [g]
+            if self.between is not None:
+                self.between()
+        with self.interrupts.put_off:
+            underway.group_ends()
 
 
 def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:

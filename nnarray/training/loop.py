@@ -1,6 +1,7 @@
 """The loop over epochs and mini-batches."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,9 +33,11 @@ from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunked
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
+from nnarray.training.keeping import check_checkpoint, name_of
+from nnarray.training.kept import Kept, Unkept
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
-from nnarray.training.progress import progress_bar
-from nnarray.training.ranks import DescentTogether, Portions, common_seed, own_seed, settings_of
+from nnarray.training.progress import Silent, progress_bar
+from nnarray.training.ranks import DescentTogether, Portions, common_seed, own_seed, require_no_checkpoint, settings_of
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
@@ -113,6 +116,9 @@ def train(
     progress: bool | None = None,
     workers: int | None = None,
     comm: Communicator | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float | str = 30.0,
+    resume: bool | str | os.PathLike[str] = False,
 ) -> TrainingResult:
     """Train the network on X (n_x, m) and Y (n[L], m) by descent on J.
 
@@ -193,6 +199,22 @@ def train(
         everybody's; each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks
         have the same parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C
         on any, or where one fails. Only rank 0 shows a bar.
+    checkpoint : path, optional
+        A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
+        optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
+        epoch so far. It is written whole or not at all, in the place of the one before, and once more at the end, at
+        Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
+        handles it). Where it can't be written later on, there is a warning, and training goes on.
+    checkpoint_every : float or str, default=30.0
+        Seconds between two checkpoints, which are made between any two updates; or epochs, as "epoch" or "5 epochs".
+        The checkpoints of a stream are those of the ends of its epochs.
+    resume : bool or path, default=False
+        True goes on from `checkpoint`, or begins where that is not there yet; a path goes on from that file. Make the
+        same call again: on the same backend, parameters, history (but for `seconds`), `state` and `best_epoch` end
+        with the bits of a run that nobody disturbed. `epochs` counts those of the checkpoint, and may be more than
+        before; `params`, `state` and the `seed` were used when the run began. What the optimiser's own schedule, a
+        `callback` or a stream keeps for itself is not in the file: a stream's function is called anew for each epoch
+        that is left.
 
     Returns
     -------
@@ -205,7 +227,12 @@ def train(
     Raises
     ------
     ValueError
-        For shapes that don't fit, values that are not finite or that the output can't model, and options out of range.
+        For shapes that don't fit, values that are not finite or that the output can't model, and options out of range;
+        for a checkpoint of another network, data of another shape, another optimiser or other options.
+    ModelFileError
+        For a checkpoint that is none, whatever is wrong in it.
+    OSError
+        Where there is no folder for the checkpoint, or no file to go on from.
     TypeError
         For arguments of another kind, arrays of two namespaces or devices, and traced arrays.
     DivergenceError
@@ -234,9 +261,11 @@ def train(
         if average is not None:
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
+        keeping, resumed = check_checkpoint(checkpoint, checkpoint_every, resume)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:
+            require_no_checkpoint(keeping or resumed)
             seed = common_seed(seed, ranks)
         if state is not None:
             params = first_params(state, params)
@@ -275,7 +304,10 @@ def train(
                 average,
                 ranks,
             )
-            if state is not None:
+            kept = Kept(run, keeping, {"seed": seed, "cost": None if cost is None else name_of(cost.loss)})
+            if resumed is not None:
+                kept.go_on(resumed)
+            elif state is not None:
                 run.go_on(state)
             return run.through(epochs, callback, progress)
 
@@ -318,17 +350,20 @@ class Run:
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
         self.watch = Watch(theta, self.backend)
         self.diverges = False
-        self.epochs = 0
+        self.epochs = self.first = 0
+        self.shown, self.seconds = 0, 0.0
         self.validated: Figures = (None, None, None, None)
         self.history.score_name = scoring.NAMES[self.network.output]
         self.compared: Batch | Chunked | None = None
         if self.validation is not None and not isinstance(self.batches, Stream):
-            columns = self.validation.m if isinstance(self.validation, Chunked) else self.validation.columns
-            self.compared = self.batches.some(min(columns, MOST_COMPARED))
-        self.before: State | None = None
+            self.compared = self.batches.some(min(self.validation.columns, MOST_COMPARED))
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
+        self.begun_at: State | None = None
+        """where the present epoch began, if that is needed"""
+        self.keeps_beginnings = self.cost_is_of_before
+        self.kept: Unkept = Unkept()
 
     def _stateful(self, theta: Array) -> Stateful:
         state = self.optimizer.init_vector(theta, self.backend)
@@ -348,6 +383,14 @@ class Run:
 
     def go_on(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
+        self.take(state)
+        waiting = None if state.position is None else state.position.waiting
+        if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
+            self.patience.go_on(self.standing(), waiting)
+        self.first = self.epochs
+
+    def take(self, state: State) -> None:
+        """Take over running means, the count of updates, and what is drawn next."""
         self.optimizer.check_state(state, self.params)
         means = {
             name: copied(self.backend.asarray(getattr(state, name), self.dtype), self.backend)
@@ -365,9 +408,6 @@ class Run:
         if position.order is not None:
             self.batches.go_on(position.order)
         self.dropout.go_on(position.masks)
-        waiting = position.waiting
-        if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
-            self.patience.go_on(self.standing(), waiting)
 
     def standing(self) -> State:
         """The optimiser's state and where the run stands, for good: later updates change neither."""
@@ -397,32 +437,36 @@ class Run:
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
-        self.began = time.perf_counter()
-        stopped = "epochs"
-        bar = progress_bar(epochs, False if self.ranks is not None and self.ranks.rank > 0 else progress)
+        self.began = time.perf_counter() - self.seconds
+        last = self.first + epochs
+        shows = self.ranks is None or self.ranks.rank == 0
+        bar = progress_bar(epochs, progress if shows else False, self.epochs - self.first)
         watched = callback is not None or self.patience.epochs is not None or self.validation is not None
         self.must_know = watched or self.ranks is not None
+        stopped = "patience" if self.patience.is_over else "epochs"
         try:
             with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
-                last = self.epochs + epochs
-                while self.epochs < last:
-                    if not self.several(last - self.epochs):
+                while stopped == "epochs" and self.epochs < last:
+                    if self.descent.underway is not None or not self.several(last - self.epochs):
                         self.epoch(self.epochs + 1)
-                    if not (self.must_know or self.watch.is_due or self.epochs == last):
+                    is_due = self.kept.is_due
+                    if not (self.must_know or self.watch.is_due or is_due or self.epochs == last):
                         continue
-                    for record in self.read():
-                        bar.show(record)
-                    if self._is_stopped(callback, record):
+                    self._show(bar)
+                    if self._is_stopped(callback, self.history[-1]):
                         stopped = "callback"
                     elif self.patience.is_over:
                         stopped = "patience"
-                    if stopped != "epochs":
-                        break
+                    if is_due:
+                        self.kept.write()
+                self.kept.write()
         except KeyboardInterrupt:
             stopped = "interrupt"
+            self.kept.write()
             self._end_interrupted()
         finally:
             bar.close()
+            self.kept.end()
             self.batches.let_go()
             self.descent.forget()
         state = self._best()
@@ -439,6 +483,13 @@ class Run:
             return bool(callback(record._replace(params=self.params.replace(copied(self.given, self.backend)))))
 
         return ask() if self.ranks is None else self.ranks.any(ask)
+
+    def _show(self, bar: Silent) -> None:
+        """Read what is known, and show what the bar has not shown yet."""
+        self.read()
+        for record in self.history[self.shown :]:
+            bar.show(record)
+        self.shown = len(self.history)
 
     def _best(self) -> State:
         """The state of the best parameters where somebody waited for them, else of the last."""
@@ -459,9 +510,11 @@ class Run:
     @quiet
     def epoch(self, number: int) -> None:
         """One pass over the examples; what came of it is watched, and not read yet."""
-        before = self.standing() if self.cost_is_of_before else None
+        if self.keeps_beginnings:
+            with self.interrupts.put_off:
+                self.begun_at = self.standing()
         with self.backend.untracked():
-            cost = self.descent.epoch(self.batches, self.updates, self.dropout)
+            cost = self.descent.epoch(self.batches, self.updates, self.dropout, underway=self.descent.underway)
             if self.must_know:
                 self.steps.end()  # a callback may wait for other threads
             validated = self._validate()
@@ -469,7 +522,7 @@ class Run:
                 alpha, is_finite = self.optimizer.alpha(self.updates.t - 1), math.isfinite(validated[0] or 0.0)
                 self.epochs = number
                 self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
-                self.validated, self.before = validated, before
+                self.validated, self.descent.underway = validated, None
 
     @quiet
     def several(self, most: int) -> bool:
@@ -488,7 +541,7 @@ class Run:
         vectors = self.descent.vectors(self.updates)
         before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(replays.at_once(min(most, MOST_AT_ONCE))):
+            for i in range(replays.at_once(min(most, self.kept.ahead, MOST_AT_ONCE))):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
             if not alphas:
@@ -509,12 +562,13 @@ class Run:
         return True
 
     @quiet
-    def read(self) -> list[Epoch]:
-        """The records of the epochs since the last reading, added to the history."""
+    def read(self) -> None:
+        """Add the records of the epochs since the last reading to the history."""
         with self.interrupts.put_off:
-            return [self._record_of(seen) for seen in self.watch.read()]
+            for seen in self.watch.read():
+                self._record(seen)
 
-    def _record_of(self, seen: Seen) -> Epoch:
+    def _record(self, seen: Seen) -> None:
         validation_cost = self.validated[0]
         if not (math.isfinite(seen.cost) and math.isfinite(validation_cost or 0.0) and seen.finite_weights):
             raise self._diverged(seen)
@@ -522,8 +576,8 @@ class Run:
         record = Epoch(seen.epoch, seen.cost, seen.alpha, seconds, *self.validated)
         self.history.append(record)
         watched = seen.cost if validation_cost is None else validation_cost
-        self.patience.see(seen.epoch, watched, lambda: self.before or self.standing())
-        return record
+        before = self.begun_at if self.cost_is_of_before else None
+        self.patience.see(seen.epoch, watched, lambda: before or self.standing())
 
     def _diverged(self, seen: Seen) -> DivergenceError:
         msg = (

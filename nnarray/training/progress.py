@@ -18,10 +18,10 @@ class Silent:
 class Bar(Silent):
     """A tqdm bar over the epochs, with the cost."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, done: int) -> None:
         from tqdm import tqdm
 
-        self.bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
+        self.bar = tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
 
     def show(self, record: Epoch) -> None:
         """Move on by one epoch and show its cost."""
@@ -36,7 +36,7 @@ class Bar(Silent):
         self.bar.close()
 
 
-def progress_bar(epochs: int, progress: bool | None) -> Silent:
-    """A bar if it is asked for; if nothing is said, where standard error is a terminal."""
+def progress_bar(epochs: int, progress: bool | None, done: int = 0) -> Silent:
+    """A bar if it is asked for, at the epochs that are done; if nothing is said, where standard error is a terminal."""
     wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress
-    return Bar(epochs) if wanted else Silent()
+    return Bar(epochs, done) if wanted else Silent()

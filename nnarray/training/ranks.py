@@ -13,7 +13,7 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
 from nnarray.network import scoring
 from nnarray.training.batches import Dropout, Shuffled
-from nnarray.training.descent import Descent, Updates
+from nnarray.training.descent import Descent
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.replays import Replays
 
@@ -23,6 +23,13 @@ def common_seed(seed: int | None, ranks: Ranks) -> int:
     ranks.agree(seed=seed)
     common: int = ranks.every(secrets.randbits(63))[0] if seed is None else seed
     return common
+
+
+def require_no_checkpoint(asked: Any) -> None:
+    """Raise ValueError where checkpoints are asked for."""
+    if asked:
+        msg = "checkpoint and resume must be left out beside comm; `state` of each rank's result goes on from there"
+        raise ValueError(msg)
 
 
 def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
@@ -103,17 +110,8 @@ class DescentTogether(Descent):
         batch.let_go()
         return J
 
-    def _one_by_one(self, group: Iterable[tuple[Any, Any]], updates: Updates, dropout: Dropout) -> tuple[Array, float]:
-        """An update for each batch: the sum of the costs, and what they count together."""
-        total, count = 0.0, 0.0
-        for portion, _ in group:
-            self.steps.go_on()
-            batch = None if portion is None else dropout.onto(portion, self.dtype)
-            given = batch, self.layers, self.network, self.backend, self.ranks
-            J, g, m = engine.ranks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, workers=self.workers)
-            if g is not None:
-                theta = updates.update(self.theta, g, self.backend)
-                if theta is not self.theta:
-                    self.move_to(theta)
-            total, count = total + J * m, count + m
-        return total, count
+    def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
+        """J and the gradient of everybody's portions together, and their m."""
+        masked, position = (None, dropout.position) if batch is None else dropout.ahead(batch, self.dtype)
+        given = masked, self.layers, self.network, self.backend, self.ranks
+        return *engine.ranks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, workers=self.workers), position

@@ -63,11 +63,22 @@ class Replays:
         self._each = (time.perf_counter() - began) / count
         self._most = max(self._most, count)
 
-    def launch_all(self, count: int, made: Callable[[int], None], interrupts: Interrupts) -> None:
-        """Make so many steps; `made` is told after each call how many it made, before an interrupt can come."""
+    def launch_all(
+        self,
+        count: int,
+        made: Callable[[int], None],
+        interrupts: Interrupts,
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        """Make so many steps; `made` is told after each call how many it made, before an interrupt can come.
+
+        `between` two calls, something else may be done.
+        """
         while count:
             now = self.at_once(count)
             with interrupts.put_off:
                 self.launch(now)
                 made(now)
             count -= now
+            if between is not None:
+                between()

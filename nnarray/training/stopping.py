@@ -2,8 +2,22 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from nnarray.training.state import State, Waiting
+
+
+class PatienceState(NamedTuple):
+    """What early stopping has seen so far."""
+
+    lowest: float
+    """the lowest cost"""
+    reference: float
+    """the cost that the next ones are to fall below by min_delta"""
+    waited: int
+    """for how many epochs none did"""
+    best_epoch: int | None
+    """the epoch with the lowest cost"""
 
 
 class Patience:
@@ -22,6 +36,15 @@ class Patience:
         self.lowest, self.reference, self.waited, _ = waiting
         self.best_epoch = best.position.epoch
         self.best = None if self.epochs is None else best
+
+    @property
+    def state(self) -> PatienceState:
+        """What it has seen so far, but for the best state."""
+        return PatienceState(self.lowest, self.reference, self.waited, self.best_epoch)
+
+    @state.setter
+    def state(self, state: PatienceState) -> None:
+        self.lowest, self.reference, self.waited, self.best_epoch = state
 
     def see(self, epoch: int, cost: float, snapshot: Callable[[], State]) -> None:
         """Take note of an epoch; `snapshot` gives its state, which is kept where somebody waits for a better one."""

@@ -17,7 +17,7 @@ class Stream:
     """
 
     is_whole = False
-    state = None
+    state = drawn_from = None
 
     def __init__(self, source: Callable[[], Iterable[Any]] | Iterable[Any]) -> None:
         self.source = source

@@ -1,0 +1,39 @@
+"""What `nnarray train` keeps of a run that may be killed, and what it goes on from."""
+
+import argparse
+import os
+from contextlib import suppress
+from typing import NamedTuple
+
+from nnarray.training.checkpoints import is_checkpoint
+
+
+class GoingOn(NamedTuple):
+    """The checkpoints of a run."""
+
+    kept: str | None
+    """where they are written"""
+    source: str | None
+    """the one that another run left, to go on from"""
+
+    @property
+    def note(self) -> str:
+        """What is said of it where training begins."""
+        return f", from the checkpoint {self.source} on" if self.source else ""
+
+    def ends(self, stopped: str) -> str:
+        """Remove the checkpoint of a run that ended, and what is said of one that is left."""
+        if self.kept is None:
+            return ""
+        if stopped == "interrupt":
+            return f"the same command goes on from the checkpoint {self.kept}\n"
+        with suppress(OSError):
+            os.unlink(self.kept)
+        return ""
+
+
+def going_on(arguments: argparse.Namespace) -> GoingOn:
+    """What --checkpoint and --resume ask for: a checkpoint that is there already is the later one."""
+    resumed = arguments.resume if arguments.resume is not None and is_checkpoint(arguments.resume) else None
+    kept = arguments.checkpoint or resumed
+    return GoingOn(kept, kept if kept is not None and os.path.exists(kept) else resumed)

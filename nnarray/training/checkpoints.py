@@ -1,0 +1,349 @@
+"""A checkpoint: where a run stands, as one safetensors file, from which it goes on to the same bits.
+
+The file holds tensors and one entry of JSON, and is read as what anybody may have written: nothing in it is run, and
+everything is checked before it is used.
+
+    {"format": 1, "run": {…}, "first": 0, "seconds": 12.5,
+     "now": {"t": 40, "epoch": 5, "order": {…}, "masks": {…}, "waiting": null}, "best": null,
+     "patience": {"lowest": 0.3, "reference": 0.3, "waited": 0, "best_epoch": 5},
+     "within": {"group": 0, "done": 3, "is_number": true, "counted": 0.0}}
+
+"run" says what the run is of; "order" and "masks" are states of generators, an epoch's order is drawn again. Beside it
+are theta, the running means v and s, all three of the best epoch where one is kept, the columns of the history and,
+within an epoch, what its costs come to.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.backends import NUMPY, Backend
+from nnarray.backends.reading import json_object, read_as, short
+from nnarray.network.parameters import Parameters
+from nnarray.training.history import Epoch
+from nnarray.training.state import Position, State, Waiting
+from nnarray.training.stopping import PatienceState
+from nnarray.training.underway import Within
+
+ENTRY, FORMAT = "nnarray checkpoint", 1
+"""The entry of the file's metadata that holds the JSON, and its version."""
+
+COLUMNS = tuple(name for name in Epoch._fields if name not in ("epoch", "params"))
+REQUIRED = ("cost", "learning_rate", "seconds")
+"""Those of the history, and those of every history; the others are of validation."""
+
+Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
+Check: TypeAlias = Callable[[Any], bool]
+
+
+class Checkpoint(NamedTuple):
+    """Where a run stands."""
+
+    run: Mapping[str, Any]
+    """what it is of: network, data, optimiser, options"""
+    first: int
+    """the epoch after which it began, 0 unless it went on from another run's state"""
+    seconds: float
+    """how long it has trained"""
+    now: State
+    """theta, running means and generators; of an epoch that has begun, the order is to be drawn again"""
+    best: State | None
+    """those of the best epoch, where somebody waits for a better one"""
+    patience: PatienceState
+    """what early stopping has seen"""
+    within: Within | None
+    """how far the present epoch has come; None between two"""
+    history: Tensors
+    """the columns of its history, by name"""
+
+
+class HistoryTable:
+    """The columns of a history, to which only the new epochs are added."""
+
+    def __init__(self) -> None:
+        self._columns: Tensors = {}
+
+    def of(self, history: Sequence[Epoch]) -> Tensors:
+        """The columns that it has, by name."""
+        known = len(self._columns.get(REQUIRED[0], ()))
+        new = list(history[known:])
+        names = [name for name in COLUMNS if new and getattr(new[0], name) is not None] or REQUIRED
+        if new or not self._columns:
+            late = {name: np.fromiter(map(attrgetter(name), new), "float64", len(new)) for name in names}
+            early = self._columns if known else {name: column[:0] for name, column in late.items()}
+            self._columns = {name: np.concatenate([early[name], column]) for name, column in late.items()}
+        return self._columns
+
+
+def records(first: int, columns: Tensors) -> list[Epoch]:
+    """The epochs after the `first` one, of these columns."""
+    count = len(columns[REQUIRED[0]])
+    values = [columns[name].tolist() if name in columns else [None] * count for name in COLUMNS]
+    return [Epoch(*row) for row in zip(range(first + 1, first + count + 1), *values, strict=True)]
+
+
+def as_bytes(checkpoint: Checkpoint, backend: Backend) -> bytes:
+    """The content of the file."""
+    from safetensors.numpy import save
+
+    states, within = {"now": checkpoint.now, "best": checkpoint.best}, checkpoint.within
+    tensors = {name: V for key, state in states.items() if state for name, V in _vectors(key, state, backend).items()}
+    tensors |= {f"history.{name}": column for name, column in checkpoint.history.items()}
+    if within is not None:
+        tensors |= {"total": within.total, "costs": within.costs}
+    description = {
+        "format": FORMAT,
+        "run": checkpoint.run,
+        "first": checkpoint.first,
+        "seconds": checkpoint.seconds,
+        "now": _plain(checkpoint.now),
+        "best": _plain(checkpoint.best),
+        "patience": _without_infinities(checkpoint.patience),
+        "within": within and {name: getattr(within, name) for name in WITHIN},
+    }
+    contiguous = {name: np.ascontiguousarray(V) for name, V in tensors.items()}
+    content: bytes = save(contiguous, metadata={ENTRY: json.dumps(description, allow_nan=False)})
+    return content
+
+
+def read_checkpoint(path: str, run: Mapping[str, Any], first: Parameters, remembers: Sequence[str]) -> Checkpoint:
+    """The checkpoint in a file, on the host, of this run: with parameters like the `first`, and these running means.
+
+    Raises ValueError for one of another run, ModelFileError for what is no checkpoint, and as `open` does.
+    """
+    description, tensors = read_as("checkpoint", path, _content)
+    _require_same_run(path, description["run"], run)
+    return read_as("checkpoint", path, lambda _: _checkpoint(description, tensors, first, remembers))
+
+
+def is_checkpoint(path: str) -> bool:
+    """Whether the file is a checkpoint, valid or not."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def _vectors(key: str, state: State, backend: Backend) -> Tensors:
+    assert state.position is not None
+    vectors = {"theta": state.position.params.vector, "v": state.v, "s": state.s, "average": state.average}
+    return {f"{key}.{name}": backend.to_numpy(V) for name, V in vectors.items() if V is not None}
+
+
+def _plain(state: State | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    position = state.position
+    assert position is not None
+    waiting = position.waiting and _without_infinities(position.waiting)
+    return {
+        "t": state.t,
+        **{name: getattr(position, name) for name in ("epoch", "order", "masks", "averaged")},
+        "waiting": waiting,
+    }
+
+
+def _without_infinities(costs: Any) -> dict[str, Any]:
+    """The fields of what early stopping has seen; None for the infinity that the first cost falls below."""
+    return {name: None if value == math.inf else value for name, value in costs._asdict().items()}
+
+
+def _with_infinities(costs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**costs, **{name: math.inf for name in ("lowest", "reference") if costs[name] is None}}
+
+
+def _content(path: str) -> tuple[dict[str, Any], Tensors]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        text = (file.metadata() or {}).get(ENTRY)
+        if text is None:
+            msg = f'its metadata has no entry "{ENTRY}"'
+            raise ValueError(msg)
+        description = json_object(text)
+        if description.get("format") != FORMAT:
+            msg = f"its format is {short(description.get('format'))}, this version of nnarray reads {FORMAT}"
+            raise ValueError(msg)
+        _require_all(description, DESCRIPTION, "description")
+        dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        strange = [name for name, dtype in dtypes.items() if name not in TENSORS or dtype not in ("F32", "F64")]
+        if strange:
+            msg = f"its tensors must be float32 or float64, of known names, and not {short(strange)}"
+            raise ValueError(msg)
+        return description, {name: file.get_tensor(name) for name in dtypes}
+
+
+def _require_same_run(path: str, found: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    run = json.loads(json.dumps(run))
+    for name in (*run, *found):
+        if found.get(name) != run.get(name):
+            msg = (
+                f"{path} is a checkpoint of another run: {short(name)} is {short(found.get(name), 200)} there and "
+                f"{short(run.get(name), 200)} here; say the same as there, or name another file"
+            )
+            raise ValueError(msg)
+
+
+def _checkpoint(
+    description: dict[str, Any], tensors: Tensors, first: Parameters, remembers: Sequence[str]
+) -> Checkpoint:
+    states = {
+        key: None if description[key] is None else _state(key, description[key], tensors, first, remembers)
+        for key in ("now", "best")
+    }
+    now, best, begun = states["now"], states["best"], description["first"]
+    assert now is not None
+    assert now.position is not None
+    epoch, patience = now.position.epoch, PatienceState(**_with_infinities(description["patience"]))
+    best_epochs = [state.position.epoch for state in (now, best) if state and state.position]
+    best_epochs += [] if patience.best_epoch is None else [patience.best_epoch]
+    if not begun <= min(best_epochs) <= max(best_epochs) <= epoch:
+        msg = f"its epochs {best_epochs} are not all between {begun} and {epoch}"
+        raise ValueError(msg)
+    within = description["within"] and Within(
+        **description["within"], total=_vector(tensors, "total", 1), costs=_vector(tensors, "costs", None)
+    )
+    history = {
+        name: _vector(tensors, f"history.{name}", epoch - begun, "float64")
+        for name in COLUMNS
+        if name in REQUIRED or f"history.{name}" in tensors
+    }
+    if tensors:
+        msg = f"it has tensors that don't belong to it: {short(sorted(tensors))}"
+        raise ValueError(msg)
+    return Checkpoint(description["run"], begun, description["seconds"], now, best, patience, within, history)
+
+
+def _state(key: str, plain: dict[str, Any], tensors: Tensors, first: Parameters, remembers: Sequence[str]) -> State:
+    size = first.vector.shape[0]
+    theta, *means = [_vector(tensors, f"{key}.{name}", size, first.dtype) for name in ("theta", *remembers)]
+    if not np.isfinite(theta).all():
+        msg = "its weights are not all finite"
+        raise ValueError(msg)
+    waiting, params = plain["waiting"], Parameters(theta, first.sizes, NUMPY)
+    waiting = waiting and Waiting(**_with_infinities(waiting))
+    position = Position(plain["epoch"], params, plain["order"], plain["masks"], waiting, plain["averaged"])
+    average = _vector(tensors, f"{key}.average", size, first.dtype) if f"{key}.average" in tensors else None
+    if average is None and plain["averaged"]:
+        msg = f"its average of {plain['averaged']} updates is missing"
+        raise ValueError(msg)
+    return State(plain["t"], **dict(zip(remembers, means, strict=True)), position=position, average=average)
+
+
+def _vector(tensors: Tensors, name: str, length: int | None, dtype: str | None = None) -> npt.NDArray[Any]:
+    """A tensor, taken out of them; of any length where that is None, and of either dtype."""
+    found = tensors.pop(name, None)
+    dtypes = ("float32", "float64") if dtype is None else (dtype,)
+    shape = None if found is None else found.shape
+    if found is None or found.ndim != 1 or len(found) != (len(found) if length is None else length):
+        msg = f"{name} must have shape ({'any' if length is None else length},), got {shape}"
+        raise ValueError(msg)
+    if found.dtype.name not in dtypes:
+        msg = f"{name} must be {' or '.join(dtypes)}, got {found.dtype.name}"
+        raise ValueError(msg)
+    return found.copy()
+
+
+def _require_all(found: Any, checks: Mapping[str, Check], what: str) -> None:
+    """Raise ValueError unless it is an object of these keys, each with what its check takes."""
+    if not isinstance(found, dict) or found.keys() != checks.keys():
+        msg = f"its {what} must be an object of {', '.join(checks)}, got {short(found)}"
+        raise ValueError(msg)
+    for name, check in checks.items():
+        if not check(found[name]):
+            msg = f'"{name}" of its {what} is wrong, got {short(found[name])}'
+            raise ValueError(msg)
+
+
+def _whole(most: int) -> Check:
+    return lambda value: type(value) is int and 0 <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return _is_count(value) or (type(value) is float and math.isfinite(value))
+
+
+def _is_truth(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _object(checks: Mapping[str, Check], what: str) -> Check:
+    """A check of an object, which raises for what is wrong in it."""
+
+    def check(value: Any) -> bool:
+        _require_all(value, checks, what)
+        return True
+
+    return check
+
+
+_is_count = _whole(2**53)
+_is_generator = _object(
+    {
+        "bit_generator": lambda name: name == "PCG64",
+        "state": _object({"state": _whole(2**128 - 1), "inc": _whole(2**128 - 1)}, "generator's state"),
+        "has_uint32": _whole(1),
+        "uinteger": _whole(2**32 - 1),
+    },
+    "generator",
+)
+_is_lowest = _or_none(_is_number)
+_is_waiting = _object(
+    {"lowest": _is_lowest, "reference": _is_lowest, "waited": _is_count, "validated": _is_truth}, "early stopping"
+)
+_is_state = _object(
+    {
+        "t": _is_count,
+        "epoch": _is_count,
+        "order": _or_none(_is_generator),
+        "masks": _is_generator,
+        "averaged": _is_count,
+        "waiting": _or_none(_is_waiting),
+    },
+    "state",
+)
+WITHIN: Mapping[str, Check] = {
+    "group": _is_count,
+    "done": _is_count,
+    "is_number": _is_truth,
+    "counted": _is_number,
+}
+DESCRIPTION: Mapping[str, Check] = {
+    "format": _is_count,
+    "run": lambda value: isinstance(value, dict),
+    "first": _is_count,
+    "seconds": _is_number,
+    "now": _is_state,
+    "best": _or_none(_is_state),
+    "patience": _object(
+        {
+            "lowest": _is_lowest,
+            "reference": _is_lowest,
+            "waited": _is_count,
+            "best_epoch": _or_none(_is_count),
+        },
+        "patience",
+    ),
+    "within": _or_none(_object(WITHIN, "epoch")),
+}
+"""What the JSON must be."""
+
+TENSORS = {
+    *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "v", "s", "average")),
+    *(f"history.{name}" for name in COLUMNS),
+    "total",
+    "costs",
+}
+"""The names of all tensors."""

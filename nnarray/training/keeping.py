@@ -1,0 +1,158 @@
+"""When a run writes its checkpoint, and where; and what tells one run from another."""
+
+import math
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Protocol
+
+from nnarray.backends import write_atomically
+from nnarray.backends.reading import require_folder
+from nnarray.network.checks import check_number
+from nnarray.training.optimizers import Optimizer
+from nnarray.training.schedules import Schedule
+
+EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
+"""A number of epochs in words: "epoch", "1 epoch", "5 epochs"."""
+
+
+class Interval(Protocol):
+    """How often a checkpoint is due."""
+
+    def is_due_within(self) -> bool:
+        """Whether one is due in the middle of an epoch."""
+
+    def is_due_after(self, epoch: int) -> bool:
+        """Whether one is due after an epoch."""
+
+    def ahead(self, epoch: int) -> int:
+        """How many epochs may be made at once after this one."""
+
+    def begin(self) -> None:
+        """One was written, or the run begins."""
+
+
+class EverySeconds:
+    """A checkpoint after so many seconds, between any two steps."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.begin()
+
+    def is_due_within(self) -> bool:
+        """Whether the seconds are over."""
+        return time.perf_counter() >= self.due
+
+    def is_due_after(self, epoch: int) -> bool:
+        """Whether the seconds are over."""
+        return self.is_due_within()
+
+    def ahead(self, epoch: int) -> int:
+        """Any number: a call takes no seconds."""
+        return sys.maxsize
+
+    def begin(self) -> None:
+        """Count the seconds anew."""
+        self.due = time.perf_counter() + self.seconds
+
+
+class EveryEpochs:
+    """A checkpoint after each epoch whose number this one divides."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def is_due_within(self) -> bool:
+        """Never."""
+        return False
+
+    def is_due_after(self, epoch: int) -> bool:
+        """Whether the number divides it."""
+        return epoch % self.epochs == 0
+
+    def ahead(self, epoch: int) -> int:
+        """As many as are left to the next one."""
+        return self.epochs - epoch % self.epochs
+
+    def begin(self) -> None:
+        """Nothing."""
+
+
+class Keeping:
+    """A checkpoint's place and interval."""
+
+    def __init__(self, path: str, interval: Interval) -> None:
+        self.path, self.interval = path, interval
+
+    def write(self, content: bytes) -> bool:
+        """Write the file, whole or not at all; whether it is written. Where it can't be, there is a warning."""
+        try:
+            write_atomically(self.path, content)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            warnings.warn(f"the checkpoint {self.path} cannot be written: {reason}", RuntimeWarning, stacklevel=2)
+            return False
+        finally:
+            self.interval.begin()
+        return True
+
+
+def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Keeping | None, str | None]:
+    """Where and when to write, if anywhere, and the file to go on from, if there is one."""
+    interval, keeping = check_interval(every), None
+    if checkpoint is not None:
+        path = _path(checkpoint, "checkpoint")
+        if os.path.isdir(path):
+            raise IsADirectoryError(21, os.strerror(21), path)
+        require_folder(path)
+        keeping = Keeping(path, interval)
+    if not isinstance(resume, bool):
+        return keeping, _path(resume, "resume")
+    if resume and keeping is None:
+        msg = "resume=True goes on from the checkpoint, and no checkpoint= is given; resume=path goes on from a file"
+        raise ValueError(msg)
+    return keeping, keeping.path if resume and keeping is not None and os.path.exists(keeping.path) else None
+
+
+def check_interval(every: Any) -> Interval:
+    """The interval that is meant by a number of seconds, or by a number of epochs in words."""
+    if not isinstance(every, str):
+        return EverySeconds(check_number(every, "checkpoint_every", at_least=0.0))
+    found = EPOCHS.fullmatch(every)
+    if found is None:
+        msg = f'checkpoint_every must be a number of seconds, or epochs in words such as "5 epochs", got {every!r}'
+        raise ValueError(msg)
+    return EveryEpochs(int(found[1] or 1))
+
+
+def described(optimizer: Optimizer) -> Mapping[str, Any]:
+    """An optimiser's name and hyperparameters, in JSON; of a rule of one's own that may change them, the name."""
+    known = {"optimizer": type(optimizer).__qualname__}
+    if not (is_dataclass(optimizer) and optimizer.__dataclass_params__.frozen):
+        return known
+    return known | {field.name: _told(getattr(optimizer, field.name)) for field in fields(optimizer)}
+
+
+def name_of(function: Any) -> str:
+    """How a function is called where it was written."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _told(value: Any) -> Any:
+    """A hyperparameter in JSON; of a function, its name."""
+    if isinstance(value, Schedule):
+        return repr(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, bool | int | float | str | None) else name_of(value)
+
+
+def _path(path: Any, argument: str) -> str:
+    if not isinstance(path, str | os.PathLike):
+        msg = f"{argument} must be a path{' or a bool' * (argument == 'resume')}, got {type(path).__name__}"
+        raise TypeError(msg)
+    return str(os.fspath(path))

@@ -1,0 +1,172 @@
+"""A run that writes checkpoints, or goes on from one."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nnarray.backends import all_finite, quiet
+from nnarray.backends.reading import ModelFileError
+from nnarray.network.parameters import Parameters
+from nnarray.training.batches import Shuffled
+from nnarray.training.checkpoints import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records
+from nnarray.training.chunks import ChunkedBatches
+from nnarray.training.keeping import Keeping, described
+from nnarray.training.state import State, copied
+from nnarray.training.streams import Stream
+from nnarray.training.underway import Within
+
+if TYPE_CHECKING:
+    from nnarray.training.loop import Run
+
+
+class Unkept:
+    """No checkpoints."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether one is due after the epoch that has ended: never."""
+        return False
+
+    @property
+    def ahead(self) -> int:
+        """How many epochs may be made before the next one is due: any number."""
+        return sys.maxsize
+
+    def write(self) -> None:
+        """Write nothing."""
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+
+class Kept(Unkept):
+    """The checkpoints of a run: where the run stands as a file, and back.
+
+    `asked` is what else tells it from another run, in JSON. A stream's are those of the ends of its epochs, and so are
+    those of whole batches whose costs belong to the parameters before an update: where such an epoch is broken off, its
+    beginning is written.
+    """
+
+    def __init__(self, run: "Run", keeping: Keeping | None, asked: Mapping[str, Any]) -> None:
+        self.run, self.keeping, self.asked = run, keeping, asked
+        self.table = HistoryTable()
+        self.written_at: tuple[int, int] | None = None
+        """the updates and epochs made at the last checkpoint"""
+        if keeping is None:
+            return
+        run.kept = self
+        run.keeps_beginnings = run.keeps_beginnings or isinstance(run.batches, Stream)
+        run.interrupts.before_termination = self.write
+        run.descent.between = self.write_if_due
+
+    @property
+    def is_due(self) -> bool:
+        """Whether one is due after the epoch that has ended."""
+        return self.keeping is not None and self.keeping.interval.is_due_after(self.run.epochs)
+
+    @property
+    def ahead(self) -> int:
+        """How many epochs may be made before the next one is due."""
+        return sys.maxsize if self.keeping is None else self.keeping.interval.ahead(self.run.epochs)
+
+    def end(self) -> None:
+        """Leave the run, so that nothing holds its arrays longer than before."""
+        run = self.run
+        run.kept, run.descent.between, run.interrupts.before_termination = Unkept(), None, None
+
+    def write_if_due(self) -> None:
+        """Write a checkpoint in the middle of an epoch, if it is time and can be gone on from there."""
+        if self.keeping is not None and self.keeping.interval.is_due_within() and not self.run.keeps_beginnings:
+            self.write()
+
+    @quiet
+    def write(self) -> None:
+        """Write a checkpoint of where the run stands, between any two steps; none of weights that are not finite."""
+        run = self.run
+        at = run.updates.t, run.epochs
+        if self.keeping is None or at == self.written_at or not all_finite(run.theta, run.backend):
+            return
+        run.read()
+        with run.interrupts.put_off:
+            if self.keeping.write(as_bytes(self._checkpoint(), run.backend)):
+                self.written_at = at
+
+    def go_on(self, path: str) -> None:
+        """Have the run go on from a checkpoint."""
+        run = self.run
+        found = read_checkpoint(path, self._described(), run.params, run.optimizer.remembers)
+        run.take(found.now)
+        theta = copied(self._params(found.now).vector, run.backend)
+        run.descent.move_to(theta)
+        run.watch.last_finite = copied(theta, run.backend)
+        run.patience.state = found.patience
+        run.patience.best = None if found.best is None else self._here(found.best)
+        run.first, run.seconds = found.first, found.seconds
+        for record in records(found.first, found.history):
+            run.history.append(record)
+        run.shown = len(run.history)
+        assert found.now.position is not None
+        if (found.now.position.order is None) != isinstance(run.batches, Stream):
+            msg = f"{path} is not a valid checkpoint: its order is no stream's, or is missing"
+            raise ModelFileError(msg)
+        if found.within is not None:
+            self._go_on_within(path, found.within)
+
+    def _go_on_within(self, path: str, within: Within) -> None:
+        """Have it go on in the middle of an epoch, whose order is drawn again."""
+        underway = self.run.descent.begin_epoch(self.run.batches)
+        if not underway.fits(within):
+            msg = f"{path} is not a valid checkpoint: its epoch has not so many batches"
+            raise ModelFileError(msg)
+        underway.go_on(within, self.run.backend)
+
+    def _params(self, state: State) -> Parameters:
+        """The parameters of a state that was read, where the run computes."""
+        assert state.position is not None
+        return self.run.params.replace(self.run.backend.asarray(state.position.params.vector, self.run.dtype))
+
+    def _here(self, state: State) -> State:
+        """A state that was read, where the run computes."""
+        run, position = self.run, state.position
+        assert position is not None
+        means = {name: run.backend.asarray(getattr(state, name), run.dtype) for name in run.optimizer.remembers}
+        if state.average is not None:
+            means["average"] = run.backend.asarray(state.average, run.dtype)
+        return state._replace(**means, position=position._replace(params=self._params(state)))
+
+    def _checkpoint(self) -> Checkpoint:
+        run, within = self.run, None
+        underway, now, patience = run.descent.underway, run.standing(), run.patience
+        if underway is not None and run.begun_at is not None:
+            now = run.begun_at
+        elif underway is not None and now.position is not None:
+            within = underway.within(run.backend)
+            now = now._replace(position=now.position._replace(order=run.batches.drawn_from))
+        seconds, history = time.perf_counter() - run.began, self.table.of(run.history)
+        return Checkpoint(self._described(), run.first, seconds, now, patience.best, patience.state, within, history)
+
+    def _described(self) -> Mapping[str, Any]:
+        """What tells this run from another one, in JSON."""
+        run, network, batches = self.run, self.run.network, self.run.batches
+        data: dict[str, Any] = {"X": "a stream"}
+        if isinstance(batches, ChunkedBatches):
+            data = {"X": [chunk.columns for chunk in batches.whole.chunks], "batch_size": batches.size}
+        elif isinstance(batches, Shuffled):
+            whole = batches.whole
+            data = {"X": list(whole.source.shape), "weights": whole.weights is not None, "batch_size": batches.size}
+        return {
+            **{"sizes": list(network.sizes), "hidden": list(network.hidden), "output": network.output},
+            **described(run.optimizer),
+            **data,
+            **self.asked,
+            "dtype": run.dtype,
+            "l2": float(run.l2),
+            "l1": float(run.l1),
+            "dropout": [rate for _, rate in run.dropout.units],
+            "input_dropout": run.dropout.inputs[1],
+            "average": run.average,
+            "validation": None if run.validation is None else run.validation.columns,
+            "patience": run.patience.epochs,
+            "min_delta": run.patience.min_delta,
+        }

@@ -1,0 +1,95 @@
+"""An epoch as far as it has come."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nnarray.backends import Backend
+from nnarray.core.typing import Array
+from nnarray.training.batches import EqualBatches
+
+
+class Within(NamedTuple):
+    """How far an epoch has come, in numbers on the host."""
+
+    group: int
+    """how many groups of equal batches are over"""
+    done: int
+    """how many batches of the next group made their update"""
+    total: npt.NDArray[Any]
+    """shape (1,), what the costs come to that are counted already"""
+    is_number: bool
+    """whether that is a number, and no array of the backend's"""
+    counted: float
+    """what these count together"""
+    costs: npt.NDArray[Any]
+    """those of the group's batches that are not counted yet, the last ones that are done"""
+
+
+class Underway:
+    """The groups of an epoch's batches, how many made their update, and their costs; it moves on together with theta.
+
+    Captured steps keep the costs of a group until it is over.
+    """
+
+    def __init__(self, groups: Sequence[Iterable[Any]]) -> None:
+        self.groups = groups
+        self.group, self.done = 0, 0
+        self.total: Array = 0.0
+        self.count = 0.0
+        self.earlier: npt.NDArray[Any] = np.zeros(0)
+        """costs that a run before this one kept of the present group"""
+        self.replays: Any = None
+        """the captured steps that keep those after them"""
+        self.replayed = 0
+        """how many of them were made"""
+
+    @property
+    def rest(self) -> Sequence[Iterable[Any]]:
+        """The groups that are not over."""
+        return self.groups[self.group :]
+
+    def count_in(self, cost: Array, count: float) -> None:
+        """Count a cost, or a sum of costs."""
+        self.total, self.count = self.total + cost, self.count + count
+
+    def group_ends(self) -> None:
+        """Go on to the next group."""
+        self.group, self.done = self.group + 1, 0
+        self.earlier, self.replays, self.replayed = self.earlier[:0], None, 0
+
+    def replays_begin(self, replays: Any) -> None:
+        """The batches that follow are made by captured steps."""
+        self.replays, self.replayed = replays, 0
+
+    def replays_made(self, count: int) -> None:
+        """So many captured steps made their update."""
+        self.done, self.replayed = self.done + count, self.replayed + count
+
+    def within(self, backend: Backend) -> Within:
+        """Where the epoch stands."""
+        costs = self.earlier
+        if self.replayed:
+            late = backend.to_numpy(self.replays.costs)[: self.replayed]
+            costs = np.concatenate([costs, late]) if costs.size else late.copy()
+        is_number = isinstance(self.total, float)
+        total = np.asarray([self.total]) if is_number else backend.to_numpy(self.total).reshape(1)
+        return Within(self.group, self.done, total, is_number, self.count, costs)
+
+    def fits(self, within: Within) -> bool:
+        """Whether an epoch of these groups can have come so far."""
+        numbers = [*map(_number, self.groups), 0]
+        return within.group < len(numbers) and len(within.costs) <= within.done <= numbers[within.group]
+
+    def go_on(self, within: Within, backend: Backend) -> None:
+        """Go on from there."""
+        self.group, self.done, total, is_number, self.count, self.earlier = within
+        if self.count:
+            self.total = total[0] if is_number else backend.asarray(total)[0]
+
+
+def _number(group: Any) -> int:
+    """How many batches a group has."""
+    return group.number if isinstance(group, EqualBatches) else len(group)
