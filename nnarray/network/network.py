@@ -456,7 +456,7 @@ class Network:
         Returns
         -------
         str
-            Lines for the terminal.
+            Lines for the terminal; as the last expression of a notebook's cell, it is shown as a table.
 
         Examples
         --------
@@ -469,6 +469,9 @@ class Network:
         total                                              3
         """
         return summarize(self.sizes, self.hidden, self.output)
+
+    def _repr_html_(self) -> str:
+        return summarize(self.sizes, self.hidden, self.output)._repr_html_()
 
 
 def _require_finite_examples(X: Array, g: Array, place: Place) -> None:
