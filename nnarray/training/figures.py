@@ -1,5 +1,6 @@
 """Figures that are kept by nobody but the caller, drawn by matplotlib, which is imported here alone."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from os import PathLike, fspath
 from os.path import splitext
@@ -34,3 +35,19 @@ def save_figure(figure: Any, path: str | PathLike[str]) -> None:
     kind = ending or figure.canvas.get_default_filetype()
     figure.savefig(content, dpi=DPI, format=kind)
     write_atomically(name if ending else f"{name}.{kind}", content.getvalue())
+
+
+def draw_curve(axes: Any, epochs: Sequence[int], values: Sequence[float | None], label: str) -> None:
+    """The known values over their epochs; a curve of one or two has points."""
+    points = [(x, y) for x, y in zip(epochs, values, strict=True) if y is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 3 else None)
+
+
+def label_epochs(axes: Any, label: str) -> None:
+    """The axes of curves over epochs."""
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.grid(alpha=0.3)
+    if any(axes.get_legend_handles_labels()):
+        axes.legend(frameon=False)

@@ -175,13 +175,10 @@ class History(Sequence[Epoch]):
 
 
 def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label: str, kept: int | None) -> None:
+    from nnarray.training.figures import draw_curve, label_epochs
+
     for name, column in curves.items():
-        points = [(x, y) for x, y in zip(table["epoch"], table[column], strict=True) if y is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 3 else None)
+        draw_curve(axes, table["epoch"], table[column], name)
     if kept in table["epoch"]:
         axes.axvline(kept, color="0.5", linestyle=":", label=f"epoch {kept}, kept")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", ylabel=label)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    label_epochs(axes, label)

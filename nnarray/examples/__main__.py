@@ -1,0 +1,13 @@
+"""`python -m nnarray.examples FOLDER`: every picture."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from nnarray.examples import NAMES
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        import_module(f"nnarray.examples.{name}").draw().savefig(folder / f"{name}.png", dpi=100)
