@@ -3,6 +3,10 @@
 The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
 Array API standard, for NumPy, CuPy, torch and JAX arrays.
 
+To read on: `nnarray.guide` (the lecture in code, large batches, GPUs, how it is built, how to add to it), `nnarray.core`
+(the equations), `nnarray.training` and its `nnarray.training.schedules`, `nnarray.sklearn` (scikit-learn's MLP),
+`nnarray.plots` and `nnarray.examples` (the course, drawn), `nnarray.onnx`, `nnarray.cli` (the command line).
+
 The house, from the ground up; a module imports from its own floor and from lower ones:
 
 1. `core`      the lecture: pure functions of arrays of any namespace, one per equation
@@ -60,9 +64,9 @@ _MODULES = {"plots": "nnarray.plots", "schedules": "nnarray.training.schedules"}
 def __getattr__(name: str) -> Any:
     """Load what is seldom needed on its first use."""
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
+        return globals().setdefault(name, importlib.import_module(_MODULES[name]))
     if name in _SELDOM:
-        return getattr(importlib.import_module(_SELDOM[name]), name)
+        return globals().setdefault(name, getattr(importlib.import_module(_SELDOM[name]), name))
     msg = f"module 'nnarray' has no attribute {name!r}"
     raise AttributeError(msg)
 

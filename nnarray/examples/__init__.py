@@ -24,3 +24,4 @@ NAMES = (
     "optimizers",
     "gradient_checking",
 )
+"""The modules, one for each picture."""

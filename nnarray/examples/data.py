@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 Examples = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""X (2, m) and Y (1, m)."""
 
 
 def flower(m: int = 400, seed: int = 1) -> Examples:

@@ -25,6 +25,7 @@ COSTS = {
     "right: dA = A - Y": nn.Cost(loss, dA=lambda A, Y, xp: A - Y),
     "wrong: dA = A + Y": nn.Cost(loss, dA=lambda A, Y, xp: A + Y),
 }
+"""The loss with its derivative, and with a slip in it."""
 
 
 def draw(m: int = 50) -> Any:

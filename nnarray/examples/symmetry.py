@@ -16,6 +16,7 @@ from nnarray.examples.data import flower
 from nnarray.network.names import SchemeName
 
 SCHEMES: tuple[SchemeName, ...] = ("zeros", "small", "he")
+"""Initialisations, by the names of `Network.init`."""
 
 
 def draw(m: int = 400, epochs: int = 1500) -> Any:

@@ -21,6 +21,7 @@ STARTS: tuple[tuple[HiddenName, SchemeName], ...] = (
     ("sigmoid", "xavier"),
     ("relu", "small"),
 )
+"""Activations with initialisations."""
 
 
 def draw(depth: int = 20, units: int = 50, m: int = 200) -> Any:

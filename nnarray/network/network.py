@@ -69,8 +69,10 @@ class Network:
     sizes: tuple[int, ...]
     hidden: tuple[HiddenName, ...] = ("relu",)
     output: OutputName = "sigmoid"
-    reported_loss: ClassVar[None] = None  # its cost is taken of the output's own loss
+    reported_loss: ClassVar[None] = None
+    """its cost is taken of the output's own loss"""
     own_cost: ClassVar[None] = None
+    """a cost of one's own is an argument of each call"""
 
     def __init__(
         self,
