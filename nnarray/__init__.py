@@ -3,9 +3,10 @@
 The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
 Array API standard, for NumPy, CuPy, torch and JAX arrays.
 
-To read on: `nnarray.guide` (the lecture in code, large batches, GPUs, how it is built, how to add to it), `nnarray.core`
-(the equations), `nnarray.training` and its `nnarray.training.schedules`, `nnarray.sklearn` (scikit-learn's MLP),
-`nnarray.plots` and `nnarray.examples` (the course, drawn), `nnarray.onnx`, `nnarray.cli` (the command line).
+To read on: `nnarray.guide` (the lecture in code, large batches, GPUs, how it is built, how to add to it),
+`nnarray.core` (the equations), `nnarray.training` and its `nnarray.training.schedules`, `nnarray.sklearn`
+(scikit-learn's MLP), `nnarray.plots` and `nnarray.examples` (the course, drawn), `nnarray.onnx`, `nnarray.cli` (the
+command line).
 
 The house, from the ground up; a module imports from its own floor and from lower ones:
 

@@ -1,6 +1,6 @@
-"""The documentation as pages: `python tests/pages.py FOLDER`. A warning of pdoc's, and a public name without a word, fail.
+"""The documentation as pages: `python tests/pages.py FOLDER` fails for a warning of pdoc's or a name without a word.
 
-The pictures of the examples are drawn first. `nox -s docs` runs this where everything is installed that the pages speak of.
+The pictures of the examples are drawn first. `nox -s docs` runs this where all is installed that the pages speak of.
 """
 
 import sys

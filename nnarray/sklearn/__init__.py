@@ -3,9 +3,9 @@
     from nnarray.sklearn import MLPClassifier      # in the place of: from sklearn.neural_network import MLPClassifier
 
 The parameters, methods, attributes and warnings are those of scikit-learn 1.9 (the extra `sklearn`). With the same
-`random_state`, in float64, whole runs of sgd, adam and L-BFGS give its losses, parameters and predictions to 1e-6, but
-where training itself is so touchy that scikit-learn's own run moves as far when X changes in its last bit. scikit-learn's
-tests of its MLP and its estimator checks pass on both.
+`random_state`, in float64, whole runs of sgd, adam and L-BFGS give its losses, parameters and predictions to 1e-6,
+but where training itself is so touchy that scikit-learn's own run moves as far when X changes in its last bit.
+scikit-learn's tests of its MLP and its estimator checks pass on both.
 
 They have besides: `class_weight`; validation examples (`fit(X, y, X_val=…, y_val=…)`) and `validation_loss_curve_`; an
 activation per layer, leaky_relu and others; `dropout`; `dtype`, `workers`; `verbose="progress"`;
