@@ -67,6 +67,6 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The public names as HTML pages in docs/."""
-    session.install(".[sklearn,plot]", "pdoc")
-    session.run("pdoc", "--math", "--output-directory", "docs", "nnarray")
+    """The documentation as HTML pages in docs/: guide, public names, examples with their pictures."""
+    session.install(".[docs]")
+    session.run("python", "tests/pages.py", "docs")

@@ -3,6 +3,11 @@
 The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
 Array API standard, for NumPy, CuPy, torch and JAX arrays.
 
+To read on: `nnarray.guide` (the lecture in code, large batches, GPUs, how it is built, how to add to it),
+`nnarray.core` (the equations), `nnarray.training` and its `nnarray.training.schedules`, `nnarray.sklearn`
+(scikit-learn's MLP), `nnarray.plots` and `nnarray.examples` (the course, drawn), `nnarray.onnx`, `nnarray.cli` (the
+command line).
+
 The house, from the ground up; a module imports from its own floor and from lower ones:
 
 1. `core`      the lecture: pure functions of arrays of any namespace, one per equation
@@ -11,7 +16,7 @@ The house, from the ground up; a module imports from its own floor and from lowe
 4. `engine`    how much at once: tiles of columns, who computes them, their partial sums, the programs of each shape
 5. `network`   `Network`, the architecture, `Parameters`, theta with its views W and b, checks of what a caller gives
 6. `training`  `train`: mini-batches, optimisers and their state, schedules, history, stopping
-7. the faces   `files`, `onnx`, `bridges`, `sklearn` and the command line, `cli`
+7. the faces   `files`, `onnx`, `bridges`, `sklearn`, `plots`, `examples` and the command line, `cli`
 
 X (n_x, m) of a call to `Network.gradients` is checked in `network`, cut into tiles in `engine`, and each tile runs
 through the program of its shape, which `programs` compiled of core's equations for a place that `backends` found.
@@ -40,6 +45,7 @@ from nnarray.training import (
 )
 
 if TYPE_CHECKING:
+    from nnarray import plots as plots
     from nnarray.bridges import from_torch, to_torch
     from nnarray.files import Model, ModelFileError, Normalization, load, read_model, save
     from nnarray.onnx import from_onnx, to_onnx
@@ -53,14 +59,15 @@ _SELDOM = {
     **dict.fromkeys(("from_torch", "to_torch"), "nnarray.bridges"),
     **dict.fromkeys(("from_onnx", "to_onnx"), "nnarray.onnx"),
 }
+_MODULES = {"plots": "nnarray.plots", "schedules": "nnarray.training.schedules"}
 
 
 def __getattr__(name: str) -> Any:
     """Load what is seldom needed on its first use."""
-    if name == "schedules":
-        return importlib.import_module("nnarray.training.schedules")
+    if name in _MODULES:
+        return globals().setdefault(name, importlib.import_module(_MODULES[name]))
     if name in _SELDOM:
-        return getattr(importlib.import_module(_SELDOM[name]), name)
+        return globals().setdefault(name, getattr(importlib.import_module(_SELDOM[name]), name))
     msg = f"module 'nnarray' has no attribute {name!r}"
     raise AttributeError(msg)
 
@@ -95,6 +102,7 @@ __all__ = [
     "from_torch",
     "load",
     "one_hot",
+    "plots",
     "read_model",
     "save",
     "schedules",

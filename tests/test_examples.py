@@ -55,16 +55,52 @@ def test_gradient_norms(loops) -> None:
     np.testing.assert_allclose(norms[5], np.linalg.norm(g.vector), rtol=1e-5)
 
 
+README = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+
+
+def code_of(part: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+
+
+def test_the_first_network_of_the_readme() -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    names: dict[str, Any] = {}
+    (block,) = code_of(README[README.index("## A first network") : README.index("## The equations are the code")])
+    exec(block, names)
+    assert names["network"].score(names["result"].params, names["X"], names["Y"]) > 0.9
+    assert len(plt.get_fignums()) == 2
+    plt.close("all")
+
+
+def test_the_same_program_of_the_readme(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    part = README[README.index("## The same program on CPU and GPU") : README.index("As a compute core under")]
+    names: dict[str, Any] = {}
+    exec(code_of(part)[0], names)
+    assert names["network"].score(names["result"].params, names["X"], names["Y"]) > 0.98
+    assert (tmp_path / "small.safetensors").exists()
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    files = [target for target in targets if not target.startswith(("http", "#"))]
+    assert len(files) > 10
+    assert [target for target in files if not (EXAMPLES.parent / target).exists()] == []
+    heads = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)$", README, re.M)}
+    assert {target[1:] for target in targets if target.startswith("#")} <= heads
+
+
 def test_the_code_of_the_readme_about_other_tools() -> None:
     """SciPy's and optax's loops, on a small network."""
     for library in ("scipy", "jax", "optax"):
         pytest.importorskip(library)
-    text = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    part = text[text.index("As a compute core under another tool") : text.index("## In the place of scikit-learn")]
+    part = README[README.index("As a compute core under") : README.index("## In the place of scikit-learn")]
     generator = np.random.default_rng(0)
     X = generator.normal(size=(2, 60))
     names = {"network": nn.Network((2, 5, 1)), "X": X, "Y": (X.sum(axis=0, keepdims=True) > 0) * 1.0}
-    blocks = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    blocks = code_of(part)
     assert len(blocks) == 2
     for block in blocks:
         exec(block, names)

@@ -65,8 +65,10 @@ class Backend:
     precision: str | None = None
 
     library: ClassVar[str] = ""
+    """The library's name here."""
+
     namespace: ClassVar[str] = ""
-    """The library's name here, and its namespace's own."""
+    """The name of its namespace's module."""
 
     is_host: ClassVar[bool] = False
     """Whether its arrays are NumPy's: their values are known at once, and threads of this process compute them."""

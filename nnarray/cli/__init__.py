@@ -1,4 +1,24 @@
-"""The command line: `nnarray train digits`, or `python -m nnarray train digits`."""
+"""The command line: `nnarray train digits`, or `python -m nnarray train digits`.
+
+    nnarray train houses.csv --target price --id house --plot curve.png
+    nnarray info model.safetensors
+    nnarray evaluate model.safetensors houses.csv --json
+    nnarray predict model.safetensors new.csv --out prices.csv
+    nnarray export model.safetensors model.onnx
+    nnarray check
+
+`nnarray COMMAND --help` names every option.
+
+A table is a CSV with any separator, decimal mark and packing, a Parquet file, or standard input (`-`); what is not
+clear of itself is asked for (`--sep`, `--decimal`, `--encoding`, `--no-header`). Numbers are standardised in float64,
+so dates, ids and coordinates keep the digits that tell rows apart; texts are categories, dates become days and
+seasons, and a missing number is its column's median. All of it stands in the model: `predict` and `evaluate` take a
+table with the same columns, in any order, and others beside them. Labels are kept as the table writes them. The
+result is that of rows which training never saw, beside what the most frequent class or the mean alone would give.
+
+In Python, `nn.read_model` gives the model with its preprocessing, and `nn.load` the network over raw numbers, with the
+scaling folded into it, where the table holds nothing else.
+"""
 
 import os
 import signal

@@ -1,7 +1,6 @@
 """Pictures of a training and of predictions, drawn by matplotlib."""
 
 import importlib.util
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy.typing as npt
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import visible
 from nnarray.cli.results import codes, confusion
-from nnarray.files import write_atomically
 
 MOST_LABELLED = 20
 """Classes up to which a picture writes their names and counts."""
@@ -23,7 +21,9 @@ def check_plot(name: str) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         msg = "--plot needs matplotlib, which is not installed: pip install matplotlib (nnarray's extra [plot])"
         raise CommandError(msg)
-    known = _figure().canvas.get_supported_filetypes()
+    from nnarray.training.figures import new_figure
+
+    known = new_figure(1, 1).canvas.get_supported_filetypes()
     if Path(name).suffix[1:].lower() not in known:
         msg = f"--plot {name}: the name must end in one of .{', .'.join(sorted(known))}"
         raise CommandError(msg)
@@ -31,7 +31,9 @@ def check_plot(name: str) -> None:
 
 def draw_predictions(path: str, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: Sequence[Any] | None) -> None:
     """The confusion matrix, or what was predicted against what is true."""
-    figure = _figure(figsize=(5.0, 4.4), layout="constrained")
+    from nnarray.training.figures import new_figure, save_figure
+
+    figure = new_figure(5.0, 4.4)
     axes = figure.subplots()
     if classes is None:
         low, high = min(true.min(), A[0].min()), max(true.max(), A[0].max())
@@ -41,7 +43,7 @@ def draw_predictions(path: str, A: npt.NDArray[Any], true: npt.NDArray[Any], cla
         axes.legend(frameon=False)
     else:
         _draw_confusion(axes, confusion(codes(A), true, len(classes)), classes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_confusion(axes: Any, matrix: npt.NDArray[Any], classes: Sequence[Any]) -> None:
@@ -56,15 +58,3 @@ def _draw_confusion(axes: Any, matrix: npt.NDArray[Any], classes: Sequence[Any])
     axes.set_yticks(range(len(names)), names)
     for (row, column), count in np.ndenumerate(matrix):
         axes.text(column, row, count, ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
-
-
-def _figure(**options: Any) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(**options)
-
-
-def _save(figure: Any, path: str) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=120)
-    write_atomically(path, content.getvalue())

@@ -38,6 +38,16 @@ class Model(NamedTuple):
     metadata: dict[str, Any]
     """those of "classes", "features", "target", "preprocessing", "training", "user" and "entries" that the file has"""
 
+    def __repr__(self) -> str:
+        return f"Model({self.network!r}, {self.params!r}, metadata of {', '.join(self.metadata) or 'nothing'})"
+
+    def _repr_html_(self) -> str:
+        from nnarray.network.html import table
+
+        texts = {name: repr(value) for name, value in self.metadata.items()}
+        rows = [(name, text[:200] + "…" * (len(text) > 200)) for name, text in texts.items()]
+        return self.network._repr_html_() + table(("metadata", ""), rows)
+
     @property
     def preprocessing(self) -> Preprocessing | None:
         """What makes X of a table's columns; None where the network takes their numbers as they are."""

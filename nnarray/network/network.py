@@ -75,8 +75,10 @@ class Network:
     sizes: tuple[int, ...]
     hidden: tuple[HiddenName, ...] = ("relu",)
     output: OutputName = "sigmoid"
-    reported_loss: ClassVar[None] = None  # its cost is taken of the output's own loss
+    reported_loss: ClassVar[None] = None
+    """its cost is taken of the output's own loss"""
     own_cost: ClassVar[None] = None
+    """a cost of one's own is an argument of each call"""
 
     def __init__(
         self,
@@ -506,7 +508,7 @@ class Network:
         Returns
         -------
         str
-            Lines for the terminal.
+            Lines for the terminal; as the last expression of a notebook's cell, it is shown as a table.
 
         Examples
         --------
@@ -519,6 +521,9 @@ class Network:
         total                                              3
         """
         return summarize(self.sizes, self.hidden, self.output)
+
+    def _repr_html_(self) -> str:
+        return summarize(self.sizes, self.hidden, self.output)._repr_html_()
 
 
 def require_network(network: Any) -> None:

@@ -12,7 +12,9 @@ from nnarray.backends import (
     backend_of,
     convert,
     for_products,
+    is_concrete,
     is_constant,
+    number,
     quiet,
     same_backend,
 )
@@ -182,6 +184,24 @@ class Parameters(Sequence[Layer]):
         if self._backend is None and not callable(getattr(self.vector, "__array_namespace__", None)):
             return f"Parameters(sizes={self.sizes}, vector={self.vector!r})"
         return f"Parameters(sizes={self.sizes}, size={self.vector.shape[0]}, dtype={self.dtype!r}, {self.backend!r})"
+
+    @quiet
+    def _repr_html_(self) -> str | None:
+        """Of each layer the shapes and the range of W and b; None, so the text, where values are not known yet."""
+        if not is_concrete(self.vector) or self.vector.ndim != 1:
+            return None
+        from nnarray.network.html import table
+
+        rows = [
+            (l, tuple(W.shape), _range(W, self.backend), tuple(b.shape), _range(b, self.backend))
+            for l, (W, b) in enumerate(self.layers, 1)
+        ]
+        return table(("layer", "W", "values", "b", "values"), rows, repr(self))
+
+
+def _range(V: Array, backend: Backend) -> str:
+    with backend.current():
+        return f"{number(backend.xp.min(V)):.3g} … {number(backend.xp.max(V)):.3g}"
 
 
 def as_layers(layers: Any, beside: Backend | None = None) -> tuple[list[Layer], tuple[int, ...], Backend]:

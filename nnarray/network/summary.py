@@ -1,23 +1,46 @@
-"""A network as a table for the terminal."""
+"""A network as a table, for the terminal and for notebooks."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+HEAD = ("layer", "units", "activation", "W", "b", "parameters")
 
-def summarize(sizes: Sequence[int], hidden: Sequence[str], output: str) -> str:
+
+class Summary(str):
+    """The table of a network's layers: text, which a prompt shows in its lines and a notebook as a table."""
+
+    __slots__ = ("rows",)
+
+    rows: Sequence[tuple[str, ...]]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from nnarray.network.html import table
+
+        return table(HEAD, self.rows)
+
+
+def summarize(sizes: Sequence[int], hidden: Sequence[str], output: str) -> Summary:
     """One line per layer with its activation, the shapes of W and b and its number of parameters, and their total."""
-    head = ("layer", "units", "activation", "W", "b", "parameters")
     rows = [("input", f"{sizes[0]:,}", "", "", "", "")]
     for l, (n_prev, n, g) in enumerate(zip(sizes[:-1], sizes[1:], (*hidden, output), strict=True), 1):
         rows.append((str(l), f"{n:,}", g, f"({n}, {n_prev})", f"({n}, 1)", f"{n * (n_prev + 1):,}"))
     total = sum(n * (n_prev + 1) for n_prev, n in pairwise(sizes))
     rows.append(("total", "", "", "", "", f"{total:,}"))
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    summary = Summary(_lines([HEAD, *rows]))
+    summary.rows = rows
+    return summary
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(_aligned(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in [head, *rows]
+        for row in rows
     ]
-    rule = "-" * max(len(line) for line in lines)
+    rule = "-" * max(map(len, lines))
     return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:-1]), rule, lines[-1].rstrip()])
 
 

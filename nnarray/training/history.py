@@ -1,13 +1,14 @@
 """What happened in training, epoch by epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
-from os import PathLike, fspath
-from os.path import splitext
+from os import PathLike
 from typing import Any, NamedTuple, overload
 
-from nnarray.backends import quiet, write_atomically
+from nnarray.backends import quiet
 from nnarray.network.parameters import Parameters
+
+MOST_SHOWN = 10
+"""Epochs that a notebook shows of a history."""
 
 
 class Epoch(NamedTuple):
@@ -30,6 +31,20 @@ class Epoch(NamedTuple):
     training_score: float | None = None
     params: Parameters | None = None
     """the parameters after the epoch, while a callback sees the record; not kept in the history"""
+
+    def __repr__(self) -> str:
+        from nnarray.network.html import short
+
+        return f"Epoch({', '.join(f'{name}={short(value)}' for name, value in _known(self))})"
+
+    def _repr_html_(self) -> str:
+        from nnarray.network.html import table
+
+        return table([name for name, _ in _known(self)], [[value for _, value in _known(self)]])
+
+
+def _known(epoch: Epoch) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in epoch._asdict().items() if value is not None]
 
 
 class History(Sequence[Epoch]):
@@ -99,6 +114,8 @@ class History(Sequence[Epoch]):
         Returns
         -------
         matplotlib.figure.Figure
+            A notebook shows it where it is the last expression of a cell. It is none of pyplot's, so that nothing keeps
+            it: `plt.show()` does not open it (`nnarray.plots.cost_curves(history)` draws for that).
 
         Raises
         ------
@@ -109,7 +126,7 @@ class History(Sequence[Epoch]):
         OSError
             Where the file can't be written.
         """
-        from matplotlib.figure import Figure
+        from nnarray.training.figures import new_figure, save_figure
 
         table = self.columns()
         if all(cost is None for cost in table["validation_cost"]):
@@ -119,11 +136,11 @@ class History(Sequence[Epoch]):
                 (f"{name}, without penalty and dropout", {part: f"{part}_{key}" for part in ("training", "validation")})
                 for name, key in (("cost J", "cost"), (self.score_name, "score"))
             ]
-        figure = Figure(figsize=(0.4 + 4.6 * len(panels), 3.6), layout="constrained")
+        figure = new_figure(0.4 + 4.6 * len(panels), 3.6)
         for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw(axes, table, curves, label, self.kept_epoch)
         if path is not None:
-            _save(figure, path)
+            save_figure(figure, path)
         return figure
 
     @overload
@@ -144,24 +161,24 @@ class History(Sequence[Epoch]):
     def __repr__(self) -> str:
         return f"History({len(self)} epochs, last {self._epochs[-1] if self._epochs else None})"
 
+    def _repr_html_(self) -> str:
+        """The first and the last epochs, with the columns that have something to say."""
+        from nnarray.network.html import table
 
-def _save(figure: Any, path: str | PathLike[str]) -> None:
-    """As `figure.savefig` does, in the format that the name says, but whole or not at all."""
-    name, content = fspath(path), BytesIO()
-    ending = splitext(name)[1][1:].lower()
-    kind = ending or figure.canvas.get_default_filetype()
-    figure.savefig(content, dpi=120, format=kind)
-    write_atomically(name if ending else f"{name}.{kind}", content.getvalue())
+        known = {name: values for name, values in self.columns().items() if any(v is not None for v in values)}
+        rows = list(zip(*known.values(), strict=True))
+        if len(rows) > MOST_SHOWN:
+            half = MOST_SHOWN // 2
+            rows = [*rows[:half], ("…",) * len(known), *rows[-half:]]
+        kept = "" if self.kept_epoch is None else f", of which training kept number {self.kept_epoch}"
+        return table(list(known), rows, f"{len(self)} epochs{kept}")
 
 
 def _draw(axes: Any, table: dict[str, list[Any]], curves: dict[str, str], label: str, kept: int | None) -> None:
+    from nnarray.training.figures import draw_curve, label_epochs
+
     for name, column in curves.items():
-        points = [(x, y) for x, y in zip(table["epoch"], table[column], strict=True) if y is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 3 else None)
+        draw_curve(axes, table["epoch"], table[column], name)
     if kept in table["epoch"]:
         axes.axvline(kept, color="0.5", linestyle=":", label=f"epoch {kept}, kept")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", ylabel=label)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    label_epochs(axes, label)

@@ -87,6 +87,12 @@ class TrainingResult(NamedTuple):
     """the optimiser's state that belongs to `params`, or to the trained ones that were averaged, in `position.params`;
     `optimizer.update` can go on with it, and `train`"""
 
+    def _repr_html_(self) -> str:
+        from nnarray.network.html import table
+
+        shown = {"stopped": self.stopped, "best_epoch": self.best_epoch, "params": self.params, "state": self.state}
+        return table(("TrainingResult", ""), shown.items()) + self.history._repr_html_()
+
 
 def train(
     network: Network,
@@ -190,7 +196,7 @@ def train(
     callback : callable, optional
         Called with each `Epoch`; by returning something true it stops the run.
     progress : bool, optional
-        Whether to show a bar; left out, only on a terminal.
+        Whether to show a bar; left out, on a terminal and in a notebook.
     workers : int, optional
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
     comm : mpi4py communicator, optional

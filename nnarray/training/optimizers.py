@@ -22,6 +22,7 @@ class Optimizer(ABC):
     """An update rule with its hyperparameters. Optimisers hold no numbers that change: those are in the state."""
 
     learning_rate: LearningRate
+    """alpha ≥ 0, or a schedule: a function of the number of updates made so far"""
     remembers: ClassVar[tuple[str, ...]] = ()
     """the running means in its state"""
 

@@ -16,10 +16,10 @@ class Silent:
 
 
 class Bar(Silent):
-    """A tqdm bar over the epochs, with the cost."""
+    """A tqdm bar over the epochs, with the cost: of characters on a terminal, a widget in a notebook."""
 
     def __init__(self, epochs: int, done: int) -> None:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self.bar = tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
 
@@ -37,6 +37,10 @@ class Bar(Silent):
 
 
 def progress_bar(epochs: int, progress: bool | None, done: int = 0) -> Silent:
-    """A bar if it is asked for, at the epochs that are done; if nothing is said, where standard error is a terminal."""
-    wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress
-    return Bar(epochs, done) if wanted else Silent()
+    """A bar at the epochs that are done, if it is asked for; else where standard error is a terminal or a notebook."""
+    return Bar(epochs, done) if (_someone_reads() if progress is None else progress) else Silent()
+
+
+def _someone_reads() -> bool:
+    stderr = sys.stderr
+    return stderr is not None and (stderr.isatty() or type(stderr).__module__ == "ipykernel.iostream")

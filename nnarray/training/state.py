@@ -37,6 +37,9 @@ class Position(NamedTuple):
     averaged: int = 0
     """how many updates are in the average of the parameters"""
 
+    def __repr__(self) -> str:
+        return f"Position(epoch={self.epoch}, …)"
+
 
 class State(NamedTuple):
     """What an optimiser remembers between updates."""
@@ -51,6 +54,22 @@ class State(NamedTuple):
     """where the run of `train` stands that gave this state, so that another one can go on; None after other updates"""
     average: Array | None = None
     """the running mean of theta, shape (size,), not corrected for its start at zero, of a run that averages"""
+
+    def __repr__(self) -> str:
+        held = {name: _in_short(value) for name, value in self._asdict().items() if value is not None}
+        return f"State({', '.join(f'{name}={text}' for name, text in held.items())})"
+
+    def _repr_html_(self) -> str:
+        from nnarray.network.html import table
+
+        held = [(name, _in_short(value)) for name, value in self._asdict().items() if value is not None]
+        return table(("State", ""), held)
+
+
+def _in_short(value: Any) -> str:
+    """An array as its dtype and shape, anything else as it is."""
+    shape = getattr(value, "shape", None)
+    return repr(value) if shape is None else f"<{value.dtype} {tuple(shape)}>"
 
 
 def copied(theta: Array, backend: Backend) -> Array:

@@ -1,0 +1,27 @@
+"""The course, drawn: short programs, one picture each.
+
+`python -m nnarray.examples.planar_data` draws `planar_data.png` into the current folder, `python -m nnarray.examples
+FOLDER` all of them. They need matplotlib (the extra `plot`), and `digits` scikit-learn (the extra `sklearn`). Each is a
+page of code to copy from: its function `draw` has the sizes as arguments.
+
+- `digits`: logistic regression on images, and what its weights look like
+- `planar_data`: a flower that no line divides, and four hidden units that do
+- `symmetry`: why weights must not start at zero
+- `vanishing_gradients`: how depth and initialisation decide what the first layer learns
+- `regularization`: overfitting, and what L2 and dropout make of it
+- `mini_batches`: mini-batches against the full batch
+- `optimizers`: gradient descent, momentum, RMSprop and Adam on one cost
+- `gradient_checking`: a wrong sign, found by central differences
+"""
+
+NAMES = (
+    "digits",
+    "planar_data",
+    "symmetry",
+    "vanishing_gradients",
+    "regularization",
+    "mini_batches",
+    "optimizers",
+    "gradient_checking",
+)
+"""The modules, one for each picture."""

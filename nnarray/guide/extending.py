@@ -1,0 +1,61 @@
+"""A cost, an update rule, an activation, a backend or a target of one's own.
+
+The first two need no change of nnarray, and run compiled where they are written in operators and elementwise
+functions of the Array API standard; the others are changes of one place each.
+
+## A cost
+
+`nn.Cost(loss, dA=…)` or `nn.Cost(loss, dZ=…)`, given to `nn.train`, `network.cost`, `network.gradients` and
+`nn.check_gradients`, which finds a wrong derivative:
+
+>>> import numpy as np
+>>> import nnarray as nn
+>>> logcosh = nn.Cost(lambda A, Y, xp: xp.log(xp.cosh(A - Y)), dA=lambda A, Y, xp: xp.tanh(A - Y))
+>>> network, X, Y = nn.Network((1, 3, 1), "tanh", "identity"), np.linspace(-1, 1, 9)[None, :], np.zeros((1, 9))
+>>> nn.check_gradients(network, network.init(), X, Y, cost=logcosh).relative_difference < 1e-7
+True
+
+## An update rule
+
+A subclass of `nn.training.Optimizer` with a `step`, which gives theta and the running means it `remembers`, from
+those before. Sign descent with momentum (Lion without its decay; Chen et al., NeurIPS 2023):
+
+>>> from dataclasses import dataclass
+>>> from typing import ClassVar
+>>> @dataclass(frozen=True)
+... class Lion(nn.training.Optimizer):
+...     learning_rate: float = 0.001
+...     remembers: ClassVar = ("v",)
+...
+...     def step(self, theta, v, *, g, t, alpha, xp):
+...         return theta - alpha * xp.sign(0.9 * v + 0.1 * g), 0.99 * v + 0.01 * g
+>>> history = nn.train(network, X, X**2, optimizer=Lion(0.01), epochs=100).history
+>>> history[-1].cost < history[0].cost / 2
+True
+
+A learning rate that changes is any function of the number of updates made so far (`nn.schedules`).
+
+## An activation
+
+1. `core/activations.py`: g above g', both of arrays and `xp`, and a line in `ACTIVATIONS`, with `in_Z` where g' is
+   written in Z and `has_kink` where it has none at 0. g' is written so that it neither overflows nor cancels.
+2. `network/names.py`: its name in `HiddenName`, for type checkers; `sklearn/settings.py` for the estimators.
+3. `onnx/building.py` and `reading.py`, `bridges.py`: what it is called there.
+
+Tests take it from `ACTIVATIONS`: against autodiff, central differences, the float's range, and each target. An
+operation that no target knows yet is a line in the table of each (`programs/targets`).
+
+## A backend
+
+A file in `backends/` with a subclass of `Backend`: `on(device)`, `owns(x)`, `fetched(x)`, `unavailable_reason()`, and
+what the library can do (`compiles`, `jits`, `captures_steps`, …), each said once; a line in `backends/names.py`.
+Above that nothing asks for its name. The fixture `space` in `tests/conftest.py` takes it through every test of a
+namespace.
+
+## A target
+
+A folder in `programs/targets/` that prints a `Plan`: its products of matrices and its loops, in order, with the
+places that `Memory` gave them. It states its `Limits` (how long a fused chain may be) and is called with the inputs
+and outputs of a graph. `tests/reference_target.py` is the smallest one, 94 lines of plain Python; every other is held
+to it, over dtypes, shapes and layouts. The backend whose arrays it runs on gives it out in `new_program`.
+"""

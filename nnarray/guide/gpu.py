@@ -1,0 +1,30 @@
+"""On a GPU: what happens on CuPy's arrays.
+
+`nn.backend("cupy").asarray(x)` brings an array to the GPU; whatever is given such arrays computes there. A backend
+that was named and cannot run says why, and with which remedy; nothing falls back in silence, but "auto", which takes
+CuPy where it works.
+
+What core's functions ask for becomes products by cuBLAS and CUDA kernels: everything between two products is fused
+into one kernel, and so is an update. What lies between the inputs and the gradient takes one piece of memory, and a
+step waits for nothing; training reads its costs when a callback, `patience` or validation asks for them, else ten
+times a second at most.
+
+A step of `nn.train` on mini-batches (gather, gradient, update) is captured as one CUDA graph and replayed with one
+call; what changes from step to step is read from device memory. Dropout and examples that stay on the host run step
+by step, as do full batches and `network.gradients` in a loop of your own. (That the estimators' steps, and the batch
+of what is left in an epoch, are captured too has run on the emulated GPU alone.)
+
+`nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", says what products of float32 round their factors
+to.
+
+An X that would take more than half of the GPU's free memory stays where it is, on the host or in a mapped file, in
+`nn.train` and in the estimators, and comes in tiles through pinned memory while the GPU computes with the tile
+before. Where memory runs out, tiles are halved.
+
+Without a GPU, all of it runs on an emulated one (`tests/emulator`): CuPy itself, with its arrays, streams, memory
+pool, launches and graphs, on a CUDA that runs on the host. Queued work is deferred as long as CUDA permits, so a
+missing synchronisation shows; memory has bounds, and a device cannot reach another's. There the tests hold costs,
+gradients, predictions, updates and whole runs to NumPy's (1e-12 in float64, 1e-5 in float32) and count launches,
+products, copies, graphs and waits. `nnarray check` tells whether gradients and agreement with NumPy hold on a
+machine.
+"""

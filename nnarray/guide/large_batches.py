@@ -1,0 +1,39 @@
+"""Large batches: tiles, threads, files larger than memory, and what is the same to the bit.
+
+## A batch is a sum
+
+J, dW[l] and db[l] are sums over examples divided by m. On NumPy a batch is cut into tiles of some thousand columns;
+each is taken from the first `W X` to the last `dW` while its activations are in the cache, with the whole batch's m,
+and the tiles' sums are added up. So the memory of a pass does not grow with m.
+
+>>> import numpy as np
+>>> import nnarray as nn
+>>> network = nn.Network((3, 4, 1))
+>>> params, X, Y = network.init(dtype="float64"), np.ones((3, 10)), np.ones((1, 10))
+>>> J, whole = network.gradients(params, X, Y)
+>>> halves = [network.gradients(params, X[:, part], Y[:, part])[1] for part in (slice(0, 5), slice(5, 10))]
+>>> np.allclose(whole.vector, (halves[0].vector + halves[1].vector) / 2)
+True
+
+X may lie in a file that is larger than memory: `np.load("large.npy", mmap_mode="r").T`, of float32, float64 or small
+integers, is read as it is used, in `network.gradients`, `nn.train` and `nnarray.sklearn`.
+
+## Threads
+
+Tiles are computed by all cores with one BLAS thread each. How a batch is cut depends on the sizes alone, and sums are
+added in a fixed order: a result has the same bits for any number of threads. They are as many as the CPUs that the
+process may use, its container pays for and BLAS is set to (`OMP_NUM_THREADS`, threadpoolctl, joblib's workers);
+`NNARRAY_NUM_THREADS`, or the argument `workers=`, decides instead. A batch of a single tile runs on one thread where
+it is small; else its products are cut into pieces, by their sizes again, which threads share.
+
+A step of `nn.train` and of the estimators (batch, gradient, update) is one native call on NumPy, and where nobody
+asks in between, many of them are.
+
+Where another library brings a BLAS of its own, as SciPy does, its threads and NumPy's wait for each other: `with
+threadpoolctl.threadpool_limits(1):` around the whole is then faster.
+
+## What can be switched off
+
+`NNARRAY_MACHINE_CODE=0` leaves LLVM out and runs lists of NumPy's calls; `NNARRAY_PLAIN_STEPS=1` runs core's own
+functions, and nothing compiled. The results stay right, only later; tests run both ways.
+"""

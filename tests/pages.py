@@ -1,0 +1,58 @@
+"""The documentation as pages: `python tests/pages.py FOLDER` fails for a warning of pdoc's or a name without a word.
+
+The pictures of the examples are drawn first. `nox -s docs` runs this where all is installed that the pages speak of.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib as mpl
+import pdoc
+from pdoc import doc
+
+import nnarray
+from nnarray.examples.__main__ import draw_all
+
+MODULES = ("guide", "core", "training", "training.schedules", "sklearn", "examples", "onnx", "cli")
+PAGES = ("nnarray", *(f"nnarray.{name}" for name in MODULES), r"!nnarray\.cli\..*")
+
+
+def without_a_word(members: list[doc.Doc], around: str = "") -> Iterator[str]:
+    """The public names that no page says anything of, where a class may say it of its fields.
+
+    The constants of core, which its functions and comments explain, are on no page.
+    """
+    for member in members:
+        is_constant_of_core = isinstance(member, doc.Variable) and member.modulename.startswith("nnarray.core.")
+        if member.name.startswith("_") or isinstance(member, doc.Module) or is_constant_of_core:
+            continue
+        if not member.docstring.strip() and not (isinstance(member, doc.Variable) and member.name in around):
+            yield member.fullname
+        if isinstance(member, doc.Class):
+            yield from without_a_word(member.own_members, member.docstring)
+
+
+def main(folder: Path) -> None:
+    mpl.use("Agg")
+    draw_all(folder / "nnarray" / "examples")
+    for name in nnarray.__all__:
+        getattr(nnarray, name)  # what is loaded on its first use is seen by pdoc only then
+    with TemporaryDirectory() as templates, warnings.catch_warnings(record=True) as caught:
+        Path(templates, "custom.css").write_text("img { max-width: 100% }")
+        pdoc.render.configure(
+            docformat="numpy", math=True, include_undocumented=False, template_directory=Path(templates)
+        )
+        pdoc.pdoc(*PAGES, output_directory=folder)
+    problems = [str(warning.message) for warning in caught if "torch" not in str(warning.message)]
+    modules = [doc.Module(sys.modules[name]) for name in pdoc.extract.walk_specs(PAGES)]
+    blank = {name for module in modules for name in without_a_word(module.members.values())}
+    problems += [f"without a word: {name}" for name in sorted(blank)]
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
