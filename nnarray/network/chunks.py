@@ -61,13 +61,11 @@ class Chunked:
         X = _checked(X, f"{of}X", "(n_x, m)", n_x, None)
         self.columns = int(X.shape[1])
         counts = X.chunks[1]
-        tasks = [_tasks(X, counts)]
-        tasks.append([None] * len(counts) if Y is None else _tasks(_checked(Y, f"{of}Y", "(n[L], m)", n_L, X), counts))
-        if weights is None:
-            tasks.append([None] * len(counts))
-        else:
-            weights = weights[None] if weights.ndim == 1 else weights
-            tasks.append(_tasks(_checked(weights, f"{of}weights", "(1, m)", 1, X), counts))
+        if Y is not None:
+            Y = _checked(Y, f"{of}Y", "(n[L], m)", n_L, X)
+        if weights is not None:
+            weights = _checked(weights[None] if weights.ndim == 1 else weights, f"{of}weights", "(1, m)", 1, X)
+        tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
 
