@@ -48,11 +48,6 @@ def test_averages_of_a_series_are_pandas_s(space: Space, dtype, tolerance, beta)
     np.testing.assert_allclose(np.array([space.to_numpy(mean) for mean in found]), expected, rtol=20 * tolerance)
 
 
-def test_the_first_average_is_the_first_value_and_numbers_will_do() -> None:
-    found = list(averages.exponentially_weighted_averages([40.0, 49.0, 45.0], beta=0.9))
-    assert found == pytest.approx([40.0, (0.9 * 40 + 49) / 1.9, (0.81 * 40 + 0.9 * 49 + 45) / 2.71])
-
-
 @pytest.mark.parametrize("batch_size", [None, 5])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
 def test_training_gives_back_the_average_of_all_updates(space: Space, dtype, tolerance, batch_size) -> None:

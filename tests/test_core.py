@@ -490,6 +490,11 @@ class TestVector:
         assert vector.vector_size(sizes) == size == nn.Network(sizes).size
 
 
+def test_averages_weigh_each_value_by_its_age_and_the_first_one_alone() -> None:
+    found = list(averages.exponentially_weighted_averages([40.0, 49.0, 45.0], beta=0.9))
+    assert found == pytest.approx([40.0, (0.9 * 40 + 49) / 1.9, (0.81 * 40 + 0.9 * 49 + 45) / 2.71])
+
+
 class TestInitial:
     @pytest.mark.parametrize(
         ("scheme", "std"),
