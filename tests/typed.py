@@ -11,6 +11,7 @@ network = nn.Network((2, 3, 1), hidden="tanh", output="sigmoid")
 deep = nn.Network([2, 3, 3, 1], hidden=["tanh", "relu"], output="identity")
 nn.Network((2, 1), hidden="thanh")  # type: ignore[arg-type]
 nn.Network((2, 1), output="sigmoidal")  # type: ignore[arg-type]
+nn.Network((2, 2), output="softmx")  # type: ignore[arg-type]
 network.init(scheme="she")  # type: ignore[arg-type]
 network.init(dtype="float16")  # type: ignore[arg-type]
 
@@ -23,10 +24,27 @@ more = nn.train(network, [(X, Y)], epochs=2, state=result.state)
 assert_type(more.history[0], nn.Epoch)
 assert_type(more.history[1:], nn.History)
 assert_type(nn.load("model.safetensors"), tuple[nn.Network, nn.Parameters])
+text: str = network.summary()
+J, gradients = network.gradients(params, X, Y, l2=0.1)
+assert_type(gradients, nn.Parameters)
+shapes = [(W.shape, layer.b.shape) for layer in gradients for W in layer]
+assert_type(nn.Adam().update(params, gradients, nn.Adam().init(params))[0], nn.Parameters)
+huber = nn.Cost(lambda A, Y, xp: abs(A - Y), dA=lambda A, Y, xp: A - Y)
+assert_type(nn.check_gradients(network, params, X, Y, cost=huber).relative_difference, float)
+
+runs = {name: nn.train(network, X, Y, epochs=1, optimizer=rule) for name, rule in (("a", nn.Adam()), ("b", nn.Adam()))}
+ax = nn.plots.cost_curves(runs)
+nn.plots.cost_curves({name: run.history for name, run in runs.items()}, curve="seconds", ax=ax)
+nn.plots.cost_curves(result)
+nn.plots.decision_boundary(network, result.params, X, Y)
+nn.plots.learning_rates({"halved": nn.schedules.StepDecay(0.1, 0.5, 20), "own": lambda t: 1 / (1 + t)}, 60)
+nn.plots.weight_images(result.params[0].W, (1, 2), ax=ax)
 
 classifier = MLPClassifier((8,), "logistic", solver="sgd", learning_rate="adaptive", batch_size="auto", dtype="float32")
 assert_type(classifier.fit(X.T, Y[0]), MLPClassifier)
 assert_type(classifier.partial_fit(X.T, Y[0], classes=[0, 1]), MLPClassifier)
+assert_type(classifier.loss_curve_, list[float])
+figures = classifier.coefs_, classifier.classes_, classifier.loss_, classifier.n_iter_, classifier.best_loss_
 regressor = MLPRegressor("poisson", hidden_layer_sizes=[4, 4], activation=["tanh", "leaky_relu"], backend="auto")
 assert_type(regressor.fit(X.T, Y[0]), MLPRegressor)
 assert_type(regressor.partial_fit(X.T, Y[0]), MLPRegressor)

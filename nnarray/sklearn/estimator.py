@@ -73,6 +73,22 @@ class MLP(Settings, ABC):
     activation: ActivationName | Sequence[ActivationName]
     _has_numeric_y: ClassVar[bool]
 
+    coefs_: list[Any]
+    intercepts_: list[Any]
+    n_features_in_: int
+    feature_names_in_: Any
+    n_outputs_: int
+    n_layers_: int
+    out_activation_: str
+    n_iter_: int
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: Any  # a float, and with early_stopping None; the three below are None without validation examples
+    best_validation_score_: Any
+    validation_scores_: Any
+    validation_loss_curve_: Any
+
     @fits
     def fit(
         self,
