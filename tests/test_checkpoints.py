@@ -713,6 +713,12 @@ class TestShell:
         assert self.command("--checkpoint", "r", "--checkpoint-every", "soon") == 2
         assert "must be a number of seconds ≥ 0, or epochs such as" in capsys.readouterr().err
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
+    def test_a_pipe_is_not_waited_on(self, capsys) -> None:
+        os.mkfifo("pipe")
+        assert self.command("--resume", "pipe") == 2
+        assert "pipe is not a valid model file: it is not a regular file" in capsys.readouterr().err
+
     def test_other_options(self, capsys, monkeypatch) -> None:
         killing(3, monkeypatch)
         with pytest.raises(KilledError):
