@@ -39,9 +39,10 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session
 def interrupts(session: nox.Session) -> None:
-    """Interrupt public calls wherever a signal can come: at every line, and in some at every instruction."""
+    """Interrupt public calls wherever a signal can come, at every line or instruction; kill runs with checkpoints."""
     session.install(".[test]")
-    session.run("pytest", "tests/test_interrupts.py", *session.posargs, env={"NNARRAY_INTERRUPTS": "all"})
+    everything = {"NNARRAY_INTERRUPTS": "all", "NNARRAY_CHECKPOINTS": "all"}
+    session.run("pytest", "tests/test_interrupts.py", "tests/test_checkpoints.py", *session.posargs, env=everything)
 
 
 @nox.session

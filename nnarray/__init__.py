@@ -15,7 +15,7 @@ The house, from the ground up; a module imports from its own floor and from lowe
 3. `backends`  where: a file per library and what it can, devices and dtypes, BLAS's threads, the way in for arrays
 4. `engine`    how much at once: tiles of columns, who computes them, their partial sums, the programs of each shape
 5. `network`   `Network`, the architecture, `Parameters`, theta with its views W and b, checks of what a caller gives
-6. `training`  `train`: mini-batches, optimisers and their state, schedules, history, stopping
+6. `training`  `train`: mini-batches, optimisers and their state, schedules, history, stopping, checkpoints
 7. the faces   `files`, `onnx`, `bridges`, `sklearn`, `plots`, `examples` and the command line, `cli`
 
 X (n_x, m) of a call to `Network.gradients` is checked in `network`, cut into tiles in `engine`, and each tile runs

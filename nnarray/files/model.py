@@ -20,6 +20,7 @@ from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_i
 from nnarray.network import Network, Parameters
 from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
+from nnarray.training.checkpoints import ENTRY as CHECKPOINT
 
 ENTRY = "nnarray"
 """The entry of the file's metadata that holds the description."""
@@ -308,6 +309,9 @@ def _description(entries: dict[str, str], given: Network | None) -> tuple[Networ
     """The network and the metadata of a file with these entries, for a caller who gives a network or none."""
     entries = dict(entries)
     text = entries.pop(ENTRY, None)
+    if CHECKPOINT in entries:
+        msg = "it is a checkpoint, from which nn.train(…, resume=path) and nnarray train --resume go on"
+        raise ValueError(msg)
     if text is None and given is None:
         msg = (
             f'its metadata has no entry "{ENTRY}", got {short(sorted(entries))}; '

@@ -15,6 +15,7 @@ within an epoch, what its costs come to.
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -125,6 +126,8 @@ def is_checkpoint(path: str) -> bool:
     """Whether the file is a checkpoint, valid or not."""
     from safetensors import SafetensorError, safe_open
 
+    if not os.path.isfile(path):  # a pipe would be waited on
+        return False
     try:
         with safe_open(path, framework="numpy") as file:
             return ENTRY in (file.metadata() or {})
