@@ -1,20 +1,14 @@
-"""When a run writes its checkpoint, and where; and what tells one run from another."""
+"""When a run writes its checkpoint, and where."""
 
-import math
 import os
 import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, Protocol
 
 from nnarray.backends import write_atomically
-from nnarray.backends.reading import require_folder
 from nnarray.network.checks import check_number
-from nnarray.training.optimizers import Optimizer
-from nnarray.training.schedules import Schedule
 
 EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
 """A number of epochs in words: "epoch", "1 epoch", "5 epochs"."""
@@ -82,6 +76,26 @@ class EveryEpochs:
         """Nothing."""
 
 
+class Unkept:
+    """No checkpoints."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether one is due after the epoch that has ended: never."""
+        return False
+
+    @property
+    def ahead(self) -> int:
+        """How many epochs may be made before the next one is due: any number."""
+        return sys.maxsize
+
+    def write(self) -> None:
+        """Write nothing."""
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+
 class Keeping:
     """A checkpoint's place and interval."""
 
@@ -105,10 +119,12 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Keeping 
     """Where and when to write, if anywhere, and the file to go on from, if there is one."""
     interval, keeping = check_interval(every), None
     if checkpoint is not None:
+        from nnarray.backends import reading
+
         path = _path(checkpoint, "checkpoint")
         if os.path.isdir(path):
             raise IsADirectoryError(21, os.strerror(21), path)
-        require_folder(path)
+        reading.require_folder(path)
         keeping = Keeping(path, interval)
     if not isinstance(resume, bool):
         return keeping, _path(resume, "resume")
@@ -127,28 +143,6 @@ def check_interval(every: Any) -> Interval:
         msg = f'checkpoint_every must be a number of seconds, or epochs in words such as "5 epochs", got {every!r}'
         raise ValueError(msg)
     return EveryEpochs(int(found[1] or 1))
-
-
-def described(optimizer: Optimizer) -> Mapping[str, Any]:
-    """An optimiser's name and hyperparameters, in JSON; of a rule of one's own that may change them, the name."""
-    known = {"optimizer": type(optimizer).__qualname__}
-    if not (is_dataclass(optimizer) and optimizer.__dataclass_params__.frozen):
-        return known
-    return known | {field.name: _told(getattr(optimizer, field.name)) for field in fields(optimizer)}
-
-
-def name_of(function: Any) -> str:
-    """How a function is called where it was written."""
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _told(value: Any) -> Any:
-    """A hyperparameter in JSON; of a function, its name."""
-    if isinstance(value, Schedule):
-        return repr(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    return value if isinstance(value, bool | int | float | str | None) else name_of(value)
 
 
 def _path(path: Any, argument: str) -> str:

@@ -1,17 +1,22 @@
 """A run that writes checkpoints, or goes on from one."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import all_finite, quiet
 from nnarray.backends.reading import ModelFileError
+from nnarray.network.costs import Cost
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoints import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records
 from nnarray.training.chunks import ChunkedBatches
-from nnarray.training.keeping import Keeping, described
+from nnarray.training.keeping import Keeping, Unkept
+from nnarray.training.optimizers import Optimizer
+from nnarray.training.schedules import Schedule
 from nnarray.training.state import State, copied
 from nnarray.training.streams import Stream
 from nnarray.training.underway import Within
@@ -20,36 +25,17 @@ if TYPE_CHECKING:
     from nnarray.training.loop import Run
 
 
-class Unkept:
-    """No checkpoints."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether one is due after the epoch that has ended: never."""
-        return False
-
-    @property
-    def ahead(self) -> int:
-        """How many epochs may be made before the next one is due: any number."""
-        return sys.maxsize
-
-    def write(self) -> None:
-        """Write nothing."""
-
-    def end(self) -> None:
-        """Nothing to end."""
-
-
 class Kept(Unkept):
     """The checkpoints of a run: where the run stands as a file, and back.
 
-    `asked` is what else tells it from another run, in JSON. A stream's are those of the ends of its epochs, and so are
-    those of whole batches whose costs belong to the parameters before an update: where such an epoch is broken off, its
-    beginning is written.
+    The seed, and a cost of the caller's own, tell it from other runs beside what the run knows. A stream's checkpoints are
+    those of the ends of its epochs, and so are those of whole batches whose costs belong to the parameters before an
+    update: where such an epoch is broken off, its beginning is written.
     """
 
-    def __init__(self, run: "Run", keeping: Keeping | None, asked: Mapping[str, Any]) -> None:
-        self.run, self.keeping, self.asked = run, keeping, asked
+    def __init__(self, run: "Run", keeping: Keeping | None, seed: int | None, cost: Cost | None) -> None:
+        self.run, self.keeping = run, keeping
+        self.asked = {"seed": seed, "cost": None if cost is None else name_of(cost.loss)}
         self.table = HistoryTable()
         self.written_at: tuple[int, int] | None = None
         """the updates and epochs made at the last checkpoint"""
@@ -170,3 +156,25 @@ class Kept(Unkept):
             "patience": run.patience.epochs,
             "min_delta": run.patience.min_delta,
         }
+
+
+def described(optimizer: Optimizer) -> Mapping[str, Any]:
+    """An optimiser's name and hyperparameters, in JSON; of a rule of one's own that may change them, the name."""
+    known = {"optimizer": type(optimizer).__qualname__}
+    if not (is_dataclass(optimizer) and optimizer.__dataclass_params__.frozen):
+        return known
+    return known | {field.name: _told(getattr(optimizer, field.name)) for field in fields(optimizer)}
+
+
+def name_of(function: Any) -> str:
+    """How a function is called where it was written."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _told(value: Any) -> Any:
+    """A hyperparameter in JSON; of a function, its name."""
+    if isinstance(value, Schedule):
+        return repr(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value if isinstance(value, bool | int | float | str | None) else name_of(value)

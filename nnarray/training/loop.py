@@ -33,8 +33,7 @@ from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunked
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
-from nnarray.training.keeping import check_checkpoint, name_of
-from nnarray.training.kept import Kept, Unkept
+from nnarray.training.keeping import Unkept, check_checkpoint
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
 from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.ranks import DescentTogether, Portions, common_seed, own_seed, require_no_checkpoint, settings_of
@@ -310,7 +309,10 @@ def train(
                 average,
                 ranks,
             )
-            kept = Kept(run, keeping, {"seed": seed, "cost": None if cost is None else name_of(cost.loss)})
+            if keeping is not None or resumed is not None:
+                from nnarray.training.kept import Kept
+
+                kept = Kept(run, keeping, seed, cost)
             if resumed is not None:
                 kept.go_on(resumed)
             elif state is not None:
