@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class Kept(Unkept):
     """The checkpoints of a run: where the run stands as a file, and back.
 
-    The seed, and a cost of the caller's own, tell it from other runs beside what the run knows. A stream's checkpoints are
-    those of the ends of its epochs, and so are those of whole batches whose costs belong to the parameters before an
-    update: where such an epoch is broken off, its beginning is written.
+    The seed, and a cost of the caller's own, tell it from other runs beside what the run knows. A stream's checkpoints
+    are those of the ends of its epochs, and so are those of whole batches whose costs belong to the parameters before
+    an update: where such an epoch is broken off, its beginning is written.
     """
 
     def __init__(self, run: "Run", keeping: Keeping | None, seed: int | None, cost: Cost | None) -> None:
