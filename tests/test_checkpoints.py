@@ -699,7 +699,7 @@ class TestShell:
 
     def test_without_a_file_it_begins_and_a_run_that_ended_leaves_none(self, monkeypatch) -> None:
         sizes = killing(0, monkeypatch)
-        assert self.command("--checkpoint", "run", "--checkpoint-every", "2 epochs") == 0
+        assert self.command("--checkpoint", "run", "--checkpoint-every", "2 epochs", "--json") == 0
         assert len(sizes) == 3
         assert not os.path.exists("run")
 

@@ -26,7 +26,7 @@ class GoingOn(NamedTuple):
         if self.kept is None:
             return ""
         if stopped == "interrupt":
-            return f"the same command goes on from the checkpoint {self.kept}\n"
+            return f"the same command goes on from the checkpoint {self.kept}"
         with suppress(OSError):
             os.unlink(self.kept)
         return ""

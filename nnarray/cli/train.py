@@ -108,7 +108,9 @@ def train(arguments: argparse.Namespace) -> int:
     _report(arguments, prepared, network, result, scores, written)
     speak(f"model written to {written} (it keeps the scaling of its inputs beside the network)")
     _write_others(arguments, prepared, result, speak)
-    speak(run.ends(result.stopped), end="")
+    left = run.ends(result.stopped)
+    if left:
+        speak(left)
     return 130 if result.stopped == "interrupt" else 0
 
 
