@@ -50,7 +50,7 @@ def train(**options: Any) -> nn.TrainingResult:
 def same(found: nn.TrainingResult, expected: nn.TrainingResult) -> bool:
     """Whether two results have the same bits, but for the seconds."""
     vectors = [(found.params.vector, expected.params.vector)]
-    vectors += [(getattr(found.state, name), getattr(expected.state, name)) for name in ("v", "s")]
+    vectors += [(getattr(found.state, name), getattr(expected.state, name)) for name in ("v", "s", "average")]
     bits = [[None if V is None else nn.backend("numpy").to_numpy(V).tobytes() for V in pair] for pair in vectors]
     numbers = [
         (one.state.t, one.best_epoch, one.stopped, one.history.kept_epoch, rows(one.history))
