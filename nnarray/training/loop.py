@@ -185,7 +185,8 @@ def train(
         weighted). The descent itself takes no notice. `params` of the result and of a callback's epoch, and what
         validation sees, are the averaged ones; an epoch's `cost` is of those that were trained, and without validation
         `patience` goes by it, and gives back the average at the best epoch. `state` holds both, so that a run goes on
-        to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one.
+        to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one, and
+        of one with another beta the average goes on by the new one.
         What a `DivergenceError` keeps was not averaged.
     patience : int, optional
         Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
@@ -409,6 +410,7 @@ class Run:
             State(state.t, **means),
             None if mean is None else copied(self.backend.asarray(mean, self.dtype), self.backend),
             0 if position is None else position.averaged,
+            self.average if position is None else position.beta,
         )
         if position is None:
             return
@@ -428,6 +430,7 @@ class Run:
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
             self.updates.count,
+            self.average,
         )
         mean = self.updates.mean
         return State(now.t, **means, position=position, average=None if mean is None else copied(mean, self.backend))
