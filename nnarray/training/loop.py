@@ -210,9 +210,10 @@ def train(
     comm : mpi4py communicator, optional
         Train on the examples of all its ranks together. Every rank makes this call, with examples (and validation
         examples) of its own, whose numbers may differ, and with the same options otherwise: where options, a schedule's
-        rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's; each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks
-        have the same parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C
-        on any, or where one fails. Only rank 0 shows a bar.
+        rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's; each rank
+        shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same parameters,
+        to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where one fails.
+        Only rank 0 shows a bar.
     checkpoint : path, optional
         A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
