@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends import quiet
+from nnarray.backends import NUMPY, quiet, require_finite
 from nnarray.network import Network, Parameters
+from nnarray.network.checks import check_count
+from nnarray.network.entry import enter_X, enter_Y
 from nnarray.training import Epoch, History, TrainingResult
 
 __all__ = ["cost_curves", "decision_boundary", "learning_rates", "weight_images"]
@@ -50,7 +52,8 @@ def decision_boundary(
     Raises
     ------
     ValueError
-        For a network of other than two inputs, several units of "identity" or "exp", and for shapes that don't fit.
+        For a network of other than two inputs, several units of "identity" or "exp", for shapes that don't fit, and for
+        values that are not finite or that the output can't model.
     ImportError
         Where matplotlib is missing (the extra `plot`).
 
@@ -63,8 +66,9 @@ def decision_boundary(
     >>> axes.figure.savefig("/dev/null", format="png")
     """
     _check_is_planar(network)
+    resolution = check_count(resolution, "resolution", at_least=2)
     params = Parameters.from_layers(params)
-    X, Y = _on_host(X), None if Y is None else _on_host(Y)
+    X, Y = _examples(network, X, Y)
     x1, x2 = (_around(x, resolution) for x in X)
     grid = np.stack([x.ravel() for x in np.meshgrid(x1, x2)])
     A = _on_host(network.predict(params, params.backend.asarray(grid, params.dtype)))
@@ -100,6 +104,8 @@ def cost_curves(
     ------
     ValueError
         For a curve that no epoch has.
+    TypeError
+        For what is no run.
     ImportError
         Where matplotlib is missing (the extra `plot`).
 
@@ -118,6 +124,9 @@ def cost_curves(
         raise ValueError(msg)
     ax = _axes(ax)
     for name, run in (runs if isinstance(runs, Mapping) else {"": runs}).items():
+        if not isinstance(run, History | TrainingResult):
+            msg = f"runs must be a History, a TrainingResult or a mapping of names to these, got {type(run).__name__}"
+            raise TypeError(msg)
         table = (run.history if isinstance(run, TrainingResult) else run).columns()
         draw_curve(ax, table["epoch"], table[curve], name)
     label_epochs(ax, "cost J" if curve == "cost" else curve.replace("_", " "))
@@ -212,6 +221,9 @@ def weight_images(W: Any, shape: tuple[int, int], *, columns: int | None = None,
 
 def _axes(ax: Any) -> Any:
     if ax is not None:
+        if not hasattr(ax, "plot"):
+            msg = f"ax must be the axes of a matplotlib figure, got {type(ax).__name__}"
+            raise TypeError(msg)
         return ax
     import matplotlib.pyplot as plt
 
@@ -223,6 +235,13 @@ def _on_host(x: Any) -> Any:
 
     own = backend_of(x)
     return np.asarray(x, "float64") if own is None else own.to_numpy(x)
+
+
+def _examples(network: Network, X: Any, Y: Any) -> tuple[Any, Any]:
+    """X (2, m) and Y (n[L], m) or None, checked, on the host."""
+    X = enter_X(network, X, backend=NUMPY, dtype="float64")
+    require_finite(X, "X", NUMPY)
+    return X, None if Y is None else enter_Y(network, Y, m=X.shape[1], backend=NUMPY, dtype="float64")
 
 
 def _check_is_planar(network: Network) -> None:

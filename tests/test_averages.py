@@ -133,6 +133,18 @@ class TestGoingOn:
         np.testing.assert_array_equal(second.params.vector, train(space, "float64", epochs=5).params.vector)
         assert second.state.average is None
 
+    @pytest.mark.parametrize("beta", [0.0, 0.3, 0.999])
+    def test_with_another_beta_the_average_goes_on_from_where_it_is(self, open_space, beta) -> None:
+        space = open_space("numpy")
+        first = train(space, "float64", average=0.9, epochs=5)
+        thetas.clear()
+        train(space, "float64", optimizer=Recording(), epochs=6)
+        options = {"average": beta, "params": None}
+        second = train(space, "float64", epochs=1, state=first.state, **options)
+        weight = beta * (1 - beta**5) / (1 - beta**6)
+        expected = weight * loops(thetas[:5], 0.9) + (1 - weight) * thetas[5]
+        np.testing.assert_allclose(second.params.vector, expected, rtol=1e-12)
+
     def test_a_state_of_other_sizes_is_refused(self, open_space) -> None:
         state = train(open_space("numpy"), "float64", optimizer=nn.GradientDescent(), average=0.9).state
         other, layers, X, Y = problem((2, 3, 1), "tanh", "sigmoid", m=5)

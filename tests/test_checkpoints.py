@@ -713,6 +713,11 @@ class TestShell:
         assert self.command("--checkpoint", "r", "--checkpoint-every", "soon") == 2
         assert "must be a number of seconds ≥ 0, or epochs such as" in capsys.readouterr().err
 
+    def test_the_model_s_own_file_is_no_place_for_it(self, capsys) -> None:
+        """A run that ends removes its checkpoint, and with it the model."""
+        assert self.command("--out", "model", "--checkpoint", "./model") == 2
+        assert "--checkpoint ./model would be written over --out" in capsys.readouterr().err
+
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
     def test_a_pipe_is_not_waited_on(self, capsys) -> None:
         os.mkfifo("pipe")

@@ -138,10 +138,47 @@ BAD: dict[str, tuple[Any, str]] = {
         r"columns from \d+ on: X must",
     ),
     "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"columns from \d+ on: Y must be in \[0, 1\]"),
+    "weights of nothing": (lambda net, p, x, y: net.gradients(p, x, y, weights=np.zeros(M)), "sum .* got a sum of 0"),
+    "a cost of nothing": (lambda net, p, x, y: net.cost(p, x, y, weights=da.zeros(M)), "sum .* got a sum of 0"),
+    "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "sum .* got a sum of inf"),
+    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "weights must have a"),
+    "training on nothing": (
+        lambda net, p, x, y: nn.train(net, x, y, epochs=1, batch_size=9, weights=np.zeros(M)),
+        "sum .* got a sum of 0",
+    ),
     "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be finite and ≥ 0"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
     "dropout": (lambda net, p, x, y: nn.train(net, x, y, epochs=1, dropout=0.1), "dropout must be 0 where X is a dask"),
 }
+
+
+def test_chunks_beside_data_in_memory_are_refused() -> None:
+    network, X, Y = case()
+    x, y = chunked(X), chunked(Y)
+    with pytest.raises(TypeError, match=r"validation X must lie in memory.*got a dask array"):
+        nn.train(network, X, Y, epochs=1, validation=(x, y))
+    with pytest.raises(TypeError, match="batch 1: X must lie in memory"):
+        nn.train(network, lambda: [(x, y)], epochs=1)
+    with pytest.raises(TypeError, match=r"columns from \d+ on: X must hold real numbers, got dtype complex"):
+        network.cost(network.init(0), x.astype("complex64"), y)
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_columns_that_weigh_nothing_are_as_good_as_absent(batch_size: int | None) -> None:
+    """A whole chunk of them, too; the examples that an epoch compares with those of validation weigh alike."""
+    network, X, Y = case()
+    X, Y = np.tile(X[:, :50], 6), np.tile(Y[:, :50], 6)
+    w = np.repeat([0.0, 2.0, 0.0, 0.0, 3.0, 1.0], 50)
+    kept, options = w > 0, {"epochs": 4, "dtype": "float64", "batch_size": batch_size}
+    x, y = chunked(X, (50,) * 6), chunked(Y, (50,) * 6)
+    result = nn.train(network, x, y, weights=w, validation=(X, Y), **options)
+    assert [epoch.training_cost for epoch in result.history] == pytest.approx(
+        [epoch.validation_cost for epoch in result.history], rel=1e-12
+    )
+    if batch_size is None:
+        expected = nn.train(network, X[:, kept], Y[:, kept], weights=w[kept], **options)
+        np.testing.assert_allclose(result.params.vector, expected.params.vector, rtol=1e-9)
+    assert result.state.t == (4 if batch_size is None else 12)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -130,3 +130,31 @@ def test_the_command_line_predicts_with_it(empty_folder, run_command) -> None:
     assert code == 0
     found = np.array([float(line) for line in out.split()[1:]])
     np.testing.assert_allclose(found, model.predict(X)[0], rtol=1e-6)
+
+
+WRONG: dict[str, tuple[Any, Any, str]] = {
+    "no spread": ([[0.0]], [[0.0]], "scale must be > 0, got 0"),
+    "negative": ([[0.0], [1.0]], [[1.0], [-2.0]], "scale must be > 0, got -2"),
+    "NaN": ([[np.nan]], [[1.0]], "mean must be finite"),
+    "infinity": ([[0.0]], [[np.inf]], "scale must be finite"),
+    "rank 1": ([0.0, 1.0], [1.0, 1.0], r"mean must have shape \(n_x, 1\).*got \(2,\)"),
+    "two lengths": ([[0.0]], [[1.0], [1.0]], r"same n_x, got \(2, 1\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mean_and_a_scale_that_are_none_are_refused(name: str) -> None:
+    mean, scale, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        nn.Normalization(mean, scale)
+
+
+def test_a_mean_and_a_scale_of_ones_own_may_be_lists_of_any_numbers() -> None:
+    normalization = nn.Normalization([[1], [2]], np.array([[2.0], [4.0]], "float32"))
+    assert normalization([[3, 5], [2, 10]]).tolist() == [[1.0, 2.0], [0.0, 2.0]]
+
+
+def test_a_dask_array_is_told_apart_from_what_is_traced() -> None:
+    da = pytest.importorskip("dask.array")
+    with pytest.raises(TypeError, match=r"got a dask array: give X\.compute\(\)"):
+        nn.Normalization.fit(da.ones((2, 5)))

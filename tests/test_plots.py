@@ -42,7 +42,30 @@ def half_plane(output: nn.network.names.OutputName, rows: int) -> tuple[nn.Netwo
     return network, [(W, b)]
 
 
+X, Y = map(np.array, XOR)
+WRONG: dict[str, tuple[Any, str]] = {
+    "turned": ({"X": np.ones((5, 2)), "Y": np.ones((1, 5))}, r"X must have shape.*is it X\.T\?"),
+    "a vector of targets": ({"Y": Y[0]}, r"Y must have shape.*make it Y\[None, :\]"),
+    "three targets, which would make a colour": ({"Y": Y[:, :3]}, "Y must have shape"),
+    "NaN": ({"X": X * np.nan}, "X must be finite"),
+    "targets": ({"Y": Y + 1}, r"Y must be in \[0, 1\]"),
+    "resolution": ({"resolution": 1}, "resolution must be a whole number ≥ 2"),
+}
+
+
 class TestBoundary:
+    @pytest.mark.parametrize("name", WRONG)
+    def test_what_is_wrong_is_told_in_the_letters_of_the_equations(self, name: str) -> None:
+        wrong, message = WRONG[name]
+        network, layers = half_plane("sigmoid", 1)
+        with pytest.raises(ValueError, match=message):
+            nn.plots.decision_boundary(network, layers, **{"X": X, "Y": Y} | wrong)
+
+    def test_a_figure_is_no_axes(self) -> None:
+        network, layers = half_plane("sigmoid", 1)
+        with pytest.raises(TypeError, match="ax must be the axes of a matplotlib figure, got Figure"):
+            nn.plots.decision_boundary(network, layers, X, Y, ax=plt.figure())
+
     def test_of_a_sigmoid_unit_is_where_it_says_a_half(self, space) -> None:
         network, layers = half_plane("sigmoid", 1)
         X, Y = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]]), np.array([[0.0, 0.0, 1.0, 1.0]])
@@ -168,3 +191,9 @@ class TestGallery:
         X, Y = import_module("nnarray.examples.data").flower(60)
         params = nn.train(nn.Network((2, 4, 1), hidden="tanh"), X, Y, scheme="zeros", epochs=20).params
         assert (params[0].W[0] == params[0].W).all()
+
+
+@pytest.mark.parametrize("runs", [[1.0, 0.5], {"a": [1.0, 0.5]}, None], ids=str)
+def test_what_is_no_run_has_no_curves(runs: Any) -> None:
+    with pytest.raises(TypeError, match="runs must be a History, a TrainingResult or a mapping"):
+        nn.plots.cost_curves(runs)

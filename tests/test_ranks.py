@@ -240,10 +240,50 @@ DIFFERENT: dict[str, Any] = {
     "learning_rate": lambda network, X, Y, comm: nn.train(
         network, X, Y, epochs=2, optimizer=nn.Adam(0.1 + comm.rank), comm=comm
     ),
+    "learning_rate=StepDecay": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, optimizer=nn.Adam(nn.schedules.StepDecay(0.1, 0.5, 3 + comm.rank)), comm=comm
+    ),
+    "learning_rate must": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, optimizer=nn.Adam(lambda t: 0.1 + comm.rank), comm=comm
+    ),
+    "the sum of params must": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, optimizer=nn.Adam(lambda t: 0.1 * (t > comm.rank)), batch_size=50, comm=comm
+    ),
     "validation": lambda network, X, Y, comm: nn.train(
         network, X, Y, epochs=2, validation=[None, (X, Y)][comm.rank], comm=comm
     ),
+    "min_delta": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=9, patience=1, min_delta=float(comm.rank), comm=comm
+    ),
+    "average": lambda network, X, Y, comm: nn.train(network, X, Y, epochs=2, average=[None, 0.9][comm.rank], comm=comm),
+    "l1": lambda network, X, Y, comm: nn.train(network, X, Y, epochs=2, l1=float(comm.rank), comm=comm),
+    "input_dropout": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, input_dropout=0.1 * comm.rank, comm=comm
+    ),
+    "hidden": lambda network, X, Y, comm: nn.train(
+        nn.Network(network.sizes, ["tanh", "relu"][comm.rank]), X, Y, epochs=2, comm=comm
+    ),
+    "output": lambda network, X, Y, comm: nn.Network(
+        network.sizes, "tanh", ["sigmoid", "identity"][comm.rank]
+    ).gradients(network.init(0), X, Y, comm=comm),
+    "cost": lambda network, X, Y, comm: network.cost(
+        network.init(0), X, Y, cost=[None, nn.Cost(loss_of_half, dA=loss_of_half)][comm.rank], comm=comm
+    ),
+    "state": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, params=network.init(0), state=[None, later(network, X, Y)][comm.rank], comm=comm
+    ),
+    "state must be the same on all ranks, got State(t=2,": lambda network, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, state=later(network, X, Y)._replace(v=np.full(network.size, comm.rank)), comm=comm
+    ),
 }
+
+
+def loss_of_half(A: Any, Y: Any, xp: Any) -> Any:
+    return (A - Y) / 2
+
+
+def later(network: nn.Network, X: Any, Y: Any) -> Any:
+    return nn.train(network, X, Y, epochs=2).state
 
 
 @pytest.mark.parametrize("name", DIFFERENT)

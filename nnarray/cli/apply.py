@@ -17,7 +17,7 @@ from nnarray.cli.examples import reading_of, require_columns, words
 from nnarray.cli.options import Reading
 from nnarray.cli.output import note, quoted, say
 from nnarray.cli.pictures import check_plot, draw_predictions
-from nnarray.cli.places import as_json, check_place, write_or_beside
+from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.preparation import split
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.rows import refuse_holes
@@ -40,6 +40,7 @@ class Inputs(NamedTuple):
 def predict(arguments: argparse.Namespace) -> int:
     """Write one line of CSV per example: its class and how probable that is, or its numbers."""
     check_place("--out", arguments.out)
+    check_apart({"--out": arguments.out}, {"MODEL": arguments.model, "DATA": arguments.data})
     model = _model(arguments)
     classes = class_names(model.network, model.metadata)
     if arguments.probabilities and classes is None:
@@ -81,6 +82,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _check_picture(arguments: argparse.Namespace) -> None:
     check_place("--plot", arguments.plot)
+    check_apart({"--plot": arguments.plot}, {"MODEL": arguments.model, "DATA": arguments.data})
     if arguments.plot:
         check_plot(arguments.plot)
 

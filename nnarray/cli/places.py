@@ -4,8 +4,9 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import say
@@ -38,6 +39,24 @@ def check_place(option: str, name: str | None, *, force: bool = True) -> None:
             return
         msg = f"{shown}: {reason}"
     raise CommandError(msg)
+
+
+def check_apart(written: Mapping[str, str | None], read: Mapping[str, object]) -> None:
+    """Raise CommandError where one result would be written over another, or over a file that is read."""
+    taken = {os.path.realpath(name): option for option, name in read.items() if _is_file(name)}
+    for option, name in written.items():
+        if name is None:
+            continue
+        path = os.path.realpath(name)
+        if path in taken:
+            msg = f"{option} {name} would be written over {taken[path]}, which is the same file: name another one"
+            raise CommandError(msg)
+        taken[path] = option
+
+
+def _is_file(name: object) -> TypeGuard[str]:
+    """Whether it names a file, and not a bundled data set or a share of the rows."""
+    return isinstance(name, str) and os.path.isfile(name)
 
 
 def _cannot_write(path: Path) -> str | None:

@@ -25,7 +25,7 @@ from nnarray.cli.examples import Part, Prepared, prepare
 from nnarray.cli.options import MISSING
 from nnarray.cli.output import quoted, say
 from nnarray.cli.pictures import check_plot
-from nnarray.cli.places import as_json, check_place, write_or_beside
+from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
@@ -126,13 +126,21 @@ def _check_places(arguments: argparse.Namespace) -> None:
     arguments.out = arguments.out if is_named else DEFAULT_MODEL
     is_left = going_on(arguments).source is not None  # by a run that may have written its model when it was interrupted
     check_place("--out", arguments.out, force=arguments.force or is_named or is_left)
-    for option, name in (
-        ("--checkpoint", arguments.checkpoint),
-        ("--plot", arguments.plot),
-        ("--history", arguments.history),
-        ("--split-out", arguments.split_out),
-    ):
+    others = {
+        "--checkpoint": arguments.checkpoint,
+        "--plot": arguments.plot,
+        "--history": arguments.history,
+        "--split-out": arguments.split_out,
+    }
+    for option, name in others.items():
         check_place(option, name)
+    read = {
+        "DATA": arguments.data,
+        "LABELS": arguments.labels,
+        "--validation": arguments.validation,
+        "--test": arguments.test,
+    }
+    check_apart({"--out": arguments.out, **others}, read)
     if arguments.plot:
         check_plot(arguments.plot)
 

@@ -19,6 +19,7 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.files.model import Model
 from nnarray.files.preprocessing import Number, Preprocessing, Scaling, to_plain
 from nnarray.network import Network, Parameters
+from nnarray.network.chunks import is_chunked
 from nnarray.network.names import DTypeName
 
 COLUMNS_AT_ONCE = 2**14
@@ -47,6 +48,20 @@ class Normalization:
 
     mean: npt.NDArray[np.float64]
     scale: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError or TypeError for what is no mean and no scale."""
+        for name in ("mean", "scale"):
+            host = host_array(getattr(self, name), name)
+            require_numbers(host, name, None)
+            if host.ndim != 2 or host.shape[1] != 1 or not len(host) or len(host) != len(self.mean):
+                msg = f"{name} must have shape (n_x, 1), mean and scale of the same n_x, got {host.shape}"
+                raise ValueError(msg)
+            object.__setattr__(self, name, host.astype("float64"))
+            require_finite(getattr(self, name), name, NUMPY)
+        if not (self.scale > 0).all():
+            msg = f"scale must be > 0, got {self.scale.min():g}; that of an input which is always the same is 1"
+            raise ValueError(msg)
 
     @classmethod
     @quiet
@@ -161,6 +176,9 @@ class Normalization:
 
 
 def _host(X: Any) -> npt.NDArray[Any]:
+    if is_chunked(X):
+        msg = "X must lie in memory, or in a file, got a dask array: give X.compute(), or take (X - mean)/scale of it"
+        raise TypeError(msg)
     require_concrete("nn.Normalization", X=X)
     host = host_array(X, "X")
     require_numbers(host, "X", None)

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from nnarray.backends import require_concrete
-from nnarray.engine import Communicator, Ranks
+from nnarray.engine import Architecture, Communicator, Ranks
 from nnarray.network.entry import Place
 
 
@@ -13,9 +13,14 @@ def together(comm: Communicator | None) -> AbstractContextManager[Ranks | None]:
     return nullcontext() if comm is None else Ranks(comm)
 
 
-def agree(ranks: Ranks, place: Place, **options: Any) -> None:
-    """Raise ValueError on all ranks where parameters, their dtype or the options differ; parameters by their sum."""
+def agree(ranks: Ranks, network: Architecture, place: Place, **options: Any) -> None:
+    """Raise ValueError on all ranks where network, parameters, their dtype or the options differ.
+
+    Parameters are compared by their sum, a cost of the caller's own by whether there is one.
+    """
     arrays = [V for layer in place.layers for V in layer]
     require_concrete("comm", **{f"params[{i}]": V for i, V in enumerate(arrays)})
     params = sum(place.backend.sum(V) for V in arrays)
-    ranks.agree(**options, dtype=place.dtype, **{"the sum of params": params})
+    architecture = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
+    own_cost = network.own_cost is not None
+    ranks.agree(**architecture, cost=own_cost, **options, dtype=place.dtype, **{"the sum of params": params})

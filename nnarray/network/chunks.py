@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Block, Ended, backend, backend_of, quiet
+from nnarray.backends import NUMPY, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
+from nnarray.engine.weights import HEAVIEST, can_weigh, weighs_nothing
 from nnarray.network import scoring
 from nnarray.network.entry import Place, enter_parameters, enter_X, make_batch, require_finite_examples
 from nnarray.network.parameters import Parameters
@@ -69,10 +70,10 @@ class Chunked:
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
 
-    def of(self, chosen: Sequence[int]) -> "Chunked":
-        """Some of the chunks, as a whole of their own."""
+    def unweighted(self, chosen: Sequence[int]) -> "Chunked":
+        """Some of the chunks, as a whole of their own, whose examples weigh alike."""
         other = copy(self)
-        other.chunks = [self.chunks[i] for i in chosen]
+        other.chunks = [self.chunks[i]._replace(weights=None) for i in chosen]
         other.columns = sum(chunk.columns for chunk in other.chunks)
         return other
 
@@ -108,9 +109,16 @@ class Sums(NamedTuple):
     gradient: np.ndarray | None = None
 
 
+def require_weights(examples: Chunked, dtype: str) -> None:
+    """Raise ValueError unless all examples together may weigh what they do."""
+    found = _computed([_task(_weighed)(chunk.weights, chunk.first, dtype) for chunk in examples.chunks])
+    _require_sum(sum(found), dtype)
+
+
 def cost(network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float) -> float:
     """J, with the penalty."""
     sums = _folded(_sums_of(network, place, examples.chunks, gradient=False))
+    _require_sum(sums.m, place.dtype)
     return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2, l1=l1))
 
 
@@ -123,9 +131,14 @@ def cost_and_gradients(
     l1: float,
     columns: np.ndarray | None = None,
 ) -> tuple[float, Array | None, float]:
-    """J and its gradient, laid out as theta, and what they are divided by; no gradient where that is 0."""
+    """J and its gradient, laid out as theta, and what they are divided by.
+
+    Where some columns of a chunk weigh next to nothing, there is no gradient of them.
+    """
     sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns))
-    if sums.m == 0:
+    if columns is None:
+        _require_sum(sums.m, place.dtype)
+    elif weighs_nothing(sums.m, place.dtype):
         return 0.0, None, 0.0
     g = place.backend.asarray(sums.gradient, place.dtype)
     J, g = engine.means(sums.losses, g, sums.m, place.layers, network, place.backend, l2=l2, l1=l1)
@@ -150,6 +163,16 @@ def score(network: Architecture, place: Place, examples: Chunked) -> float:
     theta = _theta(place)
     found = _computed([_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks])
     return scoring.of_parts(found, network.output)
+
+
+def _require_sum(m: float, dtype: str) -> None:
+    if not can_weigh(m, dtype):
+        msg = (
+            f"weights must have a positive sum that is finite in {dtype} with room to spare, from "
+            f"{1 / HEAVIEST[dtype]:.2g} to {HEAVIEST[dtype]:.2g}, got a sum of {m:g}; divide them by the largest, and "
+            "l2, which stands beside their sum, by the same"
+        )
+        raise ValueError(msg)
 
 
 def _sums_of(
@@ -234,23 +257,39 @@ def _batch(
 ) -> tuple[Batch, float]:
     """The columns of a chunk, all of them or some, whose sums are divided by nothing yet, and their m."""
     there = place.backend
-    X, Y, weights = (None if V is None else there.asarray(V, place.dtype) for V in (X, Y, weights))
+    given = {"X": X, "Y": Y, "weights": weights}
+    X, Y, weights = (
+        None if V is None else convert(V, name, backend=there, dtype=place.dtype) for name, V in given.items()
+    )
     batch = make_batch(network, X, Y, None, backend=there, dtype=place.dtype)._replace(m=1, weights=weights)
     if columns is not None:
         batch = batch._replace(order=Order(there.on_device(columns), columns))
     if weights is None:
         return batch, float(batch.columns)
-    weighed = there.to_numpy(weights)[0]
+    return batch, _weight(there.to_numpy(weights), columns)
+
+
+def _weight(weights: np.ndarray, columns: np.ndarray | None) -> float:
+    """The sum of a chunk's weights, or of those of some columns."""
+    weighed = weights[0]
     if not (np.isfinite(weighed).all() and weighed.min() >= 0):
         msg = "weights must be finite and ≥ 0"
         raise ValueError(msg)
-    return batch, float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
+    return float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
+
+
+@quiet
+def _weighed(weights: Any, first: int, dtype: str) -> float:
+    with _told(first):
+        own = backend_of(weights) or NUMPY
+        return _weight(own.to_numpy(convert(weights, "weights", backend=own, dtype=dtype)), None)
 
 
 @quiet
 def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int) -> Any:
     with _placed(network, theta, X) as place, _told(first):
-        X = enter_X(network, place.backend.asarray(X, place.dtype), backend=place.backend, dtype=place.dtype)
+        X = convert(X, "X", backend=place.backend, dtype=place.dtype)
+        X = enter_X(network, X, backend=place.backend, dtype=place.dtype)
         A = engine.predict(X, place.layers, network, place.backend, workers=1)
         return place.backend.to_numpy(A)
 

@@ -313,7 +313,7 @@ class Network:
             given = batch, place.layers, network, place.backend
             if ranks is None:
                 return engine.cost(*given, **penalties, workers=workers)
-            agree(ranks, place, **penalties)
+            agree(ranks, network, place, **penalties)
             return place.backend.asarray(engine.ranks.cost(*given, ranks, **penalties, workers=workers), place.dtype)
 
     def gradients(
@@ -398,7 +398,7 @@ class Network:
                 if ranks is None:
                     J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
                 else:
-                    agree(ranks, place, **penalties)
+                    agree(ranks, network, place, **penalties)
                     J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
                     J = backend.asarray(J, place.dtype)
                 require_finite_examples(batch.X, g, place)

@@ -8,7 +8,7 @@ import numpy as np
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_number
-from nnarray.network.chunks import Chunked, is_chunked
+from nnarray.network.chunks import Chunked, is_chunked, require_weights
 from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, check_scheme, require_network
@@ -58,9 +58,11 @@ def enter_training(
     if stream is None:
         examples = _examples(costed, X, Y, weights, first)
     else:
-        examples = stream.entering(lambda X, Y, weights, of: _examples(costed, X, Y, weights, first, of))
+        examples = stream.entering(lambda X, Y, weights, of: _in_memory(costed, X, Y, weights, first, of))
     if validation is None:
         return first, examples, None
+    if not isinstance(examples, Chunked):
+        return first, examples, _in_memory(costed, X_validation, Y_validation, None, first, "validation ")
     return first, examples, _examples(costed, X_validation, Y_validation, None, first, "validation ")
 
 
@@ -118,9 +120,20 @@ def check_rate(rate: Any, name: str) -> float:
     return check_number(rate, name, at_least=0.0, below=1.0)
 
 
+def _in_memory(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str) -> Batch:
+    if is_chunked(X):
+        msg = f"{of}X must lie in memory unless all of X is one dask array, got a dask array: give its compute()"
+        raise TypeError(msg)
+    batch: Batch = _examples(network, X, Y, weights, first, of)
+    return batch
+
+
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:
     if is_chunked(X):
-        return Chunked(network, X, Y, weights, of=of)
+        chunked = Chunked(network, X, Y, weights, of=of)
+        if weights is not None:
+            require_weights(chunked, first.dtype)
+        return chunked
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)

@@ -80,8 +80,14 @@ class Averaging(Stateful):
         super().made(count, own)
         self.count += count
 
-    def go_on(self, state: State, mean: Array | None, count: int) -> None:
-        """From a state of the optimiser and the mean of so many updates; without a mean, from the one that is there."""
-        super().go_on(state, mean, count)
-        if mean is not None:
-            self.mean, self.count = mean, count
+    def go_on(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
+        """From a state of the optimiser and a mean of so many updates; without a mean, from the one that is there.
+
+        A mean by another beta is made one by this: of the same average, once both are corrected for their start.
+        """
+        super().go_on(state, mean, count, beta)
+        if mean is None:
+            return
+        if count and beta is not None and beta != self.beta:
+            mean = corrected_mean(mean, beta, count) * (1 - self.beta**count)
+        self.mean, self.count = mean, count

@@ -65,10 +65,10 @@ class ChunkedBatches:
         return [(([chunk], part), None) for part in parts]
 
     def some(self, most: int) -> Chunked:
-        """Chunks of up to so many columns, but at least one, drawn at random, always the same."""
+        """Chunks of up to so many columns, but at least one, drawn at random, always the same; they weigh alike."""
         order = np.random.default_rng(0).permutation(len(self.whole.chunks))
         ends = np.cumsum([self.whole.chunks[i].columns for i in order])
-        return self.whole.of(sorted(order[: max(1, int(np.sum(ends <= most)))]))
+        return self.whole.unweighted(sorted(order[: max(1, int(np.sum(ends <= most)))]))
 
     def let_go(self) -> None:
         """Nothing is held."""

@@ -119,7 +119,7 @@ class Kept(Unkept):
         means = {name: run.backend.asarray(getattr(state, name), run.dtype) for name in run.optimizer.remembers}
         if state.average is not None:
             means["average"] = run.backend.asarray(state.average, run.dtype)
-        return state._replace(**means, position=position._replace(params=self._params(state)))
+        return state._replace(**means, position=position._replace(params=self._params(state), beta=run.average))
 
     def _checkpoint(self) -> Checkpoint:
         run, within = self.run, None

@@ -36,7 +36,15 @@ from nnarray.training.history import Epoch, History
 from nnarray.training.keeping import Unkept, check_checkpoint
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
 from nnarray.training.progress import Silent, progress_bar
-from nnarray.training.ranks import DescentTogether, Portions, common_seed, own_seed, require_no_checkpoint, settings_of
+from nnarray.training.ranks import (
+    DescentTogether,
+    Portions,
+    common_seed,
+    own_seed,
+    require_no_checkpoint,
+    settings_of,
+    sums_of,
+)
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
@@ -185,7 +193,8 @@ def train(
         weighted). The descent itself takes no notice. `params` of the result and of a callback's epoch, and what
         validation sees, are the averaged ones; an epoch's `cost` is of those that were trained, and without validation
         `patience` goes by it, and gives back the average at the best epoch. `state` holds both, so that a run goes on
-        to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one.
+        to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one, and
+        of one with another beta the average goes on by the new one.
         What a `DivergenceError` keeps was not averaged.
     patience : int, optional
         Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
@@ -200,10 +209,11 @@ def train(
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
     comm : mpi4py communicator, optional
         Train on the examples of all its ranks together. Every rank makes this call, with examples (and validation
-        examples) of its own, whose numbers may differ, and with the same options otherwise. `batch_size` counts
-        everybody's; each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks
-        have the same parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C
-        on any, or where one fails. Only rank 0 shows a bar.
+        examples) of its own, whose numbers may differ, and with the same options otherwise: where options, a schedule's
+        rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's; each rank
+        shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same parameters,
+        to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where one fails.
+        Only rank 0 shows a bar.
     checkpoint : path, optional
         A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
@@ -278,10 +288,11 @@ def train(
             network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
         )
         if ranks is not None:
-            numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "l2": l2, "l1": l1}
-            kinds = {"optimizer": settings_of(optimizer or Adam()), "dropout": (input_rate, *rates), "average": average}
+            numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "min_delta": min_delta}
+            numbers |= {"l2": l2, "l1": l1, "average": average, "validation": validation is not None}
+            kinds = {"optimizer": settings_of(optimizer or Adam()), "state": sums_of(state)}
             place = Place(first.layers, first.backend, first.dtype)
-            agree(ranks, place, **numbers, **kinds, validation=validation is not None)
+            agree(ranks, costed, place, **numbers, **kinds, dropout=rates, input_dropout=input_rate)
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
@@ -409,6 +420,7 @@ class Run:
             State(state.t, **means),
             None if mean is None else copied(self.backend.asarray(mean, self.dtype), self.backend),
             0 if position is None else position.averaged,
+            self.average if position is None else position.beta,
         )
         if position is None:
             return
@@ -428,6 +440,7 @@ class Run:
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
             self.updates.count,
+            self.average,
         )
         mean = self.updates.mean
         return State(now.t, **means, position=position, average=None if mean is None else copied(mean, self.backend))
@@ -490,7 +503,12 @@ class Run:
                 return False
             return bool(callback(record._replace(params=self.params.replace(copied(self.given, self.backend)))))
 
-        return ask() if self.ranks is None else self.ranks.any(ask)
+        if self.ranks is None:
+            return ask()
+        # What agree() cannot look into, such as a function that is the schedule, shows here.
+        params = {"the sum of params": self.backend.sum(self.theta)}
+        self.ranks.agree(learning_rate=record.learning_rate, **params)
+        return self.ranks.any(ask)
 
     def _show(self, bar: Silent) -> None:
         """Read what is known, and show what the bar has not shown yet."""

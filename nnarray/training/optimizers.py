@@ -271,7 +271,7 @@ class Stateful:
         """What a run gives back at theta: theta itself."""
         return theta
 
-    def go_on(self, state: State, mean: Array | None, count: int) -> None:
+    def go_on(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
         """From a state of the optimiser, whatever the mean of theta was."""
         self.state = state
 

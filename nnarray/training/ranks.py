@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend
+from nnarray.backends import Backend, backend_of
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
 from nnarray.network import scoring
@@ -16,6 +16,8 @@ from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.replays import Replays
+from nnarray.training.schedules import Schedule
+from nnarray.training.state import State
 
 
 def common_seed(seed: int | None, ranks: Ranks) -> int:
@@ -38,12 +40,24 @@ def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
 
 
 def settings_of(optimizer: Optimizer) -> str:
-    """An optimiser as ranks compare it: a function, such as a schedule, by its kind alone."""
+    """An optimiser as ranks compare it: a function, such as a schedule of one's own, by its kind alone."""
     values = {
-        name: value if isinstance(value, float | int) else type(value).__name__
+        name: value if isinstance(value, float | int | Schedule) else type(value).__name__
         for name, value in vars(optimizer).items()
     }
     return f"{type(optimizer).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
+
+
+def sums_of(state: State | None) -> str:
+    """A state as ranks compare it: its counts, and its vectors by their sums."""
+    if state is None:
+        return "None"
+    counts = {"t": state.t}
+    if state.position is not None:
+        counts |= {"epoch": state.position.epoch, "averaged": state.position.averaged}
+    vectors = {name: (V, backend_of(V)) for name, V in state._asdict().items() if name in ("v", "s", "average")}
+    sums = {name: own.sum(V) for name, (V, own) in vectors.items() if own is not None}
+    return f"State({', '.join(f'{name}={value}' for name, value in (counts | sums).items())})"
 
 
 class Portions(Shuffled):

@@ -36,6 +36,8 @@ class Position(NamedTuple):
     """what early stopping has seen, where this epoch was the best one"""
     averaged: int = 0
     """how many updates are in the average of the parameters"""
+    beta: float | None = None
+    """the beta of that average; None where there is none"""
 
     def __repr__(self) -> str:
         return f"Position(epoch={self.epoch}, …)"
