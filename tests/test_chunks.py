@@ -1,7 +1,5 @@
 """Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
 
-import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +119,51 @@ def test_mini_batches_see_every_column_once_and_go_on_to_the_bit() -> None:
     assert still.history[0].cost == pytest.approx(float(network.cost(network.init(0, dtype="float64"), X, Y)), rel=1e-6)
 
 
+@pytest.mark.parametrize("columns", [(7, 131, 0, 59, 103), (1,) * 3 + (297,), (300,)])
+@pytest.mark.parametrize("rates", [(0.3, 0.0), (0.0, 0.4), (0.3, 0.2)])
+def test_dropout_is_that_of_one_array(columns: tuple[int, ...], rates: tuple[float, float]) -> None:
+    _, X, Y = case("softmax")
+    network = nn.Network((5, 7, 3, 3), "tanh", "softmax")
+    options: dict[str, Any] = {"dtype": "float64", "optimizer": nn.Adam(0.02), "seed": 3}
+    options |= {"dropout": (rates[0], rates[0] / 2), "input_dropout": rates[1]}
+    one = nn.train(network, X, Y, epochs=9, patience=50, **options)
+    x, y = chunked(X, columns), chunked(Y, columns)
+    found = nn.train(network, x, y, epochs=9, patience=50, **options)
+    np.testing.assert_allclose(found.params.vector, one.params.vector, rtol=0, atol=1e-9)
+    assert [e.cost for e in found.history] == pytest.approx([e.cost for e in one.history], rel=1e-9)
+    assert found.state.position.masks == one.state.position.masks
+    assert abs(one.params.vector - nn.train(network, X, Y, epochs=9, dtype="float64").params.vector).max() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+def test_dropout_goes_on_to_the_bit(batch_size: int | None) -> None:
+    network, X, Y = case()
+    x, y = chunked(X), chunked(Y)
+    options: dict[str, Any] = {"batch_size": batch_size, "optimizer": nn.Adam(0.02), "dropout": 0.3}
+    options |= {"input_dropout": 0.1}
+    whole = nn.train(network, x, y, epochs=5, **options)
+    first = nn.train(network, x, y, epochs=2, **options)
+    rest = nn.train(network, x, y, epochs=3, state=first.state, **options)
+    assert whole.params.vector.tobytes() == rest.params.vector.tobytes()
+    assert (
+        whole.params.vector.tobytes()
+        != nn.train(network, x, y, epochs=5, **options | {"dropout": 0.2}).params.vector.tobytes()
+    )
+
+
+def test_dropout_in_mini_batches_of_a_chunk_is_that_of_one_array() -> None:
+    """One update per chunk, in the chunks' drawn order and with the drawn columns, given as a stream."""
+    network, X, Y = case()
+    columns = (50, 113, 137)
+    options: dict[str, Any] = {"dtype": "float64", "dropout": 0.3, "input_dropout": 0.2, "seed": 5}
+    found = nn.train(network, chunked(X, columns), chunked(Y, columns), batch_size=137, epochs=1, **options)
+    draws = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1,)))
+    firsts, order = np.cumsum([0, *columns]), draws.permutation(3)
+    taken = [firsts[i] + draws.permutation(columns[i]) for i in order]
+    one = nn.train(network, [(X[:, some], Y[:, some]) for some in taken], epochs=1, **options)
+    np.testing.assert_allclose(found.params.vector, one.params.vector, rtol=0, atol=1e-12)
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "rows": (
         lambda net, p, x, y: net.gradients(p, x[:4], y),
@@ -140,7 +183,6 @@ BAD: dict[str, tuple[Any, str]] = {
     "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"columns from \d+ on: Y must be in \[0, 1\]"),
     "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be finite and ≥ 0"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
-    "dropout": (lambda net, p, x, y: nn.train(net, x, y, epochs=1, dropout=0.1), "dropout must be 0 where X is a dask"),
 }
 
 
@@ -150,32 +192,3 @@ def test_bad_input(name: str) -> None:
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call(network, network.init(0, dtype="float64"), chunked(X), chunked(Y))
-
-
-def test_the_same_bits_for_any_number_of_workers_and_after_one_was_killed() -> None:
-    distributed = pytest.importorskip("distributed")
-    network, X, Y = case()
-    x, y = chunked(X), chunked(Y)
-    options: dict[str, Any] = {"epochs": 6, "optimizer": nn.Adam(0.02), "l2": 0.1}
-    with dask.config.set(scheduler="sync"):
-        expected = nn.train(network, x, y, **options).params.vector.tobytes()
-        in_batches = nn.train(network, x, y, batch_size=64, **options | {"epochs": 1}).params.vector.tobytes()
-
-    def kill(record: nn.Epoch) -> None:
-        if record.epoch == 3:
-            worker = next(iter(client.run(os.getpid).values()))
-            os.kill(worker, signal.SIGKILL)
-
-    quiet = {"dashboard_address": None, "silence_logs": 50}
-    with (
-        dask.config.set(scheduler=None),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        persisted = x.persist(), y.persist()
-        assert nn.train(network, *persisted, **options).params.vector.tobytes() == expected
-        found = nn.train(network, *persisted, batch_size=64, **options | {"epochs": 1})
-        assert found.params.vector.tobytes() == in_batches
-        assert nn.train(network, *persisted, callback=kill, **options).params.vector.tobytes() == expected
-        cluster.scale(1)
-        assert nn.train(network, x, y, **options).params.vector.tobytes() == expected

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Block, Ended, backend, backend_of, quiet
+from nnarray.backends import Backend, Block, Ended, backend, backend_of, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
-from nnarray.network import scoring
+from nnarray.network import scoring, workers
 from nnarray.network.entry import Place, enter_parameters, enter_X, make_batch, require_finite_examples
 from nnarray.network.parameters import Parameters
 
@@ -108,9 +109,18 @@ class Sums(NamedTuple):
     gradient: np.ndarray | None = None
 
 
-def cost(network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float) -> float:
+class Draw(Protocol):
+    """Of a batch of chunks, what each of them draws."""
+
+    def on(self, batch: Batch, dtype: str, backend: Backend, first: int) -> Batch:
+        """A part of the batch, from that column of it on, with the masks of its units."""
+
+
+def cost(
+    network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float, masks: Draw | None = None
+) -> float:
     """J, with the penalty."""
-    sums = _folded(_sums_of(network, place, examples.chunks, gradient=False))
+    sums = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
     return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2, l1=l1))
 
 
@@ -122,9 +132,13 @@ def cost_and_gradients(
     l2: float,
     l1: float,
     columns: np.ndarray | None = None,
+    masks: Draw | None = None,
 ) -> tuple[float, Array | None, float]:
-    """J and its gradient, laid out as theta, and what they are divided by; no gradient where that is 0."""
-    sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns))
+    """J and its gradient, laid out as theta, and what they are divided by; no gradient where that is 0.
+
+    `columns` are some of a single chunk's, `masks` drop units of the batch that all are together.
+    """
+    sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
     if sums.m == 0:
         return 0.0, None, 0.0
     g = place.backend.asarray(sums.gradient, place.dtype)
@@ -148,15 +162,26 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
 def score(network: Architecture, place: Place, examples: Chunked) -> float:
     """The accuracy, or R², of all predictions."""
     theta = _theta(place)
-    found = _computed([_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks])
+    found = workers.compute(
+        [_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
+    )
     return scoring.of_parts(found, network.output)
 
 
 def _sums_of(
-    network: Architecture, place: Place, chunks: Sequence[Chunk], *, gradient: bool, columns: np.ndarray | None = None
+    network: Architecture,
+    place: Place,
+    chunks: Sequence[Chunk],
+    *,
+    gradient: bool,
+    columns: np.ndarray | None = None,
+    masks: Draw | None = None,
 ) -> list[Any]:
     theta, task = _theta(place), _task(_sums)
-    return [task(network, theta, *chunk[:4], columns, gradient) for chunk in chunks]
+    draws: Sequence[Any] = [None] * len(chunks)
+    if masks is not None:
+        draws = [partial(masks.on, first=chunk.first if columns is None else 0) for chunk in chunks]
+    return [task(network, theta, *of[:4], columns, draw, gradient) for of, draw in zip(chunks, draws, strict=True)]
 
 
 def _theta(place: Place) -> Any:
@@ -178,15 +203,9 @@ def _folded(tasks: Sequence[Any]) -> Sums:
     """Their sum, of neighbours first."""
     while len(tasks) > 1:
         tasks = [_task(_added)(*tasks[i : i + 2]) if i + 1 < len(tasks) else tasks[i] for i in range(0, len(tasks), 2)]
-    (total,) = _computed(tasks)
+    (total,) = workers.compute(tasks)
     assert isinstance(total, Sums)
     return total
-
-
-def _computed(tasks: Sequence[Any]) -> list[Any]:
-    import dask
-
-    return list(dask.compute(*tasks))
 
 
 def _added(one: Sums, other: Sums) -> Sums:
@@ -207,10 +226,20 @@ def _placed(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Place]
 
 @quiet
 def _sums(
-    network: Architecture, theta: np.ndarray, X: Any, Y: Any, weights: Any, first: int, columns: Any, gradient: bool
+    network: Architecture,
+    theta: np.ndarray,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    first: int,
+    columns: np.ndarray | None,
+    draw: Callable[..., Batch] | None,
+    gradient: bool,
 ) -> Sums:
     with _placed(network, theta, X) as place, _told(first):
         batch, m = _batch(network, place, X, Y, weights, columns)
+        if draw is not None:
+            batch = draw(batch, place.dtype, place.backend)
         given = batch, place.layers, network, place.backend
         if not gradient:
             return Sums(float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m)
