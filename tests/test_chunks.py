@@ -1,6 +1,7 @@
 """Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,39 @@ def test_dropout_goes_on_to_the_bit(batch_size: int | None) -> None:
         whole.params.vector.tobytes()
         != nn.train(network, x, y, epochs=5, **options | {"dropout": 0.2}).params.vector.tobytes()
     )
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+def test_checkpoints_go_on_to_the_bit(batch_size: int | None, tmp_path: Path) -> None:
+    network, X, Y = case()
+    w, path = np.random.default_rng(1).random(M), tmp_path / "run.safetensors"
+    options: dict[str, Any] = {"batch_size": batch_size, "optimizer": nn.Adam(0.02), "dropout": 0.2, "weights": w}
+    calls = 0
+
+    def breaks(block: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > 30:
+            raise BrokenOffError
+        return block
+
+    x, y = chunked(X), chunked(Y)
+    whole = nn.train(network, x, y, epochs=9, **options)
+    keeping: dict[str, Any] = {"checkpoint": path, "checkpoint_every": 1e-9}
+    with pytest.raises(BrokenOffError):
+        nn.train(network, x.map_blocks(breaks, dtype=x.dtype), y, epochs=9, **options, **keeping)
+    for other in (options | {"weights": None}, options | {"l2": 1.0}):
+        with pytest.raises(ValueError, match="of another run"):
+            nn.train(network, x, y, epochs=9, resume=path, **other)
+    with pytest.raises(ValueError, match="X"):
+        nn.train(network, chunked(X, (150, 150)), y, epochs=9, resume=path, **options)
+    rest = nn.train(network, x, y, epochs=9, resume=path, **options)
+    assert rest.params.vector.tobytes() == whole.params.vector.tobytes()
+    assert [e.cost for e in rest.history] == [e.cost for e in whole.history]
 
 
 def test_dropout_in_mini_batches_of_a_chunk_is_that_of_one_array() -> None:

@@ -54,8 +54,8 @@ def _client(tasks: Sequence[Any]) -> Any:
 def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
     from distributed.scheduler import KilledWorker, NoValidWorkerError
 
+    futures = client.compute(list(tasks))
     try:
-        futures = client.compute(list(tasks))
         _wait(client, futures)
         found: list[Any] = client.gather(futures)
     except (KilledWorker, NoValidWorkerError) as error:
@@ -63,6 +63,9 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
     except CancelledError as error:
         msg = f"dask gave up the tasks: its scheduler is gone, or what they read was lost with a worker ({error})"
         raise WorkersLostError(msg) from error
+    finally:  # while somebody holds an error, and with it this frame, the same tasks would fail again
+        for future in futures:
+            future.release()
     return found
 
 
