@@ -208,13 +208,13 @@ BAD: dict[str, tuple[Any, str]] = {
     "unknown": (lambda net, p, x, y: net.gradients(p, x[:, x[0] > 0], y), r"unknown size.*X\.compute_chunk_sizes\(\)"),
     "NaN": (
         lambda net, p, x, y: net.gradients(p, da.where(x > 2.7, np.nan, x), y),
-        r"in the chunk of columns from \d+ on: X must be finite in float64, got nan",
+        r"in the chunk of examples from \d+ on: X must be finite in float64, got nan",
     ),
     "NaN to predict": (
         lambda net, p, x, y: net.predict(p, x * np.inf).compute(),
-        r"columns from \d+ on: X must",
+        r"examples from \d+ on: X must",
     ),
-    "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"columns from \d+ on: Y must be in \[0, 1\]"),
+    "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"examples from \d+ on: Y must be in \[0, 1\]"),
     "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be finite and ≥ 0"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
 }

@@ -18,9 +18,10 @@ import nnarray as nn
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
+psutil = pytest.importorskip("psutil")  # which distributed needs
 
 M = 300
-QUIET = {"dashboard_address": None, "silence_logs": 50}
+QUIET = {"dashboard_address": ":0", "silence_logs": 50}
 SETTINGS = {
     "scheduler": None,
     "distributed.scheduler.allowed-failures": 50,
@@ -38,7 +39,7 @@ def case() -> tuple[nn.Network, Any, Any]:
 
 
 OPTIONS: dict[str, Any] = {"optimizer": nn.Adam(0.02), "l2": 0.1, "dropout": 0.2}
-RUNS: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs": 2, "batch_size": 32}}
+RUNS: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs": 4, "batch_size": 64}}
 
 
 def bits(result: Any) -> bytes:
@@ -93,32 +94,25 @@ def test_the_same_bits_after_workers_were_killed_at_any_moment(
     run: str, client: Any, expected: dict[str, bytes]
 ) -> None:
     network, x, y = case()
-    draws, over = random.Random(run), threading.Event()
-    killed: list[int] = []
+    draws, killed = random.Random(run), list[int]()
 
-    def kill() -> None:
-        known = set[int]()
-        while not over.wait(draws.uniform(0.1, 0.6)) and len(killed) < 4:
-            pids = set(client.run(os.getpid, on_error="ignore").values()) - set(killed)
-            if pids & known:  # a nanny starts no other for one that dies while it is starting
-                killed.append(draws.choice(sorted(pids & known)))
-                os.kill(killed[-1], signal.SIGKILL)
-            known = pids
+    def grown() -> list[int]:
+        """Workers that have started for good: a nanny gives up on one that dies before."""
+        pids: list[int] = sorted(client.run(os.getpid, on_error="ignore").values())
+        return [pid for pid in pids if pid not in killed and time.time() - psutil.Process(pid).create_time() > 3]
 
-    def wait(record: nn.Epoch) -> None:
-        """Be there for some of the kills, as a longer run would."""
-        time.sleep(0.1)
+    def kill(record: nn.Epoch) -> None:
+        if record.epoch % 3 != 1:
+            return
+        deadline = time.monotonic() + 20
+        while not (pids := grown()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        killed.append(draws.choice(pids))
+        threading.Timer(draws.uniform(0, 0.2), os.kill, (killed[-1], signal.SIGKILL)).start()
 
-    client.wait_for_workers(2, timeout=60)
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        found = nn.train(network, x.persist(), y.persist(), callback=wait, **OPTIONS, **RUNS[run])
-    finally:
-        over.set()
-        killer.join()
+    found = nn.train(network, x.persist(), y.persist(), callback=kill, **OPTIONS, **RUNS[run])
     assert bits(found) == expected[run]
-    assert killed
+    assert len(killed) == -(-len(found.history) // 3)
 
 
 def test_a_frozen_worker_is_given_up(expected: dict[str, bytes]) -> None:

@@ -55,10 +55,10 @@ class Chunk(NamedTuple):
 
 
 class Chunked:
-    """X (n_x, m), Y (n[L], m) or None and weights (1, m) or None of a network, in chunks of columns."""
+    """X (n_x, m), Y (n[L], m) or None and weights (1, m) or None, for a network of some sizes, in chunks of columns."""
 
-    def __init__(self, network: Architecture, X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
-        n_x, n_L = network.sizes[0], network.sizes[-1]
+    def __init__(self, sizes: Sequence[int], X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
+        n_x, n_L = sizes[0], sizes[-1]
         X = _checked(X, f"{of}X", "(n_x, m)", n_x, None)
         self.columns = int(X.shape[1])
         counts = X.chunks[1]
@@ -69,6 +69,9 @@ class Chunked:
         tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
+
+    def let_go(self) -> None:
+        """Nothing is held."""
 
     def of(self, chosen: Sequence[int]) -> "Chunked":
         """Some of the chunks, as a whole of their own."""
@@ -82,7 +85,8 @@ def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
     """V as a dask array whose shape is known and right; what is an array of the host is cut as X is."""
     import dask.array as da
 
-    V = V if is_chunked(V) else da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1]))
+    if not is_chunked(V):  # it goes to the workers once, not with each step
+        V = da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1])).persist()
     if any(np.isnan(n) for n in V.shape):
         msg = f"{argument} has chunks of unknown size, shape {V.shape}: give {argument}.compute_chunk_sizes()"
         raise ValueError(msg)
@@ -150,7 +154,7 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
     """A[L] as a dask array, which is not computed yet."""
     import dask.array as da
 
-    chunked = Chunked(network, X)
+    chunked = Chunked(network.sizes, X)
     theta, n_L = _theta(place), network.sizes[-1]
     predicted = [
         da.from_delayed(_task(_predicted)(network, theta, chunk.X, chunk.first), (n_L, chunk.columns), place.dtype)
@@ -254,7 +258,7 @@ def _told(first: int) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        msg = f"in the chunk of columns from {first} on: {error}"
+        msg = f"in the chunk of examples from {first} on: {error}"
         raise type(error)(msg) from None
 
 

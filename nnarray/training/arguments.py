@@ -120,7 +120,7 @@ def check_rate(rate: Any, name: str) -> float:
 
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:
     if is_chunked(X):
-        return Chunked(network, X, Y, weights, of=of)
+        return Chunked(network.sizes, X, Y, weights, of=of)
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)

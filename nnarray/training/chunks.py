@@ -53,9 +53,13 @@ class ChunkedBatches:
         if self.is_whole:
             return [[((self.whole.chunks, None), None)]]
         self.drawn_from = self.state
-        order = self.generator.permutation(len(self.whole.chunks))
-        orders = [self.generator.permutation(self.whole.chunks[i].columns) for i in order]
+        order = self.drawn(len(self.whole.chunks))
+        orders = [self.drawn(self.whole.chunks[i].columns) for i in order]
         return [self._of_chunk(self.whole.chunks[i], columns) for i, columns in zip(order, orders, strict=True)]
+
+    def drawn(self, count: int) -> np.ndarray:
+        """So many things in a drawn order."""
+        return self.generator.permutation(count)
 
     def _of_chunk(self, chunk: Chunk, columns: np.ndarray) -> Iterable[Any]:
         parts = np.split(columns, range(self.size, len(columns), self.size))
