@@ -30,7 +30,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
-from nnarray.network import Cost, GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
+from nnarray.network import (
+    Cost,
+    GradientCheck,
+    Layer,
+    Network,
+    Parameters,
+    WorkersLostError,
+    check_gradients,
+    one_hot,
+)
 from nnarray.training import (
     Adam,
     DivergenceError,
@@ -96,6 +105,7 @@ __all__ = [
     "Parameters",
     "RMSprop",
     "TrainingResult",
+    "WorkersLostError",
     "backend",
     "check_gradients",
     "from_onnx",

@@ -1,8 +1,7 @@
 """Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
 
-import os
-import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,6 +120,84 @@ def test_mini_batches_see_every_column_once_and_go_on_to_the_bit() -> None:
     assert still.history[0].cost == pytest.approx(float(network.cost(network.init(0, dtype="float64"), X, Y)), rel=1e-6)
 
 
+@pytest.mark.parametrize("columns", [(7, 131, 0, 59, 103), (1,) * 3 + (297,), (300,)])
+@pytest.mark.parametrize("rates", [(0.3, 0.0), (0.0, 0.4), (0.3, 0.2)])
+def test_dropout_is_that_of_one_array(columns: tuple[int, ...], rates: tuple[float, float]) -> None:
+    _, X, Y = case("softmax")
+    network = nn.Network((5, 7, 3, 3), "tanh", "softmax")
+    options: dict[str, Any] = {"dtype": "float64", "optimizer": nn.Adam(0.02), "seed": 3}
+    options |= {"dropout": (rates[0], rates[0] / 2), "input_dropout": rates[1]}
+    one = nn.train(network, X, Y, epochs=9, patience=50, **options)
+    x, y = chunked(X, columns), chunked(Y, columns)
+    found = nn.train(network, x, y, epochs=9, patience=50, **options)
+    np.testing.assert_allclose(found.params.vector, one.params.vector, rtol=0, atol=1e-9)
+    assert [e.cost for e in found.history] == pytest.approx([e.cost for e in one.history], rel=1e-9)
+    assert found.state.position.masks == one.state.position.masks
+    assert abs(one.params.vector - nn.train(network, X, Y, epochs=9, dtype="float64").params.vector).max() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+def test_dropout_goes_on_to_the_bit(batch_size: int | None) -> None:
+    network, X, Y = case()
+    x, y = chunked(X), chunked(Y)
+    options: dict[str, Any] = {"batch_size": batch_size, "optimizer": nn.Adam(0.02), "dropout": 0.3}
+    options |= {"input_dropout": 0.1}
+    whole = nn.train(network, x, y, epochs=5, **options)
+    first = nn.train(network, x, y, epochs=2, **options)
+    rest = nn.train(network, x, y, epochs=3, state=first.state, **options)
+    assert whole.params.vector.tobytes() == rest.params.vector.tobytes()
+    assert (
+        whole.params.vector.tobytes()
+        != nn.train(network, x, y, epochs=5, **options | {"dropout": 0.2}).params.vector.tobytes()
+    )
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("batch_size", [None, 32])
+def test_checkpoints_go_on_to_the_bit(batch_size: int | None, tmp_path: Path) -> None:
+    network, X, Y = case()
+    w, path = np.random.default_rng(1).random(M), tmp_path / "run.safetensors"
+    options: dict[str, Any] = {"batch_size": batch_size, "optimizer": nn.Adam(0.02), "dropout": 0.2, "weights": w}
+    calls = 0
+
+    def breaks(block: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > 30:
+            raise BrokenOffError
+        return block
+
+    x, y = chunked(X), chunked(Y)
+    whole = nn.train(network, x, y, epochs=9, **options)
+    keeping: dict[str, Any] = {"checkpoint": path, "checkpoint_every": 1e-9}
+    with pytest.raises(BrokenOffError):
+        nn.train(network, x.map_blocks(breaks, dtype=x.dtype), y, epochs=9, **options, **keeping)
+    for other in (options | {"weights": None}, options | {"l2": 1.0}):
+        with pytest.raises(ValueError, match="of another run"):
+            nn.train(network, x, y, epochs=9, resume=path, **other)
+    with pytest.raises(ValueError, match="X"):
+        nn.train(network, chunked(X, (150, 150)), y, epochs=9, resume=path, **options)
+    rest = nn.train(network, x, y, epochs=9, resume=path, **options)
+    assert rest.params.vector.tobytes() == whole.params.vector.tobytes()
+    assert [e.cost for e in rest.history] == [e.cost for e in whole.history]
+
+
+def test_dropout_in_mini_batches_of_a_chunk_is_that_of_one_array() -> None:
+    """One update per chunk, in the chunks' drawn order and with the drawn columns, given as a stream."""
+    network, X, Y = case()
+    columns = (50, 113, 137)
+    options: dict[str, Any] = {"dtype": "float64", "dropout": 0.3, "input_dropout": 0.2, "seed": 5}
+    found = nn.train(network, chunked(X, columns), chunked(Y, columns), batch_size=137, epochs=1, **options)
+    draws = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(1,)))
+    firsts, order = np.cumsum([0, *columns]), draws.permutation(3)
+    taken = [firsts[i] + draws.permutation(columns[i]) for i in order]
+    one = nn.train(network, [(X[:, some], Y[:, some]) for some in taken], epochs=1, **options)
+    np.testing.assert_allclose(found.params.vector, one.params.vector, rtol=0, atol=1e-12)
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "rows": (
         lambda net, p, x, y: net.gradients(p, x[:4], y),
@@ -131,13 +208,13 @@ BAD: dict[str, tuple[Any, str]] = {
     "unknown": (lambda net, p, x, y: net.gradients(p, x[:, x[0] > 0], y), r"unknown size.*X\.compute_chunk_sizes\(\)"),
     "NaN": (
         lambda net, p, x, y: net.gradients(p, da.where(x > 2.7, np.nan, x), y),
-        r"in the chunk of columns from \d+ on: X must be finite in float64, got nan",
+        r"in the chunk of examples from \d+ on: X must be finite in float64, got nan",
     ),
     "NaN to predict": (
         lambda net, p, x, y: net.predict(p, x * np.inf).compute(),
-        r"columns from \d+ on: X must",
+        r"examples from \d+ on: X must",
     ),
-    "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"columns from \d+ on: Y must be in \[0, 1\]"),
+    "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"examples from \d+ on: Y must be in \[0, 1\]"),
     "weights of nothing": (lambda net, p, x, y: net.gradients(p, x, y, weights=np.zeros(M)), "sum .* got a sum of 0"),
     "a cost of nothing": (lambda net, p, x, y: net.cost(p, x, y, weights=da.zeros(M)), "sum .* got a sum of 0"),
     "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "sum .* got a sum of inf"),
@@ -148,7 +225,6 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be finite and ≥ 0"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
-    "dropout": (lambda net, p, x, y: nn.train(net, x, y, epochs=1, dropout=0.1), "dropout must be 0 where X is a dask"),
 }
 
 
@@ -187,32 +263,3 @@ def test_bad_input(name: str) -> None:
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call(network, network.init(0, dtype="float64"), chunked(X), chunked(Y))
-
-
-def test_the_same_bits_for_any_number_of_workers_and_after_one_was_killed() -> None:
-    distributed = pytest.importorskip("distributed")
-    network, X, Y = case()
-    x, y = chunked(X), chunked(Y)
-    options: dict[str, Any] = {"epochs": 6, "optimizer": nn.Adam(0.02), "l2": 0.1}
-    with dask.config.set(scheduler="sync"):
-        expected = nn.train(network, x, y, **options).params.vector.tobytes()
-        in_batches = nn.train(network, x, y, batch_size=64, **options | {"epochs": 1}).params.vector.tobytes()
-
-    def kill(record: nn.Epoch) -> None:
-        if record.epoch == 3:
-            worker = next(iter(client.run(os.getpid).values()))
-            os.kill(worker, signal.SIGKILL)
-
-    quiet = {"dashboard_address": None, "silence_logs": 50}
-    with (
-        dask.config.set(scheduler=None),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        persisted = x.persist(), y.persist()
-        assert nn.train(network, *persisted, **options).params.vector.tobytes() == expected
-        found = nn.train(network, *persisted, batch_size=64, **options | {"epochs": 1})
-        assert found.params.vector.tobytes() == in_batches
-        assert nn.train(network, *persisted, callback=kill, **options).params.vector.tobytes() == expected
-        cluster.scale(1)
-        assert nn.train(network, x, y, **options).params.vector.tobytes() == expected

@@ -603,7 +603,7 @@ class TestDropoutMasks:
         batch = engine.Batch(np.ones((3, m)), np.zeros((1, m)), m)
         seen = []
         for _ in range(3):
-            masked = drop.onto(batch, "float64")
+            masked, drop.position = drop.ahead(batch, "float64")
             whole = masked.tile(0, m, np.dtype("float64"), NUMPY)
             np.testing.assert_array_equal(np.unique(whole.X), [0, 1 / 0.7])
             assert len(whole.masks) == 2 * any(rates)

@@ -5,5 +5,15 @@ from nnarray.network.costs import Cost
 from nnarray.network.labels import one_hot
 from nnarray.network.network import Network
 from nnarray.network.parameters import Layer, Parameters
+from nnarray.network.workers import WorkersLostError
 
-__all__ = ["Cost", "GradientCheck", "Layer", "Network", "Parameters", "check_gradients", "one_hot"]
+__all__ = [
+    "Cost",
+    "GradientCheck",
+    "Layer",
+    "Network",
+    "Parameters",
+    "WorkersLostError",
+    "check_gradients",
+    "one_hot",
+]

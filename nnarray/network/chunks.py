@@ -8,16 +8,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import NUMPY, Block, Ended, backend, backend_of, convert, quiet
+from nnarray.backends import NUMPY, Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
 from nnarray.engine.weights import HEAVIEST, can_weigh, weighs_nothing
-from nnarray.network import scoring
+from nnarray.network import scoring, workers
 from nnarray.network.entry import Place, enter_parameters, enter_X, make_batch, require_finite_examples
 from nnarray.network.parameters import Parameters
 
@@ -55,10 +56,10 @@ class Chunk(NamedTuple):
 
 
 class Chunked:
-    """X (n_x, m), Y (n[L], m) or None and weights (1, m) or None of a network, in chunks of columns."""
+    """X (n_x, m), Y (n[L], m) or None and weights (1, m) or None, for a network of some sizes, in chunks of columns."""
 
-    def __init__(self, network: Architecture, X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
-        n_x, n_L = network.sizes[0], network.sizes[-1]
+    def __init__(self, sizes: Sequence[int], X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
+        n_x, n_L = sizes[0], sizes[-1]
         X = _checked(X, f"{of}X", "(n_x, m)", n_x, None)
         self.columns = int(X.shape[1])
         counts = X.chunks[1]
@@ -69,6 +70,9 @@ class Chunked:
         tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
+
+    def let_go(self) -> None:
+        """Nothing is held."""
 
     def unweighted(self, chosen: Sequence[int]) -> "Chunked":
         """Some of the chunks, as a whole of their own, whose examples weigh alike."""
@@ -82,7 +86,8 @@ def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
     """V as a dask array whose shape is known and right; what is an array of the host is cut as X is."""
     import dask.array as da
 
-    V = V if is_chunked(V) else da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1]))
+    if not is_chunked(V):  # it goes to the workers once, not with each step
+        V = da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1])).persist()
     if any(np.isnan(n) for n in V.shape):
         msg = f"{argument} has chunks of unknown size, shape {V.shape}: give {argument}.compute_chunk_sizes()"
         raise ValueError(msg)
@@ -115,9 +120,18 @@ def require_weights(examples: Chunked, dtype: str) -> None:
     _require_sum(sum(found), dtype)
 
 
-def cost(network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float) -> float:
+class Draw(Protocol):
+    """Of a batch of chunks, what each of them draws."""
+
+    def on(self, batch: Batch, dtype: str, backend: Backend, first: int) -> Batch:
+        """A part of the batch, from that column of it on, with the masks of its units."""
+
+
+def cost(
+    network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float, masks: Draw | None = None
+) -> float:
     """J, with the penalty."""
-    sums = _folded(_sums_of(network, place, examples.chunks, gradient=False))
+    sums = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
     _require_sum(sums.m, place.dtype)
     return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2, l1=l1))
 
@@ -130,12 +144,14 @@ def cost_and_gradients(
     l2: float,
     l1: float,
     columns: np.ndarray | None = None,
+    masks: Draw | None = None,
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, and what they are divided by.
 
-    Where some columns of a chunk weigh next to nothing, there is no gradient of them.
+    `columns` are some of a single chunk's, `masks` drop units of the batch that all are together. Where some columns of
+    a chunk weigh next to nothing, there is no gradient of them.
     """
-    sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns))
+    sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
     if columns is None:
         _require_sum(sums.m, place.dtype)
     elif weighs_nothing(sums.m, place.dtype):
@@ -149,7 +165,7 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
     """A[L] as a dask array, which is not computed yet."""
     import dask.array as da
 
-    chunked = Chunked(network, X)
+    chunked = Chunked(network.sizes, X)
     theta, n_L = _theta(place), network.sizes[-1]
     predicted = [
         da.from_delayed(_task(_predicted)(network, theta, chunk.X, chunk.first), (n_L, chunk.columns), place.dtype)
@@ -161,7 +177,9 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
 def score(network: Architecture, place: Place, examples: Chunked) -> float:
     """The accuracy, or R², of all predictions."""
     theta = _theta(place)
-    found = _computed([_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks])
+    found = workers.compute(
+        [_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
+    )
     return scoring.of_parts(found, network.output)
 
 
@@ -176,10 +194,19 @@ def _require_sum(m: float, dtype: str) -> None:
 
 
 def _sums_of(
-    network: Architecture, place: Place, chunks: Sequence[Chunk], *, gradient: bool, columns: np.ndarray | None = None
+    network: Architecture,
+    place: Place,
+    chunks: Sequence[Chunk],
+    *,
+    gradient: bool,
+    columns: np.ndarray | None = None,
+    masks: Draw | None = None,
 ) -> list[Any]:
     theta, task = _theta(place), _task(_sums)
-    return [task(network, theta, *chunk[:4], columns, gradient) for chunk in chunks]
+    draws: Sequence[Any] = [None] * len(chunks)
+    if masks is not None:
+        draws = [partial(masks.on, first=chunk.first if columns is None else 0) for chunk in chunks]
+    return [task(network, theta, *of[:4], columns, draw, gradient) for of, draw in zip(chunks, draws, strict=True)]
 
 
 def _theta(place: Place) -> Any:
@@ -201,15 +228,9 @@ def _folded(tasks: Sequence[Any]) -> Sums:
     """Their sum, of neighbours first."""
     while len(tasks) > 1:
         tasks = [_task(_added)(*tasks[i : i + 2]) if i + 1 < len(tasks) else tasks[i] for i in range(0, len(tasks), 2)]
-    (total,) = _computed(tasks)
+    (total,) = workers.compute(tasks)
     assert isinstance(total, Sums)
     return total
-
-
-def _computed(tasks: Sequence[Any]) -> list[Any]:
-    import dask
-
-    return list(dask.compute(*tasks))
 
 
 def _added(one: Sums, other: Sums) -> Sums:
@@ -230,10 +251,20 @@ def _placed(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Place]
 
 @quiet
 def _sums(
-    network: Architecture, theta: np.ndarray, X: Any, Y: Any, weights: Any, first: int, columns: Any, gradient: bool
+    network: Architecture,
+    theta: np.ndarray,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    first: int,
+    columns: np.ndarray | None,
+    draw: Callable[..., Batch] | None,
+    gradient: bool,
 ) -> Sums:
     with _placed(network, theta, X) as place, _told(first):
         batch, m = _batch(network, place, X, Y, weights, columns)
+        if draw is not None:
+            batch = draw(batch, place.dtype, place.backend)
         given = batch, place.layers, network, place.backend
         if not gradient:
             return Sums(float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m)
@@ -248,7 +279,7 @@ def _told(first: int) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        msg = f"in the chunk of columns from {first} on: {error}"
+        msg = f"in the chunk of examples from {first} on: {error}"
         raise type(error)(msg) from None
 
 

@@ -307,7 +307,7 @@ class Network:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
-                J = chunks.cost(network, chunked, Chunked(self, X, Y, weights), **penalties)
+                J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
             place, batch = enter_batch(network, params, X, Y, weights)
             given = batch, place.layers, network, place.backend
@@ -388,7 +388,7 @@ class Network:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
-                examples = Chunked(self, X, Y, weights)
+                examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
             place, batch = enter_batch(network, params, X, Y, weights)
@@ -494,7 +494,7 @@ class Network:
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
-            return chunks.score(self, chunked, Chunked(self, X, Y))
+            return chunks.score(self, chunked, Chunked(self.sizes, X, Y))
         place, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")
         A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)

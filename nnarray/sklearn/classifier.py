@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from nnarray.backends import is_sparse, quiet, to_numpy
 from nnarray.core.typing import Array
 from nnarray.network import Network
 from nnarray.sklearn import bridge
+from nnarray.sklearn.chunks import answers, by_parts, is_chunked
 from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
 from nnarray.sklearn.private import (
     StrOptions,
@@ -189,8 +191,16 @@ class MLPClassifier(ClassifierMixin, MLP):
         bridge.fill(model, network, params)
         return model
 
-    score = quiet(ClassifierMixin.score)
+    @quiet
+    @wraps(ClassifierMixin.score)
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The accuracy."""
+        if not is_chunked(X):
+            return float(super().score(X, y, sample_weight))
+        y, predicted, weights = answers(self, X, y, sample_weight)
+        return float(accuracy_score(y, predicted, sample_weight=weights))
 
+    @by_parts
     @quiet
     def predict(self, X: Any) -> Array:
         """The class of each example, the one of the highest probability; of two, the second where its own is above 0.5.
@@ -214,6 +224,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         """
         return self._labels(self._predictions(X, "predict"))
 
+    @by_parts
     @quiet
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class.
@@ -238,6 +249,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         """
         return self._probabilities(X, "predict_proba")
 
+    @by_parts
     @quiet
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`, -∞ of a probability of 0.

@@ -26,7 +26,8 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
-from nnarray.sklearn import bridge, solvers
+from nnarray.network.chunks import Chunked
+from nnarray.sklearn import bridge, chunks, solvers
 from nnarray.sklearn.descent import EstimatorDescent, ReportedNetwork
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.sklearn.private import (
@@ -105,7 +106,10 @@ class MLP(Settings, ABC):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows.
+            The examples, as rows. Of a dask array or dask dataframe, each chunk of rows gives its sums where it lies;
+            y and `sample_weight` are brought here. A batch is of one chunk then: chunks come in a drawn order, and
+            their rows are shuffled within, so a `batch_size` of thousands is worth its way. The values are looked at
+            as they are trained on.
         y : array, shape (n_samples,) or (n_samples, n_outputs)
             The labels, of a regressor the numbers.
         sample_weight : array, shape (n_samples,), optional
@@ -167,7 +171,7 @@ class MLP(Settings, ABC):
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Self:
         units = _checked_units(self.hidden_layer_sizes)
         begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        if not begins:
+        if not begins and not chunks.is_chunked(X):
             check_same_namespace(X, self, attribute="_first_coefs", method="partial_fit" if incremental else "fit")
         examples = self._enter(X, y, sample_weight, incremental=incremental, reset=begins)
         sizes = (int(examples.X.shape[1]), *units, int(examples.Y.shape[1]))
@@ -206,7 +210,8 @@ class MLP(Settings, ABC):
             )
             raise ValueError(msg)
         theta, l2, l1 = self._theta(place), float(self.alpha), float(self.l1)
-        work = EstimatorDescent(network, theta, place, home=own, l2=l2, l1=l1, workers=self.workers)
+        descent = chunks.ChunkedDescent if isinstance(batch, Chunked) else EstimatorDescent
+        work = descent(network, theta, place, home=own, l2=l2, l1=l1, workers=self.workers)
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
             with place.untracked():
@@ -222,10 +227,15 @@ class MLP(Settings, ABC):
             raise ValueError(msg)
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
-        """The examples, checked, and all where X is."""
-        xp, _, device = get_namespace_and_device(X)
+        """The examples, checked, and all where X is; beside a dask X, all else is here."""
+        y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
         if self._has_numeric_y:
             _require_numbers_in(y)
+        if chunks.is_chunked(X):
+            dtypes = _dtypes(self.dtype, np, None)
+            given = X, y, sample_weight
+            return Examples(*chunks.enter(self, *given, dtypes=dtypes, incremental=incremental, reset=reset))
+        xp, _, device = get_namespace_and_device(X)
         X, y = validate_data(
             self,
             X,
@@ -427,8 +437,8 @@ def _require_numbers_in(y: Any) -> None:
 
 
 def _place_of(X: Any) -> Backend:
-    """Where a checked X is."""
-    return backend_of(X) or backend("numpy")
+    """Where a checked X is, or here, where dask has it."""
+    return (None if chunks.is_chunked(X) else backend_of(X)) or backend("numpy")
 
 
 def moved(y: Any, xp: Any, device: Any) -> Any:
@@ -505,12 +515,15 @@ def _checked_sum(weights: np.ndarray, dtype: str) -> float:
     return total
 
 
-def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int]) -> Batch:
+def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int]) -> Any:
     """The examples as the engine takes them."""
     X, Y, weights = examples
     m = X.shape[0]
     if weights is not None:
         m = _checked_sum(to_numpy(weights), dtype)
+    if chunks.is_chunked(X):
+        return Chunked(sizes, X.T, Y.T, weights)
+    if weights is not None:
         weights = place.asarray(weights, dtype)[None, :]
     Y = place.asarray(Y, dtype)
     require_finite(Y, "y", place)  # in this dtype

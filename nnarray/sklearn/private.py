@@ -21,6 +21,7 @@ try:
     from sklearn.utils.multiclass import _check_partial_fit_first_call as check_partial_fit_first_call
     from sklearn.utils.optimize import _check_optimize_result as check_optimize_result
     from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+    from sklearn.utils.validation import _check_y as check_y
 except ImportError as error:
     import sklearn
 
@@ -36,6 +37,7 @@ __all__ = [
     "check_partial_fit_first_call",
     "check_same_namespace",
     "check_sample_weight",
+    "check_y",
     "fits",
     "get_namespace",
     "get_namespace_and_device",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from nnarray.backends import quiet
 from nnarray.core.typing import Array
 from nnarray.network import Network
 from nnarray.sklearn import bridge
+from nnarray.sklearn.chunks import answers, by_parts, is_chunked
 from nnarray.sklearn.estimator import MLP
 from nnarray.sklearn.private import StrOptions, get_namespace
 from nnarray.sklearn.settings import ActivationName
@@ -92,8 +94,16 @@ class MLPRegressor(RegressorMixin, MLP):
         bridge.fill(model, network, params)
         return model
 
-    score = quiet(RegressorMixin.score)
+    @quiet
+    @wraps(RegressorMixin.score)
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R²."""
+        if not is_chunked(X):
+            return float(super().score(X, y, sample_weight))
+        y, predicted, weights = answers(self, X, y, sample_weight)
+        return float(r2_score(y, predicted, sample_weight=weights))
 
+    @by_parts
     @quiet
     def predict(self, X: Any) -> Array:
         """The number of each example, or its numbers; with loss='poisson', the expected counts.

@@ -13,7 +13,9 @@ from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, Order
 from nnarray.engine.weights import weighs_nothing
+from nnarray.network.chunks import Chunked
 from nnarray.sklearn.batches import BatchesOfRows
+from nnarray.sklearn.chunks import BatchesOfChunks
 from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
 from nnarray.sklearn.private import check_optimize_result, training_begins
@@ -87,7 +89,11 @@ def fit_stochastic(
     if not model.early_stopping and model.best_loss_ is None:
         model.best_loss_ = np.inf
     rows, validation = _split(model, work, examples, validation)
-    batches = BatchesOfRows(model, work.backend, examples, rows)
+    batches: BatchesOfRows | BatchesOfChunks
+    if isinstance(examples, Chunked):
+        batches = BatchesOfChunks(model, examples)
+    else:
+        batches = BatchesOfRows(model, work.backend, examples, rows)
     rates, input_rate = check_rates(model.dropout, len(work.network.hidden)), float(model.input_dropout)
     drops = any([*rates, input_rate])
     seed = [model._random_state.randint(2**31), model.t_] if drops else 0  # t_: other masks in each partial_fit
@@ -143,6 +149,9 @@ def _split(
     """
     if not model.early_stopping or validation is not None:
         return None, validation
+    if isinstance(examples, Chunked):
+        msg = "early_stopping with a dask X needs X_val and y_val, arrays of the host: it draws no rows from chunks"
+        raise ValueError(msg)
     backend, stratify = work.backend, None
     if is_classifier(model) and model.n_outputs_ == 1:
         stratify = backend.to_numpy(examples.Y).T.astype(bool)

@@ -130,7 +130,7 @@ def _in_memory(network: Architecture, X: Any, Y: Any, weights: Any, first: Param
 
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:
     if is_chunked(X):
-        chunked = Chunked(network, X, Y, weights, of=of)
+        chunked = Chunked(network.sizes, X, Y, weights, of=of)
         if weights is not None:
             require_weights(chunked, first.dtype)
         return chunked

@@ -206,26 +206,50 @@ class Dropout:
         """The batch with the masks that come next, and the position after them; without any dropout, itself."""
         if not self.drops:
             return batch, self.position
-        position, bits = self.position, self.bits  # before threads ask for them
-        draws = []
-        for n, rate in [*([self.inputs] if self._drops_inputs else []), *(self.units if self._drops_units else [])]:
-            draws.append(partial(self._mask, bits, position, n, rate, dtype))
-            position += -(-batch.columns * n // 2)
-        if self._drops_inputs:
-            batch = batch._replace(draw_input_mask=draws.pop(0))
-        if self._drops_units:
-            batch = batch._replace(draw_masks=lambda start, stop: tuple(draw(start, stop) for draw in draws))
-        return batch, position
+        masks = self.masks(batch.columns)
+        return masks.on(batch, dtype, self.backend), masks.end
 
-    def _mask(
-        self, bits: "np.random.PCG64", position: int, n: int, rate: float, dtype: str, start: int, stop: int
-    ) -> Array:
-        words, odd = divmod(start * n, 2)
-        drawn = np.random.Generator(_at(position + words, bits)).random(odd + (stop - start) * n, dtype=np.float32)[
-            odd:
-        ]
-        kept = drawn.reshape(stop - start, n) >= rate
-        return self.backend.asarray((kept / (1 - rate)).T, dtype)
+    def masks(self, columns: int) -> "Masks":
+        """Those that come next, for a batch of so many columns."""
+        position, draws = self.position, []
+        for n, rate in [*([self.inputs] if self._drops_inputs else []), *(self.units if self._drops_units else [])]:
+            draws.append((position, n, rate))
+            position += -(-columns * n // 2)
+        inputs, units = (draws[:1], draws[1:]) if self._drops_inputs else ([], draws)
+        return Masks(self.bits, inputs, units, position)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one batch, which can be drawn elsewhere: where in the stream of a run each of them begins."""
+
+    bits: "np.random.PCG64"
+    """the stream"""
+    inputs: Sequence[tuple[int, int, float]]
+    """where D[0] begins, its units and their rate, if inputs drop"""
+    units: Sequence[tuple[int, int, float]]
+    """the same of D[1], …, D[L-1]"""
+    end: int
+    """where the masks of the next batch begin"""
+
+    def on(self, batch: Batch, dtype: str, backend: Backend, first: int = 0) -> Batch:
+        """The batch with its masks; as a part, its first column is that one of the batch they are for."""
+
+        def draw(of: tuple[int, int, float], start: int, stop: int) -> Array:
+            return backend.asarray(_mask(self.bits, *of, first + start, first + stop), dtype)
+
+        if self.inputs:
+            batch = batch._replace(draw_input_mask=partial(draw, self.inputs[0]))
+        if self.units:
+            batch = batch._replace(draw_masks=lambda start, stop: tuple(draw(of, start, stop) for of in self.units))
+        return batch
+
+
+def _mask(bits: "np.random.PCG64", position: int, n: int, rate: float, start: int, stop: int) -> "np.ndarray":
+    words, odd = divmod(start * n, 2)
+    drawn = np.random.Generator(_at(position + words, bits)).random(odd + (stop - start) * n, dtype=np.float32)[odd:]
+    kept = drawn.reshape(stop - start, n) >= rate
+    return (kept / (1 - rate)).T
 
 
 @quiet

@@ -16,13 +16,10 @@ from nnarray.training.descent import Descent
 from nnarray.training.replays import Replays
 
 
-def check_chunked(rates: Sequence[float], comm: Any) -> None:
+def check_chunked(comm: Any) -> None:
     """Raise ValueError for what does not go with dask arrays."""
     if comm is not None:
         msg = "comm must be left out where X is a dask array: dask knows its workers"
-        raise ValueError(msg)
-    if any(rate > 0 for rate in rates):
-        msg = "dropout must be 0 where X is a dask array: its masks are not drawn on workers"
         raise ValueError(msg)
 
 
@@ -56,9 +53,13 @@ class ChunkedBatches:
         if self.is_whole:
             return [[((self.whole.chunks, None), None)]]
         self.drawn_from = self.state
-        order = self.generator.permutation(len(self.whole.chunks))
-        orders = [self.generator.permutation(self.whole.chunks[i].columns) for i in order]
+        order = self.drawn(len(self.whole.chunks))
+        orders = [self.drawn(self.whole.chunks[i].columns) for i in order]
         return [self._of_chunk(self.whole.chunks[i], columns) for i, columns in zip(order, orders, strict=True)]
+
+    def drawn(self, count: int) -> np.ndarray:
+        """So many things in a drawn order."""
+        return self.generator.permutation(count)
 
     def _of_chunk(self, chunk: Chunk, columns: np.ndarray) -> Iterable[Any]:
         parts = np.split(columns, range(self.size, len(columns), self.size))
@@ -81,11 +82,10 @@ class DescentOnChunks(Descent):
         """None: the gradient is computed elsewhere."""
         return None
 
-    def cost(self, batch: Any) -> Array:
+    def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J, with the penalty."""
-        if not isinstance(batch, Chunked):
-            return super().cost(batch)
-        return chunks.cost(self.network, self._place(self.theta), batch, l2=self.l2, l1=self.l1)
+        masks = dropout.masks(batch.columns) if dropout.drops else None
+        return chunks.cost(self.network, self._place(self.theta), batch, l2=self.l2, l1=self.l1, masks=masks)
 
     def cost_and_score(self, batch: Any, theta: Array | None = None) -> tuple[float, Any]:
         """The mean loss without the penalty, and the score of the predictions."""
@@ -106,5 +106,7 @@ class DescentOnChunks(Descent):
         """J and the gradient of some chunks, or of some columns of one, and their m."""
         some, columns = batch
         given = self.network, self._place(self.theta), some
-        found = chunks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, columns=columns)
-        return *found, dropout.position
+        count = sum(chunk.columns for chunk in some) if columns is None else len(columns)
+        masks = dropout.masks(count) if dropout.drops else None
+        found = chunks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, columns=columns, masks=masks)
+        return *found, dropout.position if masks is None else masks.end

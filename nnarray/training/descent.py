@@ -87,8 +87,9 @@ class Descent:
             batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, spare=spare, workers=self.workers
         )
 
-    def cost(self, batch: Any) -> Array:
-        """J, with the penalties."""
+    def cost(self, batch: Any, dropout: Dropout) -> Array:
+        """J, with the penalties, and the masks that come next."""
+        batch, _ = dropout.ahead(batch, self.dtype)
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, workers=self.workers)
         batch.let_go()
         return J

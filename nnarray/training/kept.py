@@ -137,7 +137,9 @@ class Kept(Unkept):
         run, network, batches = self.run, self.run.network, self.run.batches
         data: dict[str, Any] = {"X": "a stream"}
         if isinstance(batches, ChunkedBatches):
-            data = {"X": [chunk.columns for chunk in batches.whole.chunks], "batch_size": batches.size}
+            chunks = batches.whole.chunks
+            data = {"X": [chunk.columns for chunk in chunks], "batch_size": batches.size}
+            data |= {"weights": chunks[0].weights is not None}
         elif isinstance(batches, Shuffled):
             whole = batches.whole
             data = {"X": list(whole.source.shape), "weights": whole.weights is not None, "batch_size": batches.size}

@@ -20,6 +20,7 @@ from nnarray.network.entry import Place
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
+from nnarray.network.workers import WorkersLostError
 from nnarray.training.arguments import (
     check_choices,
     check_rate,
@@ -256,6 +257,8 @@ def train(
         For a backend that cannot run here.
     RuntimeError
         With `comm`, where another rank fails; it says which, and how.
+    WorkersLostError
+        Where X is a dask array and none of the workers is left; it keeps the last parameters and state.
 
     Examples
     --------
@@ -300,7 +303,7 @@ def train(
             if isinstance(examples, Stream):
                 batches = examples
             elif isinstance(examples, Chunked):
-                check_chunked((input_rate, *rates), comm)
+                check_chunked(comm)
                 batches = ChunkedBatches(examples, batch_size, own)
             elif ranks is None:
                 batches = Shuffled(examples, batch_size, own, first.backend)
@@ -458,6 +461,15 @@ class Run:
 
     def through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         """Run `epochs` epochs, or fewer if something stops them."""
+        try:
+            return self._through(epochs, callback, progress)
+        except WorkersLostError as error:
+            self._end_interrupted()
+            error.state = self.standing()
+            error.params, error.history = self._given_by(error.state), self.history
+            raise
+
+    def _through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
         self.began = time.perf_counter() - self.seconds
         last = self.first + epochs
         shows = self.ranks is None or self.ranks.rank == 0
@@ -485,6 +497,9 @@ class Run:
             stopped = "interrupt"
             self.kept.write()
             self._end_interrupted()
+        except WorkersLostError:
+            self.kept.write()
+            raise
         finally:
             bar.close()
             self.kept.end()
@@ -528,10 +543,8 @@ class Run:
     def _next_cost(self) -> float:
         """What the next epoch would report as its cost: that of the last parameters, which no epoch has reported."""
         assert not isinstance(self.batches, Stream)
-        whole = self.batches.whole
-        batch = whole if isinstance(whole, Chunked) else self.dropout.ahead(whole, self.dtype)[0]
         with self.backend.untracked():
-            return float(self.descent.cost(batch))
+            return float(self.descent.cost(self.batches.whole, self.dropout))
 
     @quiet
     def epoch(self, number: int) -> None:

@@ -107,8 +107,9 @@ class DescentTogether(Descent):
         """None: between a gradient and its update, the ranks add up."""
         return None
 
-    def cost(self, batch: Batch) -> Array:
+    def cost(self, batch: Batch, dropout: Dropout) -> Array:
         """J of everybody's batches, with the penalty."""
+        batch, _ = dropout.ahead(batch, self.dtype)
         return self._cost(batch, self.layers, l2=self.l2, l1=self.l1)
 
     def cost_and_score(self, batch: Batch, theta: Array | None = None) -> tuple[float, Any]:

@@ -1,0 +1,150 @@
+"""Tables of dask: rows in chunks, of which each gives its sums or its predictions where it lies."""
+
+import sys
+from collections.abc import Callable, Sequence
+from copy import copy
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nnarray.core.typing import Array
+from nnarray.network import chunks, workers
+from nnarray.network.chunks import Chunked
+from nnarray.network.entry import Place
+from nnarray.network.parameters import Parameters
+from nnarray.sklearn.descent import EstimatorDescent
+from nnarray.sklearn.private import check_sample_weight, check_y
+from nnarray.training.batches import Dropout
+from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
+
+if TYPE_CHECKING:
+    from nnarray.sklearn.estimator import MLP
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def is_chunked(X: Any) -> bool:
+    """Whether X is a dask array, or a frame or series of dask's."""
+    dask = sys.modules.get("dask")
+    if dask is None or not dask.is_dask_collection(X):
+        return False
+    return any(hasattr(type(X), name) for name in ("rechunk", "to_dask_array"))
+
+
+def by_parts(method: Method) -> Method:
+    """A method of X that gives a dask array of a dask X, each part of it computed when it is asked for."""
+
+    @wraps(method)
+    def call(model: "MLP", X: Any) -> Any:
+        return _by_parts(model, method, X) if is_chunked(X) else method(model, X)
+
+    return cast("Method", call)
+
+
+def _by_parts(model: "MLP", method: Callable[..., Any], X: Any) -> Any:
+    import dask
+    import dask.array as da
+
+    check_is_fitted(model)
+    like = method(model, _rows_like(X))[:0]
+    one = copy(model)
+    one.workers = 1  # dask's threads take parts side by side
+    task = dask.delayed(_of_part, pure=False)
+    given = dask.delayed((method.__name__, one), traverse=False)
+    parts, counts = _parts(X)
+    of_parts = [
+        da.from_delayed(task(given, part, like), (count, *like.shape[1:]), meta=like)
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    return da.concatenate(of_parts)
+
+
+def _of_part(given: tuple[str, "MLP"], X: Any, like: Any) -> Any:
+    name, model = given
+    return getattr(model, name)(X) if len(X) else like
+
+
+def _parts(X: Any) -> tuple[Sequence[Any], Sequence[float]]:
+    """A task for each part, of all columns, and how many rows it has, NaN where that is not known."""
+    if not hasattr(X, "rechunk"):
+        parts = X.to_delayed()
+        return parts, [np.nan] * len(parts)
+    return X.rechunk({1: -1}).to_delayed()[:, 0].tolist(), X.chunks[0]
+
+
+def _rows_like(X: Any) -> Any:
+    """Rows of the host that look like those of X."""
+    if hasattr(X, "rechunk"):
+        return np.zeros((1, *X.shape[1:]), X.dtype)
+    return X._meta_nonempty
+
+
+def answers(model: "MLP", X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """y, the predictions and the weights of all rows, here; X stays where it is."""
+    return on_host(y), on_host(model.predict(X)), on_host(sample_weight)
+
+
+def on_host(V: Any) -> Any:
+    """What dask has of V, here."""
+    return workers.compute([V])[0] if is_chunked(V) else V
+
+
+def enter(
+    model: "MLP", X: Any, y: Any, sample_weight: Any, *, dtypes: Sequence[Any], incremental: bool | None, reset: bool
+) -> tuple[Any, Array, Array | None]:
+    """X in chunks of rows, whose values are not looked at, Y (m, n_outputs) and the weights (m,) or None, both here."""
+    if incremental is None:
+        msg = "X_val must be an array of the host, not of dask: it is computed here after each epoch"
+        raise TypeError(msg)
+    like = validate_data(model, _rows_like(X), reset=reset, dtype=dtypes)
+    if not hasattr(X, "rechunk"):
+        X = X.to_dask_array(lengths=True)
+    if np.isnan(X.shape[0]):
+        msg = f"X has chunks of unknown size, shape {X.shape}: give X.compute_chunk_sizes()"
+        raise ValueError(msg)
+    m = int(X.shape[0])
+    if y is None:
+        msg = "y must be given, one target for each row of X"
+        raise ValueError(msg)
+    y = check_y(y, multi_output=True, y_numeric=model._has_numeric_y)
+    if y.shape[0] != m or m == 0:
+        msg = f"X and y must have as many rows, at least one, got {m} and {y.shape[0]}"
+        raise ValueError(msg)
+    y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+    Y = model._targets(y, incremental=incremental)
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, np.broadcast_to(0.0, (m, 1)))
+    return X.astype(like.dtype), Y, model._class_weighted(sample_weight, y, incremental=incremental)
+
+
+class ChunkedDescent(DescentOnChunks, EstimatorDescent):
+    """An estimator's network at theta, while the examples are in chunks elsewhere."""
+
+    def cost_and_gradient(self, batch: Any, spare: Any = None) -> tuple[Array, Array]:
+        """J and its gradient, of all chunks."""
+        place = Place(Parameters(self.theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
+        J, g, _ = chunks.cost_and_gradients(self.network, place, batch.chunks, l2=self.l2, l1=self.l1)
+        assert g is not None
+        return J, g
+
+    def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
+        """J and the gradient of some columns, and their number, which is what J counts in scikit-learn's mean."""
+        J, g, _, position = super().gradient_of(batch, weighs, dropout)
+        some, columns = batch
+        return J, g, sum(one.columns for one in some) if columns is None else len(columns), position
+
+
+class BatchesOfChunks(ChunkedBatches):
+    """Batches of rows of chunks; those of an estimator that does not shuffle come as they stand."""
+
+    def __init__(self, model: "MLP", whole: Chunked) -> None:
+        seed = [model._random_state.randint(2**31), model.t_]  # t_: another order in each partial_fit
+        super().__init__(whole, 200 if isinstance(model.batch_size, str) else int(model.batch_size), seed)
+        self.shuffle = model.shuffle
+
+    def drawn(self, count: int) -> np.ndarray:
+        """So many things in the order of the next epoch."""
+        return super().drawn(count) if self.shuffle else np.arange(count)

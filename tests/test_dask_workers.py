@@ -1,0 +1,206 @@
+"""Training on dask's workers, some of which are killed, freeze or go for good."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnarray as nn
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
+psutil = pytest.importorskip("psutil")  # which distributed needs
+
+M = 300
+QUIET = {"dashboard_address": ":0", "silence_logs": 50}
+SETTINGS = {
+    "scheduler": None,
+    "distributed.scheduler.allowed-failures": 50,
+    "distributed.worker.multiprocessing.spawn-method": "spawn",
+    "distributed.comm.timeouts.connect": "5s",
+}
+
+
+def case() -> tuple[nn.Network, Any, Any]:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, M))
+    columns = (7, 130, 0, 60, 103)
+    x, y = (da.from_array(V, chunks=(-1, columns)) for V in (X, (X[:1] + X[1:2] ** 2 > 1).astype("float64")))
+    return nn.Network((5, 6, 1), "tanh"), x, y
+
+
+OPTIONS: dict[str, Any] = {"optimizer": nn.Adam(0.02), "l2": 0.1, "dropout": 0.2}
+RUNS: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs": 4, "batch_size": 64}}
+
+
+def bits(result: Any) -> bytes:
+    vector: np.ndarray = result.params.vector
+    return vector.tobytes()
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, bytes]:
+    network, x, y = case()
+    with dask.config.set(scheduler="sync"):
+        return {name: bits(nn.train(network, x, y, **OPTIONS, **run)) for name, run in RUNS.items()}
+
+
+@contextmanager
+def in_processes(**settings: Any) -> Iterator[Any]:
+    with (
+        dask.config.set(SETTINGS | settings),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with in_processes() as client:
+        yield client
+
+
+@contextmanager
+def in_threads(workers: int) -> Iterator[Any]:
+    """A cluster in this process."""
+    with (
+        dask.config.set(scheduler=None),
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, **QUIET) as cluster,
+        distributed.Client(cluster),
+    ):
+        yield cluster
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_same_bits_for_any_number_of_workers(workers: int, run: str, expected: dict[str, bytes]) -> None:
+    network, x, y = case()
+    with in_threads(workers):
+        assert bits(nn.train(network, x.persist(), y.persist(), **OPTIONS, **RUNS[run])) == expected[run]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_same_bits_after_workers_were_killed_at_any_moment(
+    run: str, client: Any, expected: dict[str, bytes]
+) -> None:
+    network, x, y = case()
+    draws, killed = random.Random(run), list[int]()
+
+    def grown() -> list[int]:
+        """Workers that have started for good: a nanny gives up on one that dies before."""
+        pids: list[int] = sorted(client.run(os.getpid, on_error="ignore").values())
+        return [pid for pid in pids if pid not in killed and time.time() - psutil.Process(pid).create_time() > 3]
+
+    def kill(record: nn.Epoch) -> None:
+        if record.epoch % 3 != 1:
+            return
+        deadline = time.monotonic() + 20
+        while not (pids := grown()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        killed.append(draws.choice(pids))
+        threading.Timer(draws.uniform(0, 0.2), os.kill, (killed[-1], signal.SIGKILL)).start()
+
+    found = nn.train(network, x.persist(), y.persist(), callback=kill, **OPTIONS, **RUNS[run])
+    assert bits(found) == expected[run]
+    assert len(killed) == -(-len(found.history) // 3)
+
+
+def test_a_frozen_worker_is_given_up(expected: dict[str, bytes]) -> None:
+    network, x, y = case()
+    frozen = []
+
+    def freeze(record: nn.Epoch) -> None:
+        if record.epoch == 3:
+            frozen.append(next(iter(client.run(os.getpid).values())))
+            os.kill(frozen[0], signal.SIGSTOP)
+
+    with in_processes(**{"distributed.scheduler.worker-ttl": "5s"}) as client:
+        try:
+            began = time.monotonic()
+            found = nn.train(network, x.persist(), y.persist(), callback=freeze, **OPTIONS, **RUNS["whole"])
+            assert time.monotonic() - began < 40
+        finally:
+            for pid in frozen:
+                with suppress(ProcessLookupError):  # its nanny did
+                    os.kill(pid, signal.SIGKILL)
+    assert bits(found) == expected["whole"]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_where_no_worker_is_left_the_last_parameters_are_kept(
+    run: str, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    network, x, y = case()
+    checkpoint = tmp_path / "run.safetensors"
+
+    def leave(record: nn.Epoch) -> None:
+        if record.epoch == (5 if run == "whole" else 1):
+            cluster.scale(0)
+
+    with in_threads(1) as cluster, dask.config.set({"nnarray.no-workers-timeout": "700 ms"}):
+        options = OPTIONS | RUNS[run]
+        with pytest.raises(nn.WorkersLostError, match=r"no dask worker was left for 0\.7 s.*no-workers-timeout") as met:
+            nn.train(network, x, y, callback=leave, checkpoint=checkpoint, **options)
+        error = met.value
+        assert len(error.history) in ((5, 6) if run == "whole" else (1,))
+        assert error.state.position.epoch == len(error.history)
+        assert error.params.vector.tobytes() == error.state.position.params.vector.tobytes()
+        cluster.scale(2)
+        resumed = nn.train(network, x, y, checkpoint=checkpoint, resume=True, **options)
+        assert bits(resumed) == expected[run]
+        if run == "whole":
+            rest = options | {"epochs": 12 - len(error.history)}
+            assert bits(nn.train(network, x, y, state=error.state, **rest)) == expected[run]
+        cluster.scale(0)
+        time.sleep(0.2)
+        with pytest.raises(nn.WorkersLostError) as met:
+            network.gradients(network.init(0), x, y)
+        assert met.value.params is None
+
+
+def test_a_chunk_that_kills_every_worker_ends_the_run(client: Any) -> None:
+    network, x, y = case()
+    client.wait_for_workers(1, timeout=60)
+
+    def deadly(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if block.size and threading.current_thread() is not threading.main_thread():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+    try:
+        with pytest.raises(nn.WorkersLostError, match="died") as met:
+            nn.train(network, x.map_blocks(deadly, dtype=x.dtype), y, epochs=3)
+    finally:
+        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 50))
+    assert met.value.state.t == 0
+    client.wait_for_workers(1, timeout=60)
+    assert nn.train(network, x, y, epochs=1, state=met.value.state).state.t == 1
+
+
+def test_ctrl_c_gives_back_what_there_is_and_leaves_nothing_running(client: Any) -> None:
+    network, x, y = case()
+    client.wait_for_workers(1, timeout=60)
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        result = nn.train(network, x, y, epochs=10_000, **OPTIONS)
+    finally:
+        timer.cancel()
+    assert result.stopped == "interrupt"
+    assert 0 < len(result.history) < 10_000
+    client.run(int)  # it answers
+    deadline = time.monotonic() + 20
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
