@@ -116,7 +116,7 @@ class Sums(NamedTuple):
 
 def require_weights(examples: Chunked, dtype: str) -> None:
     """Raise ValueError unless all examples together may weigh what they do."""
-    found = _computed([_task(_weighed)(chunk.weights, chunk.first, dtype) for chunk in examples.chunks])
+    found = workers.compute([_task(_weighed)(chunk.weights, chunk.first, dtype) for chunk in examples.chunks])
     _require_sum(sum(found), dtype)
 
 
