@@ -14,11 +14,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, Block, Ended, backend, backend_of, quiet
+from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
 from nnarray.network import scoring, workers
-from nnarray.network.entry import Place, enter_parameters, enter_X, make_batch, require_finite_examples
+from nnarray.network.entry import (
+    Place,
+    enter_parameters,
+    enter_weights,
+    enter_X,
+    make_batch,
+    require_finite_examples,
+)
 from nnarray.network.parameters import Parameters
 
 
@@ -64,8 +71,10 @@ class Chunked:
         counts = X.chunks[1]
         if Y is not None:
             Y = _checked(Y, f"{of}Y", "(n[L], m)", n_L, X)
-        if weights is not None:
-            weights = _checked(weights[None] if weights.ndim == 1 else weights, f"{of}weights", "(1, m)", 1, X)
+        if weights is not None:  # one number for each example, which are read here, once
+            (weights,) = workers.compute([weights]) if is_chunked(weights) else [weights]
+            weights = enter_weights(weights, m=self.columns, backend=backend("numpy"), dtype="float64")
+            weights = _cut(weights, X)
         tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
@@ -83,10 +92,7 @@ class Chunked:
 
 def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
     """V as a dask array whose shape is known and right; what is an array of the host is cut as X is."""
-    import dask.array as da
-
-    if not is_chunked(V):  # it goes to the workers once, not with each step
-        V = da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1])).persist()
+    V = V if is_chunked(V) else np.asarray(V)
     if any(np.isnan(n) for n in V.shape):
         msg = f"{argument} has chunks of unknown size, shape {V.shape}: give {argument}.compute_chunk_sizes()"
         raise ValueError(msg)
@@ -96,7 +102,14 @@ def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
         wanted = f"({rows}, {'m' if m is None else m})"
         msg = f"{argument} must have shape {letters} = {wanted}, one example per column, got {V.shape}{hint}"
         raise ValueError(msg)
-    return V
+    return V if is_chunked(V) else _cut(V, X)
+
+
+def _cut(V: np.ndarray, X: Any) -> Any:
+    """An array of the host in chunks like those of X, which go to the workers once, not with each step."""
+    import dask.array as da
+
+    return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
 
 
 def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
@@ -155,9 +168,11 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
     import dask.array as da
 
     chunked = Chunked(network.sizes, X)
-    theta, n_L = _theta(place), network.sizes[-1]
+    theta, n_L, task = _theta(place), network.sizes[-1], _task(_predicted)
     predicted = [
-        da.from_delayed(_task(_predicted)(network, theta, chunk.X, chunk.first), (n_L, chunk.columns), place.dtype)
+        da.from_delayed(
+            task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=place.dtype
+        )
         for chunk in chunked.chunks
     ]
     return da.concatenate(predicted, axis=1)
@@ -267,7 +282,10 @@ def _batch(
 ) -> tuple[Batch, float]:
     """The columns of a chunk, all of them or some, whose sums are divided by nothing yet, and their m."""
     there = place.backend
-    X, Y, weights = (None if V is None else there.asarray(V, place.dtype) for V in (X, Y, weights))
+    X, Y, weights = (
+        None if V is None else convert(V, name, backend=there, dtype=place.dtype)
+        for V, name in ((X, "X"), (Y, "Y"), (weights, "weights"))
+    )
     batch = make_batch(network, X, Y, None, backend=there, dtype=place.dtype)._replace(m=1, weights=weights)
     if columns is not None:
         batch = batch._replace(order=Order(there.on_device(columns), columns))
@@ -281,9 +299,13 @@ def _batch(
 
 
 @quiet
-def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int) -> Any:
+def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, columns: int) -> Any:
     with _placed(network, theta, X) as place, _told(first):
-        X = enter_X(network, place.backend.asarray(X, place.dtype), backend=place.backend, dtype=place.dtype)
+        X = convert(X, "X", backend=place.backend, dtype=place.dtype)
+        X = enter_X(network, X, backend=place.backend, dtype=place.dtype)
+        if X.shape[1] != columns:
+            msg = f"X says that it has {columns} of them, and has {X.shape[1]}"
+            raise ValueError(msg)
         A = engine.predict(X, place.layers, network, place.backend, workers=1)
         return place.backend.to_numpy(A)
 
