@@ -215,28 +215,52 @@ BAD: dict[str, tuple[Any, str]] = {
         r"examples from \d+ on: X must",
     ),
     "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"examples from \d+ on: Y must be in \[0, 1\]"),
-    "weights of nothing": (lambda net, p, x, y: net.gradients(p, x, y, weights=np.zeros(M)), "sum .* got a sum of 0"),
-    "a cost of nothing": (lambda net, p, x, y: net.cost(p, x, y, weights=da.zeros(M)), "sum .* got a sum of 0"),
-    "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "sum .* got a sum of inf"),
-    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "weights must have a"),
-    "training on nothing": (
-        lambda net, p, x, y: nn.train(net, x, y, epochs=1, batch_size=9, weights=np.zeros(M)),
-        "sum .* got a sum of 0",
+    "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be ≥ 0"),
+    "one axis": (lambda net, p, x, y: net.gradients(p, x, y[0]), r"Y must have shape .*got \(300,\)"),
+    "one axis of the host": (lambda net, p, x, y: net.cost(p, x, np.ones(M)), r"Y must have shape .*got \(300,\)"),
+    "no columns": (lambda net, p, x, y: net.predict(p, x[:, :0]), r"X must have shape .*got \(5, 0\)"),
+    "another m": (
+        lambda net, p, x, y: net.predict(p, x.map_blocks(lambda V: V[:, :1], dtype=x.dtype)).compute(),
+        "in the chunk of examples from .*X says that it has",
     ),
-    "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be finite and ≥ 0"),
+    "few weights": (lambda net, p, x, y: net.cost(p, x, y, weights=[1.0]), r"weights must have shape \(1, m\)"),
+    "no weight": (lambda net, p, x, y: net.gradients(p, x, y, weights=da.zeros(M)), "weights must be ≥ 0 with a posi"),
+    "no weight to train": (
+        lambda net, p, x, y: nn.train(net, x, y, epochs=1, batch_size=9, weights=np.zeros(M)),
+        "weights must be ≥ 0 with a positive sum",
+    ),
+    "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "got a sum of inf"),
+    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "with a positive sum"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
 }
 
 
-def test_chunks_beside_data_in_memory_are_refused() -> None:
+KINDS: dict[str, tuple[Any, str]] = {
+    "complex X": (lambda net, p, x, y: net.cost(p, x * 1j, y), "examples from .* on: X must hold real numbers"),
+    "object Y": (lambda net, p, x, y: net.gradients(p, x, y.astype(object)), "on: Y must hold real numbers"),
+    "text to predict": (lambda net, p, x, y: net.predict(p, x.astype(str)).compute(), "on: X must hold real numbers"),
+    "text weights": (lambda net, p, x, y: net.cost(p, x, y, weights=np.array(["a"] * M)), "weights must hold real"),
+    "validation": (
+        lambda net, p, x, y: nn.train(net, np.ones((5, 9)), np.ones((1, 9)), epochs=1, validation=(x, y)),
+        "X of validation must not be a dask array",
+    ),
+    "only Y": (lambda net, p, x, y: nn.train(net, np.ones((5, M)), y, epochs=1), "Y must not be a dask array"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_wrong_kinds(name: str) -> None:
+    network, X, Y = case()
+    call, message = KINDS[name]
+    with pytest.raises(TypeError, match=message):
+        call(network, network.init(0, dtype="float64"), chunked(X), chunked(Y))
+
+
+def test_chunks_in_a_stream_are_refused() -> None:
     network, X, Y = case()
     x, y = chunked(X), chunked(Y)
-    with pytest.raises(TypeError, match=r"validation X must lie in memory.*got a dask array"):
-        nn.train(network, X, Y, epochs=1, validation=(x, y))
     with pytest.raises(TypeError, match="batch 1: X must lie in memory"):
         nn.train(network, lambda: [(x, y)], epochs=1)
-    with pytest.raises(TypeError, match=r"columns from \d+ on: X must hold real numbers, got dtype complex"):
-        network.cost(network.init(0), x.astype("complex64"), y)
 
 
 @pytest.mark.parametrize("batch_size", [None, 50])

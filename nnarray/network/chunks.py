@@ -14,12 +14,19 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import NUMPY, Backend, Block, Ended, backend, backend_of, convert, quiet
+from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
 from nnarray.engine.weights import HEAVIEST, can_weigh, weighs_nothing
 from nnarray.network import scoring, workers
-from nnarray.network.entry import Place, enter_parameters, enter_X, make_batch, require_finite_examples
+from nnarray.network.entry import (
+    Place,
+    enter_parameters,
+    enter_weights,
+    enter_X,
+    make_batch,
+    require_finite_examples,
+)
 from nnarray.network.parameters import Parameters
 
 
@@ -65,8 +72,10 @@ class Chunked:
         counts = X.chunks[1]
         if Y is not None:
             Y = _checked(Y, f"{of}Y", "(n[L], m)", n_L, X)
-        if weights is not None:
-            weights = _checked(weights[None] if weights.ndim == 1 else weights, f"{of}weights", "(1, m)", 1, X)
+        if weights is not None:  # one number for each example, which are read here, once
+            (weights,) = workers.compute([weights]) if is_chunked(weights) else [weights]
+            weights = enter_weights(weights, m=self.columns, backend=backend("numpy"), dtype="float64")
+            weights = _cut(weights, X)
         tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
@@ -84,10 +93,7 @@ class Chunked:
 
 def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
     """V as a dask array whose shape is known and right; what is an array of the host is cut as X is."""
-    import dask.array as da
-
-    if not is_chunked(V):  # it goes to the workers once, not with each step
-        V = da.from_array(np.atleast_2d(np.asarray(V)), chunks=(-1, X.chunks[1])).persist()
+    V = V if is_chunked(V) else np.asarray(V)
     if any(np.isnan(n) for n in V.shape):
         msg = f"{argument} has chunks of unknown size, shape {V.shape}: give {argument}.compute_chunk_sizes()"
         raise ValueError(msg)
@@ -97,7 +103,14 @@ def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
         wanted = f"({rows}, {'m' if m is None else m})"
         msg = f"{argument} must have shape {letters} = {wanted}, one example per column, got {V.shape}{hint}"
         raise ValueError(msg)
-    return V
+    return V if is_chunked(V) else _cut(V, X)
+
+
+def _cut(V: np.ndarray, X: Any) -> Any:
+    """An array of the host in chunks like those of X, which go to the workers once, not with each step."""
+    import dask.array as da
+
+    return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
 
 
 def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
@@ -112,12 +125,6 @@ class Sums(NamedTuple):
     losses: float
     m: float
     gradient: np.ndarray | None = None
-
-
-def require_weights(examples: Chunked, dtype: str) -> None:
-    """Raise ValueError unless all examples together may weigh what they do."""
-    found = workers.compute([_task(_weighed)(chunk.weights, chunk.first, dtype) for chunk in examples.chunks])
-    _require_sum(sum(found), dtype)
 
 
 class Draw(Protocol):
@@ -166,9 +173,11 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
     import dask.array as da
 
     chunked = Chunked(network.sizes, X)
-    theta, n_L = _theta(place), network.sizes[-1]
+    theta, n_L, task = _theta(place), network.sizes[-1], _task(_predicted)
     predicted = [
-        da.from_delayed(_task(_predicted)(network, theta, chunk.X, chunk.first), (n_L, chunk.columns), place.dtype)
+        da.from_delayed(
+            task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=place.dtype
+        )
         for chunk in chunked.chunks
     ]
     return da.concatenate(predicted, axis=1)
@@ -288,39 +297,30 @@ def _batch(
 ) -> tuple[Batch, float]:
     """The columns of a chunk, all of them or some, whose sums are divided by nothing yet, and their m."""
     there = place.backend
-    given = {"X": X, "Y": Y, "weights": weights}
     X, Y, weights = (
-        None if V is None else convert(V, name, backend=there, dtype=place.dtype) for name, V in given.items()
+        None if V is None else convert(V, name, backend=there, dtype=place.dtype)
+        for V, name in ((X, "X"), (Y, "Y"), (weights, "weights"))
     )
     batch = make_batch(network, X, Y, None, backend=there, dtype=place.dtype)._replace(m=1, weights=weights)
     if columns is not None:
         batch = batch._replace(order=Order(there.on_device(columns), columns))
     if weights is None:
         return batch, float(batch.columns)
-    return batch, _weight(there.to_numpy(weights), columns)
-
-
-def _weight(weights: np.ndarray, columns: np.ndarray | None) -> float:
-    """The sum of a chunk's weights, or of those of some columns."""
-    weighed = weights[0]
+    weighed = there.to_numpy(weights)[0]
     if not (np.isfinite(weighed).all() and weighed.min() >= 0):
         msg = "weights must be finite and ≥ 0"
         raise ValueError(msg)
-    return float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
+    return batch, float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
 
 
 @quiet
-def _weighed(weights: Any, first: int, dtype: str) -> float:
-    with _told(first):
-        own = backend_of(weights) or NUMPY
-        return _weight(own.to_numpy(convert(weights, "weights", backend=own, dtype=dtype)), None)
-
-
-@quiet
-def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int) -> Any:
+def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, columns: int) -> Any:
     with _placed(network, theta, X) as place, _told(first):
         X = convert(X, "X", backend=place.backend, dtype=place.dtype)
         X = enter_X(network, X, backend=place.backend, dtype=place.dtype)
+        if X.shape[1] != columns:
+            msg = f"X says that it has {columns} of them, and has {X.shape[1]}"
+            raise ValueError(msg)
         A = engine.predict(X, place.layers, network, place.backend, workers=1)
         return place.backend.to_numpy(A)
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
 from typing import Any
 
 TIMEOUT = "nnarray.no-workers-timeout"
@@ -52,6 +51,8 @@ def _client(tasks: Sequence[Any]) -> Any:
 
 
 def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
+    from concurrent.futures import CancelledError
+
     from distributed.scheduler import KilledWorker, NoValidWorkerError
 
     futures = client.compute(list(tasks))

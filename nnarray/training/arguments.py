@@ -8,7 +8,7 @@ import numpy as np
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_number
-from nnarray.network.chunks import Chunked, is_chunked, require_weights
+from nnarray.network.chunks import Chunked, is_chunked
 from nnarray.network.entry import choose_place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, check_scheme, require_network
@@ -43,6 +43,7 @@ def enter_training(
         X, Y, weights = stream.first
     X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
     given = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
+    _require_dask_together(X, Y, X_validation, Y_validation)
     data = {name: None if is_chunked(V) else V for name, V in given.items()}
     if params is not None:
         beside = same_backend(**data) if backend is None else choose(backend, None)
@@ -130,14 +131,20 @@ def _in_memory(network: Architecture, X: Any, Y: Any, weights: Any, first: Param
 
 def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:
     if is_chunked(X):
-        chunked = Chunked(network.sizes, X, Y, weights, of=of)
-        if weights is not None:
-            require_weights(chunked, first.dtype)
-        return chunked
+        return Chunked(network.sizes, X, Y, weights, of=of)
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)
     return batch
+
+
+def _require_dask_together(X: Any, Y: Any, X_validation: Any, Y_validation: Any) -> None:
+    """Raise TypeError for dask arrays of which an X of the host knows nothing."""
+    given = {"Y": (Y, X), "X of validation": (X_validation, X), "Y of validation": (Y_validation, X_validation)}
+    for name, (V, beside) in given.items():
+        if is_chunked(V) and not is_chunked(beside):
+            msg = f"{name} must not be a dask array where X is none; give X as a dask array, or {name}'s .compute()"
+            raise TypeError(msg)
 
 
 def _pair(validation: Any) -> tuple[Any, Any]:
