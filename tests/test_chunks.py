@@ -229,7 +229,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda net, p, x, y: nn.train(net, x, y, epochs=1, batch_size=9, weights=np.zeros(M)),
         "weights must be ≥ 0 with a positive sum",
     ),
-    "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "got a sum of inf"),
+    "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "a sum of inf"),
     "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "with a positive sum"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
 }
