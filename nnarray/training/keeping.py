@@ -1,5 +1,6 @@
 """When a run writes its checkpoint, and where."""
 
+import errno
 import os
 import re
 import sys
@@ -7,11 +8,17 @@ import time
 import warnings
 from typing import Any, Protocol
 
+import numpy as np
+
 from nnarray.backends import write_atomically
 from nnarray.network.checks import check_number
 
 EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
 """A number of epochs in words: "epoch", "1 epoch", "5 epochs"."""
+
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on all common file systems."""
 
 
 class Interval(Protocol):
@@ -122,16 +129,27 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Keeping 
         from nnarray.backends import reading
 
         path = _path(checkpoint, "checkpoint")
-        if os.path.isdir(path):
-            raise IsADirectoryError(21, os.strerror(21), path)
+        _require_place(path)
         reading.require_folder(path)
         keeping = Keeping(path, interval)
-    if not isinstance(resume, bool):
+    if not isinstance(resume, bool | np.bool_):
         return keeping, _path(resume, "resume")
     if resume and keeping is None:
         msg = "resume=True goes on from the checkpoint, and no checkpoint= is given; resume=path goes on from a file"
         raise ValueError(msg)
     return keeping, keeping.path if resume and keeping is not None and os.path.exists(keeping.path) else None
+
+
+def _require_place(path: str) -> None:
+    """Raise where no file can be put in this one's place: now, and not after the first half minute of training."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "not a regular file, it cannot be replaced", path)
+    if len(os.fsencode(os.path.basename(path))) > LONGEST_NAME:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
 
 
 def check_interval(every: Any) -> Interval:
