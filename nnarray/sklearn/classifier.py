@@ -208,7 +208,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows.
+            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
 
         Returns
         -------
@@ -232,7 +232,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows.
+            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
 
         Returns
         -------
@@ -257,7 +257,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows.
+            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
 
         Returns
         -------

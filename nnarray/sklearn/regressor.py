@@ -111,7 +111,7 @@ class MLPRegressor(RegressorMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows.
+            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
 
         Returns
         -------

@@ -146,7 +146,8 @@ def train(
         iterated once per epoch, or a function without arguments that gives one, such as a generator function. Batches
         hold examples as columns: those of a torch DataLoader, rows, come as `lambda: ((X.T, Y.T) for X, Y in loader)`.
         Of a dask array, each chunk of columns gives its sums where it lies, see `Network.gradients`. With `batch_size`
-        each batch is of one chunk: chunks come in a drawn order, and their columns are shuffled within.
+        each batch is of one chunk: chunks come in a drawn order, and their columns are shuffled within. Y may be of
+        dask or of the host; weights are brought to the host.
     Y : array, shape (n[L], m)
         The targets.
     params : Parameters or sequence of (W, b), optional
