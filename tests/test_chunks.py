@@ -152,6 +152,20 @@ def test_dropout_goes_on_to_the_bit(batch_size: int | None) -> None:
     )
 
 
+def test_mini_batches_compute_each_chunk_once_an_epoch() -> None:
+    network, X, Y = case()
+    seen = []
+
+    def counted(block: np.ndarray) -> np.ndarray:
+        seen.append(block.shape[1])
+        return block
+
+    x = chunked(X).map_blocks(counted, dtype=X.dtype, meta=X[:, :0])
+    result = nn.train(network, x, chunked(Y), epochs=3, batch_size=16)
+    assert sorted(seen) == sorted([7, 130, 60, 103] * 3)
+    assert result.state.t == 3 * sum(-(-columns // 16) for columns in (7, 130, 60, 103))
+
+
 class BrokenOffError(Exception):
     pass
 

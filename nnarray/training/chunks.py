@@ -78,6 +78,24 @@ class ChunkedBatches:
 class DescentOnChunks(Descent):
     """Theta on its way down, here, while the examples are in chunks elsewhere."""
 
+    _held: tuple[Chunk, Chunk] | None = None
+    """the chunk whose columns are taken now, as it was given, and as it is kept where it was computed"""
+
+    def forget(self) -> None:
+        """Let the chunk go."""
+        super().forget()
+        self._held = None
+
+    def _computed_once(self, chunk: Chunk) -> Chunk:
+        """A chunk of several batches, which is not computed again for each of them."""
+        import dask
+
+        if self._held is None or self._held[0] is not chunk:
+            self._held = None  # there may be no room for two
+            X, Y, weights = dask.persist(chunk.X, chunk.Y, chunk.weights)
+            self._held = chunk, chunk._replace(X=X, Y=Y, weights=weights)
+        return self._held[1]
+
     def captured(self, *_: Any) -> Replays | None:
         """None: the gradient is computed elsewhere."""
         return None
@@ -105,6 +123,7 @@ class DescentOnChunks(Descent):
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and the gradient of some chunks, or of some columns of one, and their m."""
         some, columns = batch
+        some = some if columns is None else [self._computed_once(some[0])]
         given = self.network, self._place(self.theta), some
         count = sum(chunk.columns for chunk in some) if columns is None else len(columns)
         masks = dropout.masks(count) if dropout.drops else None
