@@ -145,6 +145,10 @@ class Parameters(Sequence[Layer]):
         """
         return Parameters(theta, self.sizes, self.backend)
 
+    def moved(self, theta: Array, gradients: "Parameters") -> "Parameters":
+        """`replace`, after an update by these gradients."""
+        return self.replace(theta)
+
     def to(self, backend: Backend, dtype: str | None = None) -> "Parameters":
         """These parameters on another backend or in another dtype.
 
