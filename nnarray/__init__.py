@@ -30,7 +30,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
-from nnarray.network import Cost, GradientCheck, Layer, Network, Parameters, check_gradients, one_hot
+from nnarray.network import (
+    Cost,
+    GradientCheck,
+    Layer,
+    Network,
+    NormalizedParameters,
+    Parameters,
+    check_gradients,
+    one_hot,
+)
 from nnarray.training import (
     Adam,
     DivergenceError,
@@ -93,6 +102,7 @@ __all__ = [
     "Nesterov",
     "Network",
     "Normalization",
+    "NormalizedParameters",
     "Parameters",
     "RMSprop",
     "TrainingResult",

@@ -537,3 +537,42 @@ class TestCommandLine:
         assert code == 2
         assert option[0] in err
         assert "--batch-norm" in err
+
+
+class TestPlainAnswers:
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+    def test_averages_that_are_none_are_refused(self, wrong):
+        network = network_of()
+        with pytest.raises(ValueError, match="statistics"):
+            network.parameters(np.ones(network.size), statistics=np.full(22, wrong))
+        with pytest.raises(ValueError, match="statistics"):
+            network.parameters(np.ones(network.size), statistics=np.ones(21))
+        with pytest.raises(ValueError, match="batch normalisation"):
+            nn.Network(SIZES).parameters(np.ones(nn.Network(SIZES).size), statistics=np.ones(22))
+
+    def test_a_batch_without_room_says_what_to_do(self, monkeypatch):
+        from nnarray.engine import batch_norm as engine_batch_norm
+
+        def full(*_):
+            msg = "full"
+            raise MemoryError(msg)
+
+        monkeypatch.setattr(engine_batch_norm, "as_one_tile", full)
+        with pytest.raises(MemoryError, match=r"m = 80 .*batch_size = 10"):
+            network_of().gradients(network_of().init(), *(V.astype("f4") for V in examples(SIZES, "softmax", 80)))
+
+    def test_notebooks_show_gamma(self):
+        assert "gamma" in network_of().init()._repr_html_()
+        assert "batch norm" in network_of()._repr_html_()
+
+    def test_dask_predicts_and_does_not_train(self):
+        da = pytest.importorskip("dask.array")
+        network, (X, Y) = network_of(), examples(SIZES, "softmax", 12)
+        params, chunked = network.init(dtype="float64"), da.from_array(X, chunks=(4, 5))
+        np.testing.assert_allclose(network.predict(params, chunked).compute(), network.predict(params, X), atol=1e-14)
+        for call in (network.cost, network.gradients):
+            with pytest.raises(ValueError, match="dask"):
+                call(params, chunked, Y)
+        for given in ({"X": chunked, "Y": Y}, {"X": X, "Y": Y, "validation": (chunked, Y)}):
+            with pytest.raises(ValueError, match="dask"):
+                nn.train(network, epochs=1, **given)

@@ -4,9 +4,9 @@ Memory for a pass grows with m here. The statistics of a batch are one vector: m
 the variance of all examples as the batch tells it, divided by m - 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from nnarray.backends import Backend, require_finite
 from nnarray.core import batch_norm
@@ -16,6 +16,8 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, equations, jitted
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.compute import as_one_tile
+
+T = TypeVar("T")
 
 
 def theta_size(sizes: Sequence[int]) -> int:
@@ -57,8 +59,7 @@ def cost(batch: Batch, layers: Layers, network: Architecture, backend: Backend, 
         require_finite(tile.X, "X", backend, first=start)
         return _computed(training_cost, tile, layers, network, backend, numbers, [])[0]
 
-    with backend.current():
-        return as_one_tile(of_tile, batch, layers[0][0].dtype, network, backend)
+    return _as_one_tile(of_tile, batch, layers, network, backend)
 
 
 def cost_and_gradients(
@@ -69,17 +70,26 @@ def cost_and_gradients(
     shapes = [V.shape for layer in layers for V in layer]
     shapes += [(n, 1) for n in network.sizes[1:-1] for _ in range(2)]
 
-    def of_tile(tile: Tile, _: int) -> tuple[Array, list[Array]]:
-        return _computed(training_gradients, tile, layers, network, backend, numbers, shapes)
+    def of_tile(tile: Tile, _: int) -> tuple[Array, Array]:
+        J, made = _computed(training_gradients, tile, layers, network, backend, numbers, shapes)
+        return J, backend.steps.join([made]) if isinstance(made, list) else made
 
-    with backend.current():
-        J, made = as_one_tile(of_tile, batch, layers[0][0].dtype, network, backend)
-        count = sum(map(len, layers))
-        return J, backend.steps.join([made[:count]]), _statistics_vector(made[count:], layers, backend)
+    J, vector = _as_one_tile(of_tile, batch, layers, network, backend)
+    size = theta_size(network.sizes)
+    return J, vector[:size], vector[size:]
 
 
-def _statistics_vector(made: list[Array], layers: Layers, backend: Backend) -> Array:
-    return backend.steps.join([made]) if made else backend.xp.zeros_like(layers[0][0][:0, 0])
+def _as_one_tile(of_tile: Callable[..., T], batch: Batch, layers: Layers, network: Architecture, backend: Backend) -> T:
+    """What is made of the whole batch, for which there must be room."""
+    try:
+        with backend.current():
+            return as_one_tile(of_tile, batch, layers[0][0].dtype, network, backend)
+    except MemoryError as error:
+        msg = (
+            f"there is no room for m = {batch.columns} examples at once, which batch normalisation takes as one batch: "
+            f"take mini-batches, such as batch_size = {max(2, batch.columns // 8)} of nn.train ({error})"
+        )
+        raise MemoryError(msg) from error
 
 
 def _computed(
@@ -90,16 +100,17 @@ def _computed(
     backend: Backend,
     numbers: Mapping[str, Any],
     shapes: Sequence[tuple[int, int]],
-) -> tuple[Array, list[Array]]:
-    """J, and arrays of these shapes, by a program where the backend has them."""
+) -> tuple[Array, Any]:
+    """J, and arrays of these shapes: a list, or from a program one after the other in a vector."""
     given: Any = layers
     program = compiling.program_for(wanted, tile, given, network, backend, numbers, only_tile=True)
     if program is not None:
-        made = [backend.xp.empty(shape, dtype=layers[0][0].dtype) for shape in shapes]
-        return program(*compiling.inputs_of(tile, given, numbers), *made), made
+        size = sum(rows * columns for rows, columns in shapes)
+        vector = backend.xp.empty(size, dtype=layers[0][0].dtype)
+        made = parts_of(vector, 0, shapes, xp=backend.xp)
+        return program(*compiling.inputs_of(tile, given, numbers), *made), vector
     compute = jitted.compute_exactly if backend.jits else compiling.compute
-    J, made = compute(wanted, tile, given, network, backend, numbers)
-    return J, made
+    return compute(wanted, tile, given, network, backend, numbers)
 
 
 def training_cost(

@@ -26,7 +26,7 @@ def draw(epochs: int = 40, depth: int = 10, units: int = 64) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for label, batch_norm in (("without", False), ("with batch normalisation", True)):
         network = nn.Network(sizes, "sigmoid", "softmax", batch_norm=batch_norm)
-        options = {"optimizer": nn.Adam(0.003), "scheme": "xavier", "batch_size": 64, "epochs": epochs}
+        options: dict[str, Any] = {"optimizer": nn.Adam(0.003), "scheme": "xavier", "batch_size": 64, "epochs": epochs}
         result = nn.train(network, *training, validation=validation, **options)
         nn.plots.cost_curves({label: result}, ax=left)
         scores = [epoch.validation_score for epoch in result.history]

@@ -4,6 +4,16 @@ from nnarray.network.checking import GradientCheck, check_gradients
 from nnarray.network.costs import Cost
 from nnarray.network.labels import one_hot
 from nnarray.network.network import Network
+from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Layer, Parameters
 
-__all__ = ["Cost", "GradientCheck", "Layer", "Network", "Parameters", "check_gradients", "one_hot"]
+__all__ = [
+    "Cost",
+    "GradientCheck",
+    "Layer",
+    "Network",
+    "NormalizedParameters",
+    "Parameters",
+    "check_gradients",
+    "one_hot",
+]

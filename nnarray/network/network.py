@@ -37,7 +37,7 @@ from nnarray.network.entry import (
     require_finite_examples,
 )
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
-from nnarray.network.normalized import NormalizedParameters, begun, folded
+from nnarray.network.normalized import NormalizedParameters, begun, folded, require_variances
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -217,6 +217,7 @@ class Network:
             if tuple(statistics.shape) != (count,):
                 msg = f"statistics must have shape (2 Σ n[l],) = ({count},), got {tuple(statistics.shape)}"
                 raise ValueError(msg)
+            require_variances(statistics, self.sizes, place)
         return NormalizedParameters(theta, self.sizes, place, statistics)
 
     @quiet

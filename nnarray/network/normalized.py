@@ -4,12 +4,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from nnarray.backends import Backend, at_once, backend_of, convert, is_constant, quiet, same_backend
+import numpy as np
+
+from nnarray.backends import (
+    Backend,
+    at_once,
+    backend_of,
+    convert,
+    is_concrete,
+    is_constant,
+    quiet,
+    require_finite,
+    same_backend,
+)
 from nnarray.backends import backend as default_backend
 from nnarray.core import batch_norm
 from nnarray.core.typing import Array, Layers
 from nnarray.engine.batch_norm import split, split_statistics
-from nnarray.network.parameters import Layer, Parameters, as_layers, dtype_name
+from nnarray.network.parameters import Layer, Parameters, as_layers, dtype_name, range_of
 
 
 class NormalizedLayer(NamedTuple):
@@ -161,6 +173,18 @@ class NormalizedParameters(Parameters):
     def __repr__(self) -> str:
         return f"Normalized{super().__repr__()}"
 
+    @quiet
+    def _repr_html_(self) -> str | None:
+        """Of each layer the shape of W and the ranges of W, of b or beta and of gamma, as of Parameters."""
+        if not is_concrete(self.vector) or self.vector.ndim != 1:
+            return None
+        from nnarray.network.html import table
+
+        rows = [
+            (l, tuple(layer[0].shape), *(range_of(V, self.backend) for V in layer)) for l, layer in enumerate(self, 1)
+        ]
+        return table(("layer", "W", "values", "b or beta", "gamma"), rows, repr(self))
+
 
 def enter(layers: Any) -> Parameters:
     """Parameters with or without batch normalisation as they are, and pairs (W, b) as Parameters."""
@@ -200,6 +224,18 @@ def begun(params: NormalizedParameters) -> NormalizedParameters:
         return params
     statistics = first_statistics(params.sizes, params.vector, params.backend)
     return NormalizedParameters(params.vector, params.sizes, params.backend, statistics)
+
+
+def require_variances(statistics: Array, sizes: Sequence[int], backend: Backend) -> None:
+    """Raise ValueError for averages that are not finite, and for a variance below 0, of which there is no root."""
+    if not is_concrete(statistics):
+        return
+    require_finite(statistics, "statistics", backend)
+    host = backend.to_numpy(statistics)
+    for l, (_, variance) in enumerate(split_statistics(host, sizes, xp=np), 1):
+        if (variance < 0).any():
+            msg = f"statistics must hold variances ≥ 0, got {variance.min():g} in layer {l}"
+            raise ValueError(msg)
 
 
 def folded(params: NormalizedParameters) -> Parameters:
