@@ -94,7 +94,7 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     Parameters
     ----------
     network : Network
-        The architecture.
+        The architecture; one with batch normalisation becomes the plain one of `Network.folded`.
     params : Parameters or sequence of (W, b)
         They are copied; the module is of their dtype, and on their device where they are PyTorch's.
 
@@ -117,7 +117,7 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     import torch
 
     require_network(network)
-    params = Parameters.from_layers(params)
+    network, params = network.folded(params) if network.batch_norm else (network, Parameters.from_layers(params))
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)

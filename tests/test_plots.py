@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, int]] = {
     "digits": {"epochs": 2},
     "planar_data": {"m": 60, "epochs": 5},
     "symmetry": {"m": 60, "epochs": 5},
+    "batch_normalization": {"epochs": 2, "depth": 3, "units": 8},
     "vanishing_gradients": {"depth": 5, "units": 4, "m": 10},
     "regularization": {"m": 40, "epochs": 3},
     "mini_batches": {"m": 64, "epochs": 2},

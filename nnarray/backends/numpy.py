@@ -12,7 +12,7 @@ from nnarray.backends.array_api import Backend, is_real_on_host
 from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.core import steps as core
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Layers
 
 if TYPE_CHECKING:
     from nnarray.programs.graph import Graph
@@ -134,9 +134,9 @@ def _steps() -> core.Steps:
     return steps if plain_steps() else steps._replace(join=join, split=split)
 
 
-def join(layers: Pairs) -> Array:
+def join(layers: Layers) -> Array:
     """theta from every W and b, in one copy."""
-    return np.concatenate([V.ravel() for W, b in layers for V in (W, b)])
+    return np.concatenate([V.ravel() for layer in layers for V in layer])
 
 
 def split(theta: Array, sizes: Sequence[int]) -> list[tuple[Array, Array]]:

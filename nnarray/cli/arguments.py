@@ -259,6 +259,11 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
 def _add_regularization(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("generalisation")
     group.add_argument(
+        "--batch-norm",
+        action="store_true",
+        help="normalise hidden layers over each mini-batch before the activation, and at prediction by averages",
+    )
+    group.add_argument(
         "--l2",
         type=number(0),
         metavar="LAMBDA",

@@ -76,6 +76,7 @@ SETTINGS = (
     "average",
     "patience",
     "scheme",
+    "batch_norm",
     "dropout",
     "input_dropout",
     "l2",
@@ -86,6 +87,7 @@ SETTINGS = (
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
     _check_staircase(arguments)
+    _check_batch_norm(arguments)
     _check_places(arguments)
     place = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
@@ -97,7 +99,7 @@ def train(arguments: argparse.Namespace) -> int:
     speak(network.summary())
     rounding = f", products in {place.precision}" if place.precision else ""
     speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}{run.note}")
-    settings = _settings(arguments, prepared)
+    settings = _settings(arguments, prepared, network)
     watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
     first = None if start is None else start.params.to(place, arguments.dtype)
     result = _descend(arguments, settings, prepared, network, place, watching, first, run)
@@ -118,6 +120,15 @@ def _check_staircase(arguments: argparse.Namespace) -> None:
     if arguments.staircase and arguments.schedule not in STAIRCASES:
         msg = f"--staircase goes with --schedule {', '.join(STAIRCASES)}, not with {arguments.schedule}"
         raise CommandError(msg)
+
+
+def _check_batch_norm(arguments: argparse.Namespace) -> None:
+    given = {"--average": arguments.average, "--checkpoint": arguments.checkpoint, "--resume": arguments.resume}
+    for option, value in given.items() if arguments.batch_norm else ():
+        if value is not None:
+            kept = ", which goes on with the layers of its file" if option == "--resume" else ""
+            msg = f"--batch-norm cannot be said with {option}{kept}"
+            raise CommandError(msg)
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
@@ -167,14 +178,17 @@ def _network(arguments: argparse.Namespace, prepared: Prepared) -> nn.Network:
         msg = f"--activation names {len(given)} activations for {len(hidden)} hidden layers"
         raise CommandError(msg)
     sizes = (n_x, *hidden, prepared.target.units)
-    return nn.Network(sizes, hidden=given[0] if len(given) == 1 else given, output=prepared.target.output)
+    names = given[0] if len(given) == 1 else given
+    return nn.Network(sizes, names, prepared.target.output, batch_norm=arguments.batch_norm)
 
 
-def _settings(arguments: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
+def _settings(arguments: argparse.Namespace, prepared: Prepared, network: nn.Network) -> dict[str, Any]:
     """The options of the descent, with what was chosen where nothing was said."""
     m = prepared.training.m
     settings = {name: getattr(arguments, name) for name in SETTINGS}
     settings["batch_size"] = min(arguments.batch_size or default_batch_size(m), m)
+    if network.batch_norm and arguments.batch_size is None and m % settings["batch_size"] == 1:
+        settings["batch_size"] += 1  # or the last one would be of a single example, which has no variance
     settings["learning_rate"] = arguments.learning_rate or default_learning_rate(arguments.optimizer)
     if arguments.l2 is None:
         settings["l2"] = default_l2(prepared.target, m, settings["batch_size"])

@@ -18,7 +18,7 @@ from nnarray.core.layers import (
     linear_forward,
 )
 from nnarray.core.outputs import OUTPUTS, output_backward
-from nnarray.core.typing import Array, Function, Namespace, Pairs
+from nnarray.core.typing import Array, Function, Layers, Namespace
 from nnarray.core.vector import join, split
 
 
@@ -44,7 +44,7 @@ class Steps(NamedTuple):
     """(Z[L], Y) to the losses, (1, m)"""
     output_backward: Function
     """(A[L], Y) to dZ[L]"""
-    join: Callable[[Pairs], Array]
+    join: Callable[[Layers], Array]
     """(W, b) of every layer to theta"""
     split: Callable[..., list[tuple[Array, Array]]]
     """(theta, sizes) to (W, b) of every layer"""

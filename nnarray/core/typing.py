@@ -6,4 +6,5 @@ from typing import Any, TypeAlias
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 Pairs: TypeAlias = Sequence[tuple[Array, Array]]  # (W[1], b[1]), …, (W[L], b[L]), or their gradients
+Layers: TypeAlias = Sequence[Sequence[Array]]  # the same, and (W, beta, gamma) for a layer with batch normalisation
 Function: TypeAlias = Callable[..., Array]

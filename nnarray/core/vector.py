@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from nnarray.core.typing import Array, Namespace, Pairs
+from nnarray.core.typing import Array, Layers, Namespace
 
 
 def vector_size(sizes: Sequence[int]) -> int:
@@ -11,9 +11,9 @@ def vector_size(sizes: Sequence[int]) -> int:
     return sum(n * (n_prev + 1) for n_prev, n in pairwise(sizes))
 
 
-def join(layers: Pairs, *, xp: Namespace) -> Array:
+def join(layers: Layers, *, xp: Namespace) -> Array:
     """theta from (W[1], b[1]), …, (W[L], b[L])."""
-    return xp.concat([xp.reshape(V, (-1,)) for W, b in layers for V in (W, b)])
+    return xp.concat([xp.reshape(V, (-1,)) for layer in layers for V in layer])
 
 
 def split(theta: Array, sizes: Sequence[int], *, xp: Namespace) -> list[tuple[Array, Array]]:

@@ -1,6 +1,6 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
-from nnarray.engine import direct, ranks
+from nnarray.engine import batch_norm, direct, ranks
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import captured_steps
 from nnarray.engine.columns import Order, TileColumns
@@ -24,6 +24,7 @@ __all__ = [
     "Rule",
     "ThreadsOfARun",
     "TileColumns",
+    "batch_norm",
     "captured_steps",
     "cost",
     "cost_and_gradients",

@@ -35,6 +35,10 @@ class Architecture(Protocol):
     def own_cost(self) -> Any:
         """A cost of the caller's own, with its `loss` and `dZ` or `dA`, in the place of the output's; else None."""
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether hidden layers are normalised over the batch, as `engine.batch_norm` computes it and nothing else."""
+
     def __hash__(self) -> int:
         """Equal networks have equal hashes."""
 

@@ -108,12 +108,15 @@ def traced(equations: Equations, network: Architecture, columns: int, dtype: Any
     def of_examples(name: str, rows: int) -> Traced:
         return trace.input(name, (rows, columns), per_example=True)
 
+    def gammas(l: int, n: int) -> list[Traced]:
+        return [trace.input(f"gamma{l}", (n, 1))] if network.batch_norm and l < len(sizes) - 1 else []
+
     X = of_examples("X", sizes[0])
     Y = of_examples("Y", sizes[-1]) if given.labels else None
     weights = of_examples("weights", 1) if given.weights else None
     masks = [of_examples(f"D{l}", n) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
-    layers = [
-        (trace.input(f"W{l}", (n, n_prev), order="C"), trace.input(f"b{l}", (n, 1)))
+    layers: Any = [
+        (trace.input(f"W{l}", (n, n_prev), order="C"), trace.input(f"b{l}", (n, 1)), *gammas(l, n))
         for l, (n_prev, n) in enumerate(pairwise(sizes), 1)
     ]
     numbers = {name: trace.input(name, ()) if is_array else trace.scalar(name) for name, is_array in given.numbers}

@@ -336,7 +336,7 @@ def _over_tiles(
     """What `compute` makes of each tile and its first column, added up."""
     columns = batch.columns
     if is_whole(width, batch):
-        return _as_one_tile(compute, batch, dtype, network, backend)
+        return as_one_tile(compute, batch, dtype, network, backend)
 
     X = batch.source.array
     count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
@@ -354,7 +354,7 @@ def _over_tiles(
         return add_up(count, of_tile, add, workers or usable_threads())
 
 
-def _as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
+def as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
     """What `compute` makes of the batch as one tile, with threads of BLAS whose number depends on the sizes alone."""
     columns = batch.columns
 

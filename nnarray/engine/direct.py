@@ -120,6 +120,8 @@ def _compiled(
     """The calls for batches of this shape; None where there is no machine code for them."""
     if not NUMPY.compiles or tile_width(network, columns, dtype.itemsize) < columns or network.own_cost is not None:
         return None
+    if network.batch_norm:
+        return None
     labels = wanted is not _checked_prediction
     numbers = equations.numbers_of_cost(columns, float(has_l2), float(has_l1)) if labels else equations.NO_NUMBERS
     given = compiling.Given(labels, False, False, compiling.kinds_of(numbers))

@@ -43,6 +43,21 @@ def compute(
     return J, made
 
 
+def compute_exactly(
+    wanted: equations.Equations,
+    tile: Tile,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    numbers: Mapping[str, Any],
+) -> tuple[Array, list[Array]]:
+    """The equations of a tile whose columns are coupled, so that none may be added: each width is compiled."""
+    given = [V for V in (*tile[:3], *tile.masks, *(V for layer in layers for V in layer)) if V is not None]
+    key = wanted, network, backend, layers[0][0].dtype, all(map(is_concrete, given))
+    J, made = _run(key, tile, layers, numbers)
+    return J, made
+
+
 def _may_be_padded(tile: Tile, network: Architecture, backend: Backend) -> bool:
     """Whether NumPy sees the arrays, and the losses of further columns are finite."""
     is_own = network.own_cost is not None or network.reported_loss is not None

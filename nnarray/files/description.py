@@ -4,10 +4,10 @@
      "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}, "training": {…},
      "user": …}
 
-What follows "output" is optional; "user" is whatever JSON its writer likes. Format 1 is a network that takes what a
-table holds, whatever "preprocessing" tells of its making; format 2 is one that takes what the columns in
-"preprocessing" make of a table (see preprocessing.py), so that no reader of format 1 takes it for the other. Everything
-is checked on the way in and on the way out, by the same functions.
+What follows "output" is optional, and so is "batch_norm", true where hidden layers have it; "user" is whatever JSON its
+writer likes. Format 1 is a network that takes what a table holds, whatever "preprocessing" tells of its making; format
+2 is one that takes what the columns in "preprocessing" make of a table (see preprocessing.py), so that no reader of
+format 1 takes it for the other. Everything is checked on the way in and on the way out, by the same functions.
 """
 
 import json
@@ -24,6 +24,9 @@ RAW, PREPARED = 1, 2
 
 REQUIRED = ("format", "sizes", "hidden", "output")
 
+BATCH_NORM = "batch_norm"
+"""What is true of a network with batch normalisation, and left out of others, so that older readers take those."""
+
 
 def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
     """The description of a network as strict JSON. Raises ValueError for metadata that a file cannot hold."""
@@ -38,6 +41,7 @@ def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
         "sizes": list(network.sizes),
         "hidden": list(network.hidden),
         "output": network.output,
+        **({BATCH_NORM: True} if network.batch_norm else {}),
         **metadata,
     }
     return json.dumps(description, allow_nan=False, ensure_ascii=False)
@@ -49,7 +53,7 @@ def from_json(text: str) -> tuple[Network, dict[str, Any]]:
     _check_keys(description)
     _check_format(description["format"])
     network = _network(description)
-    metadata = {key: value for key, value in description.items() if key not in REQUIRED}
+    metadata = {key: value for key, value in description.items() if key not in (*REQUIRED, BATCH_NORM)}
     check_metadata(metadata, network)
     if (description["format"] == PREPARED) != is_prepared(metadata):
         msg = f"its format {description['format']} does not go with its preprocessing"
@@ -64,7 +68,7 @@ def is_prepared(metadata: Mapping[str, Any]) -> bool:
 
 def _check_keys(description: dict[str, Any]) -> None:
     missing = [key for key in REQUIRED if key not in description]
-    unknown = [key for key in description if key not in (*REQUIRED, *CHECKS)]
+    unknown = [key for key in description if key not in (*REQUIRED, BATCH_NORM, *CHECKS)]
     if missing or unknown:
         msg = f"its description lacks {missing}" if missing else f"its description has unknown keys {short(unknown)}"
         raise ValueError(msg)
@@ -86,7 +90,9 @@ def _network(description: dict[str, Any]) -> Network:
     )
     _require(isinstance(hidden, list) and all(type(name) is str for name in hidden), "hidden", "names", hidden)
     _require(isinstance(output, str), "output", "a name", output)
-    return Network(tuple(sizes), hidden=tuple(hidden), output=output)
+    batch_norm = description.get(BATCH_NORM, False)
+    _require(type(batch_norm) is bool, BATCH_NORM, "true or false", batch_norm)
+    return Network(tuple(sizes), hidden=tuple(hidden), output=output, batch_norm=batch_norm)
 
 
 def _plain(value: Any) -> Any:

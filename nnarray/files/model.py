@@ -16,10 +16,13 @@ from nnarray.backends.reading import is_text, read_as, require_folder, short
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
 from nnarray.files.description import from_json, is_prepared, to_json
+from nnarray.files.normalized import normalized_tensors, require_variances
 from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
 from nnarray.network import Network, Parameters
+from nnarray.network.entry import enter_normalized
 from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
+from nnarray.network.normalized import NormalizedParameters, enter, folded
 from nnarray.training.checkpoints import ENTRY as CHECKPOINT
 
 ENTRY = "nnarray"
@@ -119,7 +122,8 @@ class Model(NamedTuple):
     def raw(self) -> tuple[Network, Parameters]:
         """The network that takes a table's numbers as they are, and its parameters.
 
-        Scaling is folded into the first layer and, of the target, into the last, in float64.
+        Scaling is folded into the first layer and, of the target, into the last, in float64; so is batch normalisation,
+        where there is scaling.
 
         Returns
         -------
@@ -134,6 +138,9 @@ class Model(NamedTuple):
         preprocessing, params = self.preprocessing, self.params
         if preprocessing is None:
             return self.network, params
+        if self.network.batch_norm:
+            plain, params = self.network.folded(params)
+            return self._replace(network=plain, params=params).raw()
         pairs = fold([(params.backend.to_numpy(W), params.backend.to_numpy(b)) for W, b in params], preprocessing)
         network = Network(
             (len(preprocessing.columns), *self.network.sizes[1:]), self.network.hidden, self.network.output
@@ -156,7 +163,8 @@ def save(
         The architecture.
     params : Parameters or sequence of (W, b)
         W[l] (n[l], n[l-1]) and b[l] (n[l], 1) of any namespace; float64 stays float64, every other dtype becomes
-        float32.
+        float32. Of a network with batch normalisation, NormalizedParameters with their averages: beside W1 and b1,
+        which is beta, the file has gamma1, mean1 and variance1, ….
     metadata : mapping, optional
         "classes" (the names of the classes: all text, all whole numbers or both booleans), "features" (the columns'
         names), "target" (its name), "training" (of JSON) and "preprocessing", as lists or any other sequences and
@@ -189,8 +197,12 @@ def save(
     metadata = dict(metadata or {})
     entries = _checked_entries(metadata.pop("entries", {}))
     text = to_json(network, metadata)
-    layers = vector.split(_host_vector(network, params), network.sizes, xp=np)
-    tensors = {name: V for l, (W, b) in enumerate(layers, 1) for name, V in ((f"W{l}", W), (f"b{l}", b))}
+    theta, *statistics = _host_vectors(network, params)
+    if statistics:
+        tensors = normalized_tensors(theta, statistics[0], network.sizes)
+    else:
+        layers = vector.split(theta, network.sizes, xp=np)
+        tensors = {name: V for l, (W, b) in enumerate(layers, 1) for name, V in ((f"W{l}", W), (f"b{l}", b))}
     require_folder(path)
     write_atomically(path, safetensors_bytes(tensors, metadata={**entries, ENTRY: text}))
 
@@ -266,7 +278,10 @@ def read_model(
     if network is not None:
         require_network(network)
     found, theta, metadata = read_as("model file", path, lambda path: _read(path, network))
-    return Model(found, Parameters(chosen.asarray(theta, theta.dtype.name), found.sizes, chosen), metadata)
+    theta = chosen.asarray(theta, theta.dtype.name)
+    if not found.batch_norm:
+        return Model(found, Parameters(theta, found.sizes, chosen), metadata)
+    return Model(found, NormalizedParameters(theta[: found.size], found.sizes, chosen, theta[found.size :]), metadata)
 
 
 def _checked_entries(entries: Any) -> dict[str, str]:
@@ -280,18 +295,25 @@ def _checked_entries(entries: Any) -> dict[str, str]:
     return dict(entries)
 
 
-def _host_vector(network: Network, params: Pairs) -> npt.NDArray[Any]:
-    """theta on the host, row by row: safetensors would scramble arrays of any other order."""
-    params = Parameters.from_layers(params)
+def _host_vectors(network: Network, params: Any) -> list[npt.NDArray[Any]]:
+    """theta on the host, row by row: safetensors would scramble arrays of any other order.
+
+    With batch normalisation, the averages beside it.
+    """
+    if network.batch_norm or isinstance(params, NormalizedParameters):
+        params = enter_normalized(network, params)
+        folded(params)  # without averages, it says so
+    params = enter(params)
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
     require_concrete("nn.save", params=params.vector)
-    theta = params.backend.to_numpy(params.vector)
-    if not np.isfinite(theta).all():
+    given = [params.vector, *([params.statistics] if isinstance(params, NormalizedParameters) else [])]
+    vectors = [params.backend.to_numpy(V) for V in given]
+    if not all(np.isfinite(V).all() for V in vectors):
         msg = "params must be finite, got NaN or infinity"
         raise ValueError(msg)
-    return theta
+    return vectors
 
 
 def _read(path: str, given: Network | None) -> tuple[Network, npt.NDArray[Any], dict[str, Any]]:
@@ -302,6 +324,8 @@ def _read(path: str, given: Network | None) -> tuple[Network, npt.NDArray[Any], 
     if not np.isfinite(theta).all():
         msg = "its weights are not all finite"
         raise ValueError(msg)
+    if network.batch_norm:
+        require_variances(theta[network.size :], network.sizes)
     return network, theta, metadata
 
 
@@ -335,9 +359,14 @@ def _tensor_names(file: Any, network: Network, dtypes: Sequence[set[str]]) -> li
     shapes: dict[str, list[list[int]]] = {}
     for l, (n_prev, n) in enumerate(zip(network.sizes[:-1], network.sizes[1:], strict=True), 1):
         shapes |= {f"W{l}": [[n, n_prev]], f"b{l}": [[n, 1], [n]] if is_foreign else [[n, 1]]}
+        if network.batch_norm and l <= len(network.hidden):
+            shapes[f"gamma{l}"] = shapes[f"b{l}"]
+    for l in range(1, len(network.hidden) + 1) if network.batch_norm else ():
+        shapes |= {f"mean{l}": shapes[f"b{l}"], f"variance{l}": shapes[f"b{l}"]}
     if set(file.keys()) != set(shapes):
         L = len(network.sizes) - 1
-        msg = f"its tensors must be W1, b1, … W{L}, b{L}, got {short(sorted(file.keys()))}"
+        further = ", gamma1, mean1, variance1, …" if network.batch_norm else ""
+        msg = f"its tensors must be W1, b1, … W{L}, b{L}{further}, got {short(sorted(file.keys()))}"
         raise ValueError(msg)
     slices = {name: file.get_slice(name) for name in shapes}
     for name, expected in shapes.items():

@@ -9,13 +9,13 @@ import numpy as np
 
 from nnarray import engine
 from nnarray.backends import Backend, at_once, number, quiet, require_concrete, require_finite
-from nnarray.core import checking, propagation
+from nnarray.core import batch_norm, checking, propagation
 from nnarray.core.activations import ACTIVATIONS
-from nnarray.core.typing import Array
+from nnarray.core.typing import Array, Layers
 from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_count, check_number, check_penalty, check_seed
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import enter_batch, make_batch
+from nnarray.network.entry import enter_batch, make_batch, require_several
 from nnarray.network.network import Network, require_network
 
 
@@ -109,13 +109,16 @@ def check_gradients(
     require_concrete("nn.check_gradients", params=W, X=batch.X, Y=batch.Y, weights=batch.weights)
     with backend.current(), at_once(W, batch.X, batch.Y):
         require_finite(batch.X, "X", place.backend)
+        if network.batch_norm:
+            require_several(batch, "X")
         batch = make_batch(costed, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
         theta = backend.asarray(backend.steps.join(place.layers), "float64")
-        differences = Differences(costed, batch, theta, backend, l2, l1)
+        kind = NormalizedDifferences if network.batch_norm else Differences
+        differences = kind(costed, batch, theta, backend, l2, l1)
         chosen = generator.permutation(network.size)[:coordinates]
         for i in np.sort(chosen).tolist():
             e_i = checking.coordinate(i, theta, xp=backend.xp, device=backend.device)
-            differences.compare(e_i, eps, name_of(i, network.sizes))
+            differences.compare(e_i, eps, name_of(i, network.sizes, batch_norm=network.batch_norm))
         for k in range(directions):
             d = generator.standard_normal(network.size)
             differences.compare(backend.asarray(d / np.linalg.norm(d), "float64"), eps, f"direction {k}")
@@ -129,14 +132,17 @@ class Differences:
         self, network: Architecture, batch: Batch, theta: Array, backend: Backend, l2: float, l1: float
     ) -> None:
         self.theta, self.backend = theta, backend
-        layers = backend.steps.split(theta, network.sizes)
-        _, self.gradient = engine.cost_and_gradients(batch, layers, network, backend, l2=l2, l1=l1)
+        self.gradient = self._gradient_of(network, batch, l2, l1)
         self.patterns: list[Sequence[Array]] = []
         self.J = self._cost_of(network, batch, l2, l1)
         self.analytic: list[float] = []
         self.numerical: list[float] = []
         self.names: list[str] = []
         self.kinks = 0
+
+    def _gradient_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Array:
+        layers = self.backend.steps.split(self.theta, network.sizes)
+        return engine.cost_and_gradients(batch, layers, network, self.backend, l2=l2, l1=l1)[1]
 
     def _cost_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Callable[[Array], Array]:
         backend = self.backend
@@ -175,14 +181,44 @@ class Differences:
         )
 
 
-def name_of(i: int, sizes: Sequence[int]) -> str:
+class NormalizedDifferences(Differences):
+    """The same of a network with batch normalisation, in training."""
+
+    def _layers(self, theta: Array, network: Architecture) -> Layers:
+        return engine.batch_norm.split(theta, network.sizes, xp=self.backend.xp)
+
+    def _gradient_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Array:
+        layers = self._layers(self.theta, network)
+        return engine.batch_norm.cost_and_gradients(batch, layers, network, self.backend, l2=l2, l1=l1)[1]
+
+    def _cost_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Callable[[Array], Array]:
+        backend = self.backend
+
+        def J(theta: Array) -> Array:
+            layers = self._layers(theta, network)
+            passed, _ = batch_norm.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
+            kept = zip(passed.cached, network.hidden, strict=True)
+            signs = [layer[0] > 0 for layer in layers] if l1 else []
+            self.patterns.append([*(A > 0 for A, name in kept if ACTIVATIONS[name].has_kink), *signs])
+            weights = engine.batch_norm.weights_of(layers)
+            return engine.cost_of(passed, batch, weights, network, backend, l2=l2, l1=l1)
+
+        return J
+
+
+def name_of(i: int, sizes: Sequence[int], *, batch_norm: bool = False) -> str:
     """The letter and indices of theta's i-th entry, as "W[2][0, 3]"."""
     for l, (n_prev, n) in enumerate(pairwise(sizes), 1):
         if i < n * n_prev:
             return f"W[{l}][{i // n_prev}, {i % n_prev}]"
         i -= n * n_prev
         if i < n:
-            return f"b[{l}][{i}, 0]"
+            letter = "beta" if batch_norm and l < len(sizes) - 1 else "b"
+            return f"{letter}[{l}][{i}, 0]"
         i -= n
+        if batch_norm and l < len(sizes) - 1:
+            if i < n:
+                return f"gamma[{l}][{i}, 0]"
+            i -= n
     msg = f"theta of sizes {tuple(sizes)} has no entry {i}"
     raise IndexError(msg)

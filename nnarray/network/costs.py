@@ -91,6 +91,7 @@ class WithCost(NamedTuple):
     hidden: tuple[str, ...]
     output: str
     own_cost: Cost
+    batch_norm: bool = False
     reported_loss: None = None
 
 
@@ -101,4 +102,4 @@ def with_cost(network: "Architecture", cost: Any) -> "Architecture":
     if not isinstance(cost, Cost):
         msg = f"cost must be an nn.Cost, got {type(cost).__name__}"
         raise TypeError(msg)
-    return WithCost(network.sizes, network.hidden, network.output, cost)
+    return WithCost(network.sizes, network.hidden, network.output, cost, network.batch_norm)

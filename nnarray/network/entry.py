@@ -29,6 +29,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network.labels import listed
+from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Layer, Parameters, as_layers
 
 
@@ -43,6 +44,9 @@ class Place(NamedTuple):
 def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
     """The layers of `params`, which must fit the network and live where the `data` do."""
     layers: Sequence[Layer]
+    if network.batch_norm or isinstance(params, NormalizedParameters):
+        normalized = enter_normalized(network, params, **data)
+        return Place(normalized.layers, normalized.backend, normalized.dtype)
     if isinstance(params, Parameters):
         layers, sizes, own, dtype = params.layers, params.sizes, params.backend, params.dtype
     else:
@@ -53,6 +57,27 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
         raise ValueError(msg)
     found = same_backend(params=own, **data)
     return Place(layers, found or own, dtype)
+
+
+def enter_normalized(
+    network: Architecture, params: Any, *, beside: Backend | None = None, **data: Any
+) -> NormalizedParameters:
+    """Parameters of a network with batch normalisation, which live where the `data` do."""
+    if not network.batch_norm:
+        msg = "params are of a network with batch normalisation, and the network has none (batch_norm=False)"
+        raise ValueError(msg)
+    if isinstance(params, Parameters) and not isinstance(params, NormalizedParameters):
+        msg = (
+            "params are of a network without batch normalisation, got "
+            f"{params!r}; network.init(…) and network.parameters(theta) give those of this one"
+        )
+        raise ValueError(msg)
+    entered = NormalizedParameters.from_layers(params, beside=beside or same_backend(**data))
+    if entered.sizes != network.sizes:
+        msg = f"params must be of a network with sizes {network.sizes}, got sizes {entered.sizes}"
+        raise ValueError(msg)
+    found = same_backend(params=entered.backend, **data)
+    return entered if found is None or found == entered.backend else entered.to(found)
 
 
 def plain_theta(network: Architecture, params: Any) -> Any:
@@ -154,6 +179,25 @@ def enter_batch(network: Architecture, params: Any, X: Any, Y: Any, weights: Any
     """The place and the batch of a call that takes a cost."""
     place = enter_parameters(network, params, X=X, Y=Y, weights=weights)
     return place, make_batch(network, X, Y, weights, backend=place.backend, dtype=place.dtype)
+
+
+def enter_training_batch(
+    network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None
+) -> tuple[Place, Batch]:
+    """`enter_batch` of a network with batch normalisation in training."""
+    place, batch = enter_batch(network, params, X, Y, weights)
+    require_several(batch, "X")
+    return place, batch
+
+
+def require_several(batch: Batch, argument: str) -> None:
+    """Raise ValueError for a batch of a single example, which has no variance."""
+    if batch.columns == 1:
+        msg = (
+            f"{argument} must hold at least 2 examples in training with batch normalisation (m ≥ 2), got m = 1: "
+            "one has no variance"
+        )
+        raise ValueError(msg)
 
 
 def make_batch(

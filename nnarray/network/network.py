@@ -29,12 +29,15 @@ from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
     enter_batch,
     enter_dA,
+    enter_normalized,
     enter_parameters,
+    enter_training_batch,
     enter_X,
     plain_theta,
     require_finite_examples,
 )
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
+from nnarray.network.normalized import NormalizedParameters, begun, folded, require_variances
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 
@@ -56,6 +59,13 @@ class Network:
     output : str, default="sigmoid"
         The last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of n[L]),
         "identity" (regression, half the squared error) or "exp" (counts, Poisson).
+    batch_norm : bool, default=False
+        Batch normalisation of the hidden layers, of Z before g: a batch's mean is taken out of Z = W A_prev and its
+        standard deviation divided by, then g takes gamma Z_norm + beta (Ioffe & Szegedy, ICML 2015). The parameters
+        are `NormalizedParameters`, (W, beta, gamma) of hidden layers. `gradients`, `cost` and `nn.train` are in
+        training: they take the batch's own mean and variance, of at least 2 examples that all count alike, and a batch
+        is one tile, so that memory grows with m. `forward`, `predict` and `score` go by the parameters' averages, as
+        the plain network of `folded` does.
 
     Raises
     ------
@@ -75,6 +85,7 @@ class Network:
     sizes: tuple[int, ...]
     hidden: tuple[HiddenName, ...] = ("relu",)
     output: OutputName = "sigmoid"
+    batch_norm: bool = False
     reported_loss: ClassVar[None] = None
     """its cost is taken of the output's own loss"""
     own_cost: ClassVar[None] = None
@@ -85,16 +96,22 @@ class Network:
         sizes: Sequence[int],
         hidden: HiddenName | Sequence[HiddenName] = "relu",
         output: OutputName = "sigmoid",
+        batch_norm: bool = False,
     ) -> None:
         sizes = _checked_sizes(sizes)
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "hidden", _checked_hidden(hidden, len(sizes) - 2))
         object.__setattr__(self, "output", _checked_output(output, sizes[-1]))
+        object.__setattr__(self, "batch_norm", _checked_flag(batch_norm, "batch_norm"))
+
+    def __repr__(self) -> str:
+        further = ", batch_norm=True" if self.batch_norm else ""
+        return f"Network(sizes={self.sizes!r}, hidden={self.hidden!r}, output={self.output!r}{further})"
 
     @property
     def size(self) -> int:
         """How many parameters the network has, the length of theta."""
-        return vector.vector_size(self.sizes)
+        return engine.batch_norm.theta_size(self.sizes) if self.batch_norm else vector.vector_size(self.sizes)
 
     @quiet
     def init(
@@ -135,11 +152,20 @@ class Network:
         place = choose(backend, None)
         place.dtype(dtype)
         layers = initial_layers(self.sizes, scheme, np.random.default_rng(check_seed(seed)))
+        if self.batch_norm:
+            *hidden, last = layers
+            whole = [*((W, beta, np.ones_like(beta)) for W, beta in hidden), last]
+            return begun(self._normalized(place.asarray(vector.join(whole, xp=np), dtype), place))
         return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
 
     @quiet
     def parameters(
-        self, theta: Any, *, backend: str | Backend | None = None, dtype: DTypeName | None = None
+        self,
+        theta: Any,
+        *,
+        backend: str | Backend | None = None,
+        dtype: DTypeName | None = None,
+        statistics: Any = None,
     ) -> Parameters:
         """The parameters over the vector `theta`: views of it where the namespace has views.
 
@@ -152,11 +178,14 @@ class Network:
             Where they are to be; left out, where theta is.
         dtype : {"float32", "float64"}, optional
             Their dtype; left out, float32 and float64 stay as they are, and every other real dtype becomes float32.
+        statistics : array, shape (2 Σ n[l] of the hidden layers,), optional
+            With batch normalisation, the averages mean[1], variance[1], mean[2], …, each of n[l], to predict by.
 
         Returns
         -------
         params : Parameters
-            W[l] (n[l], n[l-1]) and b[l] (n[l], 1).
+            W[l] (n[l], n[l-1]) and b[l] (n[l], 1); with batch normalisation NormalizedParameters, theta then holding
+            W[l], beta[l] and gamma[l] of the hidden layers.
 
         Raises
         ------
@@ -173,7 +202,56 @@ class Network:
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
+        if self.batch_norm:
+            return self._normalized(place.side_by_side(theta), place, statistics)
+        if statistics is not None:
+            msg = "statistics are of a network with batch normalisation, and this one has none"
+            raise ValueError(msg)
         return Parameters(place.side_by_side(theta), self.sizes, place)
+
+    def _normalized(self, theta: Array, place: Backend, statistics: Any = None) -> NormalizedParameters:
+        if statistics is not None:
+            dtype = dtype_name(theta, place)
+            statistics = convert(statistics, "statistics", backend=place, dtype=dtype)
+            count = 2 * sum(self.sizes[1:-1])
+            if tuple(statistics.shape) != (count,):
+                msg = f"statistics must have shape (2 Σ n[l],) = ({count},), got {tuple(statistics.shape)}"
+                raise ValueError(msg)
+            require_variances(statistics, self.sizes, place)
+        return NormalizedParameters(theta, self.sizes, place, statistics)
+
+    @quiet
+    def folded(self, params: Any) -> "tuple[Network, Parameters]":
+        """The plain network that this one with batch normalisation is at test time.
+
+        Parameters
+        ----------
+        params : NormalizedParameters
+            With their averages of mean and variance.
+
+        Returns
+        -------
+        (Network, Parameters)
+            The same sizes, without batch normalisation, and the same predictions: W ← gamma W / sqrt(variance + eps)
+            and b = beta - gamma mean / sqrt(variance + eps), eps 1e-5. A network without batch normalisation gives
+            itself and its params.
+
+        Raises
+        ------
+        ValueError
+            For parameters that don't fit, or hold no averages.
+
+        Examples
+        --------
+        >>> network = Network((2, 3, 1), batch_norm=True)
+        >>> plain, params = network.folded(network.init())
+        >>> plain
+        Network(sizes=(2, 3, 1), hidden=('relu',), output='sigmoid')
+        """
+        if not self.batch_norm:
+            place = enter_parameters(self, params)
+            return self, Parameters.from_layers(params, beside=place.backend)
+        return Network(self.sizes, self.hidden, self.output), folded(enter_normalized(self, params))
 
     @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:
@@ -198,6 +276,9 @@ class Network:
         TypeError
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
+        if self.batch_norm:
+            plain, params = self.folded(params)
+            return plain.forward(params, X)
         place = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
         with place.backend.current():
@@ -237,6 +318,9 @@ class Network:
 
     @quiet
     def _predict(self, params: Any, X: Any, workers: int | None) -> Array:
+        if self.batch_norm:
+            plain, params = self.folded(params)
+            return plain.predict(params, X, workers=workers)
         if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
             return chunks.predict(self, chunked, X)
         place = enter_parameters(self, params, X=X)
@@ -302,10 +386,15 @@ class Network:
     def _cost(
         self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
     ) -> Array:
+        if self.batch_norm:
+            require_one_place(X, comm)
         network = with_cost(self, cost)
         with together(comm) as ranks:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
+            if self.batch_norm:
+                place, batch = enter_training_batch(network, params, X, Y, weights)
+                return engine.batch_norm.cost(batch, place.layers, network, place.backend, **penalties)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
@@ -383,10 +472,14 @@ class Network:
     def _gradients(
         self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
     ) -> tuple[Array, Parameters]:
+        if self.batch_norm:
+            require_one_place(X, comm)
         network = with_cost(self, cost)
         with together(comm) as ranks:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
+            if self.batch_norm:
+                return self._training_gradients(network, params, X, Y, weights, **penalties)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
@@ -403,6 +496,16 @@ class Network:
                     J = backend.asarray(J, place.dtype)
                 require_finite_examples(batch.X, g, place)
                 return J, Parameters(g, self.sizes, backend)
+
+    def _training_gradients(
+        self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **penalties: float
+    ) -> tuple[Array, Parameters]:
+        place, batch = enter_training_batch(network, params, X, Y, weights)
+        backend = place.backend
+        with backend.current(), backend.untracked():
+            J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **penalties)
+            require_finite_examples(batch.X, g, place)
+            return J, NormalizedParameters(g, self.sizes, backend, seen)
 
     @quiet
     def vjp(
@@ -447,6 +550,9 @@ class Network:
         >>> gradients[0].W.shape, saliency.shape
         ((3, 2), (2, 3))
         """
+        if self.batch_norm:
+            msg = "vjp is of networks without batch normalisation; network.folded(params) gives the one of test time"
+            raise ValueError(msg)
         place = enter_parameters(self, params, X=X)
         backend, layers = place.backend, place.layers
         examples = enter_X(self, X, backend=backend, dtype=place.dtype)
@@ -493,6 +599,9 @@ class Network:
         TypeError
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
+        if self.batch_norm:
+            plain, params = self.folded(params)
+            return plain.score(params, X, Y, workers=workers)
         if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
             return chunks.score(self, chunked, Chunked(self.sizes, X, Y))
         place, batch = enter_batch(self, params, X, Y)
@@ -520,10 +629,10 @@ class Network:
         ----------------------------------------------------
         total                                              3
         """
-        return summarize(self.sizes, self.hidden, self.output)
+        return summarize(self.sizes, self.hidden, self.output, batch_norm=self.batch_norm)
 
     def _repr_html_(self) -> str:
-        return summarize(self.sizes, self.hidden, self.output)._repr_html_()
+        return summarize(self.sizes, self.hidden, self.output, batch_norm=self.batch_norm)._repr_html_()
 
 
 def require_network(network: Any) -> None:
@@ -538,6 +647,21 @@ def check_scheme(scheme: Any) -> None:
     if scheme not in tuple(SCHEMES):
         msg = f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}"
         raise ValueError(msg)
+
+
+def require_one_place(X: Any, comm: Any) -> None:
+    """Raise ValueError for examples of several places, over which batch normalisation would take its statistics."""
+    if comm is not None or is_chunked(X):
+        what = "comm must be left out" if comm is not None else "X must be an array, not one of dask,"
+        msg = f"{what} where the network has batch normalisation: its mean and variance couple all columns of a batch"
+        raise ValueError(msg)
+
+
+def _checked_flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        msg = f"{name} must be True or False, got {value!r}"
+        raise TypeError(msg)
+    return bool(value)
 
 
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:

@@ -145,6 +145,10 @@ class Parameters(Sequence[Layer]):
         """
         return Parameters(theta, self.sizes, self.backend)
 
+    def moved(self, theta: Array, gradients: "Parameters") -> "Parameters":
+        """`replace`, after an update by these gradients."""
+        return self.replace(theta)
+
     def to(self, backend: Backend, dtype: str | None = None) -> "Parameters":
         """These parameters on another backend or in another dtype.
 
@@ -193,13 +197,14 @@ class Parameters(Sequence[Layer]):
         from nnarray.network.html import table
 
         rows = [
-            (l, tuple(W.shape), _range(W, self.backend), tuple(b.shape), _range(b, self.backend))
+            (l, tuple(W.shape), range_of(W, self.backend), tuple(b.shape), range_of(b, self.backend))
             for l, (W, b) in enumerate(self.layers, 1)
         ]
         return table(("layer", "W", "values", "b", "values"), rows, repr(self))
 
 
-def _range(V: Array, backend: Backend) -> str:
+def range_of(V: Array, backend: Backend) -> str:
+    """The least and the largest entry, for people."""
     with backend.current():
         return f"{number(backend.xp.min(V)):.3g} … {number(backend.xp.max(V)):.3g}"
 

@@ -22,12 +22,18 @@ class Summary(str):
         return table(HEAD, self.rows)
 
 
-def summarize(sizes: Sequence[int], hidden: Sequence[str], output: str) -> Summary:
-    """One line per layer with its activation, the shapes of W and b and its number of parameters, and their total."""
+def summarize(sizes: Sequence[int], hidden: Sequence[str], output: str, *, batch_norm: bool = False) -> Summary:
+    """One line per layer with its activation, the shapes of W and b and its number of parameters, and their total.
+
+    With batch normalisation, b of a hidden layer is beta, and gamma is of its shape.
+    """
     rows = [("input", f"{sizes[0]:,}", "", "", "", "")]
     for l, (n_prev, n, g) in enumerate(zip(sizes[:-1], sizes[1:], (*hidden, output), strict=True), 1):
-        rows.append((str(l), f"{n:,}", g, f"({n}, {n_prev})", f"({n}, 1)", f"{n * (n_prev + 1):,}"))
-    total = sum(n * (n_prev + 1) for n_prev, n in pairwise(sizes))
+        columns = 2 if batch_norm and l <= len(hidden) else 1
+        b = f"beta, gamma ({n}, 1)" if columns == 2 else f"({n}, 1)"
+        name = f"batch norm, {g}" if columns == 2 else g
+        rows.append((str(l), f"{n:,}", name, f"({n}, {n_prev})", b, f"{n * (n_prev + columns):,}"))
+    total = sum(n * (n_prev + 1) for n_prev, n in pairwise(sizes)) + batch_norm * sum(sizes[1:-1])
     rows.append(("total", "", "", "", "", f"{total:,}"))
     summary = Summary(_lines([HEAD, *rows]))
     summary.rows = rows

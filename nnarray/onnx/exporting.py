@@ -82,6 +82,9 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
     """
     onnx_library()
     opset = check_opset(opset)
+    if model.network.batch_norm:
+        network, params = model.network.folded(model.params)
+        model = model._replace(network=network, params=params)
     metadata = {key: model.metadata[key] for key in KEPT if key in model.metadata}
     description = to_json(model.network, metadata)
     layers = host_layers(model.params)

@@ -33,7 +33,7 @@ def to_onnx(
     Parameters
     ----------
     network : Network
-        The architecture.
+        The architecture; one with batch normalisation is written as the plain one of `Network.folded`.
     params : Parameters or sequence of (W, b)
         Of any namespace; the graph computes in their dtype, float32 or float64.
     opset : int, default=17
@@ -58,7 +58,7 @@ def to_onnx(
     """
     onnx = onnx_library()
     require_network(network)
-    params = Parameters.from_layers(params)
+    network, params = network.folded(params) if network.batch_norm else (network, Parameters.from_layers(params))
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)

@@ -32,6 +32,9 @@ def settings_of(network: Network) -> dict[str, Any]:
 def enter(network: Network, params: Any) -> Parameters:
     """Parameters that fit the network; raises TypeError and ValueError for what doesn't."""
     require_network(network)
+    if network.batch_norm:
+        msg = "estimators have no batch normalisation; give the plain network of network.folded(params)"
+        raise ValueError(msg)
     entered = Parameters.from_layers(params)
     if entered.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {entered.sizes}"

@@ -21,6 +21,11 @@ class ReportedNetwork(NamedTuple):
     output: str
 
     @property
+    def batch_norm(self) -> bool:
+        """False: estimators have none."""
+        return False
+
+    @property
     def own_cost(self) -> None:
         """None: its gradient is that of the output's cost."""
 

@@ -9,9 +9,10 @@ from nnarray.backends import Backend, choose, quiet, require_concrete, require_f
 from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_number
 from nnarray.network.chunks import Chunked, is_chunked
-from nnarray.network.entry import choose_place, make_batch
+from nnarray.network.entry import choose_place, enter_normalized, make_batch, require_several
 from nnarray.network.names import DTypeName, SchemeName
-from nnarray.network.network import Network, check_scheme, require_network
+from nnarray.network.network import Network, check_scheme, require_network, require_one_place
+from nnarray.network.normalized import NormalizedParameters, begun
 from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.state import State
@@ -47,13 +48,18 @@ def enter_training(
     data = {name: None if is_chunked(V) else V for name, V in given.items()}
     if params is not None:
         beside = same_backend(**data) if backend is None else choose(backend, None)
-        params = Parameters.from_layers(params, beside=beside)
+        params = _entered(network, params, beside)
     place = choose_place(backend, params, **data)
     place.dtype(dtype)
     first = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
+    if isinstance(first, NormalizedParameters):
+        first = begun(first)
     if first.sizes != network.sizes:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
         raise ValueError(msg)
+    if network.batch_norm:
+        for V in given.values():
+            require_one_place(V, None)
     require_concrete("nn.train", params=first.vector, **data)
     examples: Batch | Chunked | Stream
     if stream is None:
@@ -65,6 +71,13 @@ def enter_training(
     if not isinstance(examples, Chunked):
         return first, examples, _in_memory(costed, X_validation, Y_validation, None, first, "validation ")
     return first, examples, _examples(costed, X_validation, Y_validation, None, first, "validation ")
+
+
+def _entered(network: Network, params: Any, beside: Backend | None) -> Parameters:
+    """Parameters of the network's kind."""
+    if network.batch_norm or isinstance(params, NormalizedParameters):
+        return enter_normalized(network, params, beside=beside)
+    return Parameters.from_layers(params, beside=beside)
 
 
 def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
@@ -133,6 +146,8 @@ def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parame
     if is_chunked(X):
         return Chunked(network.sizes, X, Y, weights, of=of)
     batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
+    if network.batch_norm and not of.startswith("validation"):
+        require_several(batch, f"{of}X")
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)
     return batch

@@ -12,7 +12,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.engine.interrupts import Interrupts
 from nnarray.network import scoring
-from nnarray.network.parameters import dtype_name
+from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.training.batches import Dropout, EqualBatches
 from nnarray.training.replays import Replays
 from nnarray.training.streams import Stream
@@ -66,6 +66,19 @@ class Descent:
         """called between two steps, where somebody wants it"""
         self._replays = dict[int, Replays | None]()
         self.move_to(theta)
+
+    @property
+    def standing(self) -> Array:
+        """What a run goes on from: theta."""
+        return self.theta
+
+    def go_on(self, standing: Array) -> None:
+        """Go on from what another run left."""
+        self.move_to(standing)
+
+    def params(self, first: Parameters, standing: Array) -> Parameters:
+        """The parameters of what a run goes on from, in the place of the first ones."""
+        return first.replace(standing)
 
     def move_to(self, theta: Array) -> None:
         """Go on from another theta."""

@@ -19,6 +19,7 @@ from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
+from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Parameters
 from nnarray.network.workers import WorkersLostError
 from nnarray.training.arguments import (
@@ -35,6 +36,7 @@ from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunk
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
 from nnarray.training.keeping import Unkept, check_checkpoint
+from nnarray.training.normalized import DescentNormalized, check_batches, check_normalized
 from nnarray.training.optimizers import Adam, Optimizer, Stateful
 from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.ranks import (
@@ -139,7 +141,9 @@ def train(
     Parameters
     ----------
     network : Network
-        The architecture.
+        The architecture. With batch normalisation every update takes its batch's own mean and variance, and `params` of
+        the result hold the averages that predictions go by; `average`, `comm`, checkpoints and dask's arrays are
+        refused, and batches of one example.
     X : array, shape (n_x, m), or stream of batches
         The examples, as columns. A float32 table of shape (m, n_x) in C order enters as its transpose without being
         copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
@@ -188,7 +192,7 @@ def train(
         That of parameters which are not given.
     validation : (X, Y), optional
         Examples whose cost and score each epoch records, and beside them those of as many that are trained on, up to
-        2000, all without penalty and dropout.
+        2000, all without penalty and dropout, and with batch normalisation at test time.
     average : float, optional
         beta in [0, 1): give back the weights averaged along the way, v/(1 - beta^t) with v ← beta v + (1-beta) theta
         after each of t updates, about the mean of the last 1/(1-beta) of them (Polyak & Juditsky, 1992, exponentially
@@ -281,6 +285,7 @@ def train(
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
         keeping, resumed = check_checkpoint(checkpoint, checkpoint_every, resume)
+        check_normalized(network, X, comm, average=average, checkpoint=keeping, resume=resumed)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:
@@ -310,6 +315,7 @@ def train(
                 batches = Shuffled(examples, batch_size, own, first.backend)
             else:
                 batches = Portions(examples, batch_size, own, first.backend, ranks)
+            check_batches(network, batches)
             run = Run(
                 costed,
                 first,
@@ -366,12 +372,17 @@ class Run:
         self.descent: Descent
         if isinstance(self.batches, ChunkedBatches):
             self.descent = DescentOnChunks(*given, l2=self.l2, l1=self.l1, workers=self.workers)
+        elif isinstance(self.params, NormalizedParameters):
+            statistics = copied(self.params.statistics, self.backend)
+            self.descent = DescentNormalized(
+                *given, statistics=statistics, l2=self.l2, l1=self.l1, workers=self.workers
+            )
         elif self.ranks is None:
             self.descent = Descent(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         else:
             self.descent = DescentTogether(*given, self.ranks, l2=self.l2, l1=self.l1, workers=self.workers)
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
-        self.watch = Watch(theta, self.backend)
+        self.watch = Watch(self.descent.standing, self.backend)
         self.diverges = False
         self.epochs = self.first = 0
         self.shown, self.seconds = 0, 0.0
@@ -439,7 +450,7 @@ class Run:
         means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
         position = Position(
             self.epochs,
-            self.params.replace(copied(self.theta, self.backend)),
+            self.descent.params(self.params, copied(self.descent.standing, self.backend)),
             self.batches.state,
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
@@ -517,7 +528,8 @@ class Run:
         def ask() -> bool:
             if callback is None:
                 return False
-            return bool(callback(record._replace(params=self.params.replace(copied(self.given, self.backend)))))
+            given = self.descent.standing if self.average is None else self.given
+            return bool(callback(record._replace(params=self.descent.params(self.params, copied(given, self.backend)))))
 
         if self.ranks is None:
             return ask()
@@ -561,7 +573,7 @@ class Run:
             with self.interrupts.put_off:
                 alpha, is_finite = self.optimizer.alpha(self.updates.t - 1), math.isfinite(validated[0] or 0.0)
                 self.epochs = number
-                self.watch.see(number, cost, self.theta, alpha, validated=is_finite)
+                self.watch.see(number, cost, self.descent.standing, alpha, validated=is_finite)
                 self.validated, self.descent.underway = validated, None
 
     @quiet
@@ -625,14 +637,14 @@ class Run:
             f"{'finite' if seen.finite_weights else 'not finite'}; try a smaller learning_rate (it was "
             f"{seen.alpha:g}) or inputs of a smaller scale"
         )
-        return DivergenceError(msg, self.params.replace(self.watch.last_finite), self.history)
+        return DivergenceError(msg, self.descent.params(self.params, self.watch.last_finite), self.history)
 
     @quiet
     def _end_interrupted(self) -> None:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
         self.read()
-        if not all_finite(self.theta, self.backend):
-            self.descent.move_to(self.watch.last_finite)
+        if not all_finite(self.descent.standing, self.backend):
+            self.descent.go_on(self.watch.last_finite)
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
             self.updates = self._stateful(self.theta)
 

@@ -11,6 +11,7 @@ from nnarray.backends import Backend, quiet, same_backend
 from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
 from nnarray.network.checks import check_number
+from nnarray.network.normalized import NormalizedParameters, enter
 from nnarray.network.parameters import Parameters
 from nnarray.training.state import State
 
@@ -61,7 +62,7 @@ class Optimizer(ABC):
         TypeError
             For what holds no real numbers.
         """
-        params = Parameters.from_layers(params)
+        params = enter(params)
         return self.init_vector(params.vector, params.backend)
 
     def update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
@@ -105,16 +106,18 @@ class Optimizer(ABC):
 
     @quiet
     def _update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
-        params, gradients = Parameters.from_layers(params), Parameters.from_layers(gradients)
+        params, gradients = enter(params), enter(gradients)
         same_backend(params=params.backend, gradients=gradients.backend)
-        if params.sizes != gradients.sizes:
-            msg = f"gradients must be of the sizes of params, {params.sizes}, got {gradients.sizes}"
+        if params.sizes != gradients.sizes or isinstance(params, NormalizedParameters) != isinstance(
+            gradients, NormalizedParameters
+        ):
+            msg = f"gradients must be of the sizes of params, {params!r}, got {gradients!r}"
             raise ValueError(msg)
         self.check_state(state, params)
         g = gradients.to(params.backend, params.dtype).vector
         means = {name: params.backend.asarray(getattr(state, name), params.dtype) for name in self.remembers}
         theta, state = self.update_vector(params.vector, g, state._replace(**means), params.backend)
-        return params.replace(theta), state
+        return params.moved(theta, gradients), state
 
     def check_state(self, state: Any, params: Parameters) -> None:
         """See whether `update` can go on from a state.

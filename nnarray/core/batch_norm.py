@@ -1,0 +1,135 @@
+"""Batch normalisation of the hidden layers: Z of a batch to mean beta and standard deviation gamma, before g.
+
+A normalised layer has (W, beta, gamma): its b would be taken out again with the mean, so that beta stands in its place.
+In training, mean and variance are the batch's own; `averages` follows them for the time after, when `folded` makes of
+the network one without batch normalisation. After Ioffe & Szegedy, ICML 2015, and the lecture's C2W3L04 to L07.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nnarray.core.activations import ACTIVATIONS
+from nnarray.core.averages import running_mean
+from nnarray.core.propagation import Forward
+from nnarray.core.regularization import dropout
+from nnarray.core.steps import Steps
+from nnarray.core.typing import Array, Layers, Namespace
+
+EPS = 1e-5
+"""What is added to a variance, so that a unit that is constant divides by no zero; PyTorch's."""
+
+BETA = 0.9
+"""Of the averages of mean and variance: PyTorch's momentum is 1 - BETA."""
+
+
+class Normalized(NamedTuple):
+    """A layer's Z in a batch."""
+
+    Z_norm: Array
+    """(Z - mean) / sqrt(variance + eps), (n, m)"""
+    scale: Array
+    """1 / sqrt(variance + eps), (n, 1)"""
+    mean: Array
+    """over the columns, (n, 1)"""
+    variance: Array
+    """over the columns, divided by m, (n, 1)"""
+
+
+def normalize(Z: Array, *, xp: Namespace) -> Normalized:
+    """Z_norm = (Z - mean) / sqrt(variance + eps), with the batch's own mean and variance of each unit."""
+    mean = mean_of_columns(Z, xp=xp)
+    deviation = Z - mean
+    variance = mean_of_columns(deviation * deviation, xp=xp)
+    scale = 1.0 / xp.sqrt(variance + EPS)
+    return Normalized(deviation * scale, scale, mean, variance)
+
+
+def scale_and_shift(Z_norm: Array, gamma: Array, beta: Array) -> Array:
+    """gamma Z_norm + beta, which goes into g in the place of Z."""
+    return gamma * Z_norm + beta
+
+
+def normalize_backward(dZ_norm: Array, normalized: Normalized, *, xp: Namespace) -> Array:
+    """dZ, from what Z does to Z_norm by itself, by its mean and by its variance.
+
+    dZ = (dZ_norm - mean(dZ_norm) - Z_norm * mean(dZ_norm * Z_norm)) / sqrt(variance + eps), means over the columns.
+    """
+    Z_norm, scale = normalized.Z_norm, normalized.scale
+    by_mean = mean_of_columns(dZ_norm, xp=xp)
+    by_variance = Z_norm * mean_of_columns(dZ_norm * Z_norm, xp=xp)
+    return scale * (dZ_norm - by_mean - by_variance)
+
+
+def scale_and_shift_backward(dZ: Array, Z_norm: Array, *, m: Array, xp: Namespace) -> tuple[Array, Array]:
+    """dbeta = (1/m) Σ_columns dZ and dgamma = (1/m) Σ_columns dZ * Z_norm, of the dZ that belongs to g; (n, 1) each."""
+    dbeta = xp.sum(dZ, axis=1, keepdims=True) / m
+    dgamma = xp.sum(dZ * Z_norm, axis=1, keepdims=True) / m
+    return dbeta, dgamma
+
+
+def mean_of_columns(V: Array, *, xp: Namespace) -> Array:
+    """(n, 1), of as many columns as there are: example weights don't count here."""
+    return xp.sum(V, axis=1, keepdims=True) / V.shape[1]
+
+
+def forward(
+    X: Array, layers: Layers, hidden: Sequence[str], output: str, *, steps: Steps, masks: Sequence[Array] = ()
+) -> tuple[Forward, list[Normalized]]:
+    """Z[l] = W[l] A[l-1],  A[l] = g[l](gamma[l] Z_norm[l] + beta[l]); the last layer is as ever.
+
+    `masks` are D[1], …, D[L-1] of inverted dropout, or none.
+    """
+    A, cached, normalized = [X], [], []
+    for l, (W, beta, gamma) in enumerate(layers[:-1]):
+        normalized.append(normalize(steps.linear_forward(A[l], W, 0.0), xp=steps.xp))
+        Z = scale_and_shift(normalized[l].Z_norm, gamma, beta)
+        A_l = steps.activation_forward[hidden[l]](Z)
+        cached.append(Z if ACTIVATIONS[hidden[l]].in_Z else A_l)
+        A.append(dropout(A_l, masks[l]) if masks else A_l)
+    W, b = layers[-1]
+    Z = steps.linear_forward(A[-1], W, b)
+    A.append(steps.mean[output](Z))
+    return Forward(A, cached, Z), normalized
+
+
+def backward_from(
+    dZ: Array,
+    passed: Forward,
+    normalized: Sequence[Normalized],
+    layers: Layers,
+    hidden: Sequence[str],
+    *,
+    m: Array,
+    steps: Steps,
+    masks: Sequence[Array] = (),
+) -> Layers:
+    """(dW[1], dbeta[1], dgamma[1]), …, (dW[L], db[L]), from dZ[L] of any cost."""
+    A, xp = passed.A, steps.xp
+    gradients: list[Sequence[Array]] = [steps.linear_backward(dZ, A[-2], m=m)]
+    for l in range(len(layers) - 1, 0, -1):
+        dA = steps.linear_backward_input(dZ, layers[l][0])
+        if masks:
+            dA = dropout(dA, masks[l - 1])
+        dZ = steps.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
+        gamma, norm = layers[l - 1][2], normalized[l - 1]
+        dbeta, dgamma = scale_and_shift_backward(dZ, norm.Z_norm, m=m, xp=xp)
+        dZ = normalize_backward(gamma * dZ, norm, xp=xp)
+        dW, _ = steps.linear_backward(dZ, A[l - 1], m=m)
+        gradients.append((dW, dbeta, dgamma))
+    return gradients[::-1]
+
+
+def averaged(average: Array, value: Array) -> Array:
+    """An average of mean or variance after a further batch."""
+    return running_mean(average, value, BETA)
+
+
+def unbiased(variance: Array, m: int) -> Array:
+    """The variance of all examples as a batch of m tells it, Σ (Z - mean)² / (m-1): what is averaged, as in PyTorch."""
+    return variance * (m / (m - 1))
+
+
+def folded(W: Array, beta: Array, gamma: Array, mean: Array, variance: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """The (W, b) with which W A_prev + b is gamma (W A_prev - mean) / sqrt(variance + eps) + beta."""
+    factor = gamma / xp.sqrt(variance + EPS)
+    return factor * W, beta - factor * mean

@@ -1,0 +1,130 @@
+"""Descent of a network with batch normalisation: updates by a batch's own statistics, and averages that follow them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from nnarray import engine
+from nnarray.backends import Backend
+from nnarray.core import batch_norm
+from nnarray.core.typing import Array
+from nnarray.engine import Architecture, Batch
+from nnarray.network.network import Network, require_one_place
+from nnarray.network.normalized import NormalizedParameters, folded
+from nnarray.network.parameters import Parameters
+from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.descent import Descent, Updates
+from nnarray.training.underway import Underway
+
+
+class DescentNormalized(Descent):
+    """Theta on its way down, and beside it the averages, which every update moves on. No steps are captured."""
+
+    def __init__(
+        self,
+        network: Architecture,
+        theta: Array,
+        backend: Backend,
+        *,
+        statistics: Array,
+        l2: float,
+        l1: float,
+        workers: int | None,
+    ) -> None:
+        self.statistics = self.seen = statistics
+        super().__init__(network, theta, backend, l2=l2, l1=l1, workers=workers)
+
+    @property
+    def standing(self) -> Array:
+        """Theta and the averages, one after the other."""
+        return self.backend.xp.concat([self.theta, self.statistics])
+
+    def go_on(self, standing: Array) -> None:
+        """Go on from such a vector."""
+        size = self.theta.shape[0]
+        self.statistics = standing[size:]
+        self.move_to(standing[:size])
+
+    def params(self, first: Parameters, standing: Array) -> Parameters:
+        """The parameters that such a vector is, in the place of the first ones."""
+        size = first.vector.shape[0]
+        return NormalizedParameters(standing[:size], first.sizes, self.backend, standing[size:])
+
+    def move_to(self, theta: Array) -> None:
+        """Go on from another theta."""
+        self.theta = theta
+        self.layers: Any = engine.batch_norm.split(theta, self.network.sizes, xp=self.backend.xp)
+
+    def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
+        """J and its gradient, a vector like theta; the batch's statistics are kept for the update."""
+        given = batch, self.layers, self.network, self.backend
+        J, g, self.seen = engine.batch_norm.cost_and_gradients(*given, l2=self.l2, l1=self.l1)
+        return J, g
+
+    def cost(self, batch: Any) -> Array:
+        """J in training, with the penalties."""
+        J = engine.batch_norm.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1)
+        batch.let_go()
+        return J
+
+    def cost_and_prediction(self, batch: Batch, theta: Array | None = None) -> tuple[float, Array]:
+        """The mean loss without the penalties, and A[L], both at test time."""
+        params = NormalizedParameters(self.theta, self.network.sizes, self.backend, self.statistics)
+        plain = Descent(_plain(self.network), folded(params).vector, self.backend, l2=0.0, l1=0.0, workers=self.workers)
+        return plain.cost_and_prediction(batch)
+
+    def captured(self, *_: Any) -> None:
+        """None: averages are moved from Python."""
+
+    def _one_by_one(
+        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
+    ) -> None:
+        super()._one_by_one(group, _WithAverages(updates, self), dropout, underway)
+
+
+class _WithAverages:
+    """Updates that move the averages, too."""
+
+    def __init__(self, updates: Updates, descent: DescentNormalized) -> None:
+        self.updates, self.descent = updates, descent
+
+    def update(self, theta: Array, g: Array, backend: Backend) -> Array:
+        """Theta after the next update."""
+        theta = self.updates.update(theta, g, backend)
+        descent = self.descent
+        descent.statistics = batch_norm.averaged(descent.statistics, descent.seen)
+        return theta
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.updates, name)
+
+
+def _plain(network: Architecture) -> Any:
+    """The architecture at test time, with the cost that it has."""
+    if isinstance(network, Network):
+        return Network(network.sizes, network.hidden, network.output)
+    return network._replace(batch_norm=False)  # type: ignore[attr-defined]
+
+
+def check_normalized(network: Network, X: Any, comm: Any, **others: Any) -> None:
+    """Raise ValueError for what training with batch normalisation doesn't go with."""
+    if not network.batch_norm:
+        return
+    require_one_place(X, comm)
+    for name, value in others.items():
+        if value is not None:
+            msg = f"{name} must be left out where the network has batch normalisation: it is not made for that yet"
+            raise ValueError(msg)
+
+
+def check_batches(network: Network, batches: Any) -> None:
+    """Raise ValueError where an epoch would have a batch of a single example, which has no variance."""
+    if not network.batch_norm or not isinstance(batches, Shuffled):
+        return
+    m, size = batches.columns, batches.size
+    if size == 1 or m % size == 1:
+        what = "every batch" if size == 1 else "the last batch of an epoch"
+        msg = (
+            f"batch_size must leave no batch of a single example in training with batch normalisation, which has no "
+            f"variance: of m = {m} in batches of {size}, {what} has one"
+        )
+        raise ValueError(msg)
