@@ -305,16 +305,7 @@ def train(
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
-            batches: Shuffled | ChunkedBatches | Stream
-            if isinstance(examples, Stream):
-                batches = examples
-            elif isinstance(examples, Chunked):
-                check_chunked(comm)
-                batches = ChunkedBatches(examples, batch_size, own)
-            elif ranks is None:
-                batches = Shuffled(examples, batch_size, own, first.backend)
-            else:
-                batches = Portions(examples, batch_size, own, first.backend, ranks)
+            batches = _batches_of(examples, batch_size, own, first.backend, ranks)
             check_batches(network, batches)
             run = Run(
                 costed,
@@ -339,6 +330,24 @@ def train(
             elif state is not None:
                 run.go_on(state)
             return run.through(epochs, callback, progress)
+
+
+def _batches_of(
+    examples: Batch | Chunked | Stream,
+    batch_size: int | None,
+    seed: int | Sequence[int] | None,
+    backend: Backend,
+    ranks: Ranks | None,
+) -> Shuffled | ChunkedBatches | Stream:
+    """The batches of a run, by where the examples are."""
+    if isinstance(examples, Stream):
+        return examples
+    if isinstance(examples, Chunked):
+        check_chunked(ranks)
+        return ChunkedBatches(examples, batch_size, seed)
+    if ranks is None:
+        return Shuffled(examples, batch_size, seed, backend)
+    return Portions(examples, batch_size, seed, backend, ranks)
 
 
 @dataclass(eq=False, repr=False)

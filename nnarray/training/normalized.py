@@ -60,8 +60,9 @@ class DescentNormalized(Descent):
         J, g, self.seen = engine.batch_norm.cost_and_gradients(*given, l2=self.l2, l1=self.l1)
         return J, g
 
-    def cost(self, batch: Any) -> Array:
-        """J in training, with the penalties."""
+    def cost(self, batch: Any, dropout: Dropout) -> Array:
+        """J in training, with the penalties, and the masks that come next."""
+        batch, _ = dropout.ahead(batch, self.dtype)
         J = engine.batch_norm.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1)
         batch.let_go()
         return J
