@@ -103,7 +103,7 @@ MUTATIONS = (
     Mutation("l1 gradient: W", "regularization", "return l1 / m * sign", "return l1 / m * W"),
     Mutation("l1 penalized: subtracted", "regularization", "dW + l1_gradient", "dW - l1_gradient"),
     Mutation("dropout: mask twice", "regularization", "return A * D", "return A * D * D"),
-    Mutation("join: b before W", "vector", "for V in (W, b)", "for V in (b, W)"),
+    Mutation("join: b before W", "vector", "for V in layer]", "for V in layer[::-1]]"),
     Mutation("split: W transposed", "vector", "[start:middle], (n, n_prev))", "[start:middle], (n_prev, n)).T"),
     Mutation("split: layers overlap", "vector", "        start = end\n", "        start = middle\n"),
     Mutation("size: no biases", "vector", "sum(n * (n_prev + 1)", "sum(n * n_prev"),

@@ -65,6 +65,7 @@ def code_of(part: str) -> list[str]:
 def test_the_first_network_of_the_readme() -> None:
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("Agg")
+    plt.close("all")  # those of other tests
     names: dict[str, Any] = {}
     (block,) = code_of(README[README.index("## A first network") : README.index("## The equations are the code")])
     exec(block, names)
