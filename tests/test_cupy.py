@@ -229,6 +229,7 @@ class TestMemory:
             emulator.limit_memory(total - free + size)
 
         engine.compute._widest.clear()
+        engine.compiling.compiled.cache_clear()  # one of another test would make room when it is dropped
         return leave
 
     def data(self, m: int) -> tuple[np.ndarray, np.ndarray]:
