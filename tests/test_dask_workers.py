@@ -1,5 +1,6 @@
 """Training on dask's workers, some of which are killed, freeze or go for good."""
 
+import gc
 import os
 import random
 import signal
@@ -191,6 +192,8 @@ def test_a_chunk_that_kills_every_worker_ends_the_run(client: Any) -> None:
 def test_ctrl_c_gives_back_what_there_is_and_leaves_nothing_running(client: Any) -> None:
     network, x, y = case()
     client.wait_for_workers(1, timeout=60)
+    gc.collect()  # what other tests left in cycles
+    before = _tasks_of(client)
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
@@ -201,6 +204,12 @@ def test_ctrl_c_gives_back_what_there_is_and_leaves_nothing_running(client: Any)
     assert 0 < len(result.history) < 10_000
     client.run(int)  # it answers
     deadline = time.monotonic() + 20
-    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < deadline:
+    while _tasks_of(client) - before and time.monotonic() < deadline:
+        gc.collect()
         time.sleep(0.1)
-    assert not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+    assert not _tasks_of(client) - before
+
+
+def _tasks_of(client: Any) -> set[str]:
+    """What the scheduler knows of."""
+    return set(client.run_on_scheduler(lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks]))
