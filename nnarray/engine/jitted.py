@@ -31,9 +31,8 @@ def compute(
     numbers: Mapping[str, Any],
 ) -> tuple[Array | None, list[Array]]:
     """The equations of a tile, padded with columns that weigh nothing where EXACT_WIDTHS others came before."""
-    given = [V for V in (*tile[:3], *tile.masks, *(V for pair in layers for V in pair)) if V is not None]
-    columns, have_values = tile.X.shape[1], all(map(is_concrete, given))
-    key = wanted, network, backend, layers[0][0].dtype, have_values
+    columns, key = tile.X.shape[1], _key(wanted, tile, layers, network, backend)
+    *_, have_values = key
     if not (have_values and _may_be_padded(tile, network, backend)) or admits_exactly(columns, *key):
         return _run(key, tile, layers, numbers)
     weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
@@ -52,10 +51,16 @@ def compute_exactly(
     numbers: Mapping[str, Any],
 ) -> tuple[Array, list[Array]]:
     """The equations of a tile whose columns are coupled, so that none may be added: each width is compiled."""
-    given = [V for V in (*tile[:3], *tile.masks, *(V for layer in layers for V in layer)) if V is not None]
-    key = wanted, network, backend, layers[0][0].dtype, all(map(is_concrete, given))
-    J, made = _run(key, tile, layers, numbers)
+    J, made = _run(_key(wanted, tile, layers, network, backend), tile, layers, numbers)
     return J, made
+
+
+def _key(
+    wanted: equations.Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend
+) -> tuple[equations.Equations, Architecture, Backend, Any, bool]:
+    """What is compiled, for every width; the last is whether all arrays have values."""
+    given = [V for V in (*tile[:3], *tile.masks, *(V for layer in layers for V in layer)) if V is not None]
+    return wanted, network, backend, layers[0][0].dtype, all(map(is_concrete, given))
 
 
 def _may_be_padded(tile: Tile, network: Architecture, backend: Backend) -> bool:

@@ -36,14 +36,19 @@ def is_chunked(X: Any) -> bool:
     return dask is not None and isinstance(X, dask.Array)
 
 
+def require_no_ranks(comm: Any) -> None:
+    """Raise ValueError for a communicator beside chunks."""
+    if comm is not None:
+        msg = "comm must be left out where X is a dask array: dask knows its workers"
+        raise ValueError(msg)
+
+
 def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Place | None:
     """The layers of `params`, which live here, beside chunks that may be elsewhere; None for params of dask.
 
     Raises ValueError for a communicator beside chunks.
     """
-    if comm is not None:
-        msg = "comm must be left out where X is a dask array: dask knows its workers"
-        raise ValueError(msg)
+    require_no_ranks(comm)
     plain = isinstance(params, Parameters) and not is_chunked(params.vector)
     if not plain and any(is_chunked(V) for pair in params for V in pair):
         return None

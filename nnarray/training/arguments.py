@@ -68,8 +68,6 @@ def enter_training(
         examples = stream.entering(lambda X, Y, weights, of: _in_memory(costed, X, Y, weights, first, of))
     if validation is None:
         return first, examples, None
-    if not isinstance(examples, Chunked):
-        return first, examples, _in_memory(costed, X_validation, Y_validation, None, first, "validation ")
     return first, examples, _examples(costed, X_validation, Y_validation, None, first, "validation ")
 
 

@@ -16,13 +16,6 @@ from nnarray.training.descent import Descent
 from nnarray.training.replays import Replays
 
 
-def check_chunked(comm: Any) -> None:
-    """Raise ValueError for what does not go with dask arrays."""
-    if comm is not None:
-        msg = "comm must be left out where X is a dask array: dask knows its workers"
-        raise ValueError(msg)
-
-
 class ChunkedBatches:
     """Batches of the columns of chunks: each of one chunk, which come in a drawn order and are shuffled within.
 
@@ -114,11 +107,6 @@ class DescentOnChunks(Descent):
 
     def _place(self, theta: Array) -> Place:
         return Place(Parameters(theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
-
-    def epoch(self, *given: Any, **options: Any) -> Array:
-        """An update for each batch; the mean of their costs, on the device."""
-        J = super().epoch(*given, **options)
-        return J if self.backend.is_host else self.backend.asarray(J, self.dtype)
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and the gradient of some chunks, or of some columns of one, and their m."""

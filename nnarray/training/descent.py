@@ -155,7 +155,8 @@ class Descent:
                 if self._replayed(group, updates, underway):
                     continue
             self._one_by_one(group, updates, dropout, underway)
-        return underway.total / underway.count
+        J = underway.total / underway.count
+        return self.backend.asarray(J, self.dtype) if isinstance(J, float) and not self.backend.is_host else J
 
     def vectors(self, updates: Updates) -> list[Array]:
         """Theta and the running means, which an update moves on."""

@@ -14,7 +14,7 @@ from nnarray.engine import Architecture, Batch, Communicator, Ranks
 from nnarray.network import scoring
 from nnarray.network.agreement import agree, together
 from nnarray.network.checks import check_count, check_number, check_optional_count, check_penalty, check_seed
-from nnarray.network.chunks import Chunked
+from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place
 from nnarray.network.names import DTypeName, SchemeName
@@ -32,7 +32,7 @@ from nnarray.training.arguments import (
 )
 from nnarray.training.averaging import Averaging
 from nnarray.training.batches import Dropout, Shuffled
-from nnarray.training.chunks import ChunkedBatches, DescentOnChunks, check_chunked
+from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
 from nnarray.training.keeping import Unkept, check_checkpoint
@@ -343,7 +343,7 @@ def _batches_of(
     if isinstance(examples, Stream):
         return examples
     if isinstance(examples, Chunked):
-        check_chunked(ranks)
+        require_no_ranks(ranks)
         return ChunkedBatches(examples, batch_size, seed)
     if ranks is None:
         return Shuffled(examples, batch_size, seed, backend)

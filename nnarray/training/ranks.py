@@ -16,7 +16,6 @@ from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.replays import Replays
-from nnarray.training.schedules import Schedule
 from nnarray.training.state import State
 
 
@@ -41,6 +40,8 @@ def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
 
 def settings_of(optimizer: Optimizer) -> str:
     """An optimiser as ranks compare it: a function, such as a schedule of one's own, by its kind alone."""
+    from nnarray.training.schedules import Schedule  # which seldom is needed
+
     values = {
         name: value if isinstance(value, float | int | Schedule) else type(value).__name__
         for name, value in vars(optimizer).items()
@@ -97,11 +98,6 @@ class DescentTogether(Descent):
     def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
         super().__init__(network, theta, backend, **options)
         self.ranks = ranks
-
-    def epoch(self, *given: Any, **options: Any) -> Array:
-        """An update for each batch; the mean of everybody's costs, on the device."""
-        J = super().epoch(*given, **options)
-        return J if self.backend.is_host else self.backend.asarray(J, self.dtype)
 
     def captured(self, *_: Any) -> Replays | None:
         """None: between a gradient and its update, the ranks add up."""
