@@ -115,12 +115,12 @@ class EqualBatches:
         return starmap(batch, weighty)
 
 
-class Shuffled(Batches):
-    """Batches of columns that are shuffled anew for each epoch, from a seed; or one of all columns, as they stand."""
+class Orders:
+    """The orders of a run's epochs, drawn one after the other from a seed."""
 
     @quiet  # in which NumPy's seeds set the error state
-    def __init__(self, whole: Batch, size: int | None, seed: int | Sequence[int] | None, backend: Backend) -> None:
-        super().__init__(whole, size, backend)
+    def begin_drawing(self, seed: int | Sequence[int] | None) -> None:
+        """Draw from this seed."""
         self.generator = np.random.default_rng(seed_of(seed, 1))
         self.drawn_from = self.state
         """the state of the generator before the present epoch's order was drawn"""
@@ -134,6 +134,14 @@ class Shuffled(Batches):
         """Draw the orders that follow from a state."""
         self.generator.bit_generator.state = state
         self.drawn_from = state
+
+
+class Shuffled(Orders, Batches):
+    """Batches of columns that are shuffled anew for each epoch, from a seed; or one of all columns, as they stand."""
+
+    def __init__(self, whole: Batch, size: int | None, seed: int | Sequence[int] | None, backend: Backend) -> None:
+        super().__init__(whole, size, backend)
+        self.begin_drawing(seed)
 
     def draw(self) -> "np.ndarray | None":
         """The order of the columns in the next epoch; None where one batch holds them all."""

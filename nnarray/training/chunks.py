@@ -1,45 +1,31 @@
 """Training on the chunks of dask arrays: the sums of every update are taken where the chunks lie."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nnarray.backends import quiet
 from nnarray.core.typing import Array
 from nnarray.network import chunks
 from nnarray.network.chunks import Chunk, Chunked
 from nnarray.network.entry import Place
 from nnarray.network.parameters import Parameters
-from nnarray.training.batches import Dropout, seed_of
+from nnarray.training.batches import Dropout, Orders
 from nnarray.training.descent import Descent
 from nnarray.training.replays import Replays
 
 
-class ChunkedBatches:
+class ChunkedBatches(Orders):
     """Batches of the columns of chunks: each of one chunk, which come in a drawn order and are shuffled within.
 
     One batch of everything is of all chunks, as they stand.
     """
 
-    @quiet  # in which NumPy's seeds set the error state
     def __init__(self, whole: Chunked, size: int | None, seed: int | Sequence[int] | None) -> None:
         self.whole, self.columns = whole, whole.columns
         self.is_whole = size is None or size >= self.columns
         self.size = self.columns if size is None else min(size, self.columns)
-        self.generator = np.random.default_rng(seed_of(seed, 1))
-        self.drawn_from = self.state
-        """the state of the generator before the present epoch's order was drawn"""
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        """The state of the generator, from which the later orders follow."""
-        return dict(self.generator.bit_generator.state)
-
-    def go_on(self, state: Mapping[str, Any]) -> None:
-        """Draw the orders that follow from a state."""
-        self.generator.bit_generator.state = state
-        self.drawn_from = state
+        self.begin_drawing(seed)
 
     def epoch(self) -> Sequence[Iterable[Any]]:
         """The batches of the next epoch: chunks, and which of their columns."""
