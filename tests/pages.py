@@ -6,6 +6,7 @@ The pictures of the examples are drawn first. `nox -s docs` runs this where all 
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,18 +37,20 @@ def without_a_word(members: list[doc.Doc], around: str = "") -> Iterator[str]:
 
 
 def main(folder: Path) -> None:
+    folder = folder.absolute()
     mpl.use("Agg")
     draw_all(folder / "nnarray" / "examples")
     for name in nnarray.__all__:
         getattr(nnarray, name)  # what is loaded on its first use is seen by pdoc only then
-    with TemporaryDirectory() as templates, warnings.catch_warnings(record=True) as caught:
+    # pdoc warns of a folder named nnarray beside the installed package, and runs from elsewhere for that.
+    with TemporaryDirectory() as templates, chdir(templates), warnings.catch_warnings(record=True) as caught:
         Path(templates, "custom.css").write_text("img { max-width: 100% }")
         pdoc.render.configure(
             docformat="numpy", math=True, include_undocumented=False, template_directory=Path(templates)
         )
         pdoc.pdoc(*PAGES, output_directory=folder)
+        modules = [doc.Module(sys.modules[name]) for name in pdoc.extract.walk_specs(PAGES)]
     problems = [str(warning.message) for warning in caught if "torch" not in str(warning.message)]
-    modules = [doc.Module(sys.modules[name]) for name in pdoc.extract.walk_specs(PAGES)]
     blank = {name for module in modules for name in without_a_word(module.members.values())}
     problems += [f"without a word: {name}" for name in sorted(blank)]
     if problems:
