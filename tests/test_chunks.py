@@ -301,3 +301,13 @@ def test_bad_input(name: str) -> None:
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call(network, network.init(0, dtype="float64"), chunked(X), chunked(Y))
+
+
+@pytest.mark.parametrize("space", ["numpy", "cupy"], indirect=True)
+def test_a_nan_in_whichever_batch_of_a_chunk_is_told(space) -> None:
+    network, X, Y = case()
+    X[2, 17] = np.nan
+    x = da.from_array(space.asarray(X, "float32"), chunks=(5, M), asarray=False, name=False)
+    for seed in range(4):  # the batches that come before it differ
+        with pytest.raises(ValueError, match=r"X must be finite in float32, got nan at \[2, 17\]"):
+            nn.train(network, x, Y, epochs=2, batch_size=50, seed=seed)

@@ -115,8 +115,7 @@ def cost_and_gradients(
 ) -> tuple[Array, Array]:
     """J and its gradient, a vector laid out as theta.
 
-    `spare` are vectors like theta that nobody needs any more: programs write into them before new ones are made, and
-    leave one there if they can.
+    `spare` are free gradient vectors, reused before new ones are allocated; a program leaves one there if it can.
     """
     spare = [] if spare is None else spare
 

@@ -1,4 +1,4 @@
-"""What is computed of a tile, in the steps of core: on arrays, or on what stands for them while calls are noted down.
+"""What is computed of a tile, in the steps of core: on arrays, or on placeholders while a program is traced.
 
 Each returns a sum over the tile's columns, or None, and the arrays that it makes. Sums are not divided by m, unless
 there is one tile only and m is given.

@@ -1,4 +1,4 @@
-"""How wide a tile is: so many columns that what they make of themselves stays in the cache.
+"""How wide a tile is: as many columns as keep X and every A[l] in the cache.
 
 The width depends on the problem alone, never on the machine or on how many workers there are: it decides which sums
 are taken first, and with them the last bits of a result.

@@ -283,7 +283,7 @@ def _sums(
         if not gradient:
             return Sums(float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m)
         J, g = engine.cost_and_gradients(*given, l2=0.0, l1=0.0, workers=1)
-        require_finite_examples(batch.X, g, place)
+        require_finite_examples(batch, g, place)
         return Sums(float(J), m, place.backend.to_numpy(g))
 
 

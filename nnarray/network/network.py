@@ -494,7 +494,7 @@ class Network:
                     agree(ranks, network, place, **penalties)
                     J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
                     J = backend.asarray(J, place.dtype)
-                require_finite_examples(batch.X, g, place)
+                require_finite_examples(batch, g, place)
                 return J, Parameters(g, self.sizes, backend)
 
     def _training_gradients(
@@ -504,7 +504,7 @@ class Network:
         backend = place.backend
         with backend.current(), backend.untracked():
             J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **penalties)
-            require_finite_examples(batch.X, g, place)
+            require_finite_examples(batch, g, place)
             return J, NormalizedParameters(g, self.sizes, backend, seen)
 
     @quiet

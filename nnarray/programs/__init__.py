@@ -7,7 +7,10 @@ The rooms in the order in which an equation passes through them:
 - `lowering`  rewrites of a graph: a sum over columns as a product with ones, narrow operands, …
 - `schedule`  a graph → a plan: products of matrices and the loops between them, in order
 - `memory`    where the stored nodes of a plan lie, and which take over the place of others
+- `placeholders`  a caller's own functions, traced
 - `products`  a product as BLAS wants it
+- `steps`     what many training steps in one call are given
+- `helpers`   whom a target may ask to help with a call
 - `tasks`     what other threads do, whatever interrupts the caller
 - `targets/`  what prints a plan: `llvm` (machine code), `numpy_calls` (NumPy's calls, replayed), `cuda` (kernels and
   cuBLAS) and `namespace` (any namespace's functions)

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 from nnarray.programs.graph import Node
-from nnarray.programs.schedule import Loops, Plan, Product, Stage
+from nnarray.programs.schedule import Loops, Plan, Stage, made_by
 
 ALIGNMENT = 256
 """Bytes; what CUDA's allocators keep to, and a multiple of a cache line and of every vector that is loaded at once."""
@@ -49,7 +49,7 @@ class Memory:
         last_read = {leaf: i for i, stage in enumerate(self._plan.stages) for leaf in self._plan.reads(stage)}
         for i, stage in enumerate(self._plan.stages):
             dying = [leaf for leaf in self._block_of if last_read.get(leaf) == i]
-            made = [stage.node] if isinstance(stage, Product) else stage.nodes
+            made = made_by(stage)
             for node in made:
                 if node not in self.outputs:
                     heir = self._heir(node, stage, dying)
