@@ -73,6 +73,14 @@ def compared_with(names: tuple[str, ...], path: Path) -> Iterator[int]:
                 yield node.lineno
 
 
+def libraries(source: str) -> Iterator[str]:
+    """The array libraries beside NumPy that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from {name.partition(".")[0] for name in names} & {"torch", "jax", "cupy"}
+
+
 class TestFloors:
     @pytest.mark.parametrize("path", [p for p in MODULES if p != PACKAGE / "__init__.py"], ids=name_of)
     def test_a_module_imports_from_its_own_floor_or_lower_ones(self, path) -> None:
@@ -112,6 +120,14 @@ class TestFloors:
         wrong = tmp_path / "wrong.py"
         wrong.write_text('x = 1\nif place.backend.name in {"cupy", "jax"}:\n    x = 2\n')
         assert list(compared_with(nn.backends.BACKENDS, wrong)) == [2]
+
+    def test_array_libraries_are_imported_by_their_backends_and_by_faces_alone(self) -> None:
+        between = [p for p in MODULES if 7 > floor(p.relative_to(PACKAGE).parts) != FLOORS["backends"]]
+        assert [(name_of(p), found) for p in between for found in libraries(p.read_text(encoding="utf-8"))] == []
+        assert list(libraries("def f():\n    import jax.numpy as jnp\nfrom torch import nn\nimport numpy")) == [
+            "torch",
+            "jax",
+        ]
 
     def test_every_floor_is_there(self) -> None:
         assert {path.relative_to(PACKAGE).parts[0] for path in MODULES} >= set(FLOORS)

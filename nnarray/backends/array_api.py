@@ -3,7 +3,7 @@
 Here it is any namespace of the Array API standard; numpy.py, cupy/, torch.py and jax.py say what differs on theirs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -264,6 +264,10 @@ class Backend:
     def jits(self) -> bool:
         """Whether the library itself compiles whole functions for each shape; not where plain steps are asked for."""
         return False
+
+    def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of arrays, as the library compiles it for each shape, where `jits` says so."""
+        return function
 
     @property
     def compiles(self) -> bool:

@@ -1,5 +1,6 @@
 """JAX: arrays that cannot be written, and functions compiled for each shape."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -97,6 +98,13 @@ class JaxBackend(Backend):
     def jits(self) -> bool:
         """Yes."""
         return not plain_steps()
+
+    def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What JAX compiled is given back where the function that this returns is dropped."""
+        import jax
+
+        jitted: Callable[..., Any] = jax.jit(function)
+        return jitted
 
     def captures_steps(self, *, whole: bool) -> bool:
         """As one compiled function."""

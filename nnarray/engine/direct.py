@@ -35,15 +35,14 @@ def gradients(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any, l1: An
     if call is None:
         return None
     g = np.empty(theta.shape, theta.dtype)
-    found = call(X, Y, theta, l2, l1, g)
-    return None if found is None or not np.isfinite(g).all() else (found[0], g)
+    J = call(X, Y, theta, l2, l1, g)
+    return None if J is None or not np.isfinite(g).all() else (J, g)
 
 
 def cost(network: Architecture, theta: Any, X: Any, Y: Any, l2: Any, l1: Any = 0) -> Array | None:
     """J."""
     call = _call(_checked_cost, network, theta, X, Y, l2, l1)
-    found = None if call is None else call(X, Y, theta, l2, l1, None)
-    return None if found is None else found[0]
+    return None if call is None else call(X, Y, theta, l2, l1, None)
 
 
 def predict(network: Architecture, theta: Any, X: Any) -> Array | None:
@@ -95,9 +94,9 @@ class Direct:
 
     def __call__(
         self, X: Matrix, Y: Matrix | None, theta: Matrix, l2: float, l1: float, made: Matrix | None
-    ) -> tuple[Array] | None:
-        """J, or None in its place for a prediction; None if the arrays lie as BLAS cannot read them, or don't pass."""
-        wrong, J = np.empty((), self._dtype), np.empty((), self._dtype)
+    ) -> Array | None:
+        """J, 0 of a prediction; None if the arrays lie as BLAS cannot read them, or don't pass."""
+        wrong, J = np.empty((), self._dtype), np.zeros((), self._dtype)
         given = [V for V in (X, Y, theta, made, wrong) if V is not None]
         if Y is not None:
             given.append(J)
@@ -110,7 +109,7 @@ class Direct:
             with_threads(self._network, self._columns, run, compiled=True)
         except ValueError:  # arrays of other shapes, or that lie as BLAS cannot read them
             return None
-        return None if wrong else (J[()],)
+        return None if wrong else J[()]
 
 
 @lru_cache(maxsize=compiling.SHAPES_KEPT)
@@ -126,6 +125,7 @@ def _compiled(
     numbers = equations.numbers_of_cost(columns, float(has_l2), float(has_l1)) if labels else equations.NO_NUMBERS
     given = compiling.Given(labels, False, False, compiling.kinds_of(numbers))
     program = compiling.compiled(wanted, network, columns, dtype, given, NUMPY)
+    # How many arrays lie in each that is given: W and b of all layers in theta and in g.
     layers = 2 * (len(network.sizes) - 1)
     inputs = [1, 1, layers] if labels else [1, layers]
     outputs = [layers, 1] if wanted is _checked_gradients else [1] if labels else [1, 1]

@@ -1,4 +1,4 @@
-"""Equations and update rules jitted by JAX. Each shape costs a compilation, and megabytes for as long as it is kept."""
+"""Equations and update rules jitted by JAX. A shape costs a compilation, and megabytes for as long as it is kept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import Backend, is_concrete
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.rules import Parts, traced
@@ -119,15 +119,13 @@ def _exact_widths(*_: Any) -> set[int]:
 def _jitted(
     wanted: equations.Equations, network: Architecture, backend: Backend, dtype: Any, have_values: bool, *_: Any
 ) -> Callable[..., tuple[Array | None, list[Array]]]:
-    """The equations for one shape, so that what JAX compiled is given back where it is dropped here."""
-    import jax
+    """The equations for one shape, so that what was compiled is given back where it is dropped here."""
 
     def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
         steps = backend.steps_of_values if have_values else backend.steps
         return wanted(tile, layers, network, steps, **numbers)
 
-    jitted: Callable[..., Any] = jax.jit(compute)
-    return jitted
+    return backend.jit(compute)
 
 
 def updates_at_once(arrays: Sequence[Array], t: Any, alpha: Any, backend: Backend) -> bool:
@@ -137,34 +135,34 @@ def updates_at_once(arrays: Sequence[Array], t: Any, alpha: Any, backend: Backen
     return all(map(is_concrete, arrays))
 
 
-def update(parts: Parts, vectors: Sequence[Array], g: Array, t: int, alpha: float) -> Sequence[Array]:
+def update(parts: Parts, vectors: Sequence[Array], g: Array, t: int, alpha: float, backend: Backend) -> Sequence[Array]:
     """What the rule makes of theta and the running means."""
-    run, numbers = _update(parts, len(vectors), g.shape[0], np.dtype(g.dtype))
+    run, numbers = _update(parts, len(vectors), g.shape[0], np.dtype(g.dtype), backend)
     made: Sequence[Array] = run(tuple(vectors), g, np.array(numbers(t, alpha), g.dtype))
     return made
 
 
 @lru_cache(maxsize=32)
-def _update(parts: Parts, count: int, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The rule's equations as JAX compiles them, and what their own numbers are, of t and alpha: see `rule_of`."""
-    import jax
+def _update(
+    parts: Parts, count: int, size: int, dtype: Any, backend: Backend
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The rule's equations compiled, and what their own numbers are, of t and alpha: see `rule_of`."""
+    run, numbers = rule_of(parts, count, size, dtype, xp=backend.xp)
+    return backend.jit(run), numbers
 
-    run, numbers = rule_of(parts, count, size, dtype)
-    return jax.jit(run), numbers
 
-
-def rule_of(parts: Parts, count: int, size: int, dtype: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def rule_of(
+    parts: Parts, count: int, size: int, dtype: Any, *, xp: Namespace
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The rule as a function of the vectors, g and a row of numbers, and what these are, of t and alpha.
 
     They are computed on the host: 1 - beta^t wants more digits than a float32 has.
     """
-    import jax.numpy as jnp
-
     graph = traced(parts.rule, count, size, dtype)
     scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
 
     def run(vectors: Sequence[Array], g: Array, row: Array) -> tuple[Array, ...]:
         numbers = {scalar: row[i] for i, scalar in enumerate(scalars)}
-        return tuple(evaluated(graph, [*vectors, g], numbers, xp=jnp).values())
+        return tuple(evaluated(graph, [*vectors, g], numbers, xp=xp).values())
 
     return run, function_of(graph.scalars, scalars)

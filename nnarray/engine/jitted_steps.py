@@ -58,7 +58,8 @@ class JittedSteps:
         if isinstance(order, np.ndarray):
             order = self._backend.asarray(np.pad(order, (0, self._steps * self._columns - len(order))))
         self._table, self._order = self._backend.asarray(table.astype(self._dtype)), order
-        self.vectors, self._at = tuple(_committed(vectors, self._backend)), 0
+        # Bound to their device, as what is computed of them will be, or JAX would compile twice.
+        self.vectors, self._at = tuple(V.to_device(self._backend.device) for V in vectors), 0
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps."""
@@ -66,13 +67,6 @@ class JittedSteps:
             given = self.vectors, self.costs, np.int32(i), self._order, self._table, self._examples
             self.vectors, self.costs = self._run(*given)
         self._at += count
-
-
-def _committed(vectors: Sequence[Array], backend: Backend) -> Sequence[Array]:
-    """The vectors as what is computed of them will be: bound to their device, or JAX would compile twice."""
-    import jax
-
-    return [jax.device_put(vector, backend.device) for vector in vectors]
 
 
 @lru_cache(maxsize=KEPT)
@@ -87,14 +81,9 @@ def _compiled(
     names: Sequence[str],
     *_: Any,
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
-    """A step for examples of one shape, and what the update's own numbers are, of t and alpha.
-
-    What JAX compiled is given back where it is dropped here.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    update, numbers_of = rule_of(parts, count, size, dtype)
+    """A step for examples of one shape, and what the update's own numbers are, of t and alpha."""
+    xp = backend.xp
+    update, numbers_of = rule_of(parts, count, size, dtype, xp=xp)
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
         layers = backend.steps.split(vectors[0], network.sizes)
@@ -106,10 +95,9 @@ def _compiled(
     def run(
         vectors: Sequence[Array], costs: Array, i: Array, order: Array, table: Array, examples: Any
     ) -> tuple[Sequence[Array], Array]:
-        rows = jax.lax.dynamic_slice(order, (i * columns,), (columns,))
-        X, Y, weights = (V if V is None else jnp.take(V, rows, axis=1) for V in examples)
+        rows = xp.take(order, i * columns + xp.arange(columns), axis=0)
+        X, Y, weights = (V if V is None else xp.take(V, rows, axis=1) for V in examples)
         vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
-        return vectors, costs.at[i].set(J)
+        return vectors, xp.where(xp.arange(costs.shape[0]) == i, J, costs)
 
-    jitted: Callable[..., Any] = jax.jit(run)
-    return jitted, numbers_of
+    return backend.jit(run), numbers_of

@@ -24,7 +24,7 @@ def update(
     parts = parts_of(rule) if backend.compiles or backend.jits else None
     kind = kind_of(parts, len(vectors), g.dtype)
     if parts is not None and kind.is_traceable and jitted.updates_at_once([*vectors, g], t, alpha, backend):
-        return jitted.update(parts, vectors, g, t, alpha)
+        return jitted.update(parts, vectors, g, t, alpha, backend)
     if parts is None or not kind.is_by_entry or not backend.compiles:
         made = rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
         return [V if V.dtype == g.dtype else backend.xp.astype(V, g.dtype) for V in made]

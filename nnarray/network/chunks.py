@@ -17,7 +17,6 @@ from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
-from nnarray.engine.weights import HEAVIEST, can_weigh, weighs_nothing
 from nnarray.network import scoring, workers
 from nnarray.network.entry import (
     Place,
@@ -28,6 +27,7 @@ from nnarray.network.entry import (
     require_finite_examples,
 )
 from nnarray.network.parameters import Parameters
+from nnarray.network.weights import HEAVIEST, can_weigh, weighs_nothing
 
 
 def is_chunked(X: Any) -> bool:

@@ -27,10 +27,10 @@ from nnarray.backends import (
 from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
-from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network.labels import listed
 from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Layer, Parameters, as_layers
+from nnarray.network.weights import HEAVIEST, can_weigh
 
 
 class Place(NamedTuple):

@@ -5,7 +5,8 @@ one that traces. Whatever cannot be traced raises NotTraceableError, never a wro
 computed as they stand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,9 @@ def call_with(function: Callable[..., Array], *arrays: Array, xp: Namespace) -> 
 
 def _traced(function: Callable[..., Array], arrays: tuple[Traced, ...], trace: Trace) -> Traced:
     namespace = Standard(trace)
-    try:
+    with _traceable():
         result = function(*(Placeholder(V, namespace) for V in arrays), xp=namespace)
-    except Exception as error:  # of whatever kind: computed as it stands, the function raises it again, or doesn't
-        msg = f"it cannot be traced: {error}"
-        raise NotTraceableError(msg) from error
-    if not isinstance(result, Placeholder):
-        msg = f"it gave a {type(result).__name__} while it was traced"
-        raise NotTraceableError(msg)
-    V = result.value
-    return V if V.dtype == trace.dtype else trace.astype(V, trace.dtype)
+    return _in_its_dtype(result, trace)
 
 
 def traced_rule(
@@ -48,12 +42,9 @@ def traced_rule(
     namespace = OfVectors(trace)
     given = [Placeholder(V, namespace) for V in vectors]
     numbers = {"t": NumberPlaceholder(t), "alpha": NumberPlaceholder(alpha)}
-    try:
+    with _traceable():
         made = list(rule(*given, g=Placeholder(g, namespace), **numbers, xp=namespace))
-    except Exception as error:  # of whatever kind: computed as it stands, the rule raises it again, or doesn't
-        msg = f"it cannot be traced: {error}"
-        raise NotTraceableError(msg) from error
-    found = [V.value if V.value.dtype == trace.dtype else trace.astype(V.value, trace.dtype) for V in _arrays(made)]
+    found = [_in_its_dtype(V, trace) for V in made]
     nodes = {V.node for V in found if not V.node.is_view and V.shape == g.shape}
     if not len(nodes) == len(found) == len(vectors):
         msg = "it gives something else than a new vector for each that it is given"
@@ -61,12 +52,25 @@ def traced_rule(
     return found
 
 
-def _arrays(made: list[Any]) -> "list[Placeholder]":
-    for V in made:
-        if not isinstance(V, Placeholder):
-            msg = f"it gave a {type(V).__name__} while it was traced"
-            raise NotTraceableError(msg)
-    return made
+@contextmanager
+def _traceable() -> Iterator[None]:
+    """A block for a caller's function, which raises NotTraceableError for whatever it raises.
+
+    Computed as it stands, the function raises it again, or doesn't.
+    """
+    try:
+        yield
+    except Exception as error:
+        msg = f"it cannot be traced: {error}"
+        raise NotTraceableError(msg) from error
+
+
+def _in_its_dtype(result: Any, trace: Trace) -> Traced:
+    if not isinstance(result, Placeholder):
+        msg = f"it gave a {type(result).__name__} while it was traced"
+        raise NotTraceableError(msg)
+    V = result.value
+    return V if V.dtype == trace.dtype else trace.astype(V, trace.dtype)
 
 
 class NumberPlaceholder:

@@ -5,6 +5,7 @@ from what is stored.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import NamedTuple
 
 from nnarray.programs.graph import Graph, Input, Node, Scalar
@@ -69,6 +70,12 @@ class Plan:
             self.order(node)
         self.stored = self._stored()
         self.stages = list(self._stages())
+
+    def with_stages(self, stages: Sequence[Stage]) -> "Plan":
+        """The same stages in another order."""
+        plan = copy(self)
+        plan.stages = list(stages)
+        return plan
 
     @property
     def works_in_place(self) -> bool:

@@ -24,9 +24,9 @@ from nnarray.backends import (
 )
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
-from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
 from nnarray.network.chunks import Chunked
+from nnarray.network.weights import HEAVIEST, can_weigh
 from nnarray.sklearn import bridge, chunks, solvers
 from nnarray.sklearn.descent import EstimatorDescent, ReportedNetwork
 from nnarray.sklearn.optimizers import Optimizer, writable

@@ -55,9 +55,9 @@ class Program:
     """
 
     def __init__(self, graph: Graph, blas: Blas, *, shared: bool = True) -> None:
-        self._traced, self.plan = graph, Plan(lowered(graph), LIMITS)
+        self._traced = graph
+        self.plan, stages, self.memory = _cut(Plan(lowered(graph), LIMITS), shared=shared)
         self.graph, self.works_in_place = self.plan.graph, self.plan.works_in_place
-        stages, self.memory = _cut(self.plan, shared=shared)
         is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
         self._arrays_of = _getter([i for i, x in enumerate(is_array) if x])
         self._scalars_of = _getter([i for i, x in enumerate(is_array) if not x])
@@ -207,16 +207,18 @@ class Call(NamedTuple):
     """in the last words of `given`"""
 
 
-def _cut(plan: Plan, *, shared: bool) -> tuple[list[list[Piece]], Memory]:
-    """The pieces of each stage, and the memory between them; in blocks where an input is read once that way."""
+def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory]:
+    """The plan, the pieces of each stage, and the memory between them; in blocks where an input is read once that way.
+
+    A plan in blocks has its stages in another order.
+    """
     blocks = ColumnBlocks(plan)
     if blocks.twice is not None:
-        before, plan.stages = plan.stages, blocks.stages
-        memory = Memory(plan)
+        plan_of_blocks = plan.with_stages(blocks.stages)
+        memory = Memory(plan_of_blocks)
         if blocks.suits(memory):
-            return blocks.pieces(), memory
-        plan.stages = before
-    return stages_of(plan, shared=shared), Memory(plan)
+            return plan_of_blocks, blocks.pieces(), memory
+    return plan, stages_of(plan, shared=shared), Memory(plan)
 
 
 def lowered(graph: Graph) -> Graph:
