@@ -15,7 +15,8 @@ import pdoc
 from pdoc import doc
 
 import nnarray
-from nnarray.examples.__main__ import draw_all
+from nnarray.examples import NAMES
+from nnarray.examples.__main__ import draw
 
 MODULES = ("guide", "core", "training", "training.schedules", "sklearn", "examples", "onnx", "cli")
 PAGES = ("nnarray", *(f"nnarray.{name}" for name in MODULES), r"!nnarray\.cli\..*")
@@ -39,7 +40,8 @@ def without_a_word(members: list[doc.Doc], around: str = "") -> Iterator[str]:
 def main(folder: Path) -> None:
     folder = folder.absolute()
     mpl.use("Agg")
-    draw_all(folder / "nnarray" / "examples")
+    for name in NAMES:
+        draw(name, folder / "nnarray" / "examples")
     for name in nnarray.__all__:
         getattr(nnarray, name)  # what is loaded on its first use is seen by pdoc only then
     # pdoc warns of a folder named nnarray beside the installed package, and runs from elsewhere for that.

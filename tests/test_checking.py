@@ -374,7 +374,7 @@ class TestOneHot:
         [
             ([0, 3, 7], 3, ValueError, "0 … 2, got 3, 7"),
             ([-1, 0], 3, ValueError, "-1"),
-            ([0.0, 1.0], 2, TypeError, "float64"),
+            (["0", "1"], 2, TypeError, "labels"),
             ([], 2, ValueError, "at least one"),
             ([[0], [1]], 2, ValueError, r"\(2, 1\)"),
             (0, 2, ValueError, r"\(\)"),
@@ -405,3 +405,48 @@ def test_checking_nothing_is_refused() -> None:
     network, layers, X, Y = problem((3, 1), "tanh", "sigmoid", m=7)
     with pytest.raises(ValueError, match="coordinates must be a whole number ≥ 1"):
         nn.check_gradients(network, layers, X, Y, coordinates=0)
+
+
+class TestGradientsOfOnesOwn:
+    """A backward pass that somebody wrote, by the lecture's formulas."""
+
+    def backward(self, layers: Any, X: np.ndarray, Y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        (W1, b1), (W2, b2) = layers
+        A1 = np.tanh(W1 @ X + b1)
+        dZ2 = 1 / (1 + np.exp(-(W2 @ A1 + b2))) - Y
+        dZ1 = W2.T @ dZ2 * (1 - A1**2)
+        m = X.shape[1]
+        return [(dZ @ A.T / m, dZ.mean(axis=1, keepdims=True)) for dZ, A in ((dZ1, X), (dZ2, A1))]
+
+    def test_a_right_one_passes_and_a_wrong_one_is_found(self, space: Space) -> None:
+        network, layers, X, Y = problem((3, 4, 1), "tanh", "sigmoid", m=7)
+        given = space.pairs(layers), space.asarray(X), space.asarray(Y)
+        right = self.backward(layers, X, Y)
+        found = nn.check_gradients(network, *given, gradients=space.pairs(right))
+        assert found.relative_difference < 1e-7
+        assert nn.check_gradients(network, *given, gradients=right).relative_difference < 1e-7
+        right[0][1][2] *= -1
+        found = nn.check_gradients(network, *given, gradients=space.pairs(right))
+        assert found.relative_difference > 1e-3
+        assert found.worst == "b[1][2, 0]"
+
+    def test_other_shapes_and_what_is_not_finite(self) -> None:
+        network, layers, X, Y = problem((3, 4, 1), "tanh", "sigmoid", m=7)
+        right = self.backward(layers, X, Y)
+        with pytest.raises(ValueError, match=r"sizes \(3, 4, 1\), got sizes \(3, 4\)"):
+            nn.check_gradients(network, layers, X, Y, gradients=right[:1])
+        right[0][0][0, 0] = np.nan
+        with pytest.raises(ValueError, match="gradients must be finite"):
+            nn.check_gradients(network, layers, X, Y, gradients=right)
+
+
+def test_weights_that_lie_the_other_way_round_are_told() -> None:
+    network, layers, X, Y = problem((4, 3, 1), "tanh", "sigmoid", m=7)
+    with pytest.raises(ValueError, match=r"W\[1\] must have shape .* got \(4, 3\) and b\[1\] .* is it W\.T\?"):
+        network.gradients([(W.T, b) for W, b in layers], X, Y)
+
+
+def test_labels_may_be_floats_that_are_whole() -> None:
+    assert nn.one_hot(np.array([[2.0, 0.0]]), 3).tolist() == [[0, 1], [0, 0], [1, 0]]
+    with pytest.raises(ValueError, match=r"labels must be integers 0 … 2, got 0.5, nan"):
+        nn.one_hot([0.5, 1.0, np.nan], 3)

@@ -266,6 +266,8 @@ class TestBadInput:
             ({"loss": huber}, "give one of dA and dZ"),
             ({"loss": huber, "dA": huber_dA, "dZ": huber_dA}, "give one of dA and dZ"),
             ({"loss": huber, "dZ": "dZ"}, "dZ must be a function, got 'dZ'"),
+            ({"loss": lambda A, Y: A - Y, "dA": huber_dA}, r"loss is called as loss\(V, Y, xp=xp\).*\(A, Y\): .*'xp'"),
+            ({"loss": huber, "dA": lambda A, xp: A}, r"dA is called as dA\(V, Y, xp=xp\)"),
         ],
     )
     def test_what_makes_no_cost(self, given, message) -> None:

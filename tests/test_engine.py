@@ -18,13 +18,14 @@ from conftest import Space, problem, targets
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends import BLAS_THREADS, Block, blas, mapped_file, usable_threads
+from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import tiling, workers
 from nnarray.programs.targets import idle
 from nnarray.programs.targets.llvm.steps import Steps
 from nnarray.training.batches import Dropout
 
 NUMPY = nn.backend("numpy")
-HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
+HIDDEN = tuple(ACTIVATIONS)
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 

@@ -269,7 +269,7 @@ class TestStreams:
             (iter(BATCHES), {}, ValueError, "used up after one epoch of 2"),
             ([X], {}, TypeError, r"X must give batches \(X, Y\) or \(X, Y, weights\), got a ndarray"),
             ([(X,)], {}, TypeError, "got a tuple of 1"),
-            ([(X.T, Y.T)], {}, ValueError, "batch 1: X must have shape .* is it batch 1: X.T"),
+            ([(X.T, Y.T)], {}, ValueError, "batch 1: X must have shape .* is it X.T"),
             ([BATCHES[0], (X, Y[:, :5])], {}, ValueError, "batch 2: Y must have shape"),
             ([BATCHES[0], (X * np.nan, Y)], {}, ValueError, "batch 2: X must be finite"),
             (BATCHES, {"batch_size": 5}, ValueError, "batch_size must be left out"),

@@ -299,6 +299,16 @@ def test_a_mistake_in_a_rule_is_the_caller_s_to_read(space: Space) -> None:
             raise LookupError("of the caller's")
 
     params = Parameters.from_layers(space.pairs([(np.ones((1, 3)), np.ones((1, 1)))]))
-    for rule, error in ((Wrong(), LookupError), (Few(), ValueError)):
-        with pytest.raises(error):
+
+    class Bare(Rule):
+        def step(self, theta, *_, g, t, alpha, xp) -> Any:
+            return theta - alpha * g
+
+    few, bare = "step must give a tuple of theta .* here of 1, got a list of 2", "here of 1, got a [^ ]*$"
+    for rule, error, message in (
+        (Wrong(), LookupError, "of the caller's"),
+        (Few(), TypeError, few),
+        (Bare(), TypeError, bare),
+    ):
+        with pytest.raises(error, match=message):
             rule.update(params, params, rule.init(params))

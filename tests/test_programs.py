@@ -9,6 +9,7 @@ from conftest import problem
 
 from nnarray import Network, backend, engine
 from nnarray.backends.steps import steps_for
+from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.engine.compiling import Given, compiled, inputs_of, kinds_of, traced
@@ -22,7 +23,7 @@ def linear_backward(dZ: np.ndarray, A_prev: np.ndarray, *, m: float) -> tuple[np
 
 
 LOWERED = steps_for(np)._replace(linear_backward=linear_backward)
-HIDDEN = ("relu", "tanh", "sigmoid", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
+HIDDEN = tuple(ACTIVATIONS)
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)
 

@@ -25,16 +25,19 @@ from scipy import sparse, special
 from sklearn import metrics, neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_diabetes
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
+from threadpoolctl import threadpool_info
 
 import nnarray as nn
 from nnarray import backends, engine
 from nnarray.engine.workers import add_up
 from nnarray.sklearn import LossCurveDisplay, MLPClassifier, MLPRegressor
+from nnarray.sklearn.descent import EstimatorDescent
 
 pytestmark = [pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
@@ -1416,3 +1419,17 @@ def test_a_fit_that_fails_before_training_leaves_the_estimator_as_it_was() -> No
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.fit(np.hstack([X, X]), y[:-1])
     assert vars(model) == before
+
+
+def test_l_bfgs_on_few_examples_holds_every_blas_at_one_thread(monkeypatch) -> None:
+    """SciPy brings a BLAS of its own: set anew in each step, the threads of both took ten times as long as the fit."""
+
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    found, before, minimize = [], threads(), EstimatorDescent.minimize
+    monkeypatch.setattr(EstimatorDescent, "minimize", lambda *a, **b: (found.extend(threads()), minimize(*a, **b))[1])
+    MLPRegressor((5,), solver="lbfgs", max_iter=3).fit(*load_diabetes(return_X_y=True))
+    assert len(found) == len(before) > 1
+    assert set(found) == {1}
+    assert threads() == before

@@ -1,6 +1,7 @@
 """A user's file: what type checkers are to accept. The lines that they are to refuse say so."""
 
-from typing import assert_type
+from dataclasses import dataclass
+from typing import Any, ClassVar, assert_type
 
 import numpy as np
 
@@ -32,6 +33,17 @@ assert_type(nn.Adam().update(params, gradients, nn.Adam().init(params))[0], nn.P
 huber = nn.Cost(lambda A, Y, xp: abs(A - Y), dA=lambda A, Y, xp: A - Y)
 assert_type(nn.check_gradients(network, params, X, Y, cost=huber).relative_difference, float)
 
+
+@dataclass(frozen=True)
+class Lion(nn.training.Optimizer):
+    learning_rate: float = 0.001
+    remembers: ClassVar = ("v",)
+
+    def step(self, theta: Any, v: Any, *, g: Any, t: int, alpha: float, xp: Any) -> tuple[Any, Any]:
+        return theta - alpha * xp.sign(0.9 * v + 0.1 * g), 0.99 * v + 0.01 * g
+
+
+nn.train(network, X, Y, epochs=1, optimizer=Lion(0.01))
 runs = {name: nn.train(network, X, Y, epochs=1, optimizer=rule) for name, rule in (("a", nn.Adam()), ("b", nn.Adam()))}
 ax = nn.plots.cost_curves(runs)
 nn.plots.cost_curves({name: run.history for name, run in runs.items()}, curve="seconds", ax=ax)

@@ -27,6 +27,12 @@ def update(
         return jitted.update(parts, vectors, g, t, alpha, backend)
     if parts is None or not kind.is_by_entry or not backend.compiles:
         made = rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
+        if not isinstance(made, tuple | list) or len(made) != len(vectors):
+            got = f"a {type(made).__name__}" + (f" of {len(made)}" if isinstance(made, tuple | list) else "")
+            msg = (
+                f"step must give a tuple of theta and each of the means it remembers, here of {len(vectors)}, got {got}"
+            )
+            raise TypeError(msg)
         return [V if V.dtype == g.dtype else backend.xp.astype(V, g.dtype) for V in made]
     if backend.is_host:
         return _by_program(parts, vectors, g, backend, t, alpha, in_place)

@@ -7,12 +7,22 @@ from pathlib import Path
 from nnarray.examples import NAMES
 
 
-def draw_all(folder: Path) -> None:
-    """Draw each example at its full size, into a file of its name."""
+def draw(name: str, folder: Path) -> Path:
+    """Draw an example at its full size, into a file of its name."""
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    import_module(f"nnarray.examples.{name}").draw().savefig(path, dpi=100)
+    return path
+
+
+def main(folder: Path) -> None:
+    """Draw what can be drawn, and say what was."""
     for name in NAMES:
-        import_module(f"nnarray.examples.{name}").draw().savefig(folder / f"{name}.png", dpi=100)
+        try:
+            print(draw(name, folder), flush=True)
+        except ImportError as error:
+            print(f"{name}: left out, for {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    draw_all(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

@@ -1,7 +1,7 @@
 """A cost, an update rule, an activation, a backend or a target of one's own.
 
 The first two need no change of nnarray, and run compiled where they are written in operators and elementwise
-functions of the Array API standard; the others are changes of one place each.
+functions of the Array API standard; what the others change is listed below.
 
 ## A cost
 
@@ -18,7 +18,8 @@ True
 ## An update rule
 
 A subclass of `nn.training.Optimizer` with a `step`, which gives theta and the running means it `remembers`, from
-those before. Sign descent with momentum (Lion without its decay; Chen et al., NeurIPS 2023):
+those before, as a tuple (of theta alone: `return (theta - alpha * g,)`). Sign descent with momentum (Lion without its
+decay; Chen et al., NeurIPS 2023):
 
 >>> from dataclasses import dataclass
 >>> from typing import ClassVar
@@ -37,13 +38,16 @@ A learning rate that changes is any function of the number of updates made so fa
 
 ## An activation
 
+To use one, the first step is enough; the others bring it into the faces.
+
 1. `core/activations.py`: g above g', both of arrays and `xp`, and a line in `ACTIVATIONS`, with `in_Z` where g' is
    written in Z and `has_kink` where it has none at 0. g' is written so that it neither overflows nor cancels.
 2. `network/names.py`: its name in `HiddenName`, for type checkers; `sklearn/settings.py` for the estimators.
 3. `onnx/building.py` and `reading.py`, `bridges.py`: what it is called there.
 
-Tests take it from `ACTIVATIONS`: against autodiff, central differences, the float's range, and each target. An
-operation that no target knows yet is a line in the table of each (`programs/targets`).
+Most tests take it from `ACTIVATIONS`: central differences, the float's range, and each target. A plain loop and
+autodiff are written for it in `tests/test_oracles.py`, and `tests/test_core.py` lists the names. An operation that no
+target knows yet is a line in the table of each (`programs/targets`).
 
 ## A backend
 

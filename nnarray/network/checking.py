@@ -15,7 +15,7 @@ from nnarray.core.typing import Array, Layers
 from nnarray.engine import Architecture, Batch
 from nnarray.network.checks import check_count, check_number, check_penalty, check_seed
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import enter_batch, make_batch, require_several
+from nnarray.network.entry import enter_batch, enter_parameters, make_batch, require_several
 from nnarray.network.network import Network, require_network
 
 
@@ -54,6 +54,7 @@ def check_gradients(
     l1: float = 0.0,
     weights: Any = None,
     cost: Cost | None = None,
+    gradients: Any = None,
     coordinates: int | None = None,
     directions: int = 0,
     seed: int | None = 0,
@@ -65,6 +66,8 @@ def check_gradients(
     ----------
     network, params, X, Y, l2, l1, weights, cost
         As in `Network.cost`.
+    gradients : Parameters or sequence of (dW, db), optional
+        What to check in the place of nnarray's own: those of a backward pass of one's own, of the shapes of (W, b).
     eps : float
         Half the distance of the two points of a difference.
     coordinates : int, optional
@@ -95,6 +98,13 @@ def check_gradients(
     >>> X, Y = [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]
     >>> check_gradients(network, network.init(seed=1), X, Y).relative_difference < 1e-7
     True
+
+    A backward pass of one's own, here with a wrong sign in its last layer:
+
+    >>> params = network.init(seed=1, dtype="float64")
+    >>> J, ((dW1, db1), (dW2, db2)) = network.gradients(params, X, Y)
+    >>> check_gradients(network, params, X, Y, gradients=[(dW1, db1), (-dW2, db2)]).worst[:4]
+    'W[2]'
     """
     require_network(network)
     eps, l2, l1 = check_number(eps, "eps", at_least=1e-300), check_penalty(l2, "l2"), check_penalty(l1, "l1")
@@ -115,6 +125,8 @@ def check_gradients(
         theta = backend.asarray(backend.steps.join(place.layers), "float64")
         kind = NormalizedDifferences if network.batch_norm else Differences
         differences = kind(costed, batch, theta, backend, l2, l1)
+        if gradients is not None:
+            differences.gradient = _given(gradients, network, backend)
         chosen = generator.permutation(network.size)[:coordinates]
         for i in np.sort(chosen).tolist():
             e_i = checking.coordinate(i, theta, xp=backend.xp, device=backend.device)
@@ -123,6 +135,15 @@ def check_gradients(
             d = generator.standard_normal(network.size)
             differences.compare(backend.asarray(d / np.linalg.norm(d), "float64"), eps, f"direction {k}")
         return differences.report()
+
+
+def _given(gradients: Any, network: Network, backend: Backend) -> Array:
+    """The caller's gradients as one vector of float64."""
+    place = enter_parameters(network, gradients)
+    require_concrete("nn.check_gradients", gradients=place.layers[0].W)
+    g = backend.asarray(place.backend.to_numpy(place.backend.steps.join(place.layers)), "float64")
+    require_finite(g, "gradients", backend)
+    return g
 
 
 class Differences:

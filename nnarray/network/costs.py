@@ -1,5 +1,6 @@
 """Costs of the caller's own, in the place of the one that an output brings along."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,7 +37,7 @@ class Cost:
     Raises
     ------
     TypeError
-        If a function cannot be called, or if not exactly one of `dA` and `dZ` is given.
+        If a function cannot be called so, or if not exactly one of `dA` and `dZ` is given.
 
     Examples
     --------
@@ -79,9 +80,24 @@ class Cost:
             if not callable(function) and (function is not None or name == "loss"):
                 msg = f"{name} must be a function, got {function!r}"
                 raise TypeError(msg)
+            if function is not None:
+                _require_call(function, name)
         if (self.dA is None) == (self.dZ is None):
             msg = "a cost needs its derivative by A[L] or by Z[L]: give one of dA and dZ"
             raise TypeError(msg)
+
+
+def _require_call(function: Callable[..., Any], name: str) -> None:
+    """Raise TypeError for a function that takes other arguments than the ones it will be given."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some that are written in C
+        return
+    try:
+        signature.bind(None, None, xp=None)
+    except TypeError as error:
+        msg = f"{name} is called as {name}(V, Y, xp=xp), V being A[L] or with dZ Z[L], got {name}{signature}: {error}"
+        raise TypeError(msg) from None
 
 
 class WithCost(NamedTuple):

@@ -104,9 +104,9 @@ def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argu
     if X.ndim != 2 or X.shape[0] != n_x:
         msg = f"{argument} must have shape (n_x, m) = ({n_x}, m), one example per column, got {tuple(X.shape)}"
         if X.ndim == 2 and X.shape[1] == n_x:
-            msg += f"; is it {argument}.T?"
+            msg += f"; is it {_name(argument)}.T?"
         elif X.ndim == 1 and X.shape[0] == n_x:
-            msg += f"; a single example is {argument}[:, None]"
+            msg += f"; a single example is {_name(argument)}[:, None]"
         raise ValueError(msg)
     if X.shape[1] == 0:
         msg = f"{argument} must hold at least one example (m ≥ 1), got shape {tuple(X.shape)}"
@@ -121,17 +121,22 @@ def enter_Y(network: Architecture, Y: Any, *, m: int, backend: Backend, dtype: s
     if tuple(Y.shape) != (n_L, m):
         msg = f"{argument} must have shape (n[L], m) = ({n_L}, {m}), one example per column, got {tuple(Y.shape)}"
         if n_L == 1 and tuple(Y.shape) == (m,):
-            msg += f"; make it {argument}[None, :]"
+            msg += f"; make it {_name(argument)}[None, :]"
         elif tuple(Y.shape) in ((m,), (1, m)):
-            msg += f"; for class labels, nn.one_hot({argument}, {n_L})"
+            msg += f"; for class labels, nn.one_hot({_name(argument)}, {n_L})"
         elif tuple(Y.shape) == (m, n_L):
-            msg += f"; is it {argument}.T?"
+            msg += f"; is it {_name(argument)}.T?"
         raise ValueError(msg)
     if network.own_cost is not None:
         require_finite(Y, argument, backend)
     elif is_concrete(Y):
         check_targets(Y, network.output, backend, argument=argument)
     return Y
+
+
+def _name(argument: str) -> str:
+    """The argument's own name, of "batch 3: X" or "validation X"."""
+    return argument.rpartition(" ")[-1]
 
 
 def enter_dA(network: Architecture, dA: Any, *, m: int, backend: Backend, dtype: str) -> Array:

@@ -17,7 +17,7 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     Parameters
     ----------
     labels : array or sequence of int, shape (m,) or (1, m)
-        0, 1, …, classes - 1.
+        0, 1, …, classes - 1; floats where they are whole numbers.
     classes : int
         How many there are.
     dtype : {"float32", "float64"}, default="float32"
@@ -31,9 +31,9 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     Raises
     ------
     ValueError
-        For labels out of range, no labels and another rank.
+        For labels out of range, floats that are no whole numbers, no labels and another rank.
     TypeError
-        For labels or classes that are no integers.
+        For labels or classes that are no numbers.
 
     Examples
     --------
@@ -75,12 +75,12 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
     if labels.size == 0:
         msg = f"labels must hold at least one example, got shape {labels.shape}"
         raise ValueError(msg)
-    if labels.dtype.kind not in "biu":
+    if labels.dtype.kind not in "biuf":
         msg = f"labels must be integers 0 … {classes - 1}, got dtype {labels.dtype}"
         raise TypeError(msg)
-    wrong = np.unique(labels[(labels < 0) | (labels >= classes)])
-    if wrong.size:
-        msg = f"labels must be in 0 … {classes - 1}, got {listed(wrong)}"
+    is_label = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    if not is_label.all():
+        msg = f"labels must be integers 0 … {classes - 1}, got {listed(np.unique(labels[~is_label]))}"
         raise ValueError(msg)
 
 

@@ -251,6 +251,11 @@ def _sizes_of(layers: Sequence[Layer]) -> tuple[int, ...]:
             msg = f"b[{l}] must have shape (n[{l}], 1) = ({W.shape[0]}, 1), a column, got {tuple(b.shape)}"
             if tuple(b.shape) == (W.shape[0],):
                 msg += "; make it b[:, None]"
+            elif b.shape[0] == W.shape[1]:
+                msg = (
+                    f"W[{l}] must have shape (n[{l}], n[{l - 1}]) with a row for each entry of b[{l}], got "
+                    f"{tuple(W.shape)} and b[{l}] of shape {tuple(b.shape)}; is it W.T?"
+                )
             raise ValueError(msg)
         sizes = [*(sizes or [W.shape[1]]), W.shape[0]]
     return tuple(sizes)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Self
 
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 
@@ -50,7 +51,7 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : MLPClassifier or MLPRegressor
-            Fitted with a `loss_curve_`, which 'lbfgs' does not leave.
+            Fitted; or a pipeline that ends in one, or a search whose `best_estimator_` is one.
         ax : matplotlib axes, optional
             Where to draw; left out, in a new figure.
         name : str, optional
@@ -65,10 +66,11 @@ class LossCurveDisplay:
         Raises
         ------
         NotFittedError
-            For what has no `loss_curve_`.
+            For what is not fitted, or has no `loss_curve_` (scikit-learn's own with 'lbfgs').
         ImportError
             Where matplotlib is missing (the extra `plot`).
         """
+        estimator = _last_of(estimator)
         check_is_fitted(estimator, "loss_curve_")
         display = cls(
             loss_curve=estimator.loss_curve_,
@@ -115,3 +117,14 @@ class LossCurveDisplay:
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _last_of(estimator: Any) -> Any:
+    """What was trained: the last step of a pipeline, the best of a search."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
+        else:
+            return estimator

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
-from nnarray.engine import Batch, Order
+from nnarray.engine import Batch, Order, ThreadsOfARun
 from nnarray.network.chunks import Chunked
 from nnarray.network.weights import weighs_nothing
 from nnarray.sklearn.batches import BatchesOfRows
@@ -67,7 +67,9 @@ def fit_lbfgs(
         report.iteration(J, report.validated())
 
     training_begins(model)
-    with closing(report.bar):
+    threads = ThreadsOfARun(work.network, examples.columns, work.backend)  # which SciPy's BLAS has as well
+    with closing(report.bar), Ended(threads), threads:
+        threads.go_on()
         found = work.minimize(
             examples, iteration_ends, iterations=model.max_iter, calls=model.max_fun, tolerance=model.tol
         )

@@ -218,9 +218,10 @@ class Optimizer(ABC):
         return theta, State(state.t + 1, **dict(zip(self.remembers, means, strict=True)))
 
     @abstractmethod
-    def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+    def step(self, *vectors: Any, **given: Any) -> Sequence[Array]:  # noqa: D417
         """The equations of update number t at rate alpha: theta and the running means, from those before it.
 
+        Called as `step(*vectors, g=g, t=t, alpha=alpha, xp=xp)`; a subclass names them.
         A rule of one's own is a subclass with this method. It may do whatever the namespace `xp` can; what is written
         in operators and elementwise functions of the standard, and looks at no value, runs as a compiled program.
 
@@ -239,8 +240,9 @@ class Optimizer(ABC):
 
         Returns
         -------
-        sequence of array, shape (size,)
-            Theta and the running means after the update; of another dtype, they are brought into that of g.
+        tuple of array, shape (size,)
+            Theta and the running means after the update, a tuple also of theta alone; of another dtype, they are
+            brought into that of g.
         """
 
 

@@ -1,6 +1,7 @@
 """The progress bar."""
 
 import sys
+import warnings
 
 from nnarray.training.history import Epoch
 
@@ -16,10 +17,14 @@ class Silent:
 
 
 class Bar(Silent):
-    """A tqdm bar over the epochs, with the cost: of characters on a terminal, a widget in a notebook."""
+    """A tqdm bar over the epochs, with the cost: of characters, or a widget in a notebook that has ipywidgets."""
 
     def __init__(self, epochs: int, done: int) -> None:
-        from tqdm.auto import tqdm
+        from tqdm import TqdmWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TqdmWarning)  # that ipywidgets is missing
+            from tqdm.auto import tqdm
 
         self.bar = tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
 
