@@ -1429,7 +1429,7 @@ def test_l_bfgs_on_few_examples_holds_every_blas_at_one_thread(monkeypatch) -> N
 
     found, before, minimize = [], threads(), EstimatorDescent.minimize
     monkeypatch.setattr(EstimatorDescent, "minimize", lambda *a, **b: (found.extend(threads()), minimize(*a, **b))[1])
-    MLPRegressor((5,), solver="lbfgs", max_iter=3).fit(*load_diabetes(return_X_y=True))
+    MLPRegressor(hidden_layer_sizes=(5,), solver="lbfgs", max_iter=3).fit(*load_diabetes(return_X_y=True))
     assert len(found) == len(before) > 1
     assert set(found) == {1}
     assert threads() == before
