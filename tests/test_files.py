@@ -242,6 +242,37 @@ class TestPreprocessing:
         assert model.preprocessing.n_x == 4
         assert b'\\"format\\": 2' in path.read_bytes()
 
+    @pytest.mark.parametrize(
+        ("wrong", "error", "message"),
+        [
+            ({"town": ["Ulm"]}, ValueError, "the column 'town' has 1 value, and the column 't' has 2"),
+            ({"t": [1.0] * 3}, ValueError, "the column 'town' has 2 values, and the column 't' has 3"),
+            ({"t": 1.0}, TypeError, r"the column 't' must be a sequence of m values, got 1.0; .* is \[1.0\]"),
+            ({"town": "Ulm"}, TypeError, "the column 'town' must be a sequence of m values, got 'Ulm'"),
+            ({"t": [1.0, float("inf")]}, ValueError, "the column 't': a number must be finite, .* got inf"),
+            ({"t": ["1", "many"]}, ValueError, "the column 't': could not convert string to float: .*many"),
+            (
+                {"sold": ["2024-01-01", "19.08.2020"]},
+                ValueError,
+                "the column 'sold': .*19.08.2020.* ISO texts .*dayfirst",
+            ),
+        ],
+    )
+    def test_columns_that_are_none(self, path, wrong, error, message):
+        with pytest.raises(error, match=message):
+            read_model(path).predict({"t": [1.0, 2.0], "town": ["Ulm"] * 2, "sold": ["2024-01-01"] * 2} | wrong)
+
+    @pytest.mark.parametrize("missing", [None, float("nan"), "NA", "NaT"])
+    def test_what_pandas_has_for_missing_cells(self, path, missing):
+        pandas = pytest.importorskip("pandas")
+        cell = getattr(pandas, missing) if isinstance(missing, str) else missing
+        given = {"t": [2e11, 2e11], "town": ["Ulm", cell], "sold": ["2024-10-04", cell]}
+        frame = pandas.DataFrame({name: pandas.Series(values, dtype=object) for name, values in given.items()})
+        model, plain = read_model(path), given | {"town": ["Ulm", None], "sold": ["2024-10-04", None]}
+        np.testing.assert_array_equal(model.predict(frame), model.predict(plain))
+        typed = frame.astype({"town": "string"})
+        np.testing.assert_array_equal(model.predict(typed), model.predict(plain))
+
     @pytest.mark.parametrize("make", [dict, "frame"])
     def test_predictions_of_a_table_by_names(self, path, make):
         columns = {

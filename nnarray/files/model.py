@@ -78,7 +78,9 @@ class Model(NamedTuple):
         preprocessing, params = self.preprocessing, self.params
         if preprocessing is not None:
             columns = columns_of(data, self.metadata.get("features"), preprocessing)
-            return params.backend.asarray(preprocessing.X(columns, params.dtype), params.dtype)
+            return params.backend.asarray(
+                preprocessing.X(columns, params.dtype, self.metadata.get("features")), params.dtype
+            )
         if hasattr(data, "columns") or isinstance(data, Mapping):
             data = np.stack([np.asarray(data[name], "float64") for name in self.metadata.get("features", data)])
         return params.backend.asarray(data, params.dtype)

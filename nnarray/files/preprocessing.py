@@ -52,6 +52,9 @@ class Number:
     def encode(self, values: Any) -> Floats:
         """The input of every example, shape (m, 1)."""
         x = np.asarray(values, dtype="float64")
+        if np.isinf(x).any():
+            msg = f"a number must be finite, or NaN where it is missing, got {x[np.isinf(x)][0]:g}"
+            raise ValueError(msg)
         return self.scaling(np.where(np.isnan(x), self.fill, x))[:, None]
 
 
@@ -151,17 +154,31 @@ class Preprocessing:
         """How many inputs the columns become."""
         return sum(column.width for column in self.columns)
 
-    def X(self, table: Sequence[Any], dtype: str = "float64") -> npt.NDArray[Any]:
+    def X(self, table: Sequence[Any], dtype: str = "float64", names: Sequence[str] | None = None) -> npt.NDArray[Any]:
         """The network's inputs (n_x, m), as a transposed table in C order, of columns of m values each.
 
-        A column is scaled in float64 and then rounded to `dtype`. An ignored column may be None.
+        A column is scaled in float64 and then rounded to `dtype`. An ignored column may be None. Raises ValueError,
+        and TypeError for scalars, for a column by its name or number.
         """
-        lengths = [len(values) for values in table if values is not None]  # a generator may swallow an interrupt
-        rows = np.empty((lengths[0], self.n_x), dtype)
+        m, first = None, ""
+        rows = np.empty((0, 0), dtype)
         at = 0
-        for column, values in zip(self.columns, table, strict=True):
-            if column.width:
+        for i, (column, values) in enumerate(zip(self.columns, table, strict=True)):
+            if not column.width:
+                continue
+            name = f"the column {names[i]!r}" if names is not None else f"column {i}"
+            length = _length(values, name)
+            if m is None:
+                m, first = length, name
+                rows = np.empty((m, self.n_x), dtype)
+            if length != m:
+                msg = f"{name} has {length} value{'s' * (length != 1)}, and {first} has {m}"
+                raise ValueError(msg)
+            try:
                 rows[:, at : at + column.width] = column.encode(values)
+            except (ValueError, TypeError) as error:
+                msg = f"{name}: {error}"
+                raise type(error)(msg) from None
             at += column.width
         return rows.T
 
@@ -170,9 +187,23 @@ class Preprocessing:
         return A if self.target is None else self.target.undo(A)
 
 
+def _length(values: Any, name: str) -> int:
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        msg = f"{name} must be a sequence of m values, got {values!r}; that of a single example is [{values!r}]"
+        raise TypeError(msg)
+    return len(values)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it is None, NaN, or pandas' NA or NaT."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}
+
+
 def as_text(value: Any) -> str | None:
     """A category as text; None for a missing one. A number that is whole is written without its point."""
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+    if is_missing(value):
         return None
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
@@ -186,7 +217,15 @@ def as_days(values: Any) -> Floats:
     values = np.asarray(values)
     if values.dtype.kind == "f":
         return np.asarray(values, dtype="float64")
-    moments = values.astype("datetime64[us]")
+    if values.dtype.kind == "O":  # texts or datetimes, among which a missing one may be NaN
+        values = [None if is_missing(value) else value for value in values]
+    try:
+        moments = np.asarray(values, "datetime64[us]")
+    except ValueError as error:
+        msg = (
+            f"{error}; dates are datetimes or ISO texts (2024-03-01): pandas.to_datetime(…, dayfirst=True) reads others"
+        )
+        raise ValueError(msg) from None
     return np.asarray(np.where(np.isnat(moments), np.nan, moments.astype("int64") / 86_400e6))
 
 
