@@ -422,12 +422,6 @@ class TestFiles:
         model = nn.to_onnx(self.network, params)
         assert model == nn.to_onnx(*self.network.folded(params))
 
-    def test_estimators_say_that_they_have_none(self):
-        from nnarray.sklearn import MLPClassifier
-
-        with pytest.raises(ValueError, match="folded"):
-            MLPClassifier.from_network(self.network, self.network.init())
-
 
 class TestFurtherKinds:
     def test_costs_of_ones_own(self):
@@ -530,13 +524,6 @@ class TestCommandLine:
         assert model.network.batch_norm
         code, out, err = run_command("predict", "model.safetensors", table)
         assert code == 0, err
-
-    @pytest.mark.parametrize("option", [("--average", 0.9), ("--checkpoint", "kept")])
-    def test_what_does_not_go_with_it_is_said(self, empty_folder, run_command, option):
-        code, _, err = run_command("train", self.table(empty_folder), "--batch-norm", *option)
-        assert code == 2
-        assert option[0] in err
-        assert "--batch-norm" in err
 
 
 class TestPlainAnswers:

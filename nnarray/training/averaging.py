@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nnarray import engine
 from nnarray.backends import Backend
@@ -16,7 +17,8 @@ from nnarray.training.state import State
 class AveragedRule:
     """An optimiser's rule and after it the running mean of theta, the last vector, as one rule."""
 
-    optimizer: Optimizer
+    optimizer: Any
+    """what has the equations of an update as its `step`"""
     beta: float
 
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
