@@ -14,6 +14,7 @@ from test_going_on import OPTIMIZERS
 from test_going_on import OPTIONS as PLAIN_OPTIONS
 
 import nnarray as nn
+from nnarray.cli import main
 
 torch = pytest.importorskip("torch")
 
@@ -162,3 +163,54 @@ def test_files_whose_statistics_are_none_are_refused(name, change, tmp_path: Pat
     save_file(tensors | ({} if changed is None else {name: changed}), path, entries)
     with pytest.raises(nn.ModelFileError, match="is not a valid checkpoint"):
         train(**options, resume=path)
+
+
+class TestCommandLine:
+    OPTIONS = ("--batch-norm", "--average", "0.8", "--l1", "0.1", "--input-dropout", "0.1", "--hidden", "6,5")
+
+    @pytest.fixture(autouse=True)
+    def table(self, empty_folder: Path) -> None:
+        rows = np.random.default_rng(0).normal(size=(61, 2))
+        lines = [f"{a},{b},{'yes' if a * b > 0 else 'no'}" for a, b in rows]
+        (empty_folder / "t.csv").write_text("\n".join(["a,b,kind", *lines]), encoding="utf-8")
+
+    def command(self, *further: Any) -> int:
+        return main(["train", "t.csv", "--epochs", "5", "--quiet", *self.OPTIONS, *map(str, further)])
+
+    @pytest.mark.parametrize("resume", [("--checkpoint", "run"), ("--resume", "run")], ids=" ".join)
+    def test_a_killed_run_goes_on_to_the_same_file(self, resume, capsys) -> None:
+        assert self.command("--out", "whole") == 0
+        with pytest.MonkeyPatch.context() as patch:
+            killing(8, patch)
+            with pytest.raises(KilledError):
+                self.command("--checkpoint", "run", "--checkpoint-every", 0)
+        assert self.command(*resume) == 0
+        (network, found), (_, whole) = (nn.read_model(name)[:2] for name in ("model.safetensors", "whole"))
+        assert network.batch_norm
+        np.testing.assert_array_equal(found.standing, whole.standing)
+
+    def test_a_model_is_used_exported_and_trained_further(self, capsys) -> None:
+        assert self.command() == 0
+        capsys.readouterr()
+        assert main(["info", "model.safetensors"]) == 0
+        out = capsys.readouterr().out
+        for shown in ("batch norm, relu", "average         0.8", "l1              0.1", "input dropout   0.1"):
+            assert shown in out
+        for words in (["predict"], ["evaluate"]):
+            assert main([*words, "model.safetensors", "t.csv"]) == 0
+        assert main(["train", "t.csv", "--resume", "model.safetensors", "--epochs", "2", "--out", "further"]) == 0
+        further = nn.read_model("further")
+        assert further.metadata["training"]["settings"]["batch_norm"] is True
+        assert not np.array_equal(further.params.statistics, nn.read_model("model.safetensors").params.statistics)
+        assert main(["train", "t.csv", "--resume", "further", "--batch-norm", "--out", "other"]) == 2
+        assert "--batch-norm cannot be said with --resume" in capsys.readouterr().err
+
+    def test_a_graph_predicts_what_the_model_predicts(self, capsys) -> None:
+        runtime = pytest.importorskip("onnxruntime")
+        assert self.command() == 0
+        assert main(["export", "model.safetensors", "model.onnx"]) == 0
+        rows = np.random.default_rng(1).normal(size=(9, 2))
+        session = runtime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+        found = session.run(["probabilities"], {"X": rows})[0]
+        wanted = nn.read_model("model.safetensors").predict(rows.T)
+        np.testing.assert_allclose(found[:, 1:], wanted.T, rtol=0, atol=1e-6)
