@@ -1,14 +1,17 @@
 """PyTorch's modules as networks, and networks as PyTorch's modules."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from array_api_compat import is_torch_namespace
 
 from nnarray.backends import require_concrete
+from nnarray.core import batch_norm
 from nnarray.core.activations import LEAK
-from nnarray.network import Network, Parameters
+from nnarray.network import Network, NormalizedParameters, Parameters
+from nnarray.network.entry import enter_normalized
 from nnarray.network.names import OutputName
 from nnarray.network.network import require_network
 
@@ -52,7 +55,10 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
         Linear layers with activations between them (ReLU, LeakyReLU, Tanh, Sigmoid, GELU, SiLU, Softplus, ELU, SELU,
         with PyTorch's own settings); sequences may hold sequences.
         Flatten, Identity and Dropout are left out, as a trained network predicts without them. A layer without a bias
-        gets zeros.
+        gets zeros. Where a BatchNorm1d follows every Linear layer but the last, before its activation, with PyTorch's
+        eps, the network has batch normalisation, with its running averages; elsewhere (behind an activation, before the
+        first layer, behind the last, behind some layers alone, of another eps) it is folded into a Linear layer beside
+        it, by its running averages.
     output : {'sigmoid', 'softmax', 'identity', 'exp'}, optional
         What the network predicts; left out, what the module's end says: Sigmoid, Softmax, or 'identity' for a Linear
         layer. Modules for PyTorch's losses on logits end in one: 'softmax' for CrossEntropyLoss, 'sigmoid' for
@@ -61,12 +67,13 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
     Returns
     -------
     (Network, Parameters)
-        `network.predict(params, X)` is `module(X.T).T`, with the output's function over it where `output` says one.
+        `network.predict(params, X)` is `module(X.T).T` after `module.eval()`, with the output's function over it where
+        `output` says one.
 
     Raises
     ------
     TypeError
-        For a module whose equations are not a network's, naming it.
+        For a module whose equations are not a network's, naming it, such as a BatchNorm1d without running averages.
     ValueError
         For an `output` that contradicts the module's end.
 
@@ -77,15 +84,22 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
     >>> network  # doctest: +SKIP
     Network(sizes=(4, 8, 3), hidden=('tanh',), output='identity')
     """
-    linear, between = _layers_of(module)
-    end = OUTPUTS.get(between[-1], "identity") if between[-1] is not None else "identity"
-    if output not in (None, end) and between[-1] is not None:
+    parts = _layers_of(module)
+    last = parts[-1].activation
+    end = "identity" if last is None else OUTPUTS[last]
+    if output not in (None, end) and last is not None:
         msg = f"output must be {end!r}, which the module ends in, or left out, got {output!r}"
         raise ValueError(msg)
-    sizes = (linear[0].in_features, *(layer.out_features for layer in linear))
-    hidden: Any = [HIDDEN["Identity" if name is None else name] for name in between[:-1]]
-    network = Network(sizes, hidden=hidden, output=output or end)  # type: ignore[arg-type]
-    return network, Parameters.from_layers([_pair(layer) for layer in linear])
+    sizes = (parts[0].linear.in_features, *(part.linear.out_features for part in parts))
+    hidden: Any = [HIDDEN[part.activation or "Identity"] for part in parts[:-1]]
+    is_normalized = len(parts) > 1 and all(part.is_normalized for part in parts[:-1])
+    network = Network(sizes, hidden, output or end, batch_norm=is_normalized)  # type: ignore[arg-type]
+    if not is_normalized:
+        return network, Parameters.from_layers([part.pair() for part in parts])
+    *normalized, plain = parts
+    layers, statistics = zip(*(part.normalized() for part in normalized), strict=True)
+    params = NormalizedParameters.from_layers([*layers, plain.pair()])
+    return network, network.parameters(params.vector, statistics=params.backend.steps.join(statistics))
 
 
 def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
@@ -94,7 +108,8 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     Parameters
     ----------
     network : Network
-        The architecture; one with batch normalisation becomes the plain one of `Network.folded`.
+        The architecture. One with batch normalisation has a BatchNorm1d behind each hidden Linear layer, and is given
+        in evaluation mode, in which it predicts; `module.train()` goes on training it.
     params : Parameters or sequence of (W, b)
         They are copied; the module is of their dtype, and on their device where they are PyTorch's.
 
@@ -117,21 +132,35 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     import torch
 
     require_network(network)
-    network, params = network.folded(params) if network.batch_norm else (network, Parameters.from_layers(params))
+    params = enter_normalized(network, params) if network.batch_norm else Parameters.from_layers(params)
+    if network.batch_norm:
+        network.folded(params)  # without averages, it says so
     if params.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {params.sizes}"
         raise ValueError(msg)
     require_concrete("nn.to_torch", params=params.vector)
     device = params.backend.device if is_torch_namespace(params.backend.xp) else "cpu"
+    made = {"dtype": getattr(torch, params.dtype), "device": device}
+
+    def copied(V: Any) -> Any:
+        return torch.tensor(params.backend.to_numpy(V))
+
     modules: list[torch.nn.Module] = []
-    for (W, b), name in zip(params, (*network.hidden, f"output {network.output}"), strict=True):
+    averages = getattr(params, "averages", ())
+    for l, ((W, b, *gamma), name) in enumerate(zip(params, (*network.hidden, f"output {network.output}"), strict=True)):
         n, n_prev = W.shape
-        layer = torch.nn.Linear(n_prev, n, dtype=getattr(torch, params.dtype), device=device)
+        layer = torch.nn.Linear(n_prev, n, bias=not gamma, **made)
+        shifting = torch.nn.BatchNorm1d(n, batch_norm.EPS, 1 - batch_norm.BETA, **made) if gamma else layer
         with torch.no_grad():
-            layer.weight.copy_(torch.tensor(params.backend.to_numpy(W)))
-            layer.bias.copy_(torch.tensor(params.backend.to_numpy(b)[:, 0]))
-        modules += [layer, *_modules(name)]
-    return torch.nn.Sequential(*modules)
+            layer.weight.copy_(copied(W))
+            shifting.bias.copy_(copied(b)[:, 0])
+            if gamma:
+                shifting.weight.copy_(copied(gamma[0])[:, 0])
+                shifting.running_mean.copy_(copied(averages[l].mean)[:, 0])
+                shifting.running_var.copy_(copied(averages[l].variance)[:, 0])
+        modules += [layer, *([shifting] if gamma else []), *_modules(name)]
+    module = torch.nn.Sequential(*modules)
+    return module.eval() if network.batch_norm else module
 
 
 def _modules(name: str) -> Sequence[Any]:
@@ -185,33 +214,123 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(msg)
 
 
-def _layers_of(module: Any) -> tuple[list[Any], list[str | None]]:
-    """The linear layers, and the name of the activation after each, or None."""
-    linear: list[Any] = []
-    between: list[str | None] = []
+@dataclass
+class _Dense:
+    """A Linear layer with the batch normalisations before and behind it, and the activation after these."""
+
+    linear: Any
+    before: list[Any]
+    behind: list[Any] = field(default_factory=list)
+    activation: str | None = None
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether this is a hidden layer of a network with batch normalisation."""
+        return len(self.behind) == 1 and self.behind[0].eps == batch_norm.EPS
+
+    def pair(self) -> tuple[Any, Any]:
+        """W and b with all normalisations folded in."""
+        W, b = self._product()
+        for normalization in self.behind:
+            scale, shift = _line_of(normalization)
+            W, b = scale[:, None] * W, scale * b + shift
+        dtype = self.linear.weight.dtype
+        return W.to(dtype), b.to(dtype)[:, None]
+
+    def normalized(self) -> tuple[tuple[Any, Any, Any], tuple[Any, Any]]:
+        """(W, beta, gamma), and the averages of W A_prev: PyTorch's are of W A_prev + b."""
+        import torch
+
+        (W, b), (one,) = self._product(), self.behind
+        ones = torch.ones_like(one.running_var)
+        gamma, beta = (ones, 0 * ones) if one.weight is None else (one.weight.detach(), one.bias.detach())
+        dtype, mean = self.linear.weight.dtype, one.running_mean.double() - b
+        columns = [V.to(dtype, copy=True)[:, None] for V in (beta, gamma, mean, one.running_var)]
+        return (W.to(dtype), *columns[:2]), (columns[2], columns[3])
+
+    def _product(self) -> tuple[Any, Any]:
+        """W and b with what comes before folded in; in float64 where anything is folded."""
+        import torch
+
+        W, b = self.linear.weight.detach(), self.linear.bias
+        b = torch.zeros_like(W[:, 0]) if b is None else b.detach()
+        if self.before or self.behind:
+            W, b = W.double(), b.double()
+        for normalization in reversed(self.before):
+            scale, shift = _line_of(normalization)
+            W, b = W * scale, b + W @ shift
+        return W, b
+
+
+def _line_of(normalization: Any) -> tuple[Any, Any]:
+    """The scale and the shift that a BatchNorm1d is by its running averages, in float64."""
+    scale = 1 / (normalization.running_var.double() + normalization.eps).sqrt()
+    if normalization.weight is not None:
+        scale = normalization.weight.detach().double() * scale
+    shift = -normalization.running_mean.double() * scale
+    return scale, shift if normalization.bias is None else shift + normalization.bias.detach().double()
+
+
+def _layers_of(module: Any) -> list[_Dense]:
+    """The linear layers, with what belongs to each."""
+    layers: list[_Dense] = []
+    before: list[Any] = []
     for part in _flat(module):
         name = type(part).__name__
         if name == "Linear":
-            linear.append(part)
-            between.append(None)
+            layers.append(_Dense(part, before))
+            before = []
+        elif name == "BatchNorm1d":
+            _require_averages(part)
+            (layers[-1].behind if layers and layers[-1].activation is None and not before else before).append(part)
         elif name in LEFT_OUT:
             continue
-        elif not linear or between[-1] is not None or not _is_activation(part):
+        elif not layers or before or layers[-1].activation is not None or not _is_activation(part):
             msg = f"module must be Linear layers with an activation that nnarray has after each, got {part} in it"
             raise TypeError(msg)
         else:
-            between[-1] = f"{name} tanh" if getattr(part, "approximate", None) == "tanh" else name
-    if not linear:
+            layers[-1].activation = f"{name} tanh" if getattr(part, "approximate", None) == "tanh" else name
+    if not layers:
         msg = f"module must be a torch.nn.Linear or a Sequential with one, got {type(module).__name__}"
         raise TypeError(msg)
-    wrong = [name for name in between[:-1] if name is not None and name not in HIDDEN]
+    _require_fit(layers, before)
+    _require_names([layer.activation for layer in layers])
+    return layers
+
+
+def _require_averages(normalization: Any) -> None:
+    if normalization.running_mean is None or normalization.running_var is None:
+        msg = (
+            f"module must predict by running averages, got {normalization}, which takes those of each batch "
+            "(track_running_stats=False)"
+        )
+        raise TypeError(msg)
+
+
+def _require_fit(layers: list[_Dense], behind: list[Any]) -> None:
+    """Raise TypeError for a BatchNorm1d behind the last activation, and for one of another size than its layer."""
+    if behind:
+        msg = f"module must not end in {behind[0]} behind its last activation: no Linear layer comes that it folds into"
+        raise TypeError(msg)
+    widths = [(layer.linear.in_features, layer.linear.out_features) for layer in layers]
+    of_each = [(layer.before, n_prev) for layer, (n_prev, _) in zip(layers, widths, strict=True)]
+    of_each += [(layer.behind, n) for layer, (_, n) in zip(layers, widths, strict=True)]
+    wrong = [one for some, n in of_each for one in some if one.num_features != n]
+    if wrong:
+        msg = f"module must be layers whose sizes fit each other, got {wrong[0]} beside a Linear layer of another size"
+        raise TypeError(msg)
+
+
+def _require_names(names: list[str | None]) -> None:
+    """Raise TypeError for activations that are no hidden layer's, or at the end no output's."""
+    *between, last = names
+    wrong = [name for name in between if name is not None and name not in HIDDEN]
     if wrong:
         msg = f"module has {wrong[0]} between layers, where nnarray has {', '.join(HIDDEN)}"
         raise TypeError(msg)
-    if between[-1] is not None and between[-1] not in OUTPUTS:
-        msg = f"module must end in a Linear layer, {', '.join(OUTPUTS)}, got {between[-1]}"
+    if last is not None and last not in OUTPUTS:
+        msg = f"module must end in a Linear layer, {', '.join(OUTPUTS)}, got {last}"
         raise TypeError(msg)
-    return linear, between
 
 
 def _flat(module: Any) -> Iterator[Any]:
@@ -231,12 +350,3 @@ def _is_activation(part: Any) -> bool:
     if name == "Softmax":
         return part.dim in (-1, 1)
     return name in {**HIDDEN, **OUTPUTS}
-
-
-def _pair(layer: Any) -> tuple[Any, Any]:
-    """W and b of a linear layer, as they are now."""
-    import torch
-
-    W = layer.weight.detach()
-    b = torch.zeros(W.shape[0], dtype=W.dtype, device=W.device) if layer.bias is None else layer.bias.detach()
-    return W, b[:, None]

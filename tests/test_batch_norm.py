@@ -362,7 +362,7 @@ class TestTraining:
 
     def test_what_training_cannot_do_with_it_is_refused(self, tmp_path):
         X, Y = examples(SIZES, "softmax", 21)
-        for name, value in {"average": 0.9, "checkpoint": tmp_path / "c", "comm": OneRank()}.items():
+        for name, value in {"comm": OneRank()}.items():
             with pytest.raises(ValueError, match=rf"{name}.*batch normalisation"):
                 nn.train(self.network, X, Y, epochs=1, **{name: value})
         for batch_size in (1, 10):
@@ -421,12 +421,6 @@ class TestFiles:
         np.testing.assert_allclose(module(torch.tensor(X.T.copy())).detach().numpy().T, wanted, rtol=0, atol=1e-12)
         model = nn.to_onnx(self.network, params)
         assert model == nn.to_onnx(*self.network.folded(params))
-
-    def test_estimators_say_that_they_have_none(self):
-        from nnarray.sklearn import MLPClassifier
-
-        with pytest.raises(ValueError, match="folded"):
-            MLPClassifier.from_network(self.network, self.network.init())
 
 
 class TestFurtherKinds:
@@ -530,13 +524,6 @@ class TestCommandLine:
         assert model.network.batch_norm
         code, out, err = run_command("predict", "model.safetensors", table)
         assert code == 0, err
-
-    @pytest.mark.parametrize("option", [("--average", 0.9), ("--checkpoint", "kept")])
-    def test_what_does_not_go_with_it_is_said(self, empty_folder, run_command, option):
-        code, _, err = run_command("train", self.table(empty_folder), "--batch-norm", *option)
-        assert code == 2
-        assert option[0] in err
-        assert "--batch-norm" in err
 
 
 class TestPlainAnswers:

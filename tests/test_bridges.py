@@ -208,7 +208,6 @@ class TestTorch:
             Sequential(Linear(2, 2), make.ReLU(), make.Tanh(), Linear(2, 1)),
             Sequential(Linear(2, 2), make.LeakyReLU(0.2), Linear(2, 1)),
             Sequential(Linear(2, 2), make.Softmax(dim=1), Linear(2, 1)),
-            Sequential(Linear(2, 2), make.BatchNorm1d(2), Linear(2, 1)),
             Sequential(Linear(2, 2), make.Softmax(dim=0)),
             Sequential(Linear(2, 2), make.LogSoftmax(dim=1)),
             Sequential(Linear(2, 2), make.ReLU()),

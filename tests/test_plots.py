@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, int]] = {
     "regularization": {"m": 40, "epochs": 3},
     "mini_batches": {"m": 64, "epochs": 2},
     "optimizers": {"m": 60, "epochs": 3},
+    "random_search": {"trials": 3, "epochs": 2},
     "gradient_checking": {"m": 10},
 }
 
@@ -154,6 +155,17 @@ class TestWeights:
 
 
 class TestGallery:
+    def test_a_search_draws_each_power_of_ten_alike_often(self) -> None:
+        pytest.importorskip("sklearn")
+        module = import_module("nnarray.examples.random_search")
+        assert module.OneMinus(module.SCALES["drawn uniformly"][1]).rvs(random_state=0) > 0.89
+        found = module.search(*module.SCALES["drawn log-uniformly"], 30, 1).cv_results_["params"]
+        powers = np.floor(np.log10([[trial["learning_rate_init"], 1 - trial["beta_1"]] for trial in found]))
+        for column, expected in zip(powers.T, (range(-4, 0), range(-3, -1)), strict=True):
+            counts = [(column == power).sum() for power in expected]
+            assert sum(counts) == 30
+            assert min(counts) >= 30 / len(counts) / 3
+
     def test_every_example_is_in_the_list(self) -> None:
         assert set(SMALL) == set(examples.NAMES)
 

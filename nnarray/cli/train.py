@@ -87,7 +87,6 @@ SETTINGS = (
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
     _check_staircase(arguments)
-    _check_batch_norm(arguments)
     _check_places(arguments)
     place = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
@@ -122,15 +121,6 @@ def _check_staircase(arguments: argparse.Namespace) -> None:
         raise CommandError(msg)
 
 
-def _check_batch_norm(arguments: argparse.Namespace) -> None:
-    given = {"--average": arguments.average, "--checkpoint": arguments.checkpoint, "--resume": arguments.resume}
-    for option, value in given.items() if arguments.batch_norm else ():
-        if value is not None:
-            kept = ", which goes on with the layers of its file" if option == "--resume" else ""
-            msg = f"--batch-norm cannot be said with {option}{kept}"
-            raise CommandError(msg)
-
-
 def _check_places(arguments: argparse.Namespace) -> None:
     """Find out now, not after an hour of training, that a file cannot be written."""
     is_named = arguments.out is not None
@@ -160,7 +150,8 @@ def _start(arguments: argparse.Namespace) -> Model | None:
     """The model whose training goes on, with its columns, classes and layers; the optimiser starts anew."""
     if arguments.resume is None or is_checkpoint(arguments.resume):
         return None
-    for option, value in (("--hidden", arguments.hidden), ("--output", arguments.output)):
+    layers = {"--hidden": arguments.hidden, "--output": arguments.output, "--batch-norm": arguments.batch_norm or None}
+    for option, value in layers.items():
         if value is not None:
             msg = f"{option} cannot be said with --resume, which goes on with the layers of {arguments.resume}"
             raise CommandError(msg)
@@ -185,7 +176,7 @@ def _network(arguments: argparse.Namespace, prepared: Prepared) -> nn.Network:
 def _settings(arguments: argparse.Namespace, prepared: Prepared, network: nn.Network) -> dict[str, Any]:
     """The options of the descent, with what was chosen where nothing was said."""
     m = prepared.training.m
-    settings = {name: getattr(arguments, name) for name in SETTINGS}
+    settings = {name: getattr(arguments, name) for name in SETTINGS} | {"batch_norm": network.batch_norm}
     settings["batch_size"] = min(arguments.batch_size or default_batch_size(m), m)
     if network.batch_norm and arguments.batch_size is None and m % settings["batch_size"] == 1:
         settings["batch_size"] += 1  # or the last one would be of a single example, which has no variance

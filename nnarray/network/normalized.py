@@ -149,6 +149,11 @@ class NormalizedParameters(Parameters):
         """Parameters of the same sizes, backend and averages over another vector."""
         return NormalizedParameters(theta, self.sizes, self.backend, self.statistics)
 
+    @property
+    def standing(self) -> Array:
+        """All that training moves, as one vector: theta and after it the statistics."""
+        return self.backend.xp.concat([self.vector, begun(self).statistics])
+
     def moved(self, theta: Array, gradients: Parameters) -> "NormalizedParameters":
         """The same over another vector, with the averages moved towards those of the gradients' batch."""
         seen = getattr(gradients, "statistics", None)

@@ -145,6 +145,11 @@ class Parameters(Sequence[Layer]):
         """
         return Parameters(theta, self.sizes, self.backend)
 
+    @property
+    def standing(self) -> Array:
+        """All that training moves, as one vector: theta."""
+        return self.vector
+
     def moved(self, theta: Array, gradients: "Parameters") -> "Parameters":
         """`replace`, after an update by these gradients."""
         return self.replace(theta)

@@ -73,6 +73,7 @@ class Container:
 def _prediction(graph: Container, operator: Any) -> str:
     """The name of A[L]."""
     network, params = operator.raw_operator.to_network()
+    network, params = network.folded(params)
     layers = [(params.backend.to_numpy(W), params.backend.to_numpy(b)) for W, b in params]
     X = graph.node("Cast", operator.inputs[0].full_name, to=graph.kind)
     return add_layers(graph, X, layers, network.hidden, network.output)

@@ -42,7 +42,8 @@ def from_onnx(model: Any, *, output: OutputName | None = None) -> tuple[Network,
     ----------
     model : path, bytes or onnx.ModelProto
         A chain of Gemm, or of MatMul and Add, with Relu, LeakyRelu, Tanh or Sigmoid between them, from one input with
-        examples as rows, as PyTorch, Keras and skl2onnx write it. What chooses labels behind it is left out.
+        examples as rows, as PyTorch, Keras and skl2onnx write it. BatchNormalization is folded into the layer before
+        it, or behind an activation and before the first layer into the next. What chooses labels behind it is left out.
     output : {'sigmoid', 'softmax', 'identity', 'exp'}, optional
         What the network predicts; left out, what the chain's end says: Sigmoid, Softmax, Exp or 'identity'. Graphs that
         end in logits have no other way to say it.
@@ -132,6 +133,8 @@ class _Chain:
             for name in dict.fromkeys(node.input):
                 self.users.setdefault(name, []).append(node)
         self.layers: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+        self.lines: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
+        """scale and shift of the normalisations since the last activation, which fold into the next layer"""
         self.between: list[str | None] = []
 
     def read(self) -> Found:
@@ -139,6 +142,9 @@ class _Chain:
         for _ in self.nodes:  # a chain has no more steps
             if not self._step():
                 break
+        if self.lines:
+            msg = "BatchNormalization comes behind its last activation, where no layer follows that it folds into"
+            raise ValueError(msg)
         if not self.layers:
             msg = f"its input goes into {self._users_named()}, where Gemm or MatMul was expected"
             raise ValueError(msg)
@@ -173,9 +179,11 @@ class _Chain:
             self.at, self.has_rows = node.output[0], self.has_rows or node.op_type in ("Flatten", "Reshape")
         elif node.op_type in ("Gemm", "MatMul"):
             self._take_layer(node)
+        elif node.op_type == "BatchNormalization":
+            self._take_normalization(node)
         elif node.op_type == "Add" and self._adds_bias(node):
             self.at = node.output[0]
-        elif self.layers and self.between[-1] is None and self._is_activation(node):
+        elif self.layers and self.between[-1] is None and not self.lines and self._is_activation(node):
             self.between[-1] = _name_of(node)
             self.at = node.output[0]
         else:
@@ -201,9 +209,42 @@ class _Chain:
             W = settings.get("alpha", 1.0) * W
             if len(node.input) > 2 and node.input[2]:
                 b = settings.get("beta", 1.0) * self._bias(node.input[2], W)
+        for scale, shift in reversed(self.lines):
+            if scale.shape != W.shape[1:]:
+                msg = f"BatchNormalization of {len(scale)} features comes before weights of shape {W.shape}"
+                raise ValueError(msg)
+            W, b = (W * scale).astype(W.dtype), (b + W @ shift).astype(b.dtype)
+        self.lines = []
         self.layers.append((W, b))
         self.between.append(None)
         self.at = node.output[0]
+
+    def _take_normalization(self, node: Any) -> None:
+        """Fold it into the layer before it, or behind an activation keep it for the next one."""
+        scale, shift = self._line_of(node)
+        if not self.layers or self.between[-1] is not None:
+            self.lines.append((scale, shift))
+        else:
+            W, b = self.layers[-1]
+            if scale.shape != b.shape:
+                msg = f"BatchNormalization of {len(scale)} features comes behind weights of shape {W.shape}"
+                raise ValueError(msg)
+            self.layers[-1] = (scale[:, None] * W).astype(W.dtype), (scale * b + shift).astype(b.dtype)
+        self.at = node.output[0]
+
+    def _line_of(self, node: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The scale and the shift that a BatchNormalization is by its running averages."""
+        settings, given = _settings(node), [self.constants.get(name) for name in node.input[1:]]
+        known = [np.asarray(V, dtype="float64") for V in given if V is not None]
+        if settings.get("training_mode", 0) or not self.has_rows or node.input[0] != self.at:
+            msg = "BatchNormalization must be of examples as rows, and not in training mode"
+            raise ValueError(msg)
+        if len(known) != 4 or any(V.ndim != 1 or V.shape != known[0].shape for V in known):
+            msg = "BatchNormalization must have a constant scale, bias, mean and variance, one of each per feature"
+            raise ValueError(msg)
+        gamma, beta, mean, variance = known
+        scale = gamma / np.sqrt(variance + settings.get("epsilon", 1e-5))
+        return scale, beta - scale * mean
 
     def _bias(self, name: str, W: npt.NDArray[Any]) -> npt.NDArray[Any]:
         b = self.constants.get(name)

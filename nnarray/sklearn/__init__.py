@@ -8,10 +8,10 @@ but where training itself is so touchy that scikit-learn's own run moves as far 
 scikit-learn's tests of its MLP and its estimator checks pass on both.
 
 They have besides: `class_weight`; validation examples (`fit(X, y, X_val=…, y_val=…)`) and `validation_loss_curve_`; an
-activation per layer, leaky_relu and others; `dropout`; `dtype`, `workers`; `verbose="progress"`;
-`LossCurveDisplay.from_estimator(model)`. `backend="cupy"` is to train on the GPU what lies on the host; with
-scikit-learn's `array_api_dispatch`, arrays are trained where they are, and results come back there (seen with torch,
-array-api-strict, and CuPy on an emulated GPU).
+activation per layer, leaky_relu and others; `dropout`, `input_dropout`, `l1`; `batch_norm`; the weights' `average`;
+`dtype`, `workers`; `verbose="progress"`; `LossCurveDisplay.from_estimator(model)`. `backend="cupy"` is to train on the
+GPU what lies on the host; with scikit-learn's `array_api_dispatch`, arrays are trained where they are, and results come
+back there (seen with torch, array-api-strict, and CuPy on an emulated GPU).
 
 They differ in this: float32 stays float32 with L-BFGS; a Poisson loss refuses negative y; a warm start refuses other
 layer sizes; a batch whose examples weigh nothing is left out; `MLPRegressor` has no `partial_fit` with L-BFGS either.

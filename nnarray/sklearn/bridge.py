@@ -7,8 +7,11 @@ from sklearn.preprocessing import LabelBinarizer
 
 from nnarray.backends import backend
 from nnarray.network import Network, Parameters
+from nnarray.network.entry import enter_normalized
 from nnarray.network.network import require_network
+from nnarray.network.normalized import NormalizedParameters
 from nnarray.sklearn import solvers
+from nnarray.sklearn.averaging import Trained
 from nnarray.sklearn.private import get_namespace
 from nnarray.sklearn.settings import ACTIVATIONS
 
@@ -26,15 +29,17 @@ def settings_of(network: Network) -> dict[str, Any]:
     """The parameters of an estimator with the network's hidden layers."""
     names = [OWN_ACTIVATIONS[name] for name in network.hidden]
     activation = names[0] if len(set(names)) == 1 else names or "relu"
-    return {"hidden_layer_sizes": network.sizes[1:-1], "activation": activation}
+    settings = {"hidden_layer_sizes": network.sizes[1:-1], "activation": activation}
+    return settings | ({"batch_norm": True} if network.batch_norm else {})
 
 
 def enter(network: Network, params: Any) -> Parameters:
     """Parameters that fit the network; raises TypeError and ValueError for what doesn't."""
     require_network(network)
-    if network.batch_norm:
-        msg = "estimators have no batch normalisation; give the plain network of network.folded(params)"
-        raise ValueError(msg)
+    if network.batch_norm or isinstance(params, NormalizedParameters):
+        entered: Parameters = enter_normalized(network, params)
+        network.folded(entered)  # without averages, it says so
+        return entered
     entered = Parameters.from_layers(params)
     if entered.sizes != network.sizes:
         msg = f"params must fit the network of sizes {network.sizes}, got sizes {entered.sizes}"
@@ -45,13 +50,13 @@ def enter(network: Network, params: Any) -> Parameters:
 def fill(model: "MLP", network: Network, params: Parameters) -> None:
     """Make the model one that was fitted to these parameters: on the host, unless scikit-learn dispatches to theirs."""
     place = params.backend if get_namespace(params.vector)[1] else backend("numpy")
-    theta = place.asarray(params.vector, params.dtype)
-    theta = place.xp.asarray(theta, copy=True)
+    standing = place.xp.asarray(place.asarray(params.standing, params.dtype), copy=True)
     model.n_features_in_, model.n_outputs_ = network.sizes[0], network.sizes[-1]
     model.n_layers_, model.n_iter_, model.t_ = len(network.sizes), 0, 0
     model.out_activation_ = OWN_OUTPUTS[network.output]
-    model._show(theta, network.sizes, place)
-    solvers.begin(model, theta, place)
+    model._is_normalized = network.batch_norm
+    model._show(Trained(standing), network.sizes, place)
+    solvers.begin(model, standing, place)
 
 
 def binarizer(network: Network, classes: Any) -> LabelBinarizer:

@@ -52,7 +52,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     coefs_, intercepts_ : list of arrays
         The weights of layer l = 0, 1, …, of shape (n units in, n units out), and its biases, in the namespace and on
-        the device of X.
+        the device of X. They are what predicts: with `batch_norm` folded, with `average` averaged; what training goes
+        on from is kept beside them then, and takes no notice of what is written to them.
 
     loss_, best_loss_ : float
         The last and the lowest loss, with the penalty; `best_loss_` is None with `early_stopping`, absent for 'lbfgs'.

@@ -1,7 +1,7 @@
 """A network with its parameters in the place where it computes, and how L-BFGS trains it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,14 @@ import numpy.typing as npt
 from nnarray.backends import Backend
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
+from nnarray.sklearn.averaging import Averaged
 from nnarray.sklearn.losses import REPORTED_LOSSES
+from nnarray.sklearn.optimizers import Optimizer
 from nnarray.training.descent import Descent
+from nnarray.training.normalized import DescentNormalized
+
+Updates: TypeAlias = Optimizer | Averaged
+"""An optimiser, with or without a mean of theta."""
 
 
 class ReportedNetwork(NamedTuple):
@@ -19,11 +25,7 @@ class ReportedNetwork(NamedTuple):
     sizes: tuple[int, ...]
     hidden: tuple[str, ...]
     output: str
-
-    @property
-    def batch_norm(self) -> bool:
-        """False: estimators have none."""
-        return False
+    batch_norm: bool = False
 
     @property
     def own_cost(self) -> None:
@@ -45,12 +47,17 @@ class EstimatorDescent(Descent):
         backend: Backend,
         *,
         home: Backend,
-        l2: float,
-        l1: float,
-        workers: int | None,
+        **options: Any,
     ) -> None:
-        super().__init__(network, theta, backend, l2=l2, l1=l1, workers=workers)
+        super().__init__(network, theta, backend, **options)
         self.home = home
+        self.updates: Updates | None = None
+        """what moves theta; None for L-BFGS, or before it begins"""
+
+    @property
+    def given(self) -> Array:
+        """What the estimator is to predict by: what was trained, or its average."""
+        return self.standing if self.updates is None else self.updates.average(self.standing)
 
     def minimize(
         self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float
@@ -76,4 +83,20 @@ class EstimatorDescent(Descent):
             options={"maxfun": calls, "maxiter": iterations, "gtol": tolerance},
         )
         self.move_to(self.backend.asarray(found.x, self.dtype))
+        return found
+
+
+class NormalizedEstimatorDescent(EstimatorDescent, DescentNormalized):
+    """The same with batch normalisation."""
+
+    def minimize(self, batch: Batch, callback: Callable[[float], Any], **options: Any) -> Any:
+        """L-BFGS with the mean and variance of all examples, of which those at its last theta are kept."""
+
+        def iteration_ends(J: float) -> None:
+            self.statistics = self.seen
+            callback(J)
+
+        found = super().minimize(batch, iteration_ends, **options)
+        self.cost_and_gradient(batch)
+        self.statistics = self.seen
         return found

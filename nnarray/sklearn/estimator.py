@@ -26,9 +26,11 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.network import Network, Parameters
 from nnarray.network.chunks import Chunked
+from nnarray.network.normalized import NormalizedParameters, first_statistics, folded
 from nnarray.network.weights import HEAVIEST, can_weigh
 from nnarray.sklearn import bridge, chunks, solvers
-from nnarray.sklearn.descent import EstimatorDescent, ReportedNetwork
+from nnarray.sklearn.averaging import Averaged, Trained
+from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.sklearn.private import (
     available_where,
@@ -73,6 +75,8 @@ class MLP(Settings, ABC):
     hidden_layer_sizes: Any
     activation: ActivationName | Sequence[ActivationName]
     _has_numeric_y: ClassVar[bool]
+    _is_normalized = False
+    """whether what is fitted has batch normalisation"""
 
     coefs_: list[Any]
     intercepts_: list[Any]
@@ -209,9 +213,10 @@ class MLP(Settings, ABC):
                 f"the model was fitted as a network of sizes {network.sizes}; hidden_layer_sizes and y now say {sizes}"
             )
             raise ValueError(msg)
-        theta, l2, l1 = self._theta(place), float(self.alpha), float(self.l1)
-        descent = chunks.ChunkedDescent if isinstance(batch, Chunked) else EstimatorDescent
-        work = descent(network, theta, place, home=own, l2=l2, l1=l1, workers=self.workers)
+        if network.batch_norm != self.batch_norm:
+            msg = f"the model was fitted with batch_norm={network.batch_norm}, which now is {self.batch_norm}"
+            raise ValueError(msg)
+        work = self._descent(network, batch, place, own)
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
             with place.untracked():
@@ -225,6 +230,21 @@ class MLP(Settings, ABC):
                 "preprocessed."
             )
             raise ValueError(msg)
+
+    def _descent(self, network: ReportedNetwork, batch: Any, place: Backend, own: Backend) -> EstimatorDescent:
+        """The network where training begins or goes on."""
+        options: dict[str, Any] = {"home": own, "l2": float(self.alpha), "l1": float(self.l1), "workers": self.workers}
+        if not network.batch_norm:
+            descent = chunks.ChunkedDescent if isinstance(batch, Chunked) else EstimatorDescent
+            return descent(network, self._standing(place), place, **options)
+        if isinstance(batch, Chunked):
+            msg = "X must be an array of the host with batch_norm, not of dask: mean and variance couple all its rows"
+            raise ValueError(msg)
+        if batch.columns < 2:
+            msg = "batch_norm needs at least 2 examples, as one has no variance, got n_samples = 1"
+            raise ValueError(msg)
+        standing, size = self._standing(place), engine.batch_norm.theta_size(network.sizes)
+        return NormalizedEstimatorDescent(network, standing[:size], place, statistics=standing[size:], **options)
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The examples, checked, and all where X is; beside a dask X, all else is here."""
@@ -290,30 +310,42 @@ class MLP(Settings, ABC):
         self.n_layers_ = len(sizes)
         self.out_activation_ = self._output()
         names = _hidden_names(self.activation, len(sizes) - 2)
-        layers = []
+        layers: list[tuple[Array, ...]] = []
         for l, (n_prev, n) in enumerate(pairwise(sizes)):
             name = names[min(l, len(names) - 1)] if names else self.activation
             bound = np.sqrt((2.0 if name in ("sigmoid", "logistic") else 6.0) / (n_prev + n))
             W = self._random_state.uniform(-bound, bound, (n_prev, n)).T
             layers.append((W, self._random_state.uniform(-bound, bound, n)[:, None]))
-        theta = own.asarray(backend("numpy").steps.join(layers), dtype)
-        self._show(theta, sizes, own)
-        solvers.begin(self, theta, own)
+        self._is_normalized = bool(self.batch_norm)
+        if self._is_normalized:  # the same W; b of a hidden layer would be taken out with the mean
+            layers = [(W, np.zeros_like(b), np.ones_like(b)) for W, b in layers[:-1]] + layers[-1:]
+        standing = own.asarray(backend("numpy").steps.join(layers), dtype)
+        if self._is_normalized:
+            standing = own.xp.concat([standing, first_statistics(sizes, standing, own)])
+        self._show(Trained(standing), sizes, own)
+        solvers.begin(self, standing, own)
 
     def _network(self) -> ReportedNetwork:
-        """The architecture of the fitted parameters."""
+        """The architecture that is trained."""
         sizes = (int(self.coefs_[0].shape[0]), *(int(C.shape[1]) for C in self.coefs_))
-        return ReportedNetwork(
-            sizes, _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_]
-        )
+        hidden, output = _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_]
+        return ReportedNetwork(sizes, hidden, output, self._is_normalized)
 
-    def _theta(self, place: Backend) -> Array:
-        """The parameters as one vector: the one that they are views of, or a new one."""
-        kept, views = self.__dict__.get("_kept"), [*self.coefs_, *self.intercepts_]
+    def _standing(self, place: Backend) -> Array:
+        """What training goes on from: where nothing else was kept, the vector of `coefs_` and `intercepts_`."""
+        dtype = _float_name(None, self.coefs_[0])
+        if self._trained is not None:
+            return writable(place.asarray(self._trained.standing, dtype))
+        kept, views = vars(self).get("_kept"), [*self.coefs_, *self.intercepts_]
         if kept and kept.backend == place and all(a is b for a, b in zip(kept.views, views, strict=False)):
             return kept.theta
-        dtype = _float_name(None, self.coefs_[0])
         return place.steps.join([(W, b) for W, b in self._layers(place, dtype)])
+
+    @property
+    def _trained(self) -> Trained | None:
+        """What training goes on from, where that is not in `coefs_` and `intercepts_`."""
+        kept = vars(self).get("_kept_training")
+        return None if kept is None else Trained(**kept)
 
     def _layers(self, place: Backend, dtype: str) -> list[tuple[Array, Array]]:
         """(W, b) of each layer, from `coefs_` and `intercepts_`."""
@@ -324,16 +356,26 @@ class MLP(Settings, ABC):
 
     def _publish(self, work: EstimatorDescent) -> None:
         """Make what was found the fitted parameters, where X is."""
-        kept = self.__dict__.get("_kept")
-        if kept is None or kept.theta is not work.theta:
-            self._show(writable(work.home.asarray(work.theta)), work.network.sizes, work.home)
+        kept = vars(self).get("_kept")
+        if kept is not None and kept.theta is work.given:
+            return
+        standing, updates = writable(work.home.asarray(work.standing)), work.updates
+        trained = updates.trained(standing, work.home) if isinstance(updates, Averaged) else Trained(standing)
+        self._show(trained, work.network.sizes, work.home)
 
-    def _show(self, theta: Array, sizes: tuple[int, ...], own: Backend) -> None:
-        """`coefs_` and `intercepts_` as views of theta."""
+    def _show(self, trained: Trained, sizes: tuple[int, ...], own: Backend) -> None:
+        """`coefs_` and `intercepts_` as views of the vector that predicts, and what training goes on from beside it."""
+        theta = trained.given
+        if self._is_normalized:
+            size = engine.batch_norm.theta_size(sizes)
+            theta = folded(NormalizedParameters(theta[:size], sizes, own, theta[size:])).vector
         layers = own.steps.split(theta, sizes)
         coefs, intercepts = [W.T for W, _ in layers], [own.xp.reshape(b, (-1,)) for _, b in layers]
         kept = Kept(theta, own, [*coefs, *intercepts])
-        self.__dict__.update(coefs_=coefs, intercepts_=intercepts, _kept=kept)  # at once, whatever interrupts
+        training = None if theta is trained.standing else trained._asdict()
+        self.__dict__.update(  # at once, whatever interrupts
+            coefs_=coefs, intercepts_=intercepts, _kept=kept, _kept_training=training
+        )
 
     def to_network(self) -> tuple[Network, Parameters]:
         """The fitted network, and a copy of its parameters.
@@ -342,7 +384,8 @@ class MLP(Settings, ABC):
         -------
         (Network, Parameters)
             `network.predict(params, X.T)` is A[L], (n_outputs, n_samples): the probability of class 1, of each class,
-            of each label, or the numbers. The parameters are of the namespace and dtype of `coefs_`.
+            of each label, or the numbers. The parameters are of the namespace and dtype of `coefs_`. With `batch_norm`
+            the network has batch normalisation, too, and `network.folded(params)` gives what `coefs_` are.
 
         Raises
         ------
@@ -351,9 +394,12 @@ class MLP(Settings, ABC):
         """
         check_is_fitted(self)
         names: Any = self._network()
-        place = _place_of(self.coefs_[0])
-        pairs = [(place.xp.asarray(W, copy=True), b) for W, b in self._layers(place, _float_name(None, self.coefs_[0]))]
-        return Network(*names), Parameters.from_layers(pairs)
+        network, place, trained = Network(*names), _place_of(self.coefs_[0]), self._trained
+        if not network.batch_norm or trained is None:
+            pairs = self._layers(place, _float_name(None, self.coefs_[0]))
+            return network, Parameters.from_layers([(place.xp.asarray(W, copy=True), b) for W, b in pairs])
+        given = place.xp.asarray(trained.given, copy=True)
+        return network, NormalizedParameters(given[: network.size], network.sizes, place, given[network.size :])
 
     @property
     def _first_coefs(self) -> Array:
@@ -370,7 +416,7 @@ class MLP(Settings, ABC):
         dtype = _float_name(None, self.coefs_[0])
         if self.dtype is None and _is_wider_than_float32(X.dtype, own):
             dtype = "float64"
-        network = self._network()
+        network = self._network()._replace(batch_norm=False)
         X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype, network.sizes)
         with place.untracked(), place.current():
             A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)

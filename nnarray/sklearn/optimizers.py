@@ -81,6 +81,19 @@ class Optimizer:
         vars(optimizer).update(numbers, formula=RULES[rule.pop("rule")](**rule))
         return optimizer
 
+    mean: None = None
+    """of theta there is none"""
+
+    def average(self, standing: Array) -> Array:
+        """What is given back of what was trained: that."""
+        return standing
+
+    def held(self, backend: Backend) -> None:
+        """No mean."""
+
+    def go_back(self, held: None) -> None:
+        """To no mean."""
+
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in its own memory on NumPy and CuPy."""
         self.t += 1

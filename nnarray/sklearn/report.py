@@ -43,7 +43,7 @@ class Report:
         """The loss and the score of the validation examples now; None where there are none."""
         if self.validation is None:
             return None
-        J, A = self.work.cost_and_prediction(self.validation)
+        J, A = self.work.cost_and_prediction(self.validation, self.work.given)
         weights, to_numpy = self.validation.weights, self.work.backend.to_numpy
         Y: Array = self.validation.Y
         score = self.model._score(to_numpy(Y).T, to_numpy(A).T, None if weights is None else to_numpy(weights)[0])

@@ -110,6 +110,19 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
     input_dropout : float, default=0.0
         *nnarray's.* The share of inputs dropped likewise.
 
+    batch_norm : bool, default=False
+        *nnarray's.* Batch normalisation of the hidden layers, before the activation: training takes each batch's own
+        mean and variance (every batch has two examples at least; `sample_weight` does not enter them), predictions the
+        exponentially weighted averages of these, as PyTorch's `BatchNorm1d`. `coefs_` and `intercepts_` are folded, so
+        that they predict what the estimator predicts; `to_network` gives what was trained, from which `partial_fit` and
+        a warm start go on. 'lbfgs' takes mean and variance of all examples, and predicts by the last ones.
+
+    average : float or None, default=None
+        *nnarray's.* beta in [0, 1): `coefs_` and `intercepts_` are the weights of 'sgd' and 'adam' averaged along the
+        way, exponentially weighted and corrected for their start, and with `batch_norm` their mean and variance too.
+        Validation and `early_stopping` go by them. `partial_fit` goes on from what was trained, and goes on averaging;
+        every `fit` begins a new average.
+
     backend : {'numpy', 'cupy', 'torch', 'jax', 'auto'} or None, default=None
         *nnarray's.* Where to compute. None is where X lies: on the CPU, or with scikit-learn's `array_api_dispatch` on
         the device of X. Named, X is moved there once, and results come back to where X lies.
@@ -149,6 +162,8 @@ class Settings(BaseEstimator):
     l1: float = 0.0
     dropout: float | Sequence[float] = 0.0
     input_dropout: float = 0.0
+    batch_norm: bool = False
+    average: float | None = None
     backend: Literal["numpy", "cupy", "torch", "jax", "auto"] | Backend | None = None
     dtype: Literal["float32", "float64"] | None = None
     workers: int | None = None
@@ -180,6 +195,8 @@ class Settings(BaseEstimator):
         "l1": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "batch_norm": ["boolean"],
+        "average": [Interval(Real, 0, 1, closed="left"), None],
         "backend": [str, Backend, None],
         "dtype": [StrOptions({"float32", "float64"}), None],
         "workers": [Interval(Integral, 1, None, closed="left"), None],

@@ -14,9 +14,10 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch, Order, ThreadsOfARun
 from nnarray.network.chunks import Chunked
 from nnarray.network.weights import weighs_nothing
+from nnarray.sklearn.averaging import averaged
 from nnarray.sklearn.batches import BatchesOfRows
 from nnarray.sklearn.chunks import BatchesOfChunks
-from nnarray.sklearn.descent import EstimatorDescent
+from nnarray.sklearn.descent import EstimatorDescent, Updates
 from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum, Optimizer
 from nnarray.sklearn.private import check_optimize_result, training_begins
 from nnarray.sklearn.report import Report
@@ -31,8 +32,8 @@ FEWEST_STEPS = 50
 """Of one size, for which it pays to capture them."""
 
 
-def begin(model: "MLP", theta: Array, backend: Backend) -> None:
-    """The records of a model that was not trained yet, at theta."""
+def begin(model: "MLP", standing: Array, backend: Backend) -> None:
+    """The records of a model that was not trained yet, at theta and what stands beside it."""
     model.loss_curve_ = []
     splits = model.early_stopping and model.solver != "lbfgs"
     model.validation_scores_, model.validation_loss_curve_ = ([], []) if splits else (None, None)
@@ -41,7 +42,7 @@ def begin(model: "MLP", theta: Array, backend: Backend) -> None:
     model._no_improvement_count = 0
     model.best_loss_ = None if model.early_stopping else np.inf
     model.best_validation_score_ = -np.inf if model.early_stopping else None
-    model._best_theta = copied(theta, backend) if model.early_stopping else None
+    model._best = (copied(standing, backend), None) if model.early_stopping else None
 
 
 def check(model: "MLP", layers: int, *, incremental: bool) -> None:
@@ -51,6 +52,9 @@ def check(model: "MLP", layers: int, *, incremental: bool) -> None:
         raise ValueError(msg)
     if model.l1 and model.solver == "lbfgs":
         msg = 'l1 needs solver="sgd" or "adam": L-BFGS needs a cost that has a derivative everywhere'
+        raise ValueError(msg)
+    if model.average is not None and model.solver == "lbfgs":
+        msg = 'average needs solver="sgd" or "adam": what L-BFGS ends with is the best of its points, not one of many'
         raise ValueError(msg)
     if model.early_stopping and incremental:
         msg = "partial_fit does not support early_stopping=True"
@@ -84,8 +88,9 @@ def fit_stochastic(
     if not incremental or not hasattr(model, "_optimizer"):
         model._optimizer = make_optimizer(model)
     model._optimizer.move_to(work.backend, work.dtype)
+    work.updates = updates = updates_of(model, work, incremental=incremental)
     if not hasattr(model, "_no_improvement_count"):  # so far it was trained by L-BFGS
-        begin(model, work.theta, work.backend)
+        begin(model, work.standing, work.backend)
     if model.early_stopping and model.best_validation_score_ is None:
         model.best_validation_score_ = -np.inf
     if not model.early_stopping and model.best_loss_ is None:
@@ -108,7 +113,7 @@ def fit_stochastic(
         interrupts, steps = work.begin(batches.size)
         with closing(report.bar), Ended(interrupts, steps), interrupts, steps:
             for _ in range(epochs):
-                J = work.epoch(batches, model._optimizer, dropout, fewest=-(-FEWEST_STEPS // epochs))
+                J = work.epoch(batches, updates, dropout, fewest=-(-FEWEST_STEPS // epochs))
                 if validation is not None:
                     steps.end()  # these have the threads that their sizes say
                 loss, validated = float(J), report.validated()
@@ -126,9 +131,19 @@ def fit_stochastic(
                     warnings.warn(msg, ConvergenceWarning, stacklevel=2)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
-    if model.early_stopping and model._best_theta is not None:
-        work.move_to(work.backend.asarray(model._best_theta, work.dtype))
-        model._best_theta = None  # a warm start has none until it finds a better one, as in scikit-learn
+    if model.early_stopping and model._best is not None:
+        standing, mean = model._best
+        work.go_on(work.backend.asarray(standing, work.dtype))
+        updates.go_back(mean)
+        model._best = None  # a warm start has none until it finds a better one, as in scikit-learn
+
+
+def updates_of(model: "MLP", work: EstimatorDescent, *, incremental: bool) -> Updates:
+    """The model's optimiser, with a mean of theta where one is asked for."""
+    optimizer: Optimizer = model._optimizer
+    if model.average is None:
+        return optimizer
+    return averaged(optimizer, float(model.average), model._trained if incremental else None, work)
 
 
 def make_optimizer(model: "MLP") -> Optimizer:
@@ -209,4 +224,6 @@ def _count(model: "MLP", work: EstimatorDescent) -> None:
     score, best = model.validation_scores_[-1], model.best_validation_score_
     model._no_improvement_count = model._no_improvement_count + 1 if score < best + model.tol else 0
     if score > best:
-        model.best_validation_score_, model._best_theta = score, copied(work.theta, work.backend)
+        assert work.updates is not None
+        mean = work.updates.held(work.backend)
+        model.best_validation_score_, model._best = score, (copied(work.standing, work.backend), mean)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nnarray import engine
 from nnarray.backends import Backend
@@ -16,7 +17,8 @@ from nnarray.training.state import State
 class AveragedRule:
     """An optimiser's rule and after it the running mean of theta, the last vector, as one rule."""
 
-    optimizer: Optimizer
+    optimizer: Any
+    """what has the equations of an update as its `step`"""
     beta: float
 
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
@@ -64,15 +66,17 @@ class Averaging(Stateful):
         """Theta after the next update, in its own memory where that can be written."""
         if self.rule is None:
             theta = super().update(theta, g, backend)
-            (self.mean,) = engine.update(
-                Mean(self.beta).step, [self.mean], theta, backend, t=1, alpha=0.0, in_place=True
-            )
-            self.count += 1
+            self.add(theta, backend)
             return theta
         vectors, alpha = [theta, *self.means(theta, backend)], self.optimizer.alpha(self.t)
         theta, *means = engine.update(self.rule, vectors, g, backend, t=self.t + 1, alpha=alpha, in_place=True)
         self.made(1, means)
         return theta
+
+    def add(self, theta: Array, backend: Backend) -> None:
+        """Take theta after an update into the mean."""
+        (self.mean,) = engine.update(Mean(self.beta).step, [self.mean], theta, backend, t=1, alpha=0.0, in_place=True)
+        self.count += 1
 
     def made(self, count: int, means: Sequence[Array]) -> None:
         """After updates that captured steps made, with the running means that they made."""
@@ -91,3 +95,20 @@ class Averaging(Stateful):
         if count and beta is not None and beta != self.beta:
             mean = corrected_mean(mean, beta, count) * (1 - self.beta**count)
         self.mean, self.count = mean, count
+
+
+class AveragingNormalized(Averaging):
+    """The same of theta and the statistics of batch normalisation as one vector, which is added once both have moved.
+
+    So the statistics are averaged as theta is, as by torch.optim.swa_utils.AveragedModel(…, use_buffers=True).
+    """
+
+    rule = None
+
+    def means(self, theta: Array, backend: Backend) -> list[Array]:
+        """The running means of the optimiser alone."""
+        return Stateful.means(self, theta, backend)
+
+    def update(self, theta: Array, g: Array, backend: Backend) -> Array:
+        """Theta after the next update; to the mean it is not added yet."""
+        return Stateful.update(self, theta, g, backend)

@@ -9,8 +9,8 @@ everything is checked before it is used.
      "within": {"group": 0, "done": 3, "is_number": true, "counted": 0.0}}
 
 "run" says what the run is of; "order" and "masks" are states of generators, an epoch's order is drawn again. Beside it
-are theta, the running means v and s, all three of the best epoch where one is kept, the columns of the history and,
-within an epoch, what its costs come to.
+are theta, the running means v and s, of batch normalisation the statistics, all of them of the best epoch where one is
+kept, the columns of the history and, within an epoch, what its costs come to.
 """
 
 import json
@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from nnarray.backends import NUMPY, Backend
 from nnarray.backends.reading import json_object, read_as, short
+from nnarray.network.normalized import NormalizedParameters, require_variances
 from nnarray.network.parameters import Parameters
 from nnarray.training.history import Epoch
 from nnarray.training.state import Position, State, Waiting
@@ -137,7 +138,10 @@ def is_checkpoint(path: str) -> bool:
 
 def _vectors(key: str, state: State, backend: Backend) -> Tensors:
     assert state.position is not None
-    vectors = {"theta": state.position.params.vector, "v": state.v, "s": state.s, "average": state.average}
+    params = state.position.params
+    vectors = {"theta": params.vector, "v": state.v, "s": state.s, "average": state.average}
+    if isinstance(params, NormalizedParameters):
+        vectors["statistics"] = params.statistics
     return {f"{key}.{name}": backend.to_numpy(V) for name, V in vectors.items() if V is not None}
 
 
@@ -226,19 +230,35 @@ def _checkpoint(
 
 
 def _state(key: str, plain: dict[str, Any], tensors: Tensors, first: Parameters, remembers: Sequence[str]) -> State:
-    size = first.vector.shape[0]
-    theta, *means = [_vector(tensors, f"{key}.{name}", size, first.dtype) for name in ("theta", *remembers)]
-    if not np.isfinite(theta).all():
-        msg = "its weights are not all finite"
-        raise ValueError(msg)
-    waiting, params = plain["waiting"], Parameters(theta, first.sizes, NUMPY)
+    size, standing = first.vector.shape[0], first.standing.shape[0]
+    means = {name: _vector(tensors, f"{key}.{name}", size, first.dtype) for name in remembers}
+    params, waiting = _params(key, tensors, first), plain["waiting"]
     waiting = waiting and Waiting(**_with_infinities(waiting))
     position = Position(plain["epoch"], params, plain["order"], plain["masks"], waiting, plain["averaged"])
-    average = _vector(tensors, f"{key}.average", size, first.dtype) if f"{key}.average" in tensors else None
-    if average is None and plain["averaged"]:
+    if f"{key}.average" in tensors:
+        means["average"] = _vector(tensors, f"{key}.average", standing, first.dtype)
+        _require_finite(means["average"], "averaged weights")
+    elif plain["averaged"]:
         msg = f"its average of {plain['averaged']} updates is missing"
         raise ValueError(msg)
-    return State(plain["t"], **dict(zip(remembers, means, strict=True)), position=position, average=average)
+    return State(plain["t"], **means, position=position)
+
+
+def _params(key: str, tensors: Tensors, first: Parameters) -> Parameters:
+    """Parameters like the first ones."""
+    theta = _vector(tensors, f"{key}.theta", first.vector.shape[0], first.dtype)
+    _require_finite(theta, "weights")
+    if not isinstance(first, NormalizedParameters):
+        return Parameters(theta, first.sizes, NUMPY)
+    statistics = _vector(tensors, f"{key}.statistics", first.standing.shape[0] - len(theta), first.dtype)
+    require_variances(statistics, first.sizes, NUMPY)
+    return NormalizedParameters(theta, first.sizes, NUMPY, statistics)
+
+
+def _require_finite(vector: npt.NDArray[Any], what: str) -> None:
+    if not np.isfinite(vector).all():
+        msg = f"its {what} are not all finite"
+        raise ValueError(msg)
 
 
 def _vector(tensors: Tensors, name: str, length: int | None, dtype: str | None = None) -> npt.NDArray[Any]:
@@ -344,7 +364,7 @@ DESCRIPTION: Mapping[str, Check] = {
 """What the JSON must be."""
 
 TENSORS = {
-    *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "v", "s", "average")),
+    *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "statistics", "v", "s", "average")),
     *(f"history.{name}" for name in COLUMNS),
     "total",
     "costs",

@@ -73,8 +73,8 @@ def train(
     ----------
     network : Network
         The architecture. With batch normalisation every update takes its batch's own mean and variance, and `params` of
-        the result hold the averages that predictions go by; `average`, `comm`, checkpoints and dask's arrays are
-        refused, and batches of one example.
+        the result hold the averages that predictions go by; `comm` and dask's arrays are refused, and batches of one
+        example.
     X : array, shape (n_x, m), or stream of batches
         The examples, as columns. A float32 table of shape (m, n_x) in C order enters as its transpose without being
         copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
@@ -132,7 +132,8 @@ def train(
         `patience` goes by it, and gives back the average at the best epoch. `state` holds both, so that a run goes on
         to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one, and
         of one with another beta the average goes on by the new one.
-        What a `DivergenceError` keeps was not averaged.
+        What a `DivergenceError` keeps was not averaged. With batch normalisation, the statistics that predictions go by
+        are averaged as the weights are, as by torch.optim.swa_utils.AveragedModel with `use_buffers=True`.
     patience : int, optional
         Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
         more than `min_delta`, and give back the parameters of the best epoch.
@@ -216,7 +217,7 @@ def train(
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
         keeping, resumed = check_checkpoint(checkpoint, checkpoint_every, resume)
-        check_normalized(network, X, comm, average=average, checkpoint=keeping, resume=resumed)
+        check_normalized(network, X, comm)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:

@@ -71,7 +71,7 @@ class Kept(Unkept):
         """Write a checkpoint of where the run stands, between any two steps; none of weights that are not finite."""
         run = self.run
         at = run.updates.t, run.epochs
-        if self.keeping is None or at == self.written_at or not all_finite(run.theta, run.backend):
+        if self.keeping is None or at == self.written_at or not all_finite(run.descent.standing, run.backend):
             return
         run.read()
         with run.interrupts.put_off:
@@ -83,9 +83,8 @@ class Kept(Unkept):
         run = self.run
         found = read_checkpoint(path, self._described(), run.params, run.optimizer.remembers)
         run.take(found.now)
-        theta = copied(self._params(found.now).vector, run.backend)
-        run.descent.move_to(theta)
-        run.watch.last_finite = copied(theta, run.backend)
+        run.descent.go_on(copied(self._params(found.now).standing, run.backend))
+        run.watch.last_finite = copied(run.descent.standing, run.backend)
         run.patience.state = found.patience
         run.patience.best = None if found.best is None else self._here(found.best)
         run.first, run.seconds = found.first, found.seconds
@@ -110,7 +109,7 @@ class Kept(Unkept):
     def _params(self, state: State) -> Parameters:
         """The parameters of a state that was read, where the run computes."""
         assert state.position is not None
-        return self.run.params.replace(self.run.backend.asarray(state.position.params.vector, self.run.dtype))
+        return state.position.params.to(self.run.backend, self.run.dtype)
 
     def _here(self, state: State) -> State:
         """A state that was read, where the run computes."""
@@ -145,6 +144,7 @@ class Kept(Unkept):
             data = {"X": list(whole.source.shape), "weights": whole.weights is not None, "batch_size": batches.size}
         return {
             **{"sizes": list(network.sizes), "hidden": list(network.hidden), "output": network.output},
+            **({"batch_norm": True} if network.batch_norm else {}),  # others' files are those of before
             **described(run.optimizer),
             **data,
             **self.asked,

@@ -15,7 +15,7 @@ from nnarray.network.chunks import Chunked
 from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Parameters
 from nnarray.network.workers import WorkersLostError
-from nnarray.training.averaging import Averaging
+from nnarray.training.averaging import Averaging, AveragingNormalized
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.descent import MOST_AT_ONCE, Descent
@@ -64,7 +64,6 @@ class Run:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
         theta = copied(self.params.vector, self.backend)
-        self.updates = self._stateful(theta)
         given = self.network, theta, self.backend
         self.descent: Descent
         if isinstance(self.batches, ChunkedBatches):
@@ -78,6 +77,7 @@ class Run:
             self.descent = Descent(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         else:
             self.descent = DescentTogether(*given, self.ranks, l2=self.l2, l1=self.l1, workers=self.workers)
+        self.updates = self._stateful()
         self.interrupts, self.steps = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.standing, self.backend)
         self.diverges = False
@@ -96,11 +96,13 @@ class Run:
         self.keeps_beginnings = self.cost_is_of_before
         self.kept: Unkept = Unkept()
 
-    def _stateful(self, theta: Array) -> Stateful:
-        state = self.optimizer.init_vector(theta, self.backend)
+    def _stateful(self) -> Stateful:
+        """The optimiser before its first update."""
+        state = self.optimizer.init_vector(self.theta, self.backend)
         if self.average is None:
             return Stateful(self.optimizer, state)
-        return Averaging(self.optimizer, state, self.backend.xp.zeros_like(theta), self.average)
+        kind = AveragingNormalized if isinstance(self.params, NormalizedParameters) else Averaging
+        return kind(self.optimizer, state, self.backend.xp.zeros_like(self.descent.standing), self.average)
 
     @property
     def theta(self) -> Array:
@@ -109,8 +111,8 @@ class Run:
 
     @property
     def given(self) -> Array:
-        """The parameters that the run would give back now: theta, or its average."""
-        return self.updates.average(self.theta)
+        """What the run would give back now: theta and what stands beside it, or the average of that."""
+        return self.updates.average(self.descent.standing)
 
     def go_on(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
@@ -163,7 +165,7 @@ class Run:
         params, count = state.position.params, state.position.averaged
         if self.average is None or not count:
             return params
-        return params.replace(corrected_mean(state.average, self.average, count))
+        return self.descent.params(params, corrected_mean(state.average, self.average, count))
 
     def _waiting(self) -> Waiting | None:
         return self.patience.waiting(self.epochs, validated=self.validation is not None)
@@ -225,8 +227,8 @@ class Run:
         def ask() -> bool:
             if callback is None:
                 return False
-            given = self.descent.standing if self.average is None else self.given
-            return bool(callback(record._replace(params=self.descent.params(self.params, copied(given, self.backend)))))
+            params = self.descent.params(self.params, copied(self.given, self.backend))
+            return bool(callback(record._replace(params=params)))
 
         if self.ranks is None:
             return ask()
@@ -343,7 +345,7 @@ class Run:
         if not all_finite(self.descent.standing, self.backend):
             self.descent.go_on(self.watch.last_finite)
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
-            self.updates = self._stateful(self.theta)
+            self.updates = self._stateful()
 
     def _validate(self) -> Figures:
         return *self._figures(self.validation), *self._figures(self.compared)

@@ -67,9 +67,10 @@ class DescentNormalized(Descent):
         batch.let_go()
         return J
 
-    def cost_and_prediction(self, batch: Batch, theta: Array | None = None) -> tuple[float, Array]:
-        """The mean loss without the penalties, and A[L], both at test time."""
-        params = NormalizedParameters(self.theta, self.network.sizes, self.backend, self.statistics)
+    def cost_and_prediction(self, batch: Batch, standing: Array | None = None) -> tuple[float, Array]:
+        """The mean loss without the penalties, and A[L], both at test time; of another vector where one is given."""
+        size, standing = self.theta.shape[0], self.standing if standing is None else standing
+        params = NormalizedParameters(standing[:size], self.network.sizes, self.backend, standing[size:])
         plain = Descent(_plain(self.network), folded(params).vector, self.backend, l2=0.0, l1=0.0, workers=self.workers)
         return plain.cost_and_prediction(batch)
 
@@ -85,7 +86,7 @@ class DescentNormalized(Descent):
 class _WithAverages:
     """Updates that move the averages, too."""
 
-    def __init__(self, updates: Updates, descent: DescentNormalized) -> None:
+    def __init__(self, updates: Any, descent: DescentNormalized) -> None:
         self.updates, self.descent = updates, descent
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
@@ -93,6 +94,8 @@ class _WithAverages:
         theta = self.updates.update(theta, g, backend)
         descent = self.descent
         descent.statistics = batch_norm.averaged(descent.statistics, descent.seen)
+        if self.updates.mean is not None:
+            self.updates.add(backend.xp.concat([theta, descent.statistics]), backend)
         return theta
 
     def __getattr__(self, name: str) -> Any:
@@ -106,15 +109,10 @@ def _plain(network: Architecture) -> Any:
     return network._replace(batch_norm=False)  # type: ignore[attr-defined]
 
 
-def check_normalized(network: Network, X: Any, comm: Any, **others: Any) -> None:
+def check_normalized(network: Network, X: Any, comm: Any) -> None:
     """Raise ValueError for what training with batch normalisation doesn't go with."""
-    if not network.batch_norm:
-        return
-    require_one_place(X, comm)
-    for name, value in others.items():
-        if value is not None:
-            msg = f"{name} must be left out where the network has batch normalisation: it is not made for that yet"
-            raise ValueError(msg)
+    if network.batch_norm:
+        require_one_place(X, comm)
 
 
 def check_batches(network: Network, batches: Any) -> None:

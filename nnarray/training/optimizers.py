@@ -139,11 +139,14 @@ class Optimizer(ABC):
         if not isinstance(state, State):
             msg = f"state must be what init or the last update gave, got {type(state).__name__}"
             raise TypeError(msg)
-        for name in (*self.remembers, *(() if state.average is None else ("average",))):
+        sizes = dict.fromkeys(self.remembers, params.vector.shape[0])
+        if state.average is not None:
+            sizes["average"] = params.standing.shape[0]
+        for name, size in sizes.items():
             mean = getattr(state, name)
             found = None if mean is None else tuple(mean.shape)
-            if found != (params.vector.shape[0],):
-                expected = f"a running mean {name} of shape ({params.vector.shape[0]},)"
+            if found != (size,):
+                expected = f"a running mean {name} of shape ({size},)"
                 msg = f"state must be of {type(self).__name__} for these params, with {expected}, got {found}"
                 raise ValueError(msg)
 

@@ -55,7 +55,8 @@ class State(NamedTuple):
     position: Position | None = None
     """where the run of `train` stands that gave this state, so that another one can go on; None after other updates"""
     average: Array | None = None
-    """the running mean of theta, shape (size,), not corrected for its start at zero, of a run that averages"""
+    """the running mean of theta, shape (size,), not corrected for its start at zero, of a run that averages; with batch
+    normalisation, after it that of the statistics"""
 
     def __repr__(self) -> str:
         held = {name: _in_short(value) for name, value in self._asdict().items() if value is not None}
