@@ -73,9 +73,7 @@ def scale_and_shift_backward(dZ: Array, Z_norm: Array, *, xp: Namespace) -> tupl
     return xp.sum(dZ, axis=1, keepdims=True), xp.sum(dZ * Z_norm, axis=1, keepdims=True)
 
 
-def normalize_backward(
-    dZ: Array, gamma: Array, normalized: Normalized, *, by_mean: Array, by_variance: Array
-) -> Array:
+def normalize_backward(dZ: Array, gamma: Array, normalized: Normalized, *, by_mean: Array, by_variance: Array) -> Array:
     """The dZ before normalisation from the dZ that belongs to g: what Z does by itself, by its mean and its variance.
 
     With dZ_norm = gamma dZ it is (dZ_norm - mean(dZ_norm) - Z_norm * mean(dZ_norm * Z_norm)) / sqrt(variance + eps),
@@ -139,6 +137,18 @@ def averaged(average: Array, value: Array) -> Array:
 def unbiased(variance: Array, m: int) -> Array:
     """The variance of all examples as a batch of m tells it, Σ (Z - mean)² / (m-1): what is averaged, as in PyTorch."""
     return variance * (m / (m - 1))
+
+
+def united(one: tuple[int, Array, Array], other: tuple[int, Array, Array]) -> tuple[int, Array, Array]:
+    """How many columns two parts of a batch have together, and their mean and variance, from those of each.
+
+    After Chan, Golub & LeVeque, The American Statistician 37 (1983).
+    """
+    (columns, mean, variance), (further, other_mean, other_variance) = one, other
+    share = further / (columns + further)
+    apart = other_mean - mean
+    within = (1 - share) * variance + share * other_variance
+    return columns + further, mean + share * apart, within + share * (1 - share) * apart * apart
 
 
 def folded(W: Array, beta: Array, gamma: Array, mean: Array, variance: Array, *, xp: Namespace) -> tuple[Array, Array]:

@@ -56,14 +56,16 @@ class DescentNormalized(Descent):
 
     def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
         """J and its gradient, a vector like theta; the batch's statistics are kept for the update."""
-        given = batch, self.layers, self.network, self.backend
-        J, g, self.seen = engine.batch_norm.cost_and_gradients(*given, l2=self.l2, l1=self.l1)
+        J, g, self.seen = engine.batch_norm.cost_and_gradients(
+            batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, workers=self.workers
+        )
         return J, g
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J in training, with the penalties, and the masks that come next."""
         batch, _ = dropout.ahead(batch, self.dtype)
-        J = engine.batch_norm.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1)
+        given = batch, self.layers, self.network, self.backend
+        J = engine.batch_norm.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         batch.let_go()
         return J
 
