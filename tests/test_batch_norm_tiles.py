@@ -129,18 +129,37 @@ class TestBits:
             np.testing.assert_allclose(network_of().predict(params, X, workers=workers), wanted, rtol=0, atol=1e-13)
 
 
-def test_runs_on_large_batches_are_torchs():
-    network, (X, Y) = network_of(hidden="tanh"), examples(SIZES, "softmax", 9000)
-    assert engine.tile_width(network, 9000, 8) < 9000
-    first = network.init(seed=1, dtype="float64")
+def run_of_torch(network, first, X, Y, batches):
+    """The network in torch after a step of gradient descent on each batch of columns."""
     model = torch_module(network, first)
-    options = {"params": first, "optimizer": nn.GradientDescent(0.3), "dtype": "float64", "progress": False}
-    result = nn.train(network, X, Y, epochs=4, **options)
-    optimizer, T = torch.optim.SGD(model.parameters(), lr=0.3), torch.tensor(X.T.copy())
-    for _ in range(4):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    for columns in batches:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(T), torch.tensor(Y.T.copy())).backward()
+        A = model(torch.tensor(X[:, columns].T.copy()))
+        torch.nn.functional.cross_entropy(A, torch.tensor(Y[:, columns].T.copy())).backward()
         optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("m", "size"),
+    [(9000, None), (40, None), (40, 16)],
+    ids=["several tiles", "several steps of the whole at once", "mini-batches"],
+)
+def test_runs_are_torchs(m, size, space):
+    network, (X, Y) = network_of(hidden="tanh"), examples(SIZES, "softmax", m)
+    assert (engine.tile_width(network, m, 8) < m) == (m == 9000)
+    first = network.init(seed=1, dtype="float64")
+    options = {"params": first, "optimizer": nn.GradientDescent(0.3), "dtype": "float64", "progress": False}
+    given = [space.asarray(V) for V in (X, Y)]
+    result = nn.train(
+        network, *given, epochs=4, batch_size=size, seed=7, **options | {"params": first.to(space.backend)}
+    )
+    drawn = np.random.default_rng(np.random.SeedSequence(7, spawn_key=(1,)))
+    orders = [np.arange(m) if size is None else drawn.permutation(m) for _ in range(4)]
+    model = run_of_torch(
+        network, first, X, Y, [order[i : i + (size or m)] for order in orders for i in range(0, m, size or m)]
+    )
     for l, module in enumerate((model[1], model[4])):
         layer, seen = result.params[l], result.params.averages[l]
         for ours, theirs in (
@@ -149,8 +168,8 @@ def test_runs_on_large_batches_are_torchs():
             (seen.mean, module.running_mean),
             (seen.variance, module.running_var),
         ):
-            np.testing.assert_allclose(ours[:, 0], theirs.detach(), rtol=0, atol=1e-10)
-    np.testing.assert_allclose(result.params[0].W, model[0].weight.detach(), rtol=0, atol=1e-10)
+            np.testing.assert_allclose(space.to_numpy(ours)[:, 0], theirs.detach(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(space.to_numpy(result.params[0].W), model[0].weight.detach(), rtol=0, atol=1e-10)
 
 
 class TestSources:

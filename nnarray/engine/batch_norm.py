@@ -13,7 +13,7 @@ from nnarray.core import batch_norm
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
-from nnarray.engine import compiling, compute, equations, jitted
+from nnarray.engine import compiling, compute, equations, jitted, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.normalized_tiles import Passes
 
@@ -175,6 +175,36 @@ def training_gradients(
     found = batch_norm.backward_from(dZ, passed, normalized, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
     made = _with_penalties(found, layers, steps.xp, m=m, **penalties)
     return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
+
+
+def training_step(
+    tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
+) -> tuple[Array, list[Array]]:
+    """J and the gradients as in `training_gradients`; the averages after the tile, of layers `with_averages`."""
+    known = [layer[:3] for layer in layers]
+    J, made = training_gradients(tile, known, network, steps, m=m, **penalties)
+    averages = [V for layer in layers for V in layer[3:]]
+    count = len(made) - len(averages)
+    return J, [*made[:count], *map(batch_norm.averaged, averages, made[count:])]
+
+
+def with_averages(layers: Layers, statistics: Array, sizes: Sequence[int], *, xp: Namespace) -> list[Sequence[Array]]:
+    """(W[1], beta[1], gamma[1], mean[1], variance[1]), …, (W[L], b[L])."""
+    averages = split_statistics(statistics, sizes, xp=xp)
+    return [*((*layer, *pair) for layer, pair in zip(layers[:-1], averages, strict=True)), layers[-1]]
+
+
+def move_averages(statistics: Array, seen: Array, backend: Backend) -> Array:
+    """The averages after a further batch, in their own memory where that can be written."""
+    if not statistics.shape[0]:
+        return statistics
+    (moved,) = updates.update(_averages_rule, [statistics], seen, backend, t=1, alpha=0.0, in_place=True)
+    return moved
+
+
+def _averages_rule(average: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+    """The averages as an update's rule, whose g is what a batch has."""
+    return [batch_norm.averaged(average, g)]
 
 
 def _with_penalties(found: Layers, layers: Layers, xp: Namespace, *, m: Array, **penalties: float) -> list[Array]:

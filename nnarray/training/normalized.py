@@ -5,7 +5,6 @@ from typing import Any
 
 from nnarray import engine
 from nnarray.backends import Backend
-from nnarray.core import batch_norm
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network.network import Network, require_one_place
@@ -13,11 +12,12 @@ from nnarray.network.normalized import NormalizedParameters, folded
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent, Updates
+from nnarray.training.replays import Replays
 from nnarray.training.underway import Underway
 
 
 class DescentNormalized(Descent):
-    """Theta on its way down, and beside it the averages, which every update moves on. No steps are captured."""
+    """Theta on its way down, and beside it the averages, which every update moves on."""
 
     def __init__(
         self,
@@ -75,8 +75,16 @@ class DescentNormalized(Descent):
         plain = Descent(_plain(self.network), folded(params).vector, self.backend, l2=0.0, l1=0.0, workers=self.workers)
         return plain.cost_and_prediction(batch)
 
-    def captured(self, *_: Any) -> None:
-        """None: averages are moved from Python."""
+    def vectors(self, updates: Updates) -> list[Array]:
+        """Theta, the running means and the averages."""
+        return [*super().vectors(updates), self.statistics]
+
+    def moved(self, replays: Replays, updates: Updates, count: int) -> None:
+        """After so many captured steps."""
+        theta, *means, self.statistics = replays.vectors
+        updates.made(count, means)
+        if theta is not self.theta:
+            self.move_to(theta)
 
     def _one_by_one(
         self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
@@ -93,8 +101,8 @@ class _WithAverages:
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update."""
         theta = self.updates.update(theta, g, backend)
-        descent = self.descent
-        descent.statistics = batch_norm.averaged(descent.statistics, descent.seen)
+        given = self.descent.statistics, self.descent.seen, backend
+        self.descent.statistics = engine.batch_norm.move_averages(*given)
         return theta
 
     def __getattr__(self, name: str) -> Any:
