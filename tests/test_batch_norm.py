@@ -538,13 +538,13 @@ class TestPlainAnswers:
             nn.Network(SIZES).parameters(np.ones(nn.Network(SIZES).size), statistics=np.ones(22))
 
     def test_a_batch_without_room_says_what_to_do(self, monkeypatch):
-        from nnarray.engine import batch_norm as engine_batch_norm
+        from nnarray.engine import compute
 
         def full(*_):
             msg = "full"
             raise MemoryError(msg)
 
-        monkeypatch.setattr(engine_batch_norm, "as_one_tile", full)
+        monkeypatch.setattr(compute, "as_one_tile", full)
         with pytest.raises(MemoryError, match=r"m = 80 .*batch_size = 10"):
             network_of().gradients(network_of().init(), *(V.astype("f4") for V in examples(SIZES, "softmax", 80)))
 

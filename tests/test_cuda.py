@@ -524,7 +524,7 @@ class TestMemory:
         network, layers, tile = tile_of((5, 7, 6, 3), "relu", "softmax", m, "float64", full=True)
         masks = tile.masks
         batch = engine.Batch(tile.X, tile.Y, float(tile.weights.sum()), tile.weights)
-        return network, layers, batch._replace(draw_masks=lambda start, stop: [D[:, start:stop] for D in masks])
+        return network, layers, batch._replace(draw_masks=[lambda start, stop, D=D: D[:, start:stop] for D in masks])
 
     @pytest.mark.parametrize("room", [10**9, 60_000, 20_000, 5_000])
     def test_tiles_are_halved_until_they_fit(self, room, gpu) -> None:
@@ -537,13 +537,28 @@ class TestMemory:
             assert relative(g, expected[1]) < 1e-12
             assert gpu.largest <= room
         keep = engine.TileColumns(1000, on_gpu())
-        batch = batch._replace(draw_masks=None)
+        batch = batch._replace(draw_masks=())
         J = engine.cost(batch, layers, network, on_gpu(), l2=0.1, keep=keep)
         A = engine.TileColumns(1000, NUMPY)
         assert relative(J, engine.cost(batch, layers, network, NUMPY, l2=0.1, keep=A)) < 1e-12
         assert relative(keep.joined(), A.joined()) < 1e-12
         found = engine.predict(batch.X, layers, network, on_gpu())
         assert relative(found, A.joined()) < 1e-12
+
+    def test_so_are_those_of_batch_normalisation(self, gpu) -> None:
+        network, layers, batch = self.batch()
+        network = nn.Network(network.sizes, network.hidden, network.output, batch_norm=True)
+        layers = [*((W, b, np.ones_like(b)) for W, b in layers[:-1]), layers[-1]]
+        expected = engine.batch_norm.cost_and_gradients(batch, layers, network, NUMPY, l2=0.1)
+        gpu.most = 20_000
+        for _ in range(2):
+            found = engine.batch_norm.cost_and_gradients(batch, layers, network, on_gpu(), l2=0.1)
+            for ours, its in zip(found, expected, strict=True):
+                assert relative(ours, its) < 1e-12
+            assert gpu.largest <= gpu.most
+        gpu.most = 100
+        with pytest.raises(MemoryError, match=r"m = 1000 .*keeps 20 numbers"):
+            engine.batch_norm.cost_and_gradients(batch, layers, network, on_gpu(), l2=0.1)
 
     def test_at_one_column_the_error_is_the_callers(self, gpu) -> None:
         gpu.most = 100

@@ -69,6 +69,37 @@ def test_outputs_layouts_weights_and_a_penalty(layout, hidden, output, launched,
     same(whole, train(network, layout(X), layout(Y), piecewise=True, monkeypatch=monkeypatch, **options))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{"batch_size": 16}, {"l2": 0.3, "l1": 0.1}, {"batch_size": 20, "weights": True}])
+@pytest.mark.parametrize("sizes", [(5, 20, 8, 3), (5, 3)])
+def test_batch_normalisation_and_its_averages(sizes, options, dtype, launched, monkeypatch) -> None:
+    hidden = ("relu", "gelu")[: len(sizes) - 2]
+    _, _, X, Y = problem(sizes, hidden, "softmax", m=103)
+    network = nn.Network(sizes, hidden, "softmax", batch_norm=True)
+    options = options | {"epochs": 4, "dtype": dtype}
+    if "weights" in options:
+        options["weights"] = np.linspace(0, 2, 103)
+    whole = train(network, X, Y, piecewise=False, monkeypatch=monkeypatch, **options)
+    assert len(launched) == 4 * (7 if options.get("batch_size") == 16 else 6 if "batch_size" in options else 1)
+    pieces = train(network, X, Y, piecewise=True, monkeypatch=monkeypatch, **options)
+    same(whole, pieces)
+    np.testing.assert_array_equal(whole.params.statistics, pieces.params.statistics)
+
+
+def test_batch_normalisation_and_its_averages_to_the_bit_for_any_threads(launched, monkeypatch) -> None:
+    generator = np.random.default_rng(0)
+    X, Y = generator.normal(size=(300, 700)).astype("f"), nn.one_hot(generator.integers(4, size=700), 4).astype("f")
+    network = nn.Network((300, 260, 4), output="softmax", batch_norm=True)
+    found = []
+    for threads in (1, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.threads, "usable_threads", lambda threads=threads: threads)
+            found.append(nn.train(network, X, Y, epochs=2, batch_size=256, progress=False).params)
+    assert len(launched) == 2 * 2 * 3
+    np.testing.assert_array_equal(found[0].vector, found[1].vector)
+    np.testing.assert_array_equal(found[0].statistics, found[1].statistics)
+
+
 def test_large_steps_with_several_threads_of_blas(launched, monkeypatch) -> None:
     generator = np.random.default_rng(0)
     X, Y = generator.normal(size=(300, 700)).astype("f"), nn.one_hot(generator.integers(4, size=700), 4).astype("f")

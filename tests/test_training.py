@@ -223,7 +223,7 @@ class TestDropout:
         """400 masks of 40 · 50 and 30 · 50 units: a share strays from its rate by less than 0.001 as a rule."""
         nn.train(self.NETWORK, self.X, self.Y, dropout=(0.5, 0.2), epochs=400)
         for l, rate in enumerate((0.5, 0.2)):
-            masks = np.array([batch.draw_masks(0, 50)[l] for batch in seen])
+            masks = np.array([batch.draw_masks[l](0, 50) for batch in seen])
             assert masks.shape[1:] == (self.NETWORK.sizes[l + 1], 50)
             assert masks.dtype == np.float32
             np.testing.assert_array_equal(np.unique(masks), np.array([0, 1 / (1 - rate)], dtype=np.float32))

@@ -37,11 +37,21 @@ class Normalized(NamedTuple):
 
 def normalize(Z: Array, *, xp: Namespace) -> Normalized:
     """Z_norm = (Z - mean) / sqrt(variance + eps), with the batch's own mean and variance of each unit."""
-    mean = mean_of_columns(Z, xp=xp)
+    return normalize_by(Z, *mean_and_variance(Z, xp=xp), xp=xp)
+
+
+def mean_and_variance(Z: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Of each unit over the columns, (n, 1) each; example weights don't count here."""
+    m = Z.shape[1]
+    mean = xp.sum(Z, axis=1, keepdims=True) / m
     deviation = Z - mean
-    variance = mean_of_columns(deviation * deviation, xp=xp)
+    return mean, xp.sum(deviation * deviation, axis=1, keepdims=True) / m
+
+
+def normalize_by(Z: Array, mean: Array, variance: Array, *, xp: Namespace) -> Normalized:
+    """The same with a mean and a variance that are known."""
     scale = 1.0 / xp.sqrt(variance + EPS)
-    return Normalized(deviation * scale, scale, mean, variance)
+    return Normalized((Z - mean) * scale, scale, mean, variance)
 
 
 def scale_and_shift(Z_norm: Array, gamma: Array, beta: Array) -> Array:
@@ -49,27 +59,27 @@ def scale_and_shift(Z_norm: Array, gamma: Array, beta: Array) -> Array:
     return gamma * Z_norm + beta
 
 
-def normalize_backward(dZ_norm: Array, normalized: Normalized, *, xp: Namespace) -> Array:
-    """dZ, from what Z does to Z_norm by itself, by its mean and by its variance.
+def activate(
+    normalized: Normalized, beta: Array, gamma: Array, g: str, *, steps: Steps, mask: Array | None = None
+) -> tuple[Array, Array]:
+    """A = g(gamma Z_norm + beta), as the next layer sees it, and what g' is written in: A before dropout, or Z."""
+    Z = scale_and_shift(normalized.Z_norm, gamma, beta)
+    A = steps.activation_forward[g](Z)
+    return A if mask is None else dropout(A, mask), Z if ACTIVATIONS[g].in_Z else A
 
-    dZ = (dZ_norm - mean(dZ_norm) - Z_norm * mean(dZ_norm * Z_norm)) / sqrt(variance + eps), means over the columns.
+
+def scale_and_shift_backward(dZ: Array, Z_norm: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Σ_columns dZ and Σ_columns dZ * Z_norm, of the dZ that belongs to g: m dbeta and m dgamma, (n, 1) each."""
+    return xp.sum(dZ, axis=1, keepdims=True), xp.sum(dZ * Z_norm, axis=1, keepdims=True)
+
+
+def normalize_backward(dZ: Array, gamma: Array, normalized: Normalized, *, by_mean: Array, by_variance: Array) -> Array:
+    """The dZ before normalisation from the dZ that belongs to g: what Z does by itself, by its mean and its variance.
+
+    With dZ_norm = gamma dZ it is (dZ_norm - mean(dZ_norm) - Z_norm * mean(dZ_norm * Z_norm)) / sqrt(variance + eps),
+    means over the columns, in both of which gamma is a factor: `by_mean` is mean(dZ), `by_variance` mean(dZ * Z_norm).
     """
-    Z_norm, scale = normalized.Z_norm, normalized.scale
-    by_mean = mean_of_columns(dZ_norm, xp=xp)
-    by_variance = Z_norm * mean_of_columns(dZ_norm * Z_norm, xp=xp)
-    return scale * (dZ_norm - by_mean - by_variance)
-
-
-def scale_and_shift_backward(dZ: Array, Z_norm: Array, *, m: Array, xp: Namespace) -> tuple[Array, Array]:
-    """dbeta = (1/m) Σ_columns dZ and dgamma = (1/m) Σ_columns dZ * Z_norm, of the dZ that belongs to g; (n, 1) each."""
-    dbeta = xp.sum(dZ, axis=1, keepdims=True) / m
-    dgamma = xp.sum(dZ * Z_norm, axis=1, keepdims=True) / m
-    return dbeta, dgamma
-
-
-def mean_of_columns(V: Array, *, xp: Namespace) -> Array:
-    """(n, 1), of as many columns as there are: example weights don't count here."""
-    return xp.sum(V, axis=1, keepdims=True) / V.shape[1]
+    return gamma * normalized.scale * (dZ - by_mean - normalized.Z_norm * by_variance)
 
 
 def forward(
@@ -82,10 +92,10 @@ def forward(
     A, cached, normalized = [X], [], []
     for l, (W, beta, gamma) in enumerate(layers[:-1]):
         normalized.append(normalize(steps.linear_forward(A[l], W, 0.0), xp=steps.xp))
-        Z = scale_and_shift(normalized[l].Z_norm, gamma, beta)
-        A_l = steps.activation_forward[hidden[l]](Z)
-        cached.append(Z if ACTIVATIONS[hidden[l]].in_Z else A_l)
-        A.append(dropout(A_l, masks[l]) if masks else A_l)
+        mask = masks[l] if masks else None
+        A_l, in_g_prime = activate(normalized[l], beta, gamma, hidden[l], steps=steps, mask=mask)
+        A.append(A_l)
+        cached.append(in_g_prime)
     W, b = layers[-1]
     Z = steps.linear_forward(A[-1], W, b)
     A.append(steps.mean[output](Z))
@@ -111,11 +121,11 @@ def backward_from(
         if masks:
             dA = dropout(dA, masks[l - 1])
         dZ = steps.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
-        gamma, norm = layers[l - 1][2], normalized[l - 1]
-        dbeta, dgamma = scale_and_shift_backward(dZ, norm.Z_norm, m=m, xp=xp)
-        dZ = normalize_backward(gamma * dZ, norm, xp=xp)
+        gamma, norm, columns = layers[l - 1][2], normalized[l - 1], dZ.shape[1]
+        of_beta, of_gamma = scale_and_shift_backward(dZ, norm.Z_norm, xp=xp)
+        dZ = normalize_backward(dZ, gamma, norm, by_mean=of_beta / columns, by_variance=of_gamma / columns)
         dW, _ = steps.linear_backward(dZ, A[l - 1], m=m)
-        gradients.append((dW, dbeta, dgamma))
+        gradients.append((dW, of_beta / m, of_gamma / m))
     return gradients[::-1]
 
 
@@ -127,6 +137,18 @@ def averaged(average: Array, value: Array) -> Array:
 def unbiased(variance: Array, m: int) -> Array:
     """The variance of all examples as a batch of m tells it, Σ (Z - mean)² / (m-1): what is averaged, as in PyTorch."""
     return variance * (m / (m - 1))
+
+
+def united(one: tuple[int, Array, Array], other: tuple[int, Array, Array]) -> tuple[int, Array, Array]:
+    """How many columns two parts of a batch have together, and their mean and variance, from those of each.
+
+    After Chan, Golub & LeVeque, The American Statistician 37 (1983).
+    """
+    (columns, mean, variance), (further, other_mean, other_variance) = one, other
+    share = further / (columns + further)
+    apart = other_mean - mean
+    within = (1 - share) * variance + share * other_variance
+    return columns + further, mean + share * apart, within + share * (1 - share) * apart * apart
 
 
 def folded(W: Array, beta: Array, gamma: Array, mean: Array, variance: Array, *, xp: Namespace) -> tuple[Array, Array]:

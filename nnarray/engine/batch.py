@@ -57,8 +57,8 @@ class Batch(NamedTuple):
     weights: Array | None = None
     order: Order | None = None
     """which columns, in which order; None for all as they stand"""
-    draw_masks: Callable[[int, int], Sequence[Array]] | None = None
-    """from a start to a stop column, D[1], …, D[L-1] of inverted dropout, each (n[l], stop - start)"""
+    draw_masks: Sequence[Callable[[int, int], Array]] = ()
+    """of D[1], …, D[L-1] of inverted dropout each, from a start to a stop column, (n[l], stop - start)"""
     draw_input_mask: Callable[[int, int], Array] | None = None
     """from a start to a stop column, D[0], (n_x, stop - start)"""
 
@@ -79,13 +79,18 @@ class Batch(NamedTuple):
 
     def tile(self, start: int, stop: int, dtype: Any, backend: Backend) -> "Tile":
         """The columns from start up to stop, to compute with in `dtype`."""
+        masks = [draw(start, stop) for draw in self.draw_masks]
+        return Tile(self.inputs(start, stop, dtype, backend), *self.targets(start, stop, backend), masks)
+
+    def inputs(self, start: int, stop: int, dtype: Any, backend: Backend) -> Array:
+        """X of such a tile, after dropout."""
+        X = self.source.tile(self._which(start, stop), dtype, backend)
+        return X if self.draw_input_mask is None else _masked(X, self.draw_input_mask(start, stop))
+
+    def targets(self, start: int, stop: int, backend: Backend) -> tuple[Array | None, Array | None]:
+        """Y and weights of such a tile."""
         which = self._which(start, stop)
-        masks = () if self.draw_masks is None else self.draw_masks(start, stop)
-        Y, weights = (_chosen(V, which, backend) for V in (self.Y, self.weights))
-        X = self.source.tile(which, dtype, backend)
-        if self.draw_input_mask is not None:
-            X = _masked(X, self.draw_input_mask(start, stop))
-        return Tile(X, Y, weights, masks)
+        return _chosen(self.Y, which, backend), _chosen(self.weights, which, backend)
 
     def gathered(self, backend: Backend) -> "Batch":
         """The mini-batch as a whole of its own, with its columns in their order."""

@@ -1,6 +1,6 @@
-"""Batch normalisation over a batch in training. It couples the columns, so that a batch is always one tile.
+"""Batch normalisation over a batch in training, whose columns it couples: one tile is one graph, several make passes.
 
-Memory for a pass grows with m here. The statistics of a batch are one vector: mean[1], variance[1], mean[2], …, with
+The statistics of a batch are one vector: mean[1], variance[1], mean[2], …, with
 the variance of all examples as the batch tells it, divided by m - 1.
 """
 
@@ -13,9 +13,9 @@ from nnarray.core import batch_norm
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
-from nnarray.engine import compiling, equations, jitted
+from nnarray.engine import compiling, compute, equations, jitted, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.compute import as_one_tile
+from nnarray.engine.normalized_tiles import Passes
 
 T = TypeVar("T")
 
@@ -51,43 +51,83 @@ def parts_of(V: Array, start: int, shapes: Sequence[tuple[int, int]], *, xp: Nam
     return tuple(xp.reshape(V[i:j], shape) for (i, j), shape in zip(pairwise(ends), shapes, strict=True))
 
 
-def cost(batch: Batch, layers: Layers, network: Architecture, backend: Backend, *, l2: float, l1: float = 0.0) -> Array:
+def cost(
+    batch: Batch,
+    layers: Layers,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    l1: float = 0.0,
+    workers: int | None = None,
+    width: int | None = None,
+) -> Array:
     """J of a batch in training, with the penalties. Raises ValueError for an X that is not finite."""
     numbers = equations.numbers_of_cost(batch.m, l2, l1)
 
-    def of_tile(tile: Tile, start: int) -> Array:
+    def of_all(tile: Tile, start: int) -> Array:
         require_finite(tile.X, "X", backend, first=start)
         return _computed(training_cost, tile, layers, network, backend, numbers, [])[0]
 
-    return _as_one_tile(of_tile, batch, layers, network, backend)
+    def in_tiles(width: int) -> Array:
+        if compute.is_whole(width, batch):
+            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+        J = Passes(batch, layers, network, backend, workers=workers, width=width).cost()
+        return compute.mean(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
+
+    return _with_room(in_tiles, batch, layers, network, backend, width)
 
 
 def cost_and_gradients(
-    batch: Batch, layers: Layers, network: Architecture, backend: Backend, *, l2: float, l1: float = 0.0
+    batch: Batch,
+    layers: Layers,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    l1: float = 0.0,
+    workers: int | None = None,
+    width: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """J of a batch in training, its gradient laid out as theta, and the batch's statistics."""
     numbers = equations.numbers_of_cost(batch.m, l2, l1)
     shapes = [V.shape for layer in layers for V in layer]
     shapes += [(n, 1) for n in network.sizes[1:-1] for _ in range(2)]
 
-    def of_tile(tile: Tile, _: int) -> tuple[Array, Array]:
+    def of_all(tile: Tile, _: int) -> tuple[Array, Array]:
         J, made = _computed(training_gradients, tile, layers, network, backend, numbers, shapes)
         return J, backend.steps.join([made]) if isinstance(made, list) else made
 
-    J, vector = _as_one_tile(of_tile, batch, layers, network, backend)
+    def in_tiles(width: int) -> tuple[Array, Array]:
+        if compute.is_whole(width, batch):
+            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+        passes = Passes(batch, layers, network, backend, workers=workers, width=width)
+        J, sums = passes.cost_and_gradients()
+        made = _with_penalties([[V / batch.m for V in of_layer] for of_layer in sums], layers, backend.xp, **numbers)
+        made += _statistics(passes.statistics, batch.columns)
+        return compute.mean(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1), backend.steps.join([made])
+
+    J, vector = _with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)
     return J, vector[:size], vector[size:]
 
 
-def _as_one_tile(of_tile: Callable[..., T], batch: Batch, layers: Layers, network: Architecture, backend: Backend) -> T:
-    """What is made of the whole batch, for which there must be room."""
+def _with_room(
+    in_tiles: Callable[[int], T],
+    batch: Batch,
+    layers: Layers,
+    network: Architecture,
+    backend: Backend,
+    width: int | None,
+) -> T:
+    """What `in_tiles` makes of the whole batch in tiles of a width, for which there must be room."""
     try:
-        with backend.current():
-            return as_one_tile(of_tile, batch, layers[0][0].dtype, network, backend)
+        return compute.as_wide_as_fits(in_tiles, batch, weights_of(layers), network, backend, width)
     except MemoryError as error:
+        kept = sum(network.sizes[1:-1]) + max(network.sizes[1:-1], default=0)
         msg = (
-            f"there is no room for m = {batch.columns} examples at once, which batch normalisation takes as one batch: "
-            f"take mini-batches, such as batch_size = {max(2, batch.columns // 8)} of nn.train ({error})"
+            f"there is no room for a batch of m = {batch.columns} examples, of each of which batch normalisation keeps "
+            f"{kept} numbers: take mini-batches, such as batch_size = {max(2, batch.columns // 8)} ({error})"
         )
         raise MemoryError(msg) from error
 
@@ -109,8 +149,8 @@ def _computed(
         vector = backend.xp.empty(size, dtype=layers[0][0].dtype)
         made = parts_of(vector, 0, shapes, xp=backend.xp)
         return program(*compiling.inputs_of(tile, given, numbers), *made), vector
-    compute = jitted.compute_exactly if backend.jits else compiling.compute
-    return compute(wanted, tile, given, network, backend, numbers)
+    run = jitted.compute_exactly if backend.jits else compiling.compute
+    return run(wanted, tile, given, network, backend, numbers)
 
 
 def training_cost(
@@ -133,16 +173,49 @@ def training_gradients(
     J = equations.cost_with_penalties(J, weights_of(layers), m=m, xp=steps.xp, **penalties)
     dZ = equations.output_gradient(passed, tile, network, steps)
     found = batch_norm.backward_from(dZ, passed, normalized, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
-    with_shares = equations.gradients_with_penalties(
-        weights_of(found), weights_of(layers), m=m, xp=steps.xp, **penalties
-    )
-    gradients = [V for pair, layer in zip(with_shares, found, strict=True) for V in (*pair, *layer[2:])]
-    return J, [*gradients, *_statistics(normalized, tile.X.shape[1])]
+    made = _with_penalties(found, layers, steps.xp, m=m, **penalties)
+    return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
 
 
-def _statistics(normalized: Sequence[batch_norm.Normalized], columns: int) -> list[Array]:
+def training_step(
+    tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
+) -> tuple[Array, list[Array]]:
+    """J and the gradients as in `training_gradients`; the averages after the tile, of layers `with_averages`."""
+    known = [layer[:3] for layer in layers]
+    J, made = training_gradients(tile, known, network, steps, m=m, **penalties)
+    averages = [V for layer in layers for V in layer[3:]]
+    count = len(made) - len(averages)
+    return J, [*made[:count], *map(batch_norm.averaged, averages, made[count:])]
+
+
+def with_averages(layers: Layers, statistics: Array, sizes: Sequence[int], *, xp: Namespace) -> list[Sequence[Array]]:
+    """(W[1], beta[1], gamma[1], mean[1], variance[1]), …, (W[L], b[L])."""
+    averages = split_statistics(statistics, sizes, xp=xp)
+    return [*((*layer, *pair) for layer, pair in zip(layers[:-1], averages, strict=True)), layers[-1]]
+
+
+def move_averages(statistics: Array, seen: Array, backend: Backend) -> Array:
+    """The averages after a further batch, in their own memory where that can be written."""
+    if not statistics.shape[0]:
+        return statistics
+    (moved,) = updates.update(_averages_rule, [statistics], seen, backend, t=1, alpha=0.0, in_place=True)
+    return moved
+
+
+def _averages_rule(average: Array, *, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
+    """The averages as an update's rule, whose g is what a batch has."""
+    return [batch_norm.averaged(average, g)]
+
+
+def _with_penalties(found: Layers, layers: Layers, xp: Namespace, *, m: Array, **penalties: float) -> list[Array]:
+    """The gradients of all layers one after the other, with the shares of those penalties that are given."""
+    pairs = equations.gradients_with_penalties(weights_of(found), weights_of(layers), m=m, xp=xp, **penalties)
+    return [V for pair, layer in zip(pairs, found, strict=True) for V in (*pair, *layer[2:])]
+
+
+def _statistics(known: Sequence[tuple[Array, Array]], columns: int) -> list[Array]:
     """mean[1], variance[1], mean[2], …, as they are averaged."""
-    return [V for norm in normalized for V in (norm.mean, batch_norm.unbiased(norm.variance, columns))]
+    return [V for mean, variance in known for V in (mean, batch_norm.unbiased(variance, columns))]
 
 
 def weights_of(layers: Layers) -> list[tuple[Array, Array]]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from nnarray.backends import Backend, CapturedSteps
-from nnarray.core.typing import Array, Pairs
-from nnarray.engine import compiling, equations, jitted_steps, updates
+from nnarray.core.typing import Array, Layers
+from nnarray.engine import batch_norm, compiling, equations, jitted_steps, updates
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.rules import Rule, kind_of, parts_of
 from nnarray.engine.threads import with_threads
@@ -15,7 +15,7 @@ from nnarray.programs.steps import StepArrays
 def captured_steps(
     rule: Rule,
     vectors: Sequence[Array],
-    layers: Pairs,
+    layers: Layers,
     whole: Batch,
     network: Architecture,
     backend: Backend,
@@ -27,12 +27,14 @@ def captured_steps(
 ) -> CapturedSteps | None:
     """Steps on batches of `columns` columns of the `whole`, at most so many an epoch; None where they run one by one.
 
-    `layers` are views of `vectors[0]`, theta; where arrays can be written, every step writes over the vectors. A step
-    is given m (and lambda of each penalty that there is), its update t and alpha.
+    `layers` are views of `vectors[0]`, theta; after it come the optimiser's means and, with batch normalisation, the
+    averages of mean and variance. Where arrays can be written, every step writes over the vectors. A step is given m
+    (and lambda of each penalty that there is), its update t and alpha.
     """
     can = backend.captures_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
     parts = parts_of(rule) if can else None
-    kind = kind_of(parts, len(vectors), vectors[0].dtype)
+    count = len(vectors) - network.batch_norm
+    kind = kind_of(parts, count, vectors[0].dtype)
     if parts is None or not kind.is_traceable:
         return None
     numbers = equations.numbers_of_cost(1, l2, l1)
@@ -45,25 +47,38 @@ def captured_steps(
     if in_tiles or not kind.is_by_entry:
         return None
     theta, weights = vectors[0], whole.weights
-    given = compiling.Given(True, weights is not None, False, compiling.kinds_of(numbers))
-    update = updates.captured_program(parts, len(vectors), theta.shape[0], theta.dtype, backend)
-    if not update.works_in_place:
-        return None
-    gradient = compiling.compiled(
-        equations.cost_and_gradients, network, columns, theta.dtype, given, backend, captured=True
-    )
-    if gradient is None:
+    kinds = compiling.kinds_of(numbers)
+    given = compiling.Given(True, weights is not None, False, kinds, averages=network.batch_norm)
+    update = updates.captured_program(parts, count, theta.shape[0], theta.dtype, backend)
+    wanted = batch_norm.training_step if network.batch_norm else equations.cost_and_gradients
+    gradient = compiling.compiled(wanted, network, columns, theta.dtype, given, backend, captured=True)
+    if gradient is None or not (update.works_in_place and gradient.works_in_place):
         return None
     g = backend.xp.empty_like(theta)
     arrays = StepArrays(
         [V for V in (whole.X, whole.Y, weights) if V is not None],
-        [V for pair in layers for V in pair],
-        vectors,
-        [V for pair in backend.steps.split(g, network.sizes) for V in pair],
+        *_read_and_made(layers, vectors, g, network, backend),
+        vectors[:count],
         g,
     )
     captured = backend.new_captured_steps(gradient, update, arrays, columns=columns, steps=steps)
-    return captured if captured is None or not backend.is_host else InTurn(captured, network, columns)
+    if captured is None:
+        return None
+    captured.vectors = vectors
+    return InTurn(captured, network, columns) if backend.is_host else captured
+
+
+def _read_and_made(
+    layers: Layers, vectors: Sequence[Array], g: Array, network: Architecture, backend: Backend
+) -> tuple[list[Array], list[Array]]:
+    """What a gradient is computed from besides the examples, and what it writes; averages are both."""
+    if not network.batch_norm:
+        gradients = backend.steps.split(g, network.sizes)
+        return [V for pair in layers for V in pair], [V for pair in gradients for V in pair]
+    sizes, xp = network.sizes, backend.xp
+    read = batch_norm.with_averages(layers, vectors[-1], sizes, xp=xp)
+    of_g = [V for layer in batch_norm.split(g, sizes, xp=xp) for V in layer]
+    return [V for layer in read for V in layer], of_g + [V for layer in read for V in layer[3:]]
 
 
 class InTurn:

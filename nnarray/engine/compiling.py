@@ -29,6 +29,8 @@ class Given(NamedTuple):
     masks: bool
     numbers: tuple[tuple[str, bool], ...]
     """the names of further arguments, and whether each is an array on the device"""
+    averages: bool = False
+    """whether hidden layers have (W, beta, gamma, mean, variance), the last two written over by the last outputs"""
 
 
 def program_for(
@@ -108,17 +110,22 @@ def traced(equations: Equations, network: Architecture, columns: int, dtype: Any
     def of_examples(name: str, rows: int) -> Traced:
         return trace.input(name, (rows, columns), per_example=True)
 
-    def gammas(l: int, n: int) -> list[Traced]:
-        return [trace.input(f"gamma{l}", (n, 1))] if network.batch_norm and l < len(sizes) - 1 else []
+    def of_normalization(l: int, n: int) -> list[Traced]:
+        names = ["gamma", "mean", "variance"] if given.averages else ["gamma"]
+        has_it = network.batch_norm and l < len(sizes) - 1
+        return [trace.input(f"{name}{l}", (n, 1)) for name in names] if has_it else []
 
     X = of_examples("X", sizes[0])
     Y = of_examples("Y", sizes[-1]) if given.labels else None
     weights = of_examples("weights", 1) if given.weights else None
     masks = [of_examples(f"D{l}", n) for l, n in enumerate(sizes[1:-1], 1)] if given.masks else ()
     layers: Any = [
-        (trace.input(f"W{l}", (n, n_prev), order="C"), trace.input(f"b{l}", (n, 1)), *gammas(l, n))
+        (trace.input(f"W{l}", (n, n_prev), order="C"), trace.input(f"b{l}", (n, 1)), *of_normalization(l, n))
         for l, (n_prev, n) in enumerate(pairwise(sizes), 1)
     ]
     numbers = {name: trace.input(name, ()) if is_array else trace.scalar(name) for name, is_array in given.numbers}
     result, outputs = equations(Tile(X, Y, weights, masks), layers, network, bind(trace), **numbers)
-    return trace.graph({f"out{i}": V for i, V in enumerate(outputs)}, result=result)
+    named = {f"out{i}": V for i, V in enumerate(outputs)}
+    averages = [V for layer in layers for V in layer[3:]]
+    over = dict(zip(list(named)[len(named) - len(averages) :], averages, strict=True))
+    return trace.graph(named, result=result, over=over)

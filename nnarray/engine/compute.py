@@ -37,6 +37,11 @@ T = TypeVar("T")
 UPLOAD_BYTES = 2**28
 """Bytes of X in a tile that comes from the host, so that a copy reaches the bus's rate; not measured yet."""
 
+
+class NoRoomError(MemoryError):
+    """Tiles may be as narrow as they like: there is no room for what is kept of the whole batch."""
+
+
 _widest: dict[tuple[tuple[int, ...], Backend], int] = {}
 """of networks and backends that ran out of memory: the widest tiles that may fit"""
 
@@ -64,7 +69,7 @@ def predict(
         _over_tiles(put, add, batch, layers[0][0].dtype, network, backend, workers, width)
         return found.joined()
 
-    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+    return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
 def cost(
@@ -98,7 +103,7 @@ def cost(
         J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
         return J if only_tile else mean(J, batch.m, layers, backend, l2=l2, l1=l1)
 
-    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+    return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
 def cost_and_gradients(
@@ -122,7 +127,7 @@ def cost_and_gradients(
     def in_tiles(width: int) -> tuple[Array, Array]:
         return _cost_and_gradients(batch, layers, network, backend, l2, l1, spare, workers, width)
 
-    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+    return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
 def _cost_and_gradients(
@@ -206,7 +211,7 @@ def pull(
         g = _over_tiles(sums, _added, batch, layers[0][0].dtype, network, backend, workers, width)
         return g, dX.joined()
 
-    return _as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
+    return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
 def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) -> tuple[Array, Array]:
@@ -284,7 +289,7 @@ def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array
     return backend.xp.empty(size, dtype=dtype)
 
 
-def _as_wide_as_fits(
+def as_wide_as_fits(
     in_tiles: Callable[[int], T],
     batch: Batch,
     layers: Pairs,
@@ -302,8 +307,8 @@ def _as_wide_as_fits(
         try:
             with backend.current():
                 return in_tiles(width)
-        except MemoryError:
-            if backend.is_host or width == 1:
+        except MemoryError as error:
+            if backend.is_host or width == 1 or isinstance(error, NoRoomError):
                 _widest.pop((network.sizes, backend), None)
                 raise
         batch.let_go()
@@ -337,20 +342,39 @@ def _over_tiles(
     if is_whole(width, batch):
         return as_one_tile(compute, batch, dtype, network, backend)
 
-    X = batch.source.array
-    count, file = -(-columns // width), None if batch.order is not None else mapped_file(X)
-
-    def of_tile(i: int) -> T:
-        start, stop = i * width, min((i + 1) * width, columns)
-        if file is not None and stop < columns:
-            read_ahead(X[:, stop : min(stop + width, columns)], file)
+    def of_tile(start: int, stop: int) -> T:
+        read_ahead_of(batch, stop, width)
         return compute(batch.tile(start, stop, dtype, backend), start)
 
+    return over_columns(of_tile, add, columns, width, backend, workers)
+
+
+def over_columns(
+    of_tile: Callable[[int, int], T],
+    add: Callable[[T, T], T],
+    columns: int,
+    width: int,
+    backend: Backend,
+    workers: int | None,
+) -> T:
+    """What `of_tile` makes of each tile, given its first column and where it ends, added up."""
+
+    def compute(i: int) -> T:
+        return of_tile(i * width, min((i + 1) * width, columns))
+
+    count = -(-columns // width)
     if not backend.is_host:  # others keep threads of their own, and a GPU has no memory for more than two sums
-        return reduce(add, map(of_tile, range(count)))
+        return reduce(add, map(compute, range(count)))
     block = Block(one=True)
     with Ended(block), block:
-        return add_up(count, of_tile, add, workers or usable_threads())
+        return add_up(count, compute, add, workers or usable_threads())
+
+
+def read_ahead_of(batch: Batch, stop: int, width: int) -> None:
+    """Ask for the next tile of an X in a mapped file, from column `stop` on."""
+    X = batch.source.array
+    if batch.order is None and stop < batch.columns and (file := mapped_file(X)) is not None:
+        read_ahead(X[:, stop : min(stop + width, batch.columns)], file)
 
 
 def as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
-from nnarray.engine import equations
+from nnarray.engine import batch_norm, equations
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.jitted import admits_exactly, padded_width, rule_of, widened
 from nnarray.engine.rules import Parts
@@ -83,14 +83,22 @@ def _compiled(
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
     """A step for examples of one shape, and what the update's own numbers are, of t and alpha."""
     xp = backend.xp
-    update, numbers_of = rule_of(parts, count, size, dtype, xp=xp)
+    update, numbers_of = rule_of(parts, count - network.batch_norm, size, dtype, xp=xp)
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
-        layers = backend.steps.split(vectors[0], network.sizes)
         given = {name: row[i] for i, name in enumerate(names)}
-        J, made = equations.cost_and_gradients(tile, layers, network, backend.steps, **given)
-        g = backend.steps.join(list(zip(made[::2], made[1::2], strict=True)))
-        return update(vectors, g, row[len(given) :]), J
+        J, made = gradient(vectors, tile, given)
+        vector = backend.steps.join([made])  # with batch normalisation the averages after g, as they are after theta
+        moved = update(vectors[: len(vectors) - network.batch_norm], vector[:size], row[len(given) :])
+        return (*moved, vector[size:]) if network.batch_norm else moved, J
+
+    def gradient(vectors: Sequence[Array], tile: Tile, given: Any) -> tuple[Array, list[Array]]:
+        if network.batch_norm:
+            own = batch_norm.split(vectors[0], network.sizes, xp=backend.xp)
+            whole = batch_norm.with_averages(own, vectors[-1], network.sizes, xp=backend.xp)
+            return batch_norm.training_step(tile, whole, network, backend.steps, **given)
+        layers = backend.steps.split(vectors[0], network.sizes)
+        return equations.cost_and_gradients(tile, layers, network, backend.steps, **given)
 
     def run(
         vectors: Sequence[Array], costs: Array, i: Array, order: Array, table: Array, examples: Any

@@ -63,9 +63,9 @@ class Network:
         Batch normalisation of the hidden layers, of Z before g: a batch's mean is taken out of Z = W A_prev and its
         standard deviation divided by, then g takes gamma Z_norm + beta (Ioffe & Szegedy, ICML 2015). The parameters
         are `NormalizedParameters`, (W, beta, gamma) of hidden layers. `gradients`, `cost` and `nn.train` are in
-        training: they take the batch's own mean and variance, of at least 2 examples that all count alike, and a batch
-        is one tile, so that memory grows with m. `forward`, `predict` and `score` go by the parameters' averages, as
-        the plain network of `folded` does.
+        training: they take the batch's own mean and variance, of at least 2 examples that all count alike. Of a batch
+        of several tiles they keep Z of the hidden layers (`cost` of one of them), so that memory grows with m there.
+        `forward`, `predict` and `score` go by the parameters' averages, as the plain network of `folded` does.
 
     Raises
     ------
@@ -394,7 +394,8 @@ class Network:
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
                 place, batch = enter_training_batch(network, params, X, Y, weights)
-                return engine.batch_norm.cost(batch, place.layers, network, place.backend, **penalties)
+                given = batch, place.layers, network, place.backend
+                return engine.batch_norm.cost(*given, **penalties, workers=workers)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
@@ -457,7 +458,8 @@ class Network:
         no workers: a small one has one thread, and the products of a larger one are cut by their sizes into pieces that
         threads share. (Without machine code, threads of BLAS share them in one of more than 10⁹ operations, or too few
         columns to be cut. There the last bits depend on how many these are, and a call waits for its turn where other
-        threads compute in tiles.) Memory for a pass does not grow with m.
+        threads compute in tiles.) Memory for a pass does not grow with m, but with batch normalisation by Σ n[l] and
+        the largest n[l] of the hidden layers, in numbers for each example.
 
         On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
         written into them later is the caller's to check.
@@ -479,7 +481,7 @@ class Network:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
-                return self._training_gradients(network, params, X, Y, weights, **penalties)
+                return self._training_gradients(network, params, X, Y, weights, **penalties, workers=workers)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
@@ -498,12 +500,12 @@ class Network:
                 return J, Parameters(g, self.sizes, backend)
 
     def _training_gradients(
-        self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **penalties: float
+        self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **options: Any
     ) -> tuple[Array, Parameters]:
         place, batch = enter_training_batch(network, params, X, Y, weights)
         backend = place.backend
         with backend.current(), backend.untracked():
-            J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **penalties)
+            J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **options)
             require_finite_examples(batch, g, place)
             return J, NormalizedParameters(g, self.sizes, backend, seen)
 

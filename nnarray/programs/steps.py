@@ -14,10 +14,10 @@ class StepArrays(NamedTuple):
     examples: Sequence[Any]
     """X, Y and, if there are any, the weights, of all columns"""
     layers: Sequence[Any]
-    """W[1], b[1], …, views of theta"""
+    """W[1], b[1], …, views of theta; and averages among them that a gradient writes over"""
+    gradients: Sequence[Any]
+    """dW[1], db[1], …, views of g; then those averages"""
     vectors: Sequence[Any]
     """theta, then the optimiser's running means"""
-    gradients: Sequence[Any]
-    """dW[1], db[1], …, views of g"""
     g: Any
     """laid out as theta"""

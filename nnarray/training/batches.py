@@ -249,7 +249,7 @@ class Masks:
         if self.inputs:
             batch = batch._replace(draw_input_mask=partial(draw, self.inputs[0]))
         if self.units:
-            batch = batch._replace(draw_masks=lambda start, stop: tuple(draw(of, start, stop) for of in self.units))
+            batch = batch._replace(draw_masks=[partial(draw, of) for of in self.units])
         return batch
 
 

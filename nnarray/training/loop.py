@@ -308,7 +308,7 @@ class Run:
                     vector[...] = was
                 return False
             self.descent.moved(replays, self.updates, count)
-            self.watch.see_several(self.epochs + 1, costs, self.theta, alphas)
+            self.watch.see_several(self.epochs + 1, costs, self.descent.standing, alphas)
             self.epochs += count
         return True
 

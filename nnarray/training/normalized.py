@@ -5,7 +5,6 @@ from typing import Any
 
 from nnarray import engine
 from nnarray.backends import Backend
-from nnarray.core import batch_norm
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.network.network import Network, require_one_place
@@ -13,11 +12,12 @@ from nnarray.network.normalized import NormalizedParameters, folded
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent, Updates
+from nnarray.training.replays import Replays
 from nnarray.training.underway import Underway
 
 
 class DescentNormalized(Descent):
-    """Theta on its way down, and beside it the averages, which every update moves on. No steps are captured."""
+    """Theta on its way down, and beside it the averages, which every update moves on."""
 
     def __init__(
         self,
@@ -56,14 +56,16 @@ class DescentNormalized(Descent):
 
     def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
         """J and its gradient, a vector like theta; the batch's statistics are kept for the update."""
-        given = batch, self.layers, self.network, self.backend
-        J, g, self.seen = engine.batch_norm.cost_and_gradients(*given, l2=self.l2, l1=self.l1)
+        J, g, self.seen = engine.batch_norm.cost_and_gradients(
+            batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, workers=self.workers
+        )
         return J, g
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J in training, with the penalties, and the masks that come next."""
         batch, _ = dropout.ahead(batch, self.dtype)
-        J = engine.batch_norm.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1)
+        given = batch, self.layers, self.network, self.backend
+        J = engine.batch_norm.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         batch.let_go()
         return J
 
@@ -74,8 +76,16 @@ class DescentNormalized(Descent):
         plain = Descent(_plain(self.network), folded(params).vector, self.backend, l2=0.0, l1=0.0, workers=self.workers)
         return plain.cost_and_prediction(batch)
 
-    def captured(self, *_: Any) -> None:
-        """None: averages are moved from Python."""
+    def vectors(self, updates: Updates) -> list[Array]:
+        """Theta, the running means and the averages."""
+        return [*super().vectors(updates), self.statistics]
+
+    def moved(self, replays: Replays, updates: Updates, count: int) -> None:
+        """After so many captured steps."""
+        theta, *means, self.statistics = replays.vectors
+        updates.made(count, means)
+        if theta is not self.theta:
+            self.move_to(theta)
 
     def _one_by_one(
         self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
@@ -93,7 +103,7 @@ class _WithAverages:
         """Theta after the next update."""
         theta = self.updates.update(theta, g, backend)
         descent = self.descent
-        descent.statistics = batch_norm.averaged(descent.statistics, descent.seen)
+        descent.statistics = engine.batch_norm.move_averages(descent.statistics, descent.seen, backend)
         if self.updates.mean is not None:
             self.updates.add(backend.xp.concat([theta, descent.statistics]), backend)
         return theta

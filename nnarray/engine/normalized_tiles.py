@@ -1,0 +1,153 @@
+"""Batch normalisation over a batch of several tiles: layer by layer, each layer in one pass over all tiles.
+
+The mean and variance of a layer's Z are known when every tile was there, as are the two sums that its way back takes;
+tiles' means and variances are united by Chan's formula in the same tree as every other sum. Of each example, Z[l] of
+every hidden layer is kept from the way forward to the way back, with one dZ[l] beside it: Σ n[l] numbers and the
+largest n[l]; whatever else lies between X and J is computed again in a tile's turn. A cost alone keeps one Z[l].
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from nnarray.backends import Backend, require_finite
+from nnarray.core import batch_norm
+from nnarray.core.typing import Array, Layers
+from nnarray.engine import compute, normalized_passes
+from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.normalized_passes import Named, Pass
+
+
+class Passes:
+    """The passes of one batch in training, over tiles of `width` columns.
+
+    Raises NoRoomError where what is kept of the batch has no room.
+    """
+
+    def __init__(
+        self, batch: Batch, layers: Layers, network: Architecture, backend: Backend, *, workers: int | None, width: int
+    ) -> None:
+        self.batch, self.layers, self.network, self.backend = batch, layers, network, backend
+        self.dtype, self.workers, self.width = layers[0][0].dtype, workers, width
+        self.statistics: list[tuple[Array, Array]] = []
+        """mean and variance of Z[1], Z[2], …, as far as they are known"""
+        self.Z = [dict[int, Array]() for _ in layers[:-1]]
+        """of each hidden layer the tiles, by their first column"""
+        self.dZ = dict[int, Array]()
+        """of one hidden layer, after normalisation"""
+
+    def cost(self) -> Array:
+        """The sum of the losses. Raises ValueError for an X that is not finite."""
+        self._require_room(max(self.network.sizes[1:-1], default=0))
+        for l in range(len(self.Z)):
+            self._forward(l, keeps_below=False)
+        return self._over(lambda start, stop: self._made(normalized_passes.cost, self._at_the_end(start, stop))[0], add)
+
+    def cost_and_gradients(self) -> tuple[Array, list[list[Array]]]:
+        """The sum of the losses, and m dW[1], m dbeta[1], m dgamma[1], …, m dW[L], m db[L]."""
+        hidden = self.network.sizes[1:-1]
+        self._require_room(sum(hidden) + max(hidden, default=0))
+        for l in range(len(self.Z)):
+            self._forward(l, keeps_below=True)
+        J, (dW, db), sums = self._over(self._end, add_each)
+        gradients = [[dW, db]]
+        for l in reversed(range(len(self.Z))):
+            means = [V / self.batch.columns for V in sums]
+            _, (dW,), below = self._over(partial(self._back, l, means), add_each)
+            gradients.append([dW, *sums])
+            sums = below
+        return J, gradients[::-1]
+
+    def _forward(self, l: int, *, keeps_below: bool) -> None:
+        """Z of hidden layer l + 1, its mean and its variance; tiles of Z below are dropped unless they are kept."""
+
+        def of_tile(start: int, stop: int) -> "Part":
+            given = self._below(l, start, stop) | {"W": self.layers[l][0]}
+            if l == 0 and not keeps_below:
+                require_finite(given["X"], "X", self.backend, first=start)
+            _, (self.Z[l][start], mean, variance) = self._made(normalized_passes.forward, given, l)
+            if l > 0 and not keeps_below:
+                del self.Z[l - 1][start]
+            return Part(stop - start, mean, variance)
+
+        whole = self._over(of_tile, lambda one, other: Part(*batch_norm.united(one, other)))
+        self.statistics.append((whole.mean, whole.variance))
+
+    def _end(self, start: int, stop: int) -> "Sums":
+        J, (dW, db, *further) = self._made(normalized_passes.cost_and_gradients, self._at_the_end(start, stop))
+        return Sums(J, [dW, db], self._kept(further, start))
+
+    def _back(self, l: int, means: Sequence[Array], start: int, stop: int) -> "Sums":
+        (W, _, gamma), (mean, variance) = self.layers[l], self.statistics[l]
+        own = {"own_Z": self.Z[l].pop(start), "own_mean": mean, "own_variance": variance, "own_gamma": gamma}
+        back = {"dZ": self.dZ.pop(start), "by_mean": means[0], "by_variance": means[1]}
+        _, (dW, *further) = self._made(
+            normalized_passes.backward, self._below(l, start, stop) | {"W": W} | own | back, l
+        )
+        return Sums(None, [dW], self._kept(further, start))
+
+    def _kept(self, further: Sequence[Array], start: int) -> Sequence[Array]:
+        """The sums of the layer below, whose dZ is kept; none below the first."""
+        if not further:
+            return []
+        self.dZ[start], *sums = further
+        return sums
+
+    def _at_the_end(self, start: int, stop: int) -> Named:
+        W, b = self.layers[-1]
+        Y, weights = self.batch.targets(start, stop, self.backend)
+        given = self._below(len(self.Z), start, stop) | {"W": W, "b": b, "Y": Y}
+        return given if weights is None else given | {"weights": weights}
+
+    def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
+        """What layer l + 1 is computed from."""
+        if l == 0:
+            return {"X": self.batch.inputs(start, stop, self.dtype, self.backend)}
+        (mean, variance), (_, beta, gamma) = self.statistics[l - 1], self.layers[l - 1]
+        given = {"Z": self.Z[l - 1][start], "mean": mean, "variance": variance, "beta": beta, "gamma": gamma}
+        masks = self.batch.draw_masks
+        return given | {"D": masks[l - 1](start, stop)} if masks else given
+
+    def _over(self, of_tile: Callable[[int, int], Any], add: Callable[[Any, Any], Any]) -> Any:
+        return compute.over_columns(of_tile, add, self.batch.columns, self.width, self.backend, self.workers)
+
+    def _made(self, wanted: Pass, given: Named, l: int | None = None) -> tuple[Array | None, list[Array]]:
+        """What a tile's turn makes, by a program where there can be one."""
+        below = (len(self.Z) if l is None else l) - 1
+        g = self.network.hidden[below] if below >= 0 else ""
+        return normalized_passes.computed(wanted, given, self.network, g, self.dtype, self.backend)
+
+    def _require_room(self, rows: int) -> None:
+        """Raise NoRoomError where so many numbers for each example are more than there is room for."""
+        try:
+            self.backend.xp.empty(rows * self.batch.columns, dtype=self.dtype)
+        except MemoryError as error:
+            raise compute.NoRoomError(*error.args) from error
+
+
+class Part(NamedTuple):
+    """Mean and variance of some columns of Z, and how many these are."""
+
+    columns: int
+    mean: Array
+    variance: Array
+
+
+class Sums(NamedTuple):
+    """Sums over some columns: of the losses, of the pass's own gradients, and of dZ and dZ * Z_norm below."""
+
+    J: Array | None
+    gradients: Sequence[Array]
+    below: Sequence[Array]
+
+
+def add(one: Array, other: Array) -> Array:
+    """The sum, in the memory of the first where it can be written."""
+    one += other
+    return one
+
+
+def add_each(one: Sums, other: Sums) -> Sums:
+    """The sums of both."""
+    J = None if one.J is None else add(one.J, other.J)
+    return Sums(J, *(list(map(add, mine, its)) for mine, its in zip(one[1:], other[1:], strict=True)))
