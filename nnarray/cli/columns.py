@@ -11,7 +11,7 @@ from nnarray.cli import dates
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.table import Table, is_missing
-from nnarray.cli.units import MARKS, find_quantities
+from nnarray.cli.units import are_like_numbers, find_quantities
 from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_days, as_text
 
 WIDEST = 10.0
@@ -103,7 +103,8 @@ def convert_all(table: Table, names: Sequence[str], columns: Sequence[Column]) -
 def _raise(source: str, problems: Sequence[str]) -> None:
     if problems:
         more = f"; and {len(problems) - MOST_TOLD} more columns" if len(problems) > MOST_TOLD else ""
-        msg = f"{source}, {'; '.join(problems[:MOST_TOLD])}{more}. {REMEDY}"
+        told = "; ".join(problems[:MOST_TOLD]) + more
+        msg = f"{source}, {told}{'' if told.endswith('?') else '.'} {REMEDY}"
         raise CommandError(msg)
 
 
@@ -135,12 +136,16 @@ def _of_quantities(name: str, texts: npt.NDArray[Any]) -> str:
 
 
 def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
-    """Whether more than half of a column's texts are numbers, if only with a unit, and so the others are mistakes."""
+    """Whether most of a column's texts are numbers, if only with a unit, and so the others are mistakes.
+
+    More than half of its cells are, or of its different texts where these are many: a mark for what is missing may come
+    more often than all numbers.
+    """
     counts = Counter(values.tolist())
     counts.pop(None, None)
-    bare = np.array([text.translate(MARKS) for text in counts], dtype=object)
-    numbers = np.fromiter(counts.values(), "int64", len(counts))[~np.isnan(table.numbers(bare))]
-    return not counts or bool(2 * numbers.sum() > counts.total())
+    are_numbers = are_like_numbers(list(counts)) | ~np.isnan(table.numbers(np.array(list(counts), dtype=object)))
+    cells, different = np.fromiter(counts.values(), "int64", len(counts))[are_numbers].sum(), are_numbers.sum()
+    return not counts or bool(2 * cells > counts.total() or 2 * different > max(len(counts), 2 * MOST_QUANTITIES))
 
 
 def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:

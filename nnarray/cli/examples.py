@@ -69,6 +69,8 @@ class Prepared:
     """the rows of the table, of which some may have been left out"""
     constant: int
     """how many columns are ignored since they never vary"""
+    thousands: str | None = None
+    """the mark between thousands in the table's numbers"""
     notes: list[str] = field(default_factory=list)
 
     def Y(self, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
@@ -81,7 +83,9 @@ def reading_of(arguments: argparse.Namespace, known: Remembered = NOTHING_KNOWN)
     """How to read a file, by the options, and where these say nothing as in training."""
     na = arguments.na if arguments.na is not None else known.na
     header = arguments.header if arguments.header is not None else known.header
-    return Reading(arguments.sep, arguments.decimal, arguments.thousands, arguments.encoding, header, na)
+    return Reading(
+        arguments.sep, arguments.decimal, arguments.thousands, arguments.encoding, header, na, known.thousands
+    )
 
 
 def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepared:
@@ -115,6 +119,7 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
         parts,
         kept,
         learnt.constant,
+        table.thousands,
         [
             *table.notes,
             *_spelling_notes(target.classes),
@@ -155,13 +160,15 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
     if start is not None:
         arguments.target = arguments.target or known.get("target")
         arguments.features = arguments.features or known.get("features", [])
-    ids = arguments.id or (() if start is None else remembered(start, None).id)
     columns = () if start is None or start.preprocessing is None else start.preprocessing.columns
     categories = categories_among(known.get("features"), columns)
+    known_reading = NOTHING_KNOWN if start is None else remembered(start, None)
+    reading, ids = reading_of(arguments, known_reading), arguments.id or known_reading.id
+    arguments.na, arguments.header = reading.na, reading.header
     table = read_table(
         arguments.data,
         arguments.labels,
-        reading=reading_of(arguments),
+        reading=reading,
         as_written=[*words(arguments.categorical), *words(ids), *categories],
         target=arguments.target,
         has_classes=_has_classes(arguments, start),
@@ -371,7 +378,7 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
     columns = prepared.preprocessing.columns
     table = read_table(
         source,
-        reading=reading_of(arguments),
+        reading=reading_of(arguments)._replace(known_thousands=prepared.thousands),
         as_written=categories_among(prepared.features, columns),
         target=prepared.target_name,
         has_classes=prepared.target.classes is not None,

@@ -158,7 +158,6 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
                 na_values=list(reading.na),
                 keep_default_na=False,
                 decimal=dialect.decimal,
-                thousands=dialect.thousands,
                 encoding=dialect.encoding,
                 skipinitialspace=True,
                 **_as_texts(names, texts, reading),

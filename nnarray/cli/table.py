@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli.output import quoted
+from nnarray.cli.units import THOUSANDS, are_like_numbers
 
 WITH_COMMA = re.compile(r"[+-]?[\d.]*,[\d,]+$")
 
@@ -64,21 +65,37 @@ class Table:
         return f"row {row + 1} (line {line}), column {quoted(name)}: {quoted(cell) if cell else 'the empty cell'}"
 
     def numbers(self, texts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Texts as float64, read as the file writes numbers; NaN for what is none."""
+        """Texts as float64, read as the file writes numbers; NaN for what is none.
+
+        The mark between thousands has to stand before three digits: 31.12.2026 and 10.0.0.1 are no numbers.
+        """
         import pandas
 
         series = pandas.Series(texts, dtype=object)
         if self.thousands is not None:
-            series = series.map(lambda text: text and text.replace(self.thousands, ""))
+            mark, decimal = re.escape(self.thousands), re.escape(self.decimal)
+            grouped = re.compile(rf"[+-]?\d{{1,3}}(?:{mark}\d{{3}})+(?:{decimal}\d*)?$")
+            series = series.map(
+                lambda text: text.replace(self.thousands, "") if text is not None and grouped.match(text) else text
+            )
         if self.decimal != ".":
-            series = series.map(lambda text: text and text.replace(self.decimal, "."))
+            marks = str.maketrans({self.decimal: ".", ".": self.decimal})
+            series = series.map(lambda text: text and text.translate(marks))
         return np.asarray(pandas.to_numeric(series, errors="coerce"), dtype="float64")
 
     def hint(self, name: str, row: int) -> str:
         """What else may help where a cell is no number."""
         cell = str(self.column(name)[row]) if self.names is not None else ""
+        thousands = THOUSANDS.match(cell)
         if self.decimal == "." and WITH_COMMA.match(cell):
             return "; is its comma the decimal mark (--decimal ,) or between thousands (--thousands ,)?"
+        if thousands and self.thousands is None and thousands[1] != self.decimal:
+            option = f"--thousands {thousands[1]}" if thousands[1] in ".," else "see --thousands"
+            return f"; is its {thousands[1]!r} between thousands ({option})?"
+        if self.decimal == "," and "." in cell:
+            return "; the decimal mark is the comma here (see --decimal)"
+        if are_like_numbers([cell])[0]:
+            return "; write such numbers alone, with - before one that is negative"
         return ""
 
 

@@ -259,6 +259,7 @@ def _metadata(
     target = prepared.target
     shares = {name: getattr(arguments, name) for name in ("validation", "test")}
     remembered = {"header": arguments.header, "na": list(arguments.na or MISSING), "id": list(arguments.id)}
+    remembered |= {} if prepared.thousands is None else {"thousands": prepared.thousands}
     base = results.baseline(prepared.training.values, target.classes)
     training = {
         "data": arguments.data,
