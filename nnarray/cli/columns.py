@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nnarray.cli import dates
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
-from nnarray.cli.table import Table, is_missing
+from nnarray.cli.table import MOST_TOLD, Table, is_missing
 from nnarray.cli.units import are_like_numbers, find_quantities
 from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_days, as_text
 
@@ -24,9 +24,6 @@ LARGEST = 1e300
 
 FARTHEST, LOOKED_AT = 1000.0, 10_000
 """How far out a number makes the others of its column useless, and how many of these are looked at."""
-
-MOST_TOLD = 6
-"""Columns that one message tells of."""
 
 REMEDY = (
     "Mend such cells, mark them as missing with --na, take the column as categories with --categorical or leave it out "
@@ -204,11 +201,11 @@ def _others(bad: npt.NDArray[Any]) -> str:
 
 
 class Fitted(NamedTuple):
-    """What the columns become, what is to be said of some, and how many are constant and so ignored."""
+    """What the columns become, what is to be said of some, and which are constant and so ignored."""
 
     columns: list[Column]
     notes: list[str]
-    constant: int
+    constant: list[str]
 
 
 def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
@@ -216,7 +213,7 @@ def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
     columns: list[Column] = []
     notes: list[str] = []
     problems = []
-    constant = 0
+    constant = []
     for feature in features:
         try:
             column, said = _fit(feature, rows)
@@ -224,7 +221,7 @@ def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
             problems.append(f"the numbers of column {quoted(feature.name)} {problem}")
             continue
         columns.append(column)
-        constant += isinstance(column, Ignored) and not said
+        constant += [feature.name] if isinstance(column, Ignored) and not said else []
         notes += [f"the column {quoted(feature.name)} {said}"] if said else []
     if problems:
         raise CommandError("; ".join(problems[:10]))

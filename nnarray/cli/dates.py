@@ -117,7 +117,7 @@ def _day_or_month(texts: Sequence[str]) -> str:
 
 
 def read_days(texts: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
-    """Dates as days since 1970 in UTC; NaN for what has neither this layout nor the year first, and for a missing one."""
+    """The days since 1970 in UTC; NaN for a missing date and for what has neither this layout nor the year first."""
     import pandas
 
     codes, different = pandas.factorize(np.asarray(texts, dtype=object))

@@ -1,5 +1,6 @@
 """How a text file writes a table: its encoding, separator, decimal mark and header, from its first lines."""
 
+import codecs
 import csv
 import io
 import re
@@ -9,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from nnarray.cli.errors import CommandError
-from nnarray.cli.foreign import refuse_foreign
+from nnarray.cli.foreign import refuse_binary, refuse_foreign
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.streams import Source
@@ -36,6 +37,14 @@ GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
 POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+$")
 WHOLE = re.compile(r"[+-]?\d+$")
 CODE = re.compile(r"0\d+$")
+
+MARKED = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the mark at the start of a file."""
 
 UNCLEAR_THOUSANDS = (
     r"[+-]?(?:\d{{1,3}}|[1-9]\d{{0,2}}{0}\d{{3}})$",
@@ -125,7 +134,8 @@ def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
         msg = f"{source.name} has a first line of more than {LONGEST_LINE >> 20} MiB: this is no table"
         raise CommandError(msg)
     if encoding is None:
-        encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+        refuse_binary(source.name, start)
+        encoding = next((name for mark, name in MARKED.items() if start.startswith(mark)), "utf-8")
     if b"\0" in start and not encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
         msg = f"{source.name} holds NUL bytes, so it is no text in UTF-8; if it is in UTF-16, say --encoding utf-16"
         raise CommandError(msg)
@@ -154,6 +164,7 @@ def not_decoded(name: str, encoding: str, error: UnicodeDecodeError) -> str:
 
 
 def _cells(lines: Iterable[str], separator: str) -> Any:
+    csv.field_size_limit(2**31 - 1)  # a cell of megabytes is to be told, not to end the search for it
     if separator == SEPARATORS["space"]:
         return csv.reader((" ".join(line.split()) + "\n" for line in lines), delimiter=" ")
     return csv.reader(lines, delimiter=separator, skipinitialspace=True)

@@ -1,14 +1,19 @@
 """A table: columns of numbers, texts or dates, and where they come from."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.units import THOUSANDS, are_like_numbers
+
+MOST_TOLD = 6
+"""Columns that one message tells of."""
 
 WITH_COMMA = re.compile(r"[+-]?[\d.]*,[\d,]+$")
 
@@ -39,6 +44,8 @@ class Table:
     """columns of digits that are kept as text for the zeros in front of some"""
     decimal: str = "."
     thousands: str | None = None
+    unread: dict[str, str] = field(default_factory=dict)
+    """columns that cannot be used, each with the reason"""
     placed: list[str] | None = None
     """the names of which `places` tells where they are"""
     places: dict[str, int] = field(default_factory=dict)
@@ -49,12 +56,21 @@ class Table:
         return len(self.columns[0])
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """The column of this name."""
+        """The column of this name. Raises CommandError for one that cannot be used."""
         assert self.names is not None
+        self.refuse_unread([name])
         if self.placed is not self.names:
             self.placed = self.names
             self.places = {name: place for place, name in reversed(list(enumerate(self.names)))}
         return self.columns[self.places[name]]
+
+    def refuse_unread(self, names: Sequence[str]) -> None:
+        """Raise CommandError that tells of all of these columns that cannot be used."""
+        found = [f"column {quoted(name)}: {self.unread[name]}" for name in names if name in self.unread]
+        if found:
+            more = f"; and {len(found) - MOST_TOLD} more columns" if len(found) > MOST_TOLD else ""
+            msg = f"{self.source}, {'; '.join(found[:MOST_TOLD])}{more}"
+            raise CommandError(msg)
 
     def where(self, row: int, name: str) -> str:
         """Where a cell stands and how it is written, for a message: row 0, 1, … is told as 1, 2, …"""
