@@ -271,7 +271,7 @@ class TestOptions:
     def test_whole_numbers_taken_for_classes_are_told(self, run, here):
         write_csv("ratings.csv", ["x", "seen", "stars"], [(k, 1, k % 5) for k in range(50)])
         _, out, _ = run("train", "ratings.csv", *QUICK)
-        told = "2 features (1 of them constant in the training part, ignored)"
+        told = "2 features (1 of them constant in the training part, ignored: 'seen')"
         stars = "the target 'stars' has 5 classes (0, 1, 2, 3, 4)"
         assert f"{told}; {stars} (--output identity to treat it as a number)\n" in out
         assert f"{stars}\n" in run("train", "ratings.csv", *QUICK, "--output", "softmax")[1]

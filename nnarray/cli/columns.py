@@ -10,8 +10,8 @@ import numpy.typing as npt
 from nnarray.cli import dates
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
-from nnarray.cli.table import Table, is_missing
-from nnarray.cli.units import MARKS, find_quantities
+from nnarray.cli.table import MOST_TOLD, Table, is_missing
+from nnarray.cli.units import are_like_numbers, find_quantities
 from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_days, as_text
 
 WIDEST = 10.0
@@ -24,9 +24,6 @@ LARGEST = 1e300
 
 FARTHEST, LOOKED_AT = 1000.0, 10_000
 """How far out a number makes the others of its column useless, and how many of these are looked at."""
-
-MOST_TOLD = 6
-"""Columns that one message tells of."""
 
 REMEDY = (
     "Mend such cells, mark them as missing with --na, take the column as categories with --categorical or leave it out "
@@ -103,7 +100,8 @@ def convert_all(table: Table, names: Sequence[str], columns: Sequence[Column]) -
 def _raise(source: str, problems: Sequence[str]) -> None:
     if problems:
         more = f"; and {len(problems) - MOST_TOLD} more columns" if len(problems) > MOST_TOLD else ""
-        msg = f"{source}, {'; '.join(problems[:MOST_TOLD])}{more}. {REMEDY}"
+        told = "; ".join(problems[:MOST_TOLD]) + more
+        msg = f"{source}, {told}{'' if told.endswith('?') else '.'} {REMEDY}"
         raise CommandError(msg)
 
 
@@ -135,12 +133,16 @@ def _of_quantities(name: str, texts: npt.NDArray[Any]) -> str:
 
 
 def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
-    """Whether more than half of a column's texts are numbers, if only with a unit, and so the others are mistakes."""
+    """Whether most of a column's texts are numbers, if only with a unit, and so the others are mistakes.
+
+    More than half of its cells are, or of its different texts where these are many: a mark for what is missing may come
+    more often than all numbers.
+    """
     counts = Counter(values.tolist())
     counts.pop(None, None)
-    bare = np.array([text.translate(MARKS) for text in counts], dtype=object)
-    numbers = np.fromiter(counts.values(), "int64", len(counts))[~np.isnan(table.numbers(bare))]
-    return not counts or bool(2 * numbers.sum() > counts.total())
+    are_numbers = are_like_numbers(list(counts)) | ~np.isnan(table.numbers(np.array(list(counts), dtype=object)))
+    cells, different = np.fromiter(counts.values(), "int64", len(counts))[are_numbers].sum(), are_numbers.sum()
+    return not counts or bool(2 * cells > counts.total() or 2 * different > max(len(counts), 2 * MOST_QUANTITIES))
 
 
 def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -199,11 +201,11 @@ def _others(bad: npt.NDArray[Any]) -> str:
 
 
 class Fitted(NamedTuple):
-    """What the columns become, what is to be said of some, and how many are constant and so ignored."""
+    """What the columns become, what is to be said of some, and which are constant and so ignored."""
 
     columns: list[Column]
     notes: list[str]
-    constant: int
+    constant: list[str]
 
 
 def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
@@ -211,7 +213,7 @@ def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
     columns: list[Column] = []
     notes: list[str] = []
     problems = []
-    constant = 0
+    constant = []
     for feature in features:
         try:
             column, said = _fit(feature, rows)
@@ -219,7 +221,7 @@ def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
             problems.append(f"the numbers of column {quoted(feature.name)} {problem}")
             continue
         columns.append(column)
-        constant += isinstance(column, Ignored) and not said
+        constant += [feature.name] if isinstance(column, Ignored) and not said else []
         notes += [f"the column {quoted(feature.name)} {said}"] if said else []
     if problems:
         raise CommandError("; ".join(problems[:10]))

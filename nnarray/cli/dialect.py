@@ -1,5 +1,6 @@
 """How a text file writes a table: its encoding, separator, decimal mark and header, from its first lines."""
 
+import codecs
 import csv
 import io
 import re
@@ -9,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from nnarray.cli.errors import CommandError
-from nnarray.cli.foreign import refuse_foreign
+from nnarray.cli.foreign import refuse_binary, refuse_foreign
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.streams import Source
@@ -20,6 +21,12 @@ LONGEST_LINE = 2**22
 MOST_COLUMNS = 50_000
 LINES, LEAST_LINES, MOST_ABOVE = 200, 6, 50
 
+MOST_CELLS = 1000
+"""Cells of a row that are looked at for their marks."""
+
+OTHER_MARK = {".": ",", ",": "."}
+"""The decimal mark where the mark between thousands is told."""
+
 FEW = 0.1
 """The share of numbers with one mark, beside those with the other, up to which they are mistakes."""
 
@@ -27,8 +34,24 @@ WITH_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?$")
 WITH_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?$")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
 GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
+POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+$")
 WHOLE = re.compile(r"[+-]?\d+$")
 CODE = re.compile(r"0\d+$")
+
+MARKED = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the mark at the start of a file."""
+
+UNCLEAR_THOUSANDS = (
+    r"[+-]?(?:\d{{1,3}}|[1-9]\d{{0,2}}{0}\d{{3}})$",
+    r"[+-]?[1-9]\d{{0,2}}$",
+    r"[+-]?[1-9]\d{{0,2}}{0}\d{{3}}$",
+)
+"""Of a column whose mark may be either: all its cells, those below a thousand, and those from there on."""
 
 COMMENT = re.compile(r"#|%|//")
 
@@ -95,6 +118,8 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
     ):  # R writes no name for the rows' names
         names = ("", *names)
     decimal, thousands = _marks(source.name, body, reading)
+    if reading.decimal is None and thousands is None:
+        _refuse_unclear_thousands(source.name, names, body, decimal)
     lines, header_rows = ends[0] if has_header else (0, 0)
     header = lines + before, header_rows + before
     return Dialect(encoding, separator, decimal, thousands, names, *header, tuple(map(tuple, body)))
@@ -109,7 +134,8 @@ def _sample(source: Source, encoding: str | None) -> tuple[str, str]:
         msg = f"{source.name} has a first line of more than {LONGEST_LINE >> 20} MiB: this is no table"
         raise CommandError(msg)
     if encoding is None:
-        encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+        refuse_binary(source.name, start)
+        encoding = next((name for mark, name in MARKED.items() if start.startswith(mark)), "utf-8")
     if b"\0" in start and not encoding.replace("_", "-").lower().startswith(("utf-16", "utf-32")):
         msg = f"{source.name} holds NUL bytes, so it is no text in UTF-8; if it is in UTF-16, say --encoding utf-16"
         raise CommandError(msg)
@@ -138,6 +164,7 @@ def not_decoded(name: str, encoding: str, error: UnicodeDecodeError) -> str:
 
 
 def _cells(lines: Iterable[str], separator: str) -> Any:
+    csv.field_size_limit(2**31 - 1)  # a cell of megabytes is to be told, not to end the search for it
     if separator == SEPARATORS["space"]:
         return csv.reader((" ".join(line.split()) + "\n" for line in lines), delimiter=" ")
     return csv.reader(lines, delimiter=separator, skipinitialspace=True)
@@ -259,9 +286,16 @@ def _shown(cells: Sequence[str]) -> str:
 def _marks(name: str, body: Sequence[Sequence[str]], reading: Reading) -> tuple[str, str | None]:
     """The decimal mark and that between thousands."""
     if reading.decimal is not None:
+        if reading.decimal == reading.thousands:
+            msg = f"--decimal and --thousands are both {reading.decimal!r}: one of them is another"
+            raise CommandError(msg)
         return reading.decimal, reading.thousands
-    cells = [cell for row in body for cell in row[:1000]]
+    if reading.thousands in OTHER_MARK:
+        return OTHER_MARK[reading.thousands], reading.thousands
+    cells = [cell for row in body for cell in row[:MOST_CELLS]]
     point, comma, grouped = (_count(cells, pattern.match) for pattern in (WITH_POINT, WITH_COMMA, GROUPED))
+    if reading.known_thousands == "." and point and not comma and point == _count(cells, POINT_GROUPS.match):
+        return ",", "."
     comma -= _count(cells, THOUSANDS.match)  # 1,234 may be either: a column of such is refused where it is read
     if grouped and reading.thousands is None:
         return ",", "."
@@ -271,6 +305,26 @@ def _marks(name: str, body: Sequence[Sequence[str]], reading: Reading) -> tuple[
         msg = f"{name} has numbers with a decimal point and others with a decimal comma: say which with --decimal"
         raise CommandError(msg)
     return ",", reading.thousands
+
+
+def _refuse_unclear_thousands(name: str, names: Sequence[str], body: Sequence[Sequence[str]], mark: str) -> None:
+    """Raise CommandError for a column of 1.234 and 940: fractions would not all have three digits, and some none.
+
+    Where all cells have the mark, it makes no difference: they are read as thousands.
+    """
+    clear, whole, grouped = (re.compile(pattern.format(re.escape(mark))) for pattern in UNCLEAR_THOUSANDS)
+    for place in range(min(len(names), MOST_CELLS)):
+        cells = [row[place] for row in body if place < len(row) and row[place]]
+        marked = next(filter(grouped.match, cells), None)
+        plain = next(filter(whole.match, cells), None)
+        if marked is None or plain is None or not all(map(clear.match, cells)):
+            continue
+        what = {".": "point", ",": "comma"}[mark]
+        msg = (
+            f"{name}, column {quoted(names[place])} has numbers such as {marked!r} and {plain!r}: is the {what} the "
+            f"decimal mark (--decimal {mark}) or between thousands (--thousands {mark})?"
+        )
+        raise CommandError(msg)
 
 
 def _count(cells: Sequence[str], matches: Callable[[str], object]) -> int:

@@ -1,6 +1,7 @@
 """From a table and what the options say of it to the parts that training takes."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,22 +9,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, outlier, standardisation
+from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, standardisation
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names, no_such_column
+from nnarray.cli.notes import leak_notes, missing_notes, repeat_notes, spelling_notes, target_notes
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
-from nnarray.cli.preparation import Parts, split
+from nnarray.cli.preparation import Part, Parts, split
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.rows import kept_rows, rows_of, weighing_rows
-from nnarray.cli.table import Table, is_missing
-from nnarray.cli.tables import read_table, refuse_target, resolve
+from nnarray.cli.table import Table
+from nnarray.cli.tables import read_table, refuse_target, resolve, resolve_one
 from nnarray.cli.targets import (
     CLASSIFYING,
     Target,
     class_names,
     codes_of,
-    exact,
     numbers_of,
     refuse_missing,
     understand,
@@ -33,21 +34,8 @@ from nnarray.files.preprocessing import Preprocessing, Scaling
 
 NOTHING_KNOWN = Remembered()
 
-
-class Part(NamedTuple):
-    """Examples as the network takes them."""
-
-    X: npt.NDArray[Any]
-    """(n_x, m), prepared, in the dtype of training"""
-    values: npt.NDArray[Any]
-    """each example's class or number, shape (m,)"""
-    weights: npt.NDArray[Any] | None = None
-    """(1, m)"""
-
-    @property
-    def m(self) -> int:
-        """How many examples."""
-        return self.values.size
+PANDAS_INDEX = re.compile(r"Unnamed: 0(\.\d+)*$")
+"""What pandas calls an index that it wrote without a name and read again as a column."""
 
 
 @dataclass
@@ -67,8 +55,10 @@ class Prepared:
     """the rows of each part; None where other files gave one"""
     kept_rows: npt.NDArray[Any]
     """the rows of the table, of which some may have been left out"""
-    constant: int
-    """how many columns are ignored since they never vary"""
+    constant: list[str]
+    """the columns that are ignored since they never vary"""
+    thousands: str | None = None
+    """the mark between thousands in the table's numbers"""
     notes: list[str] = field(default_factory=list)
 
     def Y(self, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
@@ -81,7 +71,9 @@ def reading_of(arguments: argparse.Namespace, known: Remembered = NOTHING_KNOWN)
     """How to read a file, by the options, and where these say nothing as in training."""
     na = arguments.na if arguments.na is not None else known.na
     header = arguments.header if arguments.header is not None else known.header
-    return Reading(arguments.sep, arguments.decimal, arguments.thousands, arguments.encoding, header, na)
+    return Reading(
+        arguments.sep, arguments.decimal, arguments.thousands, arguments.encoding, header, na, known.thousands
+    )
 
 
 def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepared:
@@ -114,17 +106,21 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
         own[2],
         parts,
         kept,
-        learnt.constant,
+        list(learnt.constant),
+        table.thousands,
         [
             *table.notes,
-            *_spelling_notes(target.classes),
-            *_missing_notes(learnt.preprocessing, chosen.names, learnt.values),
-            *_target_notes(target, kept, parts),
+            *spelling_notes(target.classes),
+            *missing_notes(learnt.preprocessing, chosen.names, learnt.values),
+            *target_notes(target, kept, parts),
+            *leak_notes(learnt.preprocessing, chosen.names, learnt.values, target, kept, parts.training),
             *learnt.notes,
         ],
     )
     prepared.validation = _of_file(arguments.validation, prepared, arguments) or own[1]
     prepared.test = _of_file(arguments.test, prepared, arguments) or own[2]
+    for source, one in ((arguments.validation, prepared.validation), (arguments.test, prepared.test)):
+        prepared.notes += repeat_notes(source, one, prepared.training)
     return prepared
 
 
@@ -147,7 +143,7 @@ class Learnt(NamedTuple):
     preprocessing: Preprocessing
     values: list[Any]
     notes: list[str]
-    constant: int = 0
+    constant: Sequence[str] = ()
 
 
 def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
@@ -155,13 +151,15 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
     if start is not None:
         arguments.target = arguments.target or known.get("target")
         arguments.features = arguments.features or known.get("features", [])
-    ids = arguments.id or (() if start is None else remembered(start, None).id)
     columns = () if start is None or start.preprocessing is None else start.preprocessing.columns
     categories = categories_among(known.get("features"), columns)
+    known_reading = NOTHING_KNOWN if start is None else remembered(start, None)
+    reading, ids = reading_of(arguments, known_reading), arguments.id or known_reading.id
+    arguments.na, arguments.header = reading.na, reading.header
     table = read_table(
         arguments.data,
         arguments.labels,
-        reading=reading_of(arguments),
+        reading=reading,
         as_written=[*words(arguments.categorical), *words(ids), *categories],
         target=arguments.target,
         has_classes=_has_classes(arguments, start),
@@ -260,14 +258,19 @@ def _features(table: Table, arguments: argparse.Namespace) -> tuple[list[str], s
             ("--id", arguments.id),
             ("--categorical", arguments.categorical),
             ("--numeric", arguments.numeric),
-            ("--weights", [arguments.weights] if arguments.weights else []),
         )
     }
+    roles["--weights"] = [resolve_one(arguments.weights, table, "--weights")] if arguments.weights else []
     if table.names is None:
         return [f"column {k + 1}" for k in range(len(table.columns))], target
     _check_roles(target, roles)
     left_out = {target, *roles["--drop"], *roles["--id"], *roles["--weights"]}
+    indexes = set(filter(PANDAS_INDEX.match, table.names)).difference(left_out, *roles.values())
+    if indexes and not roles["--features"]:
+        table.notes.append(f"the index {listed_names(sorted(indexes))} of pandas is left out, unless --features has it")
+        left_out |= indexes
     names = [name for name in roles["--features"] or table.names if name not in left_out]
+    table.refuse_unread(names)
     if not names:
         msg = f"{table.source} has no column besides the target {quoted(target)}"
         raise CommandError(msg)
@@ -317,15 +320,23 @@ def _target_scaling(target: Target, rows: npt.NDArray[Any]) -> Scaling | None:
 
 
 def _weights(table: Table, arguments: argparse.Namespace) -> npt.NDArray[Any] | None:
-    if not arguments.weights:
+    """How much each row counts beside the others: those that count at all do by 1 on average, in whatever units."""
+    name = arguments.weights
+    if not name:
         return None
-    weights = np.asarray(decide(table, [arguments.weights], numeric=[arguments.weights])[0].values, dtype="float64")
-    bad = np.flatnonzero(~(weights >= 0))
+    column = table.column(resolve_one(name, table, "--weights"))
+    kind = column.dtype.kind
+    numbers = column if kind in "iuf" else table.numbers(column) if kind == "O" else np.full(table.m, np.nan)
+    bad = np.flatnonzero(~((numbers >= 0) & (numbers < np.inf)))
     if bad.size:
-        where = table.where(int(bad[0]), arguments.weights)
-        msg = f"{table.source}, {where} is no weight: these are numbers ≥ 0"
+        more = f" (and {bad.size - 1} more such)" if bad.size > 1 else ""
+        msg = (
+            f"{table.source}, {table.where(int(bad[0]), name)} is no weight{more}: these are finite numbers ≥ 0; give "
+            "the row one, 0 to leave it out"
+        )
         raise CommandError(msg)
-    return weights
+    weights = numbers.astype("float64") / (float(numbers.max()) or 1.0)
+    return np.asarray(weights / (weights[weights > 0].mean() if weights.any() else 1.0))
 
 
 def _balanced(part: Part, target: Target, arguments: argparse.Namespace) -> Part:
@@ -371,7 +382,7 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
     columns = prepared.preprocessing.columns
     table = read_table(
         source,
-        reading=reading_of(arguments),
+        reading=reading_of(arguments)._replace(known_thousands=prepared.thousands),
         as_written=categories_among(prepared.features, columns),
         target=prepared.target_name,
         has_classes=prepared.target.classes is not None,
@@ -393,38 +404,3 @@ def require_columns(table: Table, wanted: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in known]
     if missing:
         raise CommandError(no_such_column(table.source, missing, table.names or []))
-
-
-def _spelling_notes(classes: Sequence[Any] | None) -> list[str]:
-    """Which classes differ in nothing but upper and lower case, or are one number."""
-    spellings: dict[str, list[str]] = {}
-    numbers: dict[Any, list[str]] = {}
-    for name in map(str, classes or ()):
-        spellings.setdefault(name.casefold(), []).append(name)
-        numbers.setdefault(exact(name), []).append(name)
-    alike = [names for names in spellings.values() if len(names) > 1]
-    same = [names for number, names in numbers.items() if number is not None and len(names) > 1]
-    return [
-        *(f"the classes {listed_names(names)} differ in upper and lower case only" for names in alike[:3]),
-        *(f"the classes {listed_names(names)} are one number, written differently" for names in same[:3]),
-    ]
-
-
-def _target_notes(target: Target, kept: npt.NDArray[Any], parts: Parts) -> list[str]:
-    """Whether one target is so far out that all others are next to the same."""
-    if target.output != "identity":
-        return []
-    known = target.values[parts.training]
-    said = outlier(known, kept[parts.training], float(np.median(known)))
-    return [f"the target {said}"] if said else []
-
-
-def _missing_notes(preprocessing: Preprocessing, names: Sequence[str], values: Sequence[Any]) -> list[str]:
-    """What stands for missing cells, column by column."""
-    notes = []
-    for name, column, own in zip(names, preprocessing.columns, values, strict=True):
-        holes = int(is_missing(own).sum()) if column.width else 0
-        if holes:
-            how = {"number": "taken for its median", "date": "taken for its median date"}.get(column.kind)
-            notes.append(f"the column {quoted(name)} has {holes} missing cells, {how or 'a category of their own'}")
-    return notes

@@ -1,4 +1,4 @@
-"""Tables in files, read by pandas: text with separators, packed or not, and Parquet."""
+"""Tables in files, read by pandas: text with separators, packed or not; Parquet is in `parquet`."""
 
 import contextlib
 import csv
@@ -17,17 +17,13 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
-from nnarray.cli.streams import Source, refuse_dense
+from nnarray.cli.parquet import read_parquet
+from nnarray.cli.series import pandas_or_refuse, values_of
+from nnarray.cli.streams import Source
 from nnarray.cli.table import Table
 
 MANY = 1000
 """Columns from which on pandas takes longer for each of them than for what is in them."""
-
-EXACT = 2.0**53
-"""Up to here float64 tells whole numbers apart."""
-
-BYTES_PER_CELL, LARGE = 8, 2**31
-"""Of numbers in memory, and how many bytes of them a Parquet file of any size may hold: in it, equal ones need none."""
 
 
 def read_file(
@@ -39,18 +35,8 @@ def read_file(
     """
     source = Source(path)
     if source.start(4) == b"PAR1":
-        return _read_parquet(source, reading)
+        return read_parquet(source, reading)
     return _read_text(source, find_dialect(source, reading), reading, as_written, target, has_classes=has_classes)
-
-
-def pandas_or_refuse(name: str) -> Any:
-    """The library, or CommandError that says how to get it."""
-    try:
-        import pandas
-    except ImportError:
-        msg = f"reading {name} needs pandas, which is not installed: pip install pandas (nnarray's extra [tables])"
-        raise CommandError(msg) from None
-    return pandas
 
 
 def _read_text(
@@ -91,7 +77,7 @@ def _read_text(
 def _columns(frame: Any) -> Iterable[tuple[int, npt.NDArray[Any]]]:
     """Each column's place and its values; many columns of numbers at once, where taking them out one by one is slow."""
     if frame.shape[1] <= MANY:
-        return ((k, _values(column)) for k, column in frame.items())
+        return ((k, values_of(column)) for k, column in frame.items())
     of_dtype: dict[Any, list[int]] = {}
     for k, dtype in enumerate(frame.dtypes):
         of_dtype.setdefault(dtype, []).append(k)
@@ -101,7 +87,7 @@ def _columns(frame: Any) -> Iterable[tuple[int, npt.NDArray[Any]]]:
             alike = frame if len(of_dtype) == 1 else frame[places]
             found |= zip(places, np.ascontiguousarray(alike.to_numpy().T), strict=True)
         else:
-            found |= {k: _values(frame[k]) for k in places}
+            found |= {k: values_of(frame[k]) for k in places}
     return sorted(found.items(), key=itemgetter(0))
 
 
@@ -128,7 +114,7 @@ def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(one for one in names if one in seen or seen.add(one))  # type: ignore[func-returns-value]
-        msg = f"{name} has two columns called {quoted(twice)}"
+        msg = f"{name} has two columns called {quoted(twice)}: rename one of them"
         raise CommandError(msg)
     return names, places, notes
 
@@ -158,7 +144,6 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
                 na_values=list(reading.na),
                 keep_default_na=False,
                 decimal=dialect.decimal,
-                thousands=dialect.thousands,
                 encoding=dialect.encoding,
                 skipinitialspace=True,
                 **_as_texts(names, texts, reading),
@@ -175,108 +160,10 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
         raise CommandError(msg) from None
 
 
-def _values(column: Any) -> npt.NDArray[Any]:
-    """A column as numbers with NaN (durations in seconds), as moments, or as texts with None."""
-    if column.dtype.kind in "iuf":
-        return np.asarray(column.to_numpy())
-    if column.dtype.kind == "m":
-        return np.asarray(column.dt.total_seconds(), dtype="float64")
-    if column.dtype.kind == "M":
-        moments = column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
-        return np.asarray(moments, dtype="datetime64[us]")
-    if column.dtype.kind == "b" and not column.hasnans:
-        return np.where(np.asarray(column, dtype=bool), "True", "False").astype(object)
-    if column.dtype.name in {"str", "string", "category"}:  # each different text once, however often it is there
-        codes, different = column.factorize()
-        return np.asarray(np.array([*map(_stripped, different), None], dtype=object)[codes])
-    texts = column.to_numpy(dtype=object, na_value=None)
-    return np.array([None if text is None else _stripped(text) for text in texts], dtype=object)
-
-
-def _stripped(cell: Any) -> Any:
-    """A text without spaces at its ends, bytes as UTF-8; a number, which pandas leaves as an int, as text."""
-    return (cell.decode() if isinstance(cell, bytes) else str(cell)).strip()
-
-
 def _refuse_short_rows(last: Any, origin: "Origin") -> None:
     """Where the last cell is missing, the row may be cut off: pandas fills what lacks."""
     if last.isna().any():
         origin.refuse_ragged_row()
-
-
-def _read_parquet(source: Source, reading: Reading) -> Table:
-    pandas = pandas_or_refuse(source.name)
-    try:
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        msg = f"reading {source.name} needs pyarrow: pip install pyarrow (nnarray's extra [tables])"
-        raise CommandError(msg) from None
-    try:
-        with source.open_packed() as stream:
-            packed = io.BytesIO(stream.read())
-        file = ParquetFile(packed)
-        described = file.metadata
-        unpacked_size = described.num_rows * described.num_columns * BYTES_PER_CELL
-        if unpacked_size > LARGE:
-            refuse_dense(source.name, unpacked_size, packed.getbuffer().nbytes)
-        texts = [k for k in range(described.num_columns) if described.schema.column(k).physical_type == "BYTE_ARRAY"]
-        names = [
-            described.schema.column(k).path for k in texts
-        ]  # each different text is held once, however often it is there
-        _refuse_nested(source.name, described.schema)
-        frame = pandas.read_parquet(packed, read_dictionary=names)
-    except CommandError:
-        raise
-    except Exception as error:
-        msg = f"{source.name} cannot be read as Parquet: {error}"
-        raise CommandError(msg) from error
-    names = [str(name) for name in frame.columns]
-    if not names or not len(frame) or len(set(names)) < len(names):
-        msg = f"{source.name} must have rows, and columns of different names; it has {listed_names(names)}"
-        raise CommandError(msg)
-    exact = _rounded_integers(file, frame)
-    of_bytes = [field.name for field in file.schema_arrow if "binary" in str(field.type)]
-    columns = []
-    for k, label in enumerate(frame.columns):
-        try:
-            columns.append(_without(_values(exact.get(label, frame.iloc[:, k])), reading.na))
-        except UnicodeDecodeError:
-            msg = f"{source.name}, column {quoted(names[k])}: bytes that are no text: leave it out of the file"
-            raise CommandError(msg) from None
-    notes = [f"the column {quoted(name)} holds bytes, which are read as UTF-8" for name in names if name in of_bytes]
-    return Table(source.name, names, columns, names[-1], None, notes)
-
-
-def _rounded_integers(file: Any, frame: Any) -> dict[Any, Any]:
-    """Columns of integers beyond 2^53 with gaps, as objects: as float64 they would be rounded."""
-    wide = {field.name for field in file.schema_arrow if str(field.type) in {"int64", "uint64"}}
-    gappy = [name for name in frame.columns if name in wide and frame[name].hasnans]
-    rounded = [name for name in gappy if frame[name].abs().max() >= EXACT]
-    if not rounded:
-        return {}
-    table = file.read(columns=rounded)
-    return {name: table.column(name).to_pandas(integer_object_nulls=True) for name in rounded}
-
-
-def _without(values: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:
-    """A column in which texts that mark a missing cell are missing."""
-    if values.dtype.kind == "O":
-        marked = frozenset(missing)
-        values[[value in marked for value in values]] = None
-    return values
-
-
-def _refuse_nested(name: str, schema: Any) -> None:
-    """Raise CommandError for columns of lists and records."""
-    columns = [schema.column(k) for k in range(len(schema))]
-    nested = list(dict.fromkeys(one.path.split(".")[0] for one in columns if _is_nested(one)))
-    if nested:
-        msg = f"{name} has lists or records in {listed_names(nested)}: leave these out, or write their parts as columns"
-        raise CommandError(msg)
-
-
-def _is_nested(column: Any) -> bool:
-    return bool(column.max_repetition_level or column.path != column.name)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ class Reading(NamedTuple):
     encoding: str | None = None
     header: bool | None = None
     na: tuple[str, ...] = MISSING
+    known_thousands: str | None = None
+    """the mark between thousands in the table that training read, for a file that shows none clearly"""
 
 
 DEFAULT = Reading()

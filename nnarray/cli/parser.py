@@ -16,6 +16,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise CommandError."""
+        if message.endswith("expected one argument"):
+            option = message.removeprefix("argument ").split(":")[0]
+            message += f"; one that begins with - is joined by =, as {option}=-x"
         msg = f"{message} (see {self.prog} --help)"
         raise CommandError(msg)
 

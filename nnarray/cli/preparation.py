@@ -1,4 +1,4 @@
-"""The split of a table's rows into parts."""
+"""The parts of a table: which rows they are, and their examples."""
 
 from typing import Any, NamedTuple
 
@@ -14,6 +14,22 @@ class Parts(NamedTuple):
     training: npt.NDArray[Any]
     validation: npt.NDArray[Any]
     test: npt.NDArray[Any]
+
+
+class Part(NamedTuple):
+    """Examples as the network takes them."""
+
+    X: npt.NDArray[Any]
+    """(n_x, m), prepared, in the dtype of training"""
+    values: npt.NDArray[Any]
+    """each example's class or number, shape (m,)"""
+    weights: npt.NDArray[Any] | None = None
+    """(1, m)"""
+
+    @property
+    def m(self) -> int:
+        """How many examples."""
+        return self.values.size
 
 
 def split(m: int, strata: npt.NDArray[Any], validation: float, test: float, seed: int) -> Parts:

@@ -22,6 +22,7 @@ class Remembered(NamedTuple):
 
     na: tuple[str, ...] = MISSING
     header: bool | None = None
+    thousands: str | None = None
     id: tuple[str, ...] = ()
     baseline: Baseline | None = None
     split: Split | None = None
@@ -32,10 +33,11 @@ def remembered(model: Model, classes: list[Any] | None) -> Remembered:
     """What the model's file tells; defaults for what it does not."""
     training = model.metadata.get("training", {})
     reading = _object(training, "reading")
-    header = reading.get("header")
+    header, thousands = reading.get("header"), reading.get("thousands")
     return Remembered(
         _texts(reading, "na") or MISSING,
         header if isinstance(header, bool) else None,
+        thousands if isinstance(thousands, str) else None,
         _texts(reading, "id"),
         _baseline(_object(training, "baseline"), classes),
         _split(_object(training, "split")),

@@ -23,8 +23,8 @@ class Seen(NamedTuple):
         return f"{self.rows}" if self.is_exact else f"about {self.rows}"
 
 
-def hashes(X: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """A hash of every example of X (n_x, m), of its bits; the order of examples makes no difference."""
+def hashes(X: npt.NDArray[Any], values: npt.NDArray[Any] | None = None) -> npt.NDArray[np.uint64]:
+    """A hash of the bits of every example of X (n_x, m), and of its target among `values`, whatever their order."""
     n_x, m = X.shape
     generator = np.random.default_rng(0)
     factors = generator.integers(1, 2**63, size=n_x, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -32,6 +32,8 @@ def hashes(X: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     for at in range(0, m, CHUNK):
         rows = np.ascontiguousarray(X[:, at : at + CHUNK].T, dtype="float32") + np.float32(0)  # -0 is 0
         result[at : at + CHUNK] = rows.view(np.uint32).astype(np.uint64) @ factors
+    if values is not None:
+        result = _mixed(result) ^ (np.asarray(values, dtype="float64") + 0.0).view(np.uint64)
     return _mixed(result)
 
 

@@ -64,6 +64,15 @@ def resolve(given: Sequence[str], names: Sequence[str] | None, source: str, opti
     return list(dict.fromkeys(resolved))
 
 
+def resolve_one(name: str, table: Table, option: str) -> str:
+    """The one column that an option names."""
+    if table.names is None:
+        return resolve([name], None, table.source, option)[0]
+    if name not in table.names:
+        raise CommandError(no_such_column(table.source, [name], table.names))
+    return name
+
+
 def _read_bundled(name: str) -> Table:
     try:
         from sklearn import datasets

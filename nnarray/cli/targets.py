@@ -12,7 +12,7 @@ from nnarray.cli.dates import LOOKED_AT, find_layout
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, quoted
 from nnarray.cli.table import Table, is_missing
-from nnarray.cli.units import MARKS, find_quantities
+from nnarray.cli.units import are_like_numbers, find_quantities
 from nnarray.network.names import OutputName
 
 MOST_CLASSES = 20
@@ -21,6 +21,7 @@ LEAST_ROWS = 4
 """Rows to each class, on average, that a target needs even where it was said to be classes."""
 
 WHOLE = re.compile(r"[+-]?\d+$")
+WHOLE_OR_FRACTION = re.compile(r"[+-]?\d*[.,]?\d+$")
 CODE = re.compile(r"[+-]?0\d+$")
 """A code of digits, such as a postal one: a number would not be written with a zero in front."""
 
@@ -108,8 +109,9 @@ def _refuse_what_is_no_class(y: npt.NDArray[Any], table: Table | None) -> None:
         return
     if len(set(y.tolist())) <= min(MOST_CLASSES, y.size / LEAST_EXAMPLES):
         return
+    example = next((text for text in y.tolist() if re.search(r"\d", text) and not WHOLE_OR_FRACTION.match(text)), y[0])
     msg = (
-        f"the target is {what}, such as {quoted(str(y[0]))}, which are not read: write it {remedy} "
+        f"the target is {what}, such as {quoted(example)}, which are not read: write it {remedy} "
         "(or say --output softmax if each is a class)"
     )
     raise CommandError(msg)
@@ -125,10 +127,9 @@ def _are_dates(texts: list[str]) -> bool:
 def _are_quantities(texts: npt.NDArray[Any], table: Table | None) -> bool:
     if find_quantities(texts.tolist()) is not None:
         return True
-    if table is None or not np.isnan(table.numbers(texts)).all():
+    if table is None or np.mean(np.isnan(table.numbers(texts))) <= 0.5:  # fewer are mistakes among numbers
         return False
-    bare = np.array([text.translate(MARKS) for text in texts], dtype=object)
-    return not np.isnan(table.numbers(bare)).any()
+    return bool((are_like_numbers(texts.tolist()) | ~np.isnan(table.numbers(texts))).all())
 
 
 def _numbers_in(y: npt.NDArray[Any], table: Table | None) -> npt.NDArray[Any] | None:

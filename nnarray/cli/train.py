@@ -21,11 +21,14 @@ from nnarray.cli.defaults import (
     default_workers,
 )
 from nnarray.cli.errors import CommandError
-from nnarray.cli.examples import Part, Prepared, prepare
+from nnarray.cli.examples import Prepared, prepare
+from nnarray.cli.names import listed_names
+from nnarray.cli.notes import repeats
 from nnarray.cli.options import MISSING
 from nnarray.cli.output import quoted, say
 from nnarray.cli.pictures import check_plot
 from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
+from nnarray.cli.preparation import Part
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
@@ -250,6 +253,7 @@ def _metadata(
     target = prepared.target
     shares = {name: getattr(arguments, name) for name in ("validation", "test")}
     remembered = {"header": arguments.header, "na": list(arguments.na or MISSING), "id": list(arguments.id)}
+    remembered |= {} if prepared.thousands is None else {"thousands": prepared.thousands}
     base = results.baseline(prepared.training.values, target.classes)
     training = {
         "data": arguments.data,
@@ -262,16 +266,27 @@ def _metadata(
         "versions": {"nnarray": nn.__version__, "numpy": importlib.metadata.version("numpy")}
         | {"python": platform.python_version()},
     }
+    training = _encodable(training)
     known: dict[str, Any] = {"classes": target.classes, "features": prepared.features, "target": prepared.target_name}
     known |= {"preprocessing": to_plain(prepared.preprocessing), "training": training}
     return {key: value for key, value in known.items() if value is not None}
+
+
+def _encodable(known: Any) -> Any:
+    """The same with backslashes for bytes of file names and options that are no UTF-8."""
+    if isinstance(known, dict):
+        return {key: _encodable(value) for key, value in known.items()}
+    if isinstance(known, list):
+        return [_encodable(value) for value in known]
+    return known.encode("utf-8", "backslashreplace").decode() if isinstance(known, str) else known
 
 
 def _description(arguments: argparse.Namespace, prepared: Prepared) -> str:
     columns = prepared.preprocessing.columns
     ignored = sum(isinstance(column, Ignored) for column in columns)
     constant = prepared.constant
-    noted = f" ({constant} of them constant in the training part, ignored)" if constant else ""
+    named = f"{len(constant)} of them constant in the training part, ignored: {listed_names(constant)}"
+    noted = f" ({named})" if constant else ""
     inputs = prepared.preprocessing.n_x
     becoming = f", which become {inputs} inputs" if inputs != len(columns) - ignored else ""
     stopping = " (early stopping)" if arguments.patience and prepared.validation else ""
@@ -343,9 +358,15 @@ def _report(
     elif scores is None:
         say("no rows were held out, so there is no result to trust (see --test)")
     else:
-        say(f"{results.headline(scores)}, on {scores['examples']} held-out examples that training never saw")
+        say(f"{results.headline(scores)}, on {scores['examples']} held-out examples{_how_new(prepared)}")
         if not arguments.quiet:
             say(f"{results.details(scores)}{results.report(scores)}")
+
+
+def _how_new(prepared: Prepared) -> str:
+    """Whether training saw what was held out: a table may have a row twice."""
+    again = 0 if prepared.test is None else repeats(prepared.test, prepared.training)
+    return f", {again} of which are the same as rows that training saw" if again else " that training never saw"
 
 
 def _write_others(

@@ -5,8 +5,17 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-MARKS = str.maketrans("\u2212", "-", "$€£¥%‰°()<>~≈,'\"′″ \u2019\u00a0\u2009\u202f")
+import numpy as np
+import numpy.typing as npt
+
+MARKS = str.maketrans("\u2212", "-", "$€£¥%‰°()<>~≈'\"′″ \u2019\u00a0\u2009\u202f")
 """What people write around and within a number: units, spaces, the minus sign of typesetters, brackets for it."""
+
+BARE = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:,\d{2,3})+|\d{1,3}(?:\.\d{3})+)?(?:(?<=\d)[.,]?|[.,]\d+)$")
+"""A number without those marks, in any country's writing."""
+
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,'’ \u00a0\u2009\u202f])\d{3}(\1\d{3})*(?:[.,]\d+)?$")
+"""A number with a mark between its thousands."""
 
 NUMBER = r"\d+(?:[.,' \u00a0\u202f]\d+)*"
 LETTERS = r"[^\W\d_]"
@@ -25,6 +34,11 @@ class Quantities(NamedTuple):
     example: str
     different: int
     """how many different ones there are among the texts that were looked at"""
+
+
+def are_like_numbers(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which of these texts are numbers but for a mark around or within them, such as 12%, (1.30) and 1'200."""
+    return np.array([BARE.match(text.translate(MARKS)) is not None for text in texts], dtype=bool)
 
 
 def find_quantities(texts: Sequence[str | None]) -> Quantities | None:

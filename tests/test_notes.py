@@ -1,0 +1,249 @@
+"""What the command line says of a table that a person should know, and of columns that it does not use."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nnarray.files import read_model
+
+pandas = pytest.importorskip("pandas")
+
+M = 120
+RNG = np.random.default_rng(0)
+X, NOISE = RNG.normal(size=M).round(4), RNG.normal(size=M).round(4)
+Y = (X + NOISE).round(3)
+
+
+@pytest.fixture(autouse=True)
+def here(empty_folder):
+    return empty_folder
+
+
+@pytest.fixture
+def run(run_command):
+    return run_command
+
+
+def write(path, **columns):
+    pandas.DataFrame(columns).to_csv(path, index=False)
+
+
+def trained(run, *options, path="t.csv"):
+    code, out, err = run("train", path, "--force", "--json", "--epochs", 2, *options)
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def refused(run, *words):
+    code, out, err = run(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    return err.removeprefix("nnarray: error: ").rstrip("\n")
+
+
+class TestLeaks:
+    """A column that is the target in other words gives a model that is useless where it counts."""
+
+    @pytest.mark.parametrize(
+        ("leak", "y"),
+        [
+            (Y, Y),
+            (1e6 - 250 * Y, Y),
+            ((1.1 * Y).round(4), 1000 + Y),
+            (np.where(Y > 0, "paid", "open"), np.where(Y > 0, "yes", "no")),
+            (np.where(Y > 0, 2.5, -1), np.where(Y > 0, "yes", "no")),
+            (np.digitize(Y, [-1, 1]), np.array(["low", "middle", "high"])[np.digitize(Y, [-1, 1])]),
+        ],
+    )
+    def test_are_told(self, run, leak, y):
+        write("t.csv", leak=leak, x=X, y=y)
+        (note,) = trained(run)["notes"]
+        assert note.startswith("the column 'leak' tells the target alone, in other words or units: ")
+        assert trained(run, "--drop", "leak")["notes"] == []
+
+    @pytest.mark.parametrize(
+        ("column", "y"),
+        [
+            (Y + 0.05 * NOISE, Y),
+            (np.where(Y > 0, "paid", np.where(Y > -1, "open", "lost")), np.where(Y > 0, "yes", "no")),
+            (np.where(Y > 0.1, "paid", "open"), np.where(Y > 0, "yes", "no")),
+            (Y, np.where(Y > 0, "yes", "no")),
+        ],
+    )
+    def test_what_only_tells_much_is_not(self, run, column, y):
+        write("t.csv", column=column, x=X, y=y)
+        assert trained(run)["notes"] == []
+
+
+class TestRepeats:
+    def test_a_file_with_rows_of_the_training_is_told(self, run):
+        table = pandas.DataFrame({"x": X, "town": np.where(NOISE > 0, "Ulm", "Bonn"), "y": Y})
+        write("t.csv", **table)
+        write("v.csv", **table[["y", "x", "town"]][30:50])
+        write("new.csv", **table.assign(x=table.x + 1)[:40])
+        notes = trained(run, "--test", "v.csv", "--validation", "0")["notes"]
+        assert notes == ["20 of the 20 rows of v.csv are the same as rows that are trained on"]
+        assert trained(run, "--test", "new.csv", "--validation", "0")["notes"] == []
+        (note,) = trained(run, "--test", "new.csv", "--validation", "v.csv")["notes"]
+        assert "rows of v.csv are the same" in note
+        _, out, _ = run("train", "t.csv", "--force", "--quiet", "--epochs", 2, "--test", "v.csv", "--validation", "0")
+        assert out.endswith(", on 20 held-out examples, 20 of which are the same as rows that training saw\n")
+
+    def test_what_training_never_saw_is_said_of_no_other_rows(self, run):
+        once = pandas.DataFrame({"x": X, "y": Y})
+        for table, said in ((once, "that training never saw"), (pandas.concat([once, once]), "of which are the same")):
+            write("t.csv", **table)
+            assert said in run("train", "t.csv", "--force", "--quiet", "--epochs", 2)[1]
+
+    def test_the_same_features_with_another_target_are_other_rows(self, run):
+        write("t.csv", x=X, y=Y)
+        write("v.csv", x=X, y=Y + 1)
+        assert trained(run, "--test", "v.csv")["notes"] == []
+
+
+class TestFarCells:
+    @pytest.mark.parametrize(("cell", "count"), [("1e30", 1), (-70_000, 1), (4, 0), ("", 0)])
+    def test_numbers_in_another_unit_are_told(self, run, cell, count):
+        write("t.csv", x=X, day=pandas.date_range("2024-01-01", periods=M).astype(str), y=Y)
+        trained(run)
+        write("new.csv", x=[1, cell, 2], day=["2024-02-03", "2024-02-04", "3024-01-01" if count else "2024-03-01"])
+        code, _, err = run("predict", "model.safetensors", "new.csv")
+        assert code == 0
+        assert err.count("far beyond all of the training's") == 2 * count
+        if count:
+            assert "note: the column 'x' has 1 cells far beyond all of the training's, such as " in err
+            assert "note: the column 'day' has 1 cells far beyond" in err
+
+
+class TestColumnsThatAreNotUsed:
+    def test_constant_ones_are_named(self, run):
+        write("t.csv", one=5, x=X, same="a", y=Y)
+        out = run("train", "t.csv", "--epochs", 1)[1]
+        assert "3 features (2 of them constant in the training part, ignored: 'one', 'same')" in out
+
+    def test_an_index_of_pandas(self, run):
+        write("t.csv", **{"Unnamed: 0.1": np.arange(M), "Unnamed: 0": np.arange(M), "x": X, "y": Y})
+        assert trained(run)["notes"] == [
+            "the index 'Unnamed: 0', 'Unnamed: 0.1' of pandas is left out, unless --features has it"
+        ]
+        assert read_model("model.safetensors").metadata["features"] == ["x"]
+        trained(run, "--features", "Unnamed: 0,x")
+        assert read_model("model.safetensors").metadata["features"] == ["Unnamed: 0", "x"]
+
+    def test_an_index_of_parquet_is_what_it_is_in_csv(self, run):
+        table = pandas.DataFrame({"x": X, "y": Y})
+        keys = pandas.Index([f"k{k}" for k in range(M)], name="key")
+        table.assign(list=[[1]] * M)[["list", "x", "y"]].set_index(keys).to_parquet("t.parquet")
+        table.set_index(pandas.date_range("2024-01-01", periods=M)).to_parquet("dates.parquet")
+        trained(run, "--id", "key", "--drop", "list", path="t.parquet")
+        assert run("predict", "model.safetensors", "t.parquet")[1].startswith("key,prediction\nk0,")
+        assert trained(run, path="dates.parquet")["notes"] == ["its index has no name and is left out"]
+        assert run("predict", "model.safetensors", "t.parquet")[0] == 0
+
+    def test_columns_of_parquet_that_cannot_be_read_may_be_there(self, run):
+        table = pandas.DataFrame(
+            {"list": [[1, 2]] * M, "x": X, "record": [{"a": 1, "b": 2}] * M, "bytes": [b"\xff\xfe"] * M, "y": Y}
+        )
+        table.to_parquet("t.parquet")
+        said = refused(run, "train", "t.parquet")
+        for name in ("list", "record"):
+            assert f"column '{name}': lists and records are not read: leave it out with --drop" in said
+        assert "column 'bytes': bytes that are no text: leave it out with --drop" in said
+        for options in (["--drop", "list,record,bytes"], ["--features", "x"]):
+            trained(run, *options, path="t.parquet")
+            assert run("predict", "model.safetensors", "t.parquet")[0] == 0
+            assert run("evaluate", "model.safetensors", "t.parquet")[0] == 0
+        for option in ("--target", "--weights"):
+            said = refused(run, "train", "t.parquet", option, "list", "--features", "x", "--force")
+            assert "column 'list': lists and records are not read" in said
+        assert "column 'record': lists" in refused(run, "predict", "model.safetensors", "t.parquet", "--id", "record")
+
+    def test_two_columns_of_one_name(self, run):
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.table([X, X, Y], names=["a", "a", "y"]), "t.parquet")
+        said = "t.parquet must have rows, and columns of different names; it has 'a', 'a', 'y'"
+        assert refused(run, "train", "t.parquet") == said
+
+
+class TestWeights:
+    @pytest.mark.parametrize(
+        ("cell", "count", "said"),
+        [
+            (-1, 1, "'-1' is no weight: these are finite numbers ≥ 0"),
+            ("heavy", 3, "'heavy' is no weight (and 2 more such)"),
+            ("", 2, "the empty cell is no weight (and 1 more such)"),
+            ("1e999", 1, "'1e999' is no weight"),
+            ("2024-01-31", M - 4, f"'2024-01-31' is no weight (and {M - 5} more such)"),
+        ],
+    )
+    def test_a_cell_that_is_none(self, run, cell, count, said):
+        weights = [cell if 4 <= k < 4 + count else 1 for k in range(M)]
+        write("t.csv", x=X, w=weights, y=Y)
+        error = refused(run, "train", "t.csv", "--weights", "w")
+        assert f"t.csv, row 5 (line 6), column 'w': {said}" in error
+        assert error.endswith("give the row one, 0 to leave it out")
+        assert "--categorical" not in error
+
+    @pytest.mark.parametrize("unit", [1e-320, 1e-9, 1000, 1e307])
+    def test_their_unit_makes_no_difference(self, run, unit):
+        weights = np.where(X > 0, 3, 1)
+        figures = []
+        for scale in (1, unit):
+            write("t.csv", x=X, w=weights * scale, y=Y)
+            figures.append(trained(run, "--weights", "w")["held_out"]["rmse"])
+        assert figures[0] == pytest.approx(figures[1], rel=1e-3 if unit < 1e-300 else 1e-6)
+
+    def test_one_column_is_asked_for(self, run):
+        write("t.csv", x=X, w=1, y=Y)
+        said = "t.csv has no column 'x,w'; its columns are 'x', 'w', 'y'"
+        assert refused(run, "train", "t.csv", "--weights", "x,w") == said
+        write("t.csv", **{"x,w": 1, "x": X, "y": Y})
+        trained(run, "--weights", "x,w")
+
+
+class TestFormats:
+    @pytest.mark.parametrize(
+        ("content", "what"),
+        [
+            (b"SQLite format 3\0" + bytes(99), "an SQLite database"),
+            (b"ARROW1\0\0\xff\xff", "Feather"),
+            (b"\x89HDF\r\n\x1a\n\0\0", "HDF5"),
+            (b"\x80\x04\x95\x10\0\0", "a pickle of Python, which may run code"),
+            (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
+            (b"\x93NUMPY\x01\0", "an array of NumPy, whose name has to end in .npy"),
+            (b"]\0\0\x80\0\xff\xff", "an archive of a kind that is not unpacked"),
+            (b"a.csv" + bytes(252) + b"ustar\x0000", "a tar archive"),
+        ],
+    )
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_bytes_are_named_for_what_they_are(self, run, here, content, what, packed):
+        import gzip
+
+        (here / "t.csv").write_bytes(gzip.compress(content) if packed else content)
+        assert refused(run, "train", "t.csv").startswith(f"t.csv is {what}")
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+    def test_marks_of_encodings(self, run, here, encoding):
+        table = pandas.DataFrame({"größe": X, "y": Y}).to_csv(index=False)
+        (here / "t.csv").write_text(table, encoding=encoding)
+        trained(run)
+        assert read_model("model.safetensors").metadata["features"] == ["größe"]
+
+    def test_a_name_that_is_no_utf_8_costs_no_training(self, run, here):
+        name = "caf\udce9.csv"
+        write(name, x=X, y=Y)
+        trained(run, "--test", name, path=name)
+        assert read_model("model.safetensors").metadata["training"]["data"] == r"caf\udce9.csv"
+
+    def test_a_cell_of_megabytes_is_told_where_it_is(self, run, here):
+        rows = "".join(f"{x},{y}\n" for x, y in zip(X, Y, strict=True))
+        (here / "t.csv").write_text(f"x,y\n{rows}{'9' * 3_000_000},1\n")
+        said = refused(run, "train", "t.csv")
+        assert f"row {M + 1} (line {M + 2}), column 'x': '999" in said
+        assert "… (3000000 characters) is not a finite number" in said
+        assert len(said) < 600
+
+    def test_a_value_that_begins_with_a_dash(self, run):
+        assert "one that begins with - is joined by =, as --drop=-x" in refused(run, "train", "t.csv", "--drop", "--x")
