@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nnarray as nn
+from nnarray.network import chunks
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -52,6 +53,18 @@ def test_costs_gradients_predictions_and_scores(output: str, weighted: bool) -> 
     assert isinstance(predicted, da.Array)
     np.testing.assert_allclose(predicted.compute(), network.predict(params, X), rtol=1e-12)
     assert network.score(params, x, y) == pytest.approx(network.score(params, X, Y), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 16, 21])
+def test_sums_of_chunks_are_added_neighbours_first(count: int) -> None:
+    rng = np.random.default_rng(count)
+    sums = [(rng.lognormal(sigma=9, size=50), rng.lognormal(sigma=9), float(rng.integers(9))) for _ in range(count)]
+    found = chunks._folded([dask.delayed(one) for one in sums])
+    parts = [np.array([*g, losses, m]) for g, losses, m in sums]
+    while len(parts) > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
+    assert [*found[0], *found[1:]] == parts[0].tolist()
 
 
 def test_other_chunkings_and_kinds() -> None:

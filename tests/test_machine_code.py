@@ -1,6 +1,7 @@
 """Machine code for CPUs: its functions, its programs, and what it does with arrays that it is not for."""
 
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -152,6 +153,18 @@ def test_a_program_is_bound_once_for_arrays_that_lie_alike() -> None:
         bound = made.call([other, V]).bound
         assert bound is not first
         assert made.call([other, V]).bound is bound
+
+
+def test_a_program_is_bound_once_for_arrays_that_were_unpickled() -> None:
+    trace = Trace("float32")
+    made = program(trace.graph({"out": trace.input("V", (3, 4)) * 2.0}))
+    out = np.empty((3, 4), "float32")
+    for k in range(5):
+        V = pickle.loads(pickle.dumps(np.full((3, 4), k, "float32")))
+        assert V.dtype is not out.dtype
+        made(V, out)
+        assert (out == 2 * k).all()
+    assert len(made._arrays._bound) == 1
 
 
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])

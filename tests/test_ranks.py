@@ -246,7 +246,7 @@ DIFFERENT: dict[str, Any] = {
     "learning_rate must": lambda network, X, Y, comm: nn.train(
         network, X, Y, epochs=2, optimizer=nn.Adam(lambda t: 0.1 + comm.rank), comm=comm
     ),
-    "the sum of params must": lambda network, X, Y, comm: nn.train(
+    "the checksum of params must": lambda network, X, Y, comm: nn.train(
         network, X, Y, epochs=2, optimizer=nn.Adam(lambda t: 0.1 * (t > comm.rank)), batch_size=50, comm=comm
     ),
     "validation": lambda network, X, Y, comm: nn.train(

@@ -28,8 +28,8 @@ class ThreadComm:
         self._meeting.barrier.wait()
         return found
 
-    def Allreduce(self, V: np.ndarray, total: np.ndarray) -> None:
-        given = self.allgather(V)
+    def Allreduce(self, V: np.ndarray | None, total: np.ndarray) -> None:
+        given = self.allgather(total.copy() if V is None else V)
         assert len({(other.dtype, other.shape) for other in given}) == 1, "these ranks are not at the same call"
         total[...] = sum(given[1:], start=given[0])
 

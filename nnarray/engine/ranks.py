@@ -26,7 +26,7 @@ class Communicator(Protocol):
     size: int
 
     def Allreduce(self, sendbuf: Any, recvbuf: Any) -> None:
-        """The sums over all ranks, entry by entry."""
+        """The sums over all ranks, entry by entry; without a sendbuf, of what the recvbuf holds."""
 
     def allgather(self, sendobj: Any) -> list[Any]:
         """What every rank gives."""
@@ -65,14 +65,12 @@ class Ranks:
         finally:
             self._outer.__exit__(kind)
 
-    def sums(self, V: np.ndarray | None, *numbers: float) -> tuple[Any, list[float]]:
-        """The sums over all ranks of V, any array of the host, and of up to two numbers."""
+    def sums(self, *numbers: float, of: np.ndarray | None = None) -> list[float]:
+        """The sums over all ranks of up to two numbers, and in its own place, of a contiguous array of the host."""
         totals = self._meet(*numbers)
-        if V is None:
-            return None, totals
-        total = np.empty_like(V)
-        self._comm.Allreduce(V, total)
-        return total, totals
+        if of is not None:
+            self._comm.Allreduce(None, of)  # a buffer for the sums would cost more than they do
+        return totals
 
     def every(self, thing: Any) -> list[Any]:
         """What each rank gives, by rank."""
@@ -134,23 +132,26 @@ def cost_and_gradients(
     *,
     l2: float,
     l1: float,
+    spare: list[Array] | None = None,
     workers: int | None = None,
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, of everybody's batches together, and what they are divided by.
 
-    Without a batch this rank has no columns; where nobody's columns weigh anything there is no gradient.
+    Without a batch this rank has no columns; where nobody's columns weigh anything there is no gradient. `spare` are
+    vectors that may be written into, as in `engine.cost_and_gradients`.
     """
     J, m = 0.0, 0.0
     if batch is None:
-        g = np.zeros(vector_size(network.sizes), backend.to_numpy(layers[0][1][:0]).dtype)
+        sums = np.zeros(vector_size(network.sizes), backend.to_numpy(layers[0][1][:0]).dtype)
     else:
         one = batch._replace(m=1)
-        J, own = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, l1=0.0, workers=workers)
-        g, m = np.ascontiguousarray(backend.to_numpy(own)), float(batch.m)
-    total, (losses, m) = ranks.sums(g, float(J), m)
+        J, g = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, l1=0.0, spare=spare, workers=workers)
+        sums, m = np.require(backend.to_numpy(g), requirements=("C", "W")), float(batch.m)
+    losses, m = ranks.sums(float(J), m, of=sums)
     if m == 0:
         return 0.0, None, 0.0
-    mean, g = compute.means(losses, backend.asarray(total, str(total.dtype)), m, layers, network, backend, l2=l2, l1=l1)
+    g = backend.asarray(sums, str(sums.dtype))
+    mean, g = compute.means(losses, g, m, layers, network, backend, l2=l2, l1=l1)
     return float(mean), g, m
 
 
@@ -169,5 +170,5 @@ def cost(
     """J of everybody's batches together; `keep` collects A[L] of this rank's columns."""
     one = batch._replace(m=1)
     J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
-    _, (losses, m) = ranks.sums(None, float(J), float(batch.m))
+    losses, m = ranks.sums(float(J), float(batch.m))
     return float(compute.mean(losses, m, layers, backend, l2=l2, l1=l1))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -124,12 +124,14 @@ def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
     return tasks
 
 
-class Sums(NamedTuple):
-    """Over the columns of some chunks."""
+Sums: TypeAlias = tuple[np.ndarray | None, float, float]
+"""Of some columns: of the gradient, if it is wanted, of the losses, and m.
 
-    losses: float
-    m: float
-    gradient: np.ndarray | None = None
+A plain tuple whose array comes first: anything else, dask pickles, and so copies, on its way by the scheduler.
+"""
+
+FOLDED = 4
+"""Sums that one task adds up: each task costs dask some milliseconds."""
 
 
 class Draw(Protocol):
@@ -143,9 +145,9 @@ def cost(
     network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float, masks: Draw | None = None
 ) -> float:
     """J, with the penalty."""
-    sums = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
-    _require_sum(sums.m, place.dtype)
-    return float(engine.mean(sums.losses, sums.m, place.layers, place.backend, l2=l2, l1=l1))
+    _, losses, m = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
+    _require_sum(m, place.dtype)
+    return float(engine.mean(losses, m, place.layers, place.backend, l2=l2, l1=l1))
 
 
 def cost_and_gradients(
@@ -163,14 +165,14 @@ def cost_and_gradients(
     `columns` are some of a single chunk's, `masks` drop units of the batch that all are together. Where some columns of
     a chunk weigh next to nothing, there is no gradient of them.
     """
-    sums = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
+    g, losses, m = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
     if columns is None:
-        _require_sum(sums.m, place.dtype)
-    elif weighs_nothing(sums.m, place.dtype):
+        _require_sum(m, place.dtype)
+    elif weighs_nothing(m, place.dtype):
         return 0.0, None, 0.0
-    g = place.backend.asarray(sums.gradient, place.dtype)
-    J, g = engine.means(sums.losses, g, sums.m, place.layers, network, place.backend, l2=l2, l1=l1)
-    return float(J), g, sums.m
+    sums = place.backend.asarray(g, place.dtype)
+    J, g = engine.means(losses, sums, m, place.layers, network, place.backend, l2=l2, l1=l1)
+    return float(J), g, m
 
 
 def predict(network: Architecture, place: Place, X: Any) -> Any:
@@ -227,8 +229,8 @@ def _theta(place: Place) -> Any:
     """Theta as one thing that tasks share, so that it goes to each worker once."""
     import dask
 
-    host = place.backend.to_numpy(Parameters.from_layers(place.layers).vector)
-    return dask.delayed(np.array(host))
+    copy = place.backend.steps.join(place.layers)
+    return dask.delayed(place.backend.to_numpy(copy))
 
 
 def _task(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,15 +243,20 @@ def _task(function: Callable[..., Any]) -> Callable[..., Any]:
 def _folded(tasks: Sequence[Any]) -> Sums:
     """Their sum, of neighbours first."""
     while len(tasks) > 1:
-        tasks = [_task(_added)(*tasks[i : i + 2]) if i + 1 < len(tasks) else tasks[i] for i in range(0, len(tasks), 2)]
+        groups = [tasks[i : i + FOLDED] for i in range(0, len(tasks), FOLDED)]
+        tasks = [_task(_added)(*group) if len(group) > 1 else group[0] for group in groups]
+    total: Sums
     (total,) = workers.compute(tasks)
-    assert isinstance(total, Sums)
     return total
 
 
-def _added(one: Sums, other: Sums) -> Sums:
-    g = None if one.gradient is None or other.gradient is None else one.gradient + other.gradient
-    return Sums(one.losses + other.losses, one.m + other.m, g)
+def _added(*sums: Sums) -> Sums:
+    """The sum of up to four, of neighbours first, which stay as they are."""
+    if len(sums) == 1:
+        return sums[0]
+    half = 1 if len(sums) == 2 else 2
+    (g, losses, m), (other, other_losses, other_m) = _added(*sums[:half]), _added(*sums[half:])
+    return None if g is None or other is None else g + other, losses + other_losses, m + other_m
 
 
 @contextmanager
@@ -281,10 +288,10 @@ def _sums(
             batch = draw(batch, place.dtype, place.backend)
         given = batch, place.layers, network, place.backend
         if not gradient:
-            return Sums(float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m)
+            return None, float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m
         J, g = engine.cost_and_gradients(*given, l2=0.0, l1=0.0, workers=1)
         require_finite_examples(batch, g, place)
-        return Sums(float(J), m, place.backend.to_numpy(g))
+        return place.backend.to_numpy(g), float(J), m
 
 
 @contextmanager

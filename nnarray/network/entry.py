@@ -260,14 +260,15 @@ def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
 
 
 def require_finite_examples(batch: Batch, g: Array, place: Place) -> None:
-    """Raise ValueError for an X that is not finite, having looked at the batch's gradient g first.
+    """Raise ValueError for an X that is not finite, having looked at the batch's gradient g first, unless X is smaller.
 
     X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
     """
     X = batch.X
     if place.backend.knows(X, "finite"):
         return
-    if not is_concrete(g) or not all_finite(g, place.backend):
+    is_smaller = isinstance(X, np.ndarray) and X.size < g.shape[0]
+    if is_smaller or not is_concrete(g) or not all_finite(g, place.backend):
         require_finite_in(place.dtype, X, "X", place.backend)
     if is_concrete(g) and batch.order is None:  # else it is of some columns of X alone
         place.backend.know(X, "finite")

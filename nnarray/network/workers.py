@@ -58,7 +58,7 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
     futures = client.compute(list(tasks))
     try:
         _wait(client, futures)
-        found: list[Any] = client.gather(futures)
+        found: list[Any] = client.gather(futures, direct=_is_local(client))
     except (KilledWorker, NoValidWorkerError) as error:
         raise WorkersLostError(str(error)) from error
     except CancelledError as error:
@@ -68,6 +68,13 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
         for future in futures:
             future.release()
     return found
+
+
+def _is_local(client: Any) -> bool | None:
+    """Whether its workers are known to be within reach, without the detour by the scheduler; None leaves it to dask."""
+    import distributed
+
+    return isinstance(client.cluster, distributed.LocalCluster) or None
 
 
 def _wait(client: Any, futures: Sequence[Any]) -> None:

@@ -11,6 +11,7 @@ from nnarray.core.averages import corrected_mean
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.network import scoring
+from nnarray.network.agreement import CHECKSUM, checksum
 from nnarray.network.chunks import Chunked
 from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Parameters
@@ -233,7 +234,7 @@ class Run:
         if self.ranks is None:
             return ask()
         # What agree() cannot look into, such as a function that is the schedule, shows here.
-        params = {"the sum of params": self.backend.sum(self.theta)}
+        params = {CHECKSUM: checksum(self.theta, self.backend)}
         self.ranks.agree(learning_rate=record.learning_rate, **params)
         return self.ranks.any(ask)
 

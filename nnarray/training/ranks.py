@@ -69,7 +69,7 @@ class Portions(Shuffled):
 
     def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks) -> None:
         super().__init__(whole, None, seed, backend)
-        _, (total, _) = ranks.sums(None, float(self.columns))
+        total, _ = ranks.sums(float(self.columns))
         self.number = 1 if size is None else -(-int(total) // size)
         self.size = -(-self.columns // self.number)
 
@@ -125,4 +125,5 @@ class DescentTogether(Descent):
         """J and the gradient of everybody's portions together, and their m."""
         masked, position = (None, dropout.position) if batch is None else dropout.ahead(batch, self.dtype)
         given = masked, self.layers, self.network, self.backend, self.ranks
-        return *engine.ranks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, workers=self.workers), position
+        options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "spare": self.spare, "workers": self.workers}
+        return *engine.ranks.cost_and_gradients(*given, **options), position

@@ -150,11 +150,16 @@ class Packed:
         Raises ValueError for arrays of other shapes or dtypes, and StridesError, which is one, for what BLAS cannot
         read where it lies, both before anything is computed.
         """
+        if self._ran(arrays, numbers):
+            return
+        arrays = [_with_known_dtype(x) for x in arrays]
+        if not self._ran(arrays, numbers):
+            self._program.run(self.bind(arrays), self._pack(*map(id, arrays), *numbers))
+
+    def _ran(self, arrays: Sequence[npt.NDArray[Any]], numbers: Sequence[float]) -> bool:
+        """Whether arrays like these have come before, in which case it has computed."""
         given = self._pack(*map(id, arrays), *numbers)
-        for bound in self._bound:
-            if self._program.run(bound, given):
-                return
-        self._program.run(self.bind(arrays), given)
+        return any(self._program.run(bound, given) for bound in self._bound)
 
     def bind(self, arrays: Sequence[npt.NDArray[Any]]) -> Bound:
         """The program for arrays that lie like these; raises as `run` does."""
@@ -182,6 +187,12 @@ class Packed:
             raise
         self._bound = [*self._bound[1 - MOST_BOUND :], bound]
         return bound
+
+
+def _with_known_dtype(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array with NumPy's own object for its dtype: each that was unpickled has another, which looks like it."""
+    known = np.dtype(x.dtype.str)
+    return x if x.dtype is known else x.view(known)
 
 
 def _side_by_side(i: int, x: npt.NDArray[Any], nodes: Sequence[Node]) -> Iterator[Placement]:
