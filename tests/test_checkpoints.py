@@ -137,6 +137,7 @@ class TestTheSameBits:
             return train(batch_size=5, dropout=0.2, seed=None, **further)
 
         for _ in range(3):
+            (tmp_path / "run").unlink(missing_ok=True)
             with pytest.MonkeyPatch.context() as patch:
                 killing(7, patch)
                 with pytest.raises(KilledError):
@@ -224,9 +225,23 @@ class TestWhatIsAsked:
             sizes = killing(0, monkeypatch)
             train(epochs=11, checkpoint=tmp_path / "run", checkpoint_every="4 epochs", **options)
             assert len(sizes) == 3, options  # 4, 8 and the last one
+            (tmp_path / "run").unlink()
         sizes = killing(0, monkeypatch)
         train(epochs=6, checkpoint=tmp_path / "run", checkpoint_every="epoch")
         assert len(sizes) == 6
+
+    def test_what_is_there_is_not_written_over_by_a_run_that_begins(self, tmp_path) -> None:
+        """Nor by one that goes on from another file."""
+        path, other = tmp_path / "run", tmp_path / "other"
+        for one in (path, other):
+            train(epochs=2, checkpoint=one)
+        kept = path.read_bytes()
+        for resume in (False, other, tmp_path / "missing"):
+            with pytest.raises(FileExistsError, match="there already: resume=True goes on from it"):
+                train(epochs=1, checkpoint=path, resume=resume)
+        assert path.read_bytes() == kept
+        os.link(path, tmp_path / "link")
+        assert train(epochs=3, checkpoint=path, resume=tmp_path / "link").history[-1].epoch == 3
 
     def test_seconds_that_do_not_pass(self, tmp_path, monkeypatch) -> None:
         sizes = killing(0, monkeypatch)
@@ -435,9 +450,9 @@ class TestHostileFiles:
     def test_a_model_is_none(self, tmp_path) -> None:
         nn.save(tmp_path / "run", NETWORK, LAYERS)
         self.refused(tmp_path / "run")
-        train(checkpoint=tmp_path / "run")
+        train(checkpoint=tmp_path / "other")
         with pytest.raises(nn.ModelFileError, match="it is a checkpoint, from which"):
-            nn.load(tmp_path / "run")
+            nn.load(tmp_path / "other")
 
     def test_a_pipe_is_not_waited_on(self, tmp_path) -> None:
         os.mkfifo(tmp_path / "run")
@@ -572,9 +587,10 @@ if how == "another thread":
     print(signal.getsignal(signal.SIGTERM) == before)
     sys.exit(0)
 alarm = threading.Timer(0.2, send)
-alarm.start()
 def is_over(record):
-    return bool(handled) or (how == "ignores" and record.seconds > 0.6)
+    if record.epoch == 1:
+        alarm.start()
+    return bool(handled) or (how == "ignores" and alarm.finished.is_set())
 result = train(10**6, checkpoint=path, callback=is_over)
 print(result.stopped, len(handled), signal.getsignal(signal.SIGTERM) == before)
 """

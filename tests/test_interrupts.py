@@ -151,6 +151,16 @@ def cold(call: Callable[[], bool]) -> Callable[[], bool]:
     return forgetting
 
 
+def checkpointing(folder: Path) -> Callable[[], bool]:
+    path, run = folder / "run", training(20, batch_size=9, checkpoint=folder / "run", checkpoint_every=0)
+
+    def call() -> bool:
+        path.unlink(missing_ok=True)
+        return run()
+
+    return call
+
+
 def resuming(folder: Path) -> Callable[[], bool]:
     network, (X, Y) = nn.Network((4, 8, 5, 1)), examples(4, 20)
     options: dict[str, Any] = {"batch_size": 6, "dropout": 0.1, "progress": False}
@@ -173,7 +183,7 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "train on the whole batch": lambda _: training(20),
     "train in tiles": lambda _: training(3000, 300, workers=2),
     "train in captured steps": lambda _: training(20, batch_size=6),
-    "train with checkpoints": lambda folder: training(20, batch_size=9, checkpoint=folder / "run", checkpoint_every=0),
+    "train with checkpoints": checkpointing,
     "train on from a checkpoint": resuming,
     "train in captured steps of threads": lambda _: training(512, 300, batch_size=250),
     "train in captured steps of threads on the whole batch": lambda _: training(700, 200),

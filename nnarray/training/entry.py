@@ -157,7 +157,8 @@ def train(
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
         epoch so far. It is written whole or not at all, in the place of the one before, and once more at the end, at
         Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
-        handles it). Where it can't be written later on, there is a warning, and training goes on.
+        handles it). Where it can't be written later on, there is a warning, and training goes on. A file that is there
+        already is gone on from (`resume`), and never written over by a run that begins.
     checkpoint_every : float or str, default=30.0
         Seconds between two checkpoints, which are made between any two updates; or epochs, as "epoch" or "5 epochs".
         The checkpoints of a stream are those of the ends of its epochs.
@@ -185,7 +186,7 @@ def train(
     ModelFileError
         For a checkpoint that is none, whatever is wrong in it.
     OSError
-        Where there is no folder for the checkpoint, or no file to go on from.
+        Where there is no folder for the checkpoint, no file to go on from, or one that the run does not go on from.
     TypeError
         For arguments of another kind, arrays of two namespaces or devices, and traced arrays.
     DivergenceError

@@ -133,11 +133,24 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Keeping 
         reading.require_folder(path)
         keeping = Keeping(path, interval)
     if not isinstance(resume, bool | np.bool_):
-        return keeping, _path(resume, "resume")
+        resumed = _path(resume, "resume")
+        _require_no_other(keeping, resumed)
+        return keeping, resumed
+    if not resume:
+        _require_no_other(keeping, None)
     if resume and keeping is None:
         msg = "resume=True goes on from the checkpoint, and no checkpoint= is given; resume=path goes on from a file"
         raise ValueError(msg)
     return keeping, keeping.path if resume and keeping is not None and os.path.exists(keeping.path) else None
+
+
+def _require_no_other(keeping: Keeping | None, resumed: str | None) -> None:
+    """Raise FileExistsError where the run would write over a file that it does not go on from."""
+    if keeping is None or not os.path.exists(keeping.path):
+        return
+    if resumed is None or not os.path.exists(resumed) or not os.path.samefile(keeping.path, resumed):
+        msg = "the checkpoint is there already: resume=True goes on from it; delete it, or name another, to begin anew"
+        raise FileExistsError(errno.EEXIST, msg, keeping.path)
 
 
 def _require_place(path: str) -> None:
