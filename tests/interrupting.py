@@ -249,7 +249,12 @@ def faults(
     for what else is wrong, and no interrupt may be swallowed.
     """
     before, found, ignored = State.now(), list[str](), list[Any]()
-    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: ignored.append(repr(unraisable.exc_value))
+
+    def note(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, ResourceWarning):  # of a file that was open, and is closed thereby
+            ignored.append(repr(unraisable.exc_value))
+
+    hook, sys.unraisablehook = sys.unraisablehook, note
     try:
         for at in chosen:
             tracer = Tracer(at, act, opcodes=opcodes)
