@@ -23,7 +23,7 @@ from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed
+from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed, require_penalties
 from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
@@ -394,11 +394,14 @@ class Network:
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
                 place, batch = enter_training_batch(network, params, X, Y, weights)
+                require_penalties(place.dtype, **penalties)
                 return engine.batch_norm.cost(batch, place.layers, network, place.backend, **penalties)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+                require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
             place, batch = enter_batch(network, params, X, Y, weights)
+            require_penalties(place.dtype, **penalties)
             given = batch, place.layers, network, place.backend
             if ranks is None:
                 return engine.cost(*given, **penalties, workers=workers)
@@ -481,10 +484,12 @@ class Network:
             if self.batch_norm:
                 return self._training_gradients(network, params, X, Y, weights, **penalties)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+                require_penalties(chunked.dtype, **penalties)
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
             place, batch = enter_batch(network, params, X, Y, weights)
+            require_penalties(place.dtype, **penalties)
             backend = place.backend
             given = batch, place.layers, network, backend
             with backend.current(), backend.untracked():
@@ -501,6 +506,7 @@ class Network:
         self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **penalties: float
     ) -> tuple[Array, Parameters]:
         place, batch = enter_training_batch(network, params, X, Y, weights)
+        require_penalties(place.dtype, **penalties)
         backend = place.backend
         with backend.current(), backend.untracked():
             J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **penalties)
