@@ -503,13 +503,13 @@ class Network:
                 return J, Parameters(g, self.sizes, backend)
 
     def _training_gradients(
-        self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **penalties: float
+        self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **options: Any
     ) -> tuple[Array, Parameters]:
         place, batch = enter_training_batch(network, params, X, Y, weights)
-        require_penalties(place.dtype, **penalties)
+        require_penalties(place.dtype, l2=options["l2"], l1=options["l1"])
         backend = place.backend
         with backend.current(), backend.untracked():
-            J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **penalties)
+            J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **options)
             require_finite_examples(batch.X, g, place)
             return J, NormalizedParameters(g, self.sizes, backend, seen)
 
