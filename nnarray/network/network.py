@@ -401,8 +401,8 @@ class Network:
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
             place, batch = enter_batch(network, params, X, Y, weights)
-            require_penalties(place.dtype, **penalties)
             given = batch, place.layers, network, place.backend
+            require_penalties(place.dtype, **penalties)
             if ranks is None:
                 return engine.cost(*given, **penalties, workers=workers)
             agree(ranks, network, place, **penalties)
@@ -489,9 +489,9 @@ class Network:
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
             place, batch = enter_batch(network, params, X, Y, weights)
-            require_penalties(place.dtype, **penalties)
             backend = place.backend
             given = batch, place.layers, network, backend
+            require_penalties(place.dtype, **penalties)
             with backend.current(), backend.untracked():
                 if ranks is None:
                     J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
