@@ -269,7 +269,7 @@ def _shade_probability(ax: Any, x1: Any, x2: Any, A: Any) -> None:
 
 def _shade_classes(ax: Any, x1: Any, x2: Any, A: Any) -> None:
     levels = np.arange(len(A) + 1) - 0.5
-    ax.contourf(x1, x2, A.argmax(axis=0), levels=levels, cmap=_CLASSES, vmin=0, vmax=_MOST, alpha=0.3)
+    ax.contourf(x1, x2, A.argmax(axis=0), levels=levels, **_classes(len(A)), alpha=0.3)
 
 
 def _shade_values(ax: Any, x1: Any, x2: Any, A: Any) -> None:
@@ -277,15 +277,24 @@ def _shade_values(ax: Any, x1: Any, x2: Any, A: Any) -> None:
 
 
 _SHADE = {"sigmoid": _shade_probability, "softmax": _shade_classes, "identity": _shade_values, "exp": _shade_values}
-_CLASSES, _MOST = "tab10", 9
+
+
+def _classes(count: int) -> dict[str, Any]:
+    """A colour of its own for each of the classes 0, 1, …, or of combinations of labels."""
+    if count <= 10:
+        return {"cmap": "tab10", "vmin": 0, "vmax": 9}
+    import matplotlib as mpl
+
+    return {"cmap": mpl.colormaps["turbo"].resampled(count), "vmin": 0, "vmax": count - 1}
 
 
 def _colours(output: str, Y: Any) -> tuple[Any, dict[str, Any]]:
     """A number for each example, and how numbers become colours."""
     if output == "softmax":
-        return Y.argmax(axis=0), {"cmap": _CLASSES, "vmin": 0, "vmax": _MOST}
+        return Y.argmax(axis=0), _classes(len(Y))
     if output != "sigmoid":
         return Y[0], {"cmap": "viridis"}
     if len(Y) == 1:
         return Y[0], {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
-    return 2.0 ** np.arange(len(Y)) @ Y, {"cmap": _CLASSES}
+    combinations, of_each = np.unique(Y, axis=1, return_inverse=True)
+    return of_each.ravel(), _classes(combinations.shape[1])

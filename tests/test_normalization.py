@@ -158,3 +158,29 @@ def test_a_dask_array_is_told_apart_from_what_is_traced() -> None:
     da = pytest.importorskip("dask.array")
     with pytest.raises(TypeError, match=r"got a dask array: give X\.compute\(\)"):
         nn.Normalization.fit(da.ones((2, 5)))
+
+
+class TestTargets:
+    def test_a_regression_on_numbers_far_from_zero_is_told_in_their_unit(self, space) -> None:
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(3, 50))
+        Y = 2e9 + 1000 * (rng.normal(size=(2, 3)) @ X)
+        targets, network = nn.Normalization.fit(space.asarray(Y)), nn.Network((3, 2), output="identity")
+        np.testing.assert_allclose(space.to_numpy(targets.inverse(targets(space.asarray(Y), "float64"))), Y, rtol=1e-15)
+        given = space.asarray(X), targets(space.asarray(Y), "float64")
+        result = nn.train(network, *given, epochs=2000, optimizer=nn.GradientDescent(0.3), dtype="float64")
+        found = targets.inverse(network.predict(result.params, given[0]))
+        space.assert_same_place(found, "float64")
+        np.testing.assert_allclose(space.to_numpy(found), Y, rtol=0, atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("A", "error", "told"),
+        [
+            (np.zeros((2, 5)), ValueError, r"A must have shape \(n_x, m\) = \(1, m\)"),
+            (np.zeros(5), ValueError, "A must have shape"),
+            (np.array([["a"]]), TypeError, "A must hold real numbers"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, A, error, told) -> None:
+        with pytest.raises(error, match=told):
+            nn.Normalization.fit(np.array([[1.0, 2.0]])).inverse(A)

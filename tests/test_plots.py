@@ -115,6 +115,24 @@ class TestBoundary:
         with pytest.raises(ValueError, match=words):
             nn.plots.decision_boundary(network, network.init(), np.zeros((network.sizes[0], 2)))
 
+    @pytest.mark.parametrize("classes", [3, 10, 11, 26])
+    def test_each_class_has_a_colour_of_its_own(self, classes) -> None:
+        network, labels = nn.Network((2, classes), output="softmax"), np.arange(classes)
+        X = np.stack([labels, labels**2]).astype(float)
+        ax = nn.plots.decision_boundary(network, network.init(), X, nn.one_hot(labels, classes))
+        areas, shown = ax.collections[0], ax.collections[-1]
+        colours = {tuple(shown.to_rgba(k)) for k in shown.get_array()}
+        assert len(colours) == classes
+        for k in labels:  # areas and examples have the same ones
+            np.testing.assert_allclose(areas.to_rgba(k)[:3], shown.to_rgba(k)[:3])
+
+    def test_each_combination_of_labels_has_a_colour_of_its_own(self) -> None:
+        network = nn.Network((2, 4))
+        Y = np.array([[k >> unit & 1 for k in range(16)] for unit in range(4)], dtype=float)
+        X = np.random.default_rng(0).normal(size=(2, 16))
+        shown = nn.plots.decision_boundary(network, network.init(), X, Y).collections[-1]
+        assert len({tuple(shown.to_rgba(k)) for k in shown.get_array()}) == 16
+
     def test_examples_that_all_lie_on_a_line(self) -> None:
         nn.plots.decision_boundary(*half_plane("sigmoid", 1), [[0.0, 1.0], [3.0, 3.0]], [[0.0, 1.0]])
 
@@ -180,6 +198,13 @@ class TestGallery:
         command = [sys.executable, "-m", "nnarray.examples.gradient_checking"]
         subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"MPLBACKEND": "Agg"})
         assert (tmp_path / "gradient_checking.png").exists()
+
+    @pytest.mark.parametrize("name", ["flower", "moons"])
+    @pytest.mark.parametrize("m", [2, 61, 100])
+    def test_there_are_as_many_examples_as_were_asked_for(self, name, m) -> None:
+        X, Y = getattr(import_module("nnarray.examples.data"), name)(m)
+        assert (X.shape, Y.shape) == ((2, m), (1, m))
+        assert Y.sum() == m // 2
 
     def test_four_hidden_units_divide_the_flower_and_a_line_does_not(self) -> None:
         X, Y = import_module("nnarray.examples.data").flower()

@@ -48,12 +48,20 @@ def same_backend(**arrays: Any) -> Backend | None:
         elif found[1] is not own and not _agree(found[1], own):
             msg = (
                 f"{found[0]} is on {_place(found[1])} and {argument} is on {_place(own)}; "
-                "bring them to one place first, for instance with nn.backend(...).asarray"
+                f"{_remedy({found[0]: found[1], argument: own})}"
             )
             raise TypeError(msg)
         elif found[1].device is None:
             found = argument, own
     return None if found is None else found[1]
+
+
+def _remedy(places: dict[str, Backend]) -> str:
+    """What to do about arguments in two places."""
+    chunked = [argument for argument, place in places.items() if place.name.endswith("dask.array")]
+    if chunked:
+        return f"a dask array is not taken here, give {chunked[0]}.compute()"
+    return "bring them to one place first, for instance with nn.backend(...).asarray"
 
 
 def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:

@@ -181,7 +181,7 @@ def _settings(arguments: argparse.Namespace, prepared: Prepared, network: nn.Net
     m = prepared.training.m
     settings = {name: getattr(arguments, name) for name in SETTINGS} | {"batch_norm": network.batch_norm}
     settings["batch_size"] = min(arguments.batch_size or default_batch_size(m), m)
-    if network.batch_norm and arguments.batch_size is None and m % settings["batch_size"] == 1:
+    while network.batch_norm and arguments.batch_size is None and m % settings["batch_size"] == 1:
         settings["batch_size"] += 1  # or the last one would be of a single example, which has no variance
     settings["learning_rate"] = arguments.learning_rate or default_learning_rate(arguments.optimizer)
     if arguments.l2 is None:

@@ -128,12 +128,49 @@ class Normalization:
             For what holds no real numbers, sparse and traced arrays.
         """
         host, place = _host(X), backend_of(X) or NUMPY
-        n_x = self.mean.shape[0]
-        if host.ndim != 2 or host.shape[0] != n_x:
-            msg = f"X must have shape (n_x, m) = ({n_x}, m), one example per column, got {host.shape}"
-            raise ValueError(msg)
+        self._require_shape(host, "X")
         require_finite(host, "X", NUMPY)
         return place.asarray(self._preprocessing.X(list(host), dtype), dtype)
+
+    @quiet
+    def inverse(self, A: Any, dtype: DTypeName = "float64") -> Array:
+        """mean + scale A: the numbers that normalised ones stand for, such as a regression's predictions.
+
+        Parameters
+        ----------
+        A : array, shape (n_x, m)
+            Of what this object was fitted on, of a regression's targets the predictions A[L], (n[L], m).
+        dtype : {"float32", "float64"}, default="float64"
+            Of the result; numbers far from zero beside their spread need float64.
+
+        Returns
+        -------
+        array, shape (n_x, m)
+            Where A is.
+
+        Raises
+        ------
+        ValueError
+            For another shape.
+        TypeError
+            For what holds no real numbers, sparse and traced arrays.
+
+        Examples
+        --------
+        >>> Y = np.array([[2019.0, 2021.0]])
+        >>> years = Normalization.fit(Y)
+        >>> years.inverse(years(Y)).tolist()
+        [[2019.0, 2021.0]]
+        """
+        host = _host(A, "A")
+        self._require_shape(host, "A")
+        return (backend_of(A) or NUMPY).asarray(self.mean + self.scale * host.astype("float64"), dtype)
+
+    def _require_shape(self, host: npt.NDArray[Any], argument: str) -> None:
+        n_x = self.mean.shape[0]
+        if host.ndim != 2 or host.shape[0] != n_x:
+            msg = f"{argument} must have shape (n_x, m) = ({n_x}, m), one example per column, got {host.shape}"
+            raise ValueError(msg)
 
     def model(self, network: Network, params: Pairs) -> Model:
         """The network with its normalisation: `predict` takes examples as they are, as will its file's.
@@ -175,13 +212,14 @@ class Normalization:
         return Preprocessing(tuple(Number(Scaling(mean, scale), fill=mean) for mean, scale in numbers))
 
 
-def _host(X: Any) -> npt.NDArray[Any]:
+def _host(X: Any, name: str = "X") -> npt.NDArray[Any]:
     if is_chunked(X):
-        msg = "X must lie in memory, or in a file, got a dask array: give X.compute(), or take (X - mean)/scale of it"
+        taken = "mean + scale A" if name == "A" else "(X - mean)/scale"
+        msg = f"{name} must lie in memory, or in a file, got a dask array: give {name}.compute(), or take {taken} of it"
         raise TypeError(msg)
-    require_concrete("nn.Normalization", X=X)
-    host = host_array(X, "X")
-    require_numbers(host, "X", None)
+    require_concrete("nn.Normalization", **{name: X})
+    host = host_array(X, name)
+    require_numbers(host, name, None)
     return host
 
 

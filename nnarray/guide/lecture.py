@@ -93,4 +93,11 @@ without its correction for means that start at zero, or with t from 0.
 
 `nnarray.core.regularization`: the penalty (lambda/2m) Σ ‖W[l]‖² adds (lambda/m) W[l] to dW[l]; biases are not
 penalised. Inverted dropout divides by the share of units kept. *The slip:* dropping units in prediction, too.
+
+`nnarray.core.batch_norm`: Z of a batch to mean 0 and deviation 1, and gamma Z_norm + beta into g, where beta stands for
+b. *The slips:* a dZ that leaves out what Z does by the batch's mean and variance; that mean and variance in prediction,
+where their averages belong.
+
+What alpha and beta should be is searched for in powers of ten (`nnarray.examples.random_search`). *The slip:* drawing
+them uniformly, which puts nine alphas of ten above a tenth of the largest.
 """

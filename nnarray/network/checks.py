@@ -18,6 +18,15 @@ def check_penalty(strength: Any, argument: str) -> Any:
     return check_number(strength, argument, at_least=0.0)
 
 
+def require_penalties(dtype: str, **penalties: Any) -> None:
+    """Raise ValueError for a lambda that is infinite in the network's dtype."""
+    largest = float(np.finfo(dtype).max)
+    for name, strength in penalties.items():
+        if isinstance(strength, float) and strength > largest:
+            msg = f"{name} must be finite in {dtype}, at most {largest:.4g}, got {strength:g}"
+            raise ValueError(msg)
+
+
 def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below: float = np.inf) -> float:
     """`value` as a finite float within its bounds."""
     if isinstance(value, NO_NUMBERS) or not hasattr(type(value), "__float__") or _has_axes(value):

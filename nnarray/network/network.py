@@ -23,7 +23,7 @@ from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed
+from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed, require_penalties
 from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
@@ -394,13 +394,16 @@ class Network:
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
                 place, batch = enter_training_batch(network, params, X, Y, weights)
+                require_penalties(place.dtype, **penalties)
                 given = batch, place.layers, network, place.backend
                 return engine.batch_norm.cost(*given, **penalties, workers=workers)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+                require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
             place, batch = enter_batch(network, params, X, Y, weights)
             given = batch, place.layers, network, place.backend
+            require_penalties(place.dtype, **penalties)
             if ranks is None:
                 return engine.cost(*given, **penalties, workers=workers)
             agree(ranks, network, place, **penalties)
@@ -483,12 +486,14 @@ class Network:
             if self.batch_norm:
                 return self._training_gradients(network, params, X, Y, weights, **penalties, workers=workers)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+                require_penalties(chunked.dtype, **penalties)
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
             place, batch = enter_batch(network, params, X, Y, weights)
             backend = place.backend
             given = batch, place.layers, network, backend
+            require_penalties(place.dtype, **penalties)
             with backend.current(), backend.untracked():
                 if ranks is None:
                     J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
@@ -503,6 +508,7 @@ class Network:
         self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **options: Any
     ) -> tuple[Array, Parameters]:
         place, batch = enter_training_batch(network, params, X, Y, weights)
+        require_penalties(place.dtype, l2=options["l2"], l1=options["l1"])
         backend = place.backend
         with backend.current(), backend.untracked():
             J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **options)

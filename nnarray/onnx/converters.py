@@ -12,9 +12,9 @@ from nnarray.onnx.tracing import trace
 def register_sklearn_converters() -> None:
     """Make skl2onnx convert `MLPClassifier` and `MLPRegressor` of `nnarray.sklearn`, alone and in pipelines.
 
-    Every activation, one per layer, several outputs and labels, and the Poisson loss are converted; a classifier has
-    skl2onnx's options `zipmap`, `nocl` and `output_class_labels`. A graph of float32 inputs computes in float32, one of
-    float64 inputs in float64.
+    Every activation, one per layer, several outputs and labels, and the Poisson loss are converted, batch normalisation
+    is folded; a classifier has skl2onnx's options `zipmap`, `nocl` and `output_class_labels`. A graph of float32 inputs
+    computes in float32, one of float64 inputs in float64.
 
     Raises
     ------

@@ -25,6 +25,7 @@ from nnarray.backends import (
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.network import Network, Parameters
+from nnarray.network.checks import require_penalties
 from nnarray.network.chunks import Chunked
 from nnarray.network.normalized import NormalizedParameters, first_statistics, folded
 from nnarray.network.weights import HEAVIEST, can_weigh
@@ -183,6 +184,7 @@ class MLP(Settings, ABC):
         solvers.check(self, len(units), incremental=incremental)
         dtype = _float_name(self.dtype, examples.X) if begins else _float_name(None, self.coefs_[0])
         further = self._enter_validation(*validation, outputs=sizes[-1]) if self._has_validation(validation) else None
+        require_penalties(dtype, alpha=float(self.alpha), l1=float(self.l1))
         place = choose(self.backend, _place_of(examples.X))
         with place.current():
             self._train(place, sizes, dtype, examples, further, begins=begins, incremental=incremental)

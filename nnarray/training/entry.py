@@ -7,7 +7,14 @@ from typing import Any
 from nnarray.backends import Backend, at_once
 from nnarray.engine import Batch, Communicator, Ranks
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import check_count, check_number, check_optional_count, check_penalty, check_seed
+from nnarray.network.checks import (
+    check_count,
+    check_number,
+    check_optional_count,
+    check_penalty,
+    check_seed,
+    require_penalties,
+)
 from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place
@@ -229,6 +236,7 @@ def train(
         first, examples, validating = enter_training(
             network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
         )
+        require_penalties(first.dtype, l2=l2, l1=l1)
         if ranks is not None:
             numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "min_delta": min_delta}
             numbers |= {"l2": l2, "l1": l1, "average": average, "validation": validation is not None}

@@ -28,7 +28,15 @@ def begun(t: int, steps: int, *, staircase: bool) -> int:
 
 
 class Schedule:
-    """A learning rate that changes: called with t, the number of updates made, it gives alpha, a float."""
+    """A learning rate that changes: called with t, the number of updates made, it gives alpha, a float.
+
+    Raises
+    ------
+    TypeError
+        For a parameter of any schedule that is no number, or a `staircase` that is not True or False.
+    ValueError
+        For a number that is not finite or out of its bounds.
+    """
 
     def __post_init__(self) -> None:
         """Raise TypeError for a field that is no number, ValueError for one that is not finite or out of its bounds."""
@@ -62,13 +70,6 @@ class Constant(Schedule):
     learning_rate : float
         alpha_0 ≥ 0.
 
-    Raises
-    ------
-    TypeError
-        For what is no number.
-    ValueError
-        For a number that is not finite or out of its bounds.
-
     Examples
     --------
     >>> Constant(0.1)(5)
@@ -98,13 +99,6 @@ class InverseTimeDecay(Schedule):
         ≥ 1: the updates in which t/steps grows by 1, such as the batches of an epoch.
     staircase : bool, default=False
         Whether alpha is constant within each `steps` updates: t/steps is rounded down.
-
-    Raises
-    ------
-    TypeError
-        For what is no number.
-    ValueError
-        For a number that is not finite or out of its bounds.
 
     Examples
     --------
@@ -142,13 +136,6 @@ class InverseSquareRootDecay(Schedule):
     staircase : bool, default=False
         Whether alpha is constant within each `steps` updates: t/steps is rounded down.
 
-    Raises
-    ------
-    TypeError
-        For what is no number.
-    ValueError
-        For a number that is not finite or out of its bounds.
-
     Examples
     --------
     >>> InverseSquareRootDecay(0.2)(3)
@@ -185,13 +172,6 @@ class ExponentialDecay(Schedule):
     staircase : bool, default=False
         Whether alpha is constant within each `steps` updates: t/steps is rounded down.
 
-    Raises
-    ------
-    TypeError
-        For what is no number.
-    ValueError
-        For a number that is not finite or out of its bounds.
-
     Examples
     --------
     >>> ExponentialDecay(0.4, decay=0.5, steps=10)(20)
@@ -223,13 +203,6 @@ class StepDecay(Schedule):
     steps : int
         ≥ 1.
 
-    Raises
-    ------
-    TypeError
-        For what is no number.
-    ValueError
-        For a number that is not finite or out of its bounds.
-
     Examples
     --------
     >>> StepDecay(0.4, factor=0.5, steps=10)(19)
@@ -260,13 +233,6 @@ class CosineWithWarmup(Schedule):
         From 0 to `steps`: update t < warmup is made at alpha_0 (t + 1)/(warmup + 1).
     final : float, default=0.0
         From 0 to alpha_0.
-
-    Raises
-    ------
-    TypeError
-        For what is no number.
-    ValueError
-        For a number that is not finite or out of its bounds.
 
     Examples
     --------
