@@ -229,7 +229,8 @@ class TestMemory:
             emulator.limit_memory(total - free + size)
 
         engine.compute._widest.clear()
-        engine.compiling.compiled.cache_clear()  # one of another test would make room when it is dropped
+        for programs in (engine.compiling.compiled, engine.normalized_passes.program_for):
+            programs.cache_clear()  # one of another test would make room when it is dropped
         return leave
 
     def data(self, m: int) -> tuple[np.ndarray, np.ndarray]:
