@@ -229,7 +229,8 @@ class TestMemory:
             emulator.limit_memory(total - free + size)
 
         engine.compute._widest.clear()
-        engine.compiling.compiled.cache_clear()  # one of another test would make room when it is dropped
+        for programs in (engine.compiling.compiled, engine.normalized_passes.program_for):
+            programs.cache_clear()  # one of another test would make room when it is dropped
         return leave
 
     def data(self, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -244,6 +245,16 @@ class TestMemory:
         leave(X.nbytes // 2)
         found = nn.train(self.NETWORK, X, Y, backend="cupy", dtype="float64", epochs=2, batch_size=batch_size)
         assert relative(found.params.vector, expected.params.vector) < 1e-12
+
+    @pytest.mark.parametrize("batch_size", [None, 1000])
+    def test_so_it_is_with_batch_normalisation_which_keeps_less_than_x(self, batch_size, leave, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.engine.compute.UPLOAD_BYTES", 2**18)
+        network, (X, Y) = nn.Network((64, 6, 3), output="softmax", batch_norm=True), self.data(20_000)
+        expected = nn.train(network, X, Y, dtype="float64", epochs=2, batch_size=batch_size)
+        leave(X.nbytes // 2)
+        found = nn.train(network, X, Y, backend="cupy", dtype="float64", epochs=2, batch_size=batch_size)
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+        assert relative(found.params.statistics, expected.params.statistics) < 1e-12
 
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
     @pytest.mark.parametrize(

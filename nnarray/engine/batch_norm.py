@@ -15,7 +15,7 @@ from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, compute, equations, jitted, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.normalized_tiles import Passes
+from nnarray.engine.normalized_tiles import CostPasses, Passes
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def cost(
     def in_tiles(width: int) -> Array:
         if compute.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
-        J = Passes(batch, layers, network, backend, workers=workers, width=width).cost()
+        J = CostPasses(batch, layers, network, backend, workers=workers, width=width).cost()
         return compute.mean(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
 
     return _with_room(in_tiles, batch, layers, network, backend, width)

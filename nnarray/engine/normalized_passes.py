@@ -106,7 +106,7 @@ def computed(
     program = None
     if backend.compiles and not any(map(is_sparse, given.values())):
         shapes = tuple((name, tuple(V.shape)) for name, V in given.items())
-        program, made = _program(wanted, network, g, shapes, dtype, backend)
+        program, made = program_for(wanted, network, g, shapes, dtype, backend)
     if program is None:
         return wanted(given, network, g, backend.steps)
     outputs = [backend.new_matrix(shape, dtype) for shape in made]
@@ -114,7 +114,7 @@ def computed(
 
 
 @lru_cache(maxsize=PROGRAMS_KEPT)
-def _program(
+def program_for(
     wanted: Pass,
     network: Architecture,
     g: str,

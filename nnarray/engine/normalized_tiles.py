@@ -36,19 +36,12 @@ class Passes:
         self.dZ = dict[int, Array]()
         """of one hidden layer, after normalisation"""
 
-    def cost(self) -> Array:
-        """The sum of the losses. Raises ValueError for an X that is not finite."""
-        self._require_room(max(self.network.sizes[1:-1], default=0))
-        for l in range(len(self.Z)):
-            self._forward(l, keeps_below=False)
-        return self._over(lambda start, stop: self._made(normalized_passes.cost, self._at_the_end(start, stop))[0], add)
-
     def cost_and_gradients(self) -> tuple[Array, list[list[Array]]]:
         """The sum of the losses, and m dW[1], m dbeta[1], m dgamma[1], …, m dW[L], m db[L]."""
         hidden = self.network.sizes[1:-1]
         self._require_room(sum(hidden) + max(hidden, default=0))
         for l in range(len(self.Z)):
-            self._forward(l, keeps_below=True)
+            self._forward(l)
         J, (dW, db), sums = self._over(self._end, add_each)
         gradients = [[dW, db]]
         for l in reversed(range(len(self.Z))):
@@ -58,16 +51,12 @@ class Passes:
             sums = below
         return J, gradients[::-1]
 
-    def _forward(self, l: int, *, keeps_below: bool) -> None:
-        """Z of hidden layer l + 1, its mean and its variance; tiles of Z below are dropped unless they are kept."""
+    def _forward(self, l: int) -> None:
+        """Z of hidden layer l + 1, its mean and its variance."""
 
         def of_tile(start: int, stop: int) -> "Part":
             given = self._below(l, start, stop) | {"W": self.layers[l][0]}
-            if l == 0 and not keeps_below:
-                require_finite(given["X"], "X", self.backend, first=start)
             _, (self.Z[l][start], mean, variance) = self._made(normalized_passes.forward, given, l)
-            if l > 0 and not keeps_below:
-                del self.Z[l - 1][start]
             return Part(stop - start, mean, variance)
 
         whole = self._over(of_tile, lambda one, other: Part(*batch_norm.united(one, other)))
@@ -102,6 +91,7 @@ class Passes:
     def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
         """What layer l + 1 is computed from."""
         if l == 0:
+            compute.read_ahead_of(self.batch, stop, self.width)
             return {"X": self.batch.inputs(start, stop, self.dtype, self.backend)}
         (mean, variance), (_, beta, gamma) = self.statistics[l - 1], self.layers[l - 1]
         given = {"Z": self.Z[l - 1][start], "mean": mean, "variance": variance, "beta": beta, "gamma": gamma}
@@ -123,6 +113,26 @@ class Passes:
             self.backend.xp.empty(rows * self.batch.columns, dtype=self.dtype)
         except MemoryError as error:
             raise compute.NoRoomError(*error.args) from error
+
+
+class CostPasses(Passes):
+    """The same of a cost alone, which keeps Z of one layer."""
+
+    def cost(self) -> Array:
+        """The sum of the losses. Raises ValueError for an X that is not finite."""
+        self._require_room(max(self.network.sizes[1:-1], default=0))
+        for l in range(len(self.Z)):
+            self._forward(l)
+        return self._over(lambda start, stop: self._made(normalized_passes.cost, self._at_the_end(start, stop))[0], add)
+
+    def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
+        """The same, for the last time."""
+        given = super()._below(l, start, stop)
+        if l == 0:
+            require_finite(given["X"], "X", self.backend, first=start)
+        else:
+            del self.Z[l - 1][start]
+        return given
 
 
 class Part(NamedTuple):

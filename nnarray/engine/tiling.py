@@ -27,7 +27,8 @@ SHARES = 8
 SMALL_STEP, LARGE_STEP = 32e6, 1e9
 """Operations of a step's matrix products. Up to the first, a second thread costs more than it brings. Between the two,
 more time goes into what comes between the products, and tiles are narrower than the cache asks for, so that workers
-share it. From the second on the products take most of it, and are shared themselves."""
+share it. From the second on the products take most of it, and are shared themselves. Columns that batch normalisation
+couples stay one tile, whose pieces workers share: narrower ones would make a pass for each layer."""
 
 MULTIPLE = 16
 """Columns that a width is rounded up to."""
@@ -35,17 +36,17 @@ MULTIPLE = 16
 
 def tile_width(network: Architecture, columns: int, itemsize: int) -> int:
     """The columns of a tile of a batch of `columns`, computed in floats of `itemsize` bytes."""
-    return _width(network.sizes, columns, itemsize)
+    return _width(network.sizes, columns, itemsize, network.batch_norm)
 
 
 @lru_cache(maxsize=256)
-def _width(sizes: tuple[int, ...], columns: int, itemsize: int) -> int:
+def _width(sizes: tuple[int, ...], columns: int, itemsize: int, coupled: bool) -> int:
     narrowest = NARROWEST
     if vector_size(sizes) * itemsize > LARGE_THETA:
         narrowest = NARROWEST_LARGE
     wide = min(max(TILE_BYTES // (sum(sizes) * itemsize), narrowest), WIDEST)
     tiles = ceil(columns / wide)
-    if tiles == 1 and SMALL_STEP < operations(sizes, columns) <= LARGE_STEP:
+    if tiles == 1 and not coupled and SMALL_STEP < operations(sizes, columns) <= LARGE_STEP:
         tiles = max(1, min(SHARES, columns // narrowest))
     if tiles > 1:
         shares = min(SHARES, 1 << (tiles - 1).bit_length())

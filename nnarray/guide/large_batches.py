@@ -18,6 +18,12 @@ True
 X may lie in a file that is larger than memory: `np.load("large.npy", mmap_mode="r").T`, of float32, float64 or small
 integers, is read as it is used, in `network.gradients`, `nn.train` and `nnarray.sklearn`.
 
+With batch normalisation a batch is no such sum: mean and variance couple its columns. A batch of several tiles then
+goes layer by layer, each layer in one pass over all tiles, and means and variances of tiles are united by the formula
+of Chan, Golub and LeVeque. From the way forward to the way back Z of the hidden layers is kept, so that memory grows
+with m: by Σ n[l] and the largest n[l] of the hidden layers, in numbers for each example. Predictions, which go by
+averages, keep nothing.
+
 ## Threads
 
 Tiles are computed by all cores with one BLAS thread each. How a batch is cut depends on the sizes alone, and sums are
