@@ -1,6 +1,9 @@
 """What the command line says of a table that a person should know, and of columns that it does not use."""
 
+import errno
 import json
+import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -247,3 +250,61 @@ class TestFormats:
 
     def test_a_value_that_begins_with_a_dash(self, run):
         assert "one that begins with - is joined by =, as --drop=-x" in refused(run, "train", "t.csv", "--drop", "--x")
+
+
+class TestWords:
+    """What is printed stays in its line, and a stream that takes nothing is named."""
+
+    def test_labels_and_names_with_line_ends(self, run):
+        label = "a\nerror: all is lost"
+        write("t\nu.csv", x=X, y=np.where(X > 0, label, "b"))
+        _, out, _ = run("train", "t\nu.csv", "--force", "--epochs", 2)
+        assert run("evaluate", "model.safetensors", "t\nu.csv")[1].count(r"a\nerror: all is lost") >= 2
+        assert out.startswith(r"read t\nu.csv: 120 examples, ")
+        assert "2 classes ('a\\nerror: all is lost', 'b')" in out
+        assert "\nerror" not in out
+
+    def test_a_quotation_mark_that_is_never_closed(self, run, here):
+        (here / "t.csv").write_text("x,y\n" + "1,2\n" * 9 + '"3,4\n' + "1,2\n" * 9)
+        assert refused(run, "train", "t.csv") == "t.csv, line 11: a quotation mark opens a cell that never ends"
+
+    @pytest.mark.parametrize("command", ["train t.csv --force --epochs 1", "info", "predict model.safetensors t.csv"])
+    def test_a_full_standard_output_is_named(self, run, monkeypatch, command):
+        write("t.csv", x=X, y=Y)
+        trained(run)
+        full = open("/dev/full", "w")  # noqa: SIM115
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", full)
+            code, _, err = run(*command.split())
+        with suppress(OSError):
+            full.close()
+        assert (code, err) == (2, "nnarray: error: standard output: No space left on device\n")
+
+    @pytest.mark.filterwarnings("always:the checkpoint")
+    def test_a_file_that_cannot_be_written_is_named_and_no_other(self, run, monkeypatch):
+        """A disk that is full at the end; a checkpoint is told in one line, and training goes on."""
+        write("t.csv", x=X, y=Y)
+
+        def full(file, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        trained(run)
+        for option, words in (
+            ("--split-out", "train t.csv --out m.safetensors --epochs 1 --quiet"),
+            ("--history", "train t.csv --out m.safetensors --epochs 1 --quiet"),
+            ("OUT", "export model.safetensors"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr("nnarray.cli.train.save", lambda *_, **__: None)
+                patch.setattr(os, "write", full)
+                code, _, err = run(*words.split(), *([option] if option != "OUT" else []), "f.onnx")
+            assert (code, err) == (2, "nnarray: error: f.onnx: No space left on device\n")
+        every = ("--checkpoint", "c", "--checkpoint-every", "epoch")
+        with monkeypatch.context() as patch:
+            patch.setattr("nnarray.cli.train.save", lambda *_, **__: None)
+            patch.setattr(os, "write", full)
+            code, _, err = run("train", "t.csv", "--epochs", 2, "--quiet", "--out", "m.safetensors", *every)
+        assert (code, {*err.splitlines()}) == (
+            0,
+            {"nnarray: warning: the checkpoint c cannot be written: No space left on device"},
+        )

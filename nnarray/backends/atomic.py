@@ -21,14 +21,19 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
     On any failure the temporary file is removed and what was at `path` stays. Where the process is killed it remains,
     until the next call for the same directory removes it. The file gets the permissions that `open(path, "wb")` would
-    give it, and a link is followed, as `open` does. Raises OSError.
+    give it, and a link is followed, as `open` does. Raises OSError that names `path`, not the temporary file.
     """
     place = os.path.realpath(path)
-    mode = _mode_of(place)
     directory = os.path.dirname(place)
-    remove_abandoned(directory)
-    while not _write(place, os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp"), content, mode):
-        pass
+    try:
+        mode = _mode_of(place)
+        remove_abandoned(directory)
+        while not _write(place, os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp"), content, mode):
+            pass
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     _flush_directory(directory)
 
 

@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminated: list[int] = []
     try:
         starting.is_ready()
-        with _terminated_as_interrupted(terminated):
+        with _terminated_as_interrupted(terminated), _warnings_in_a_line():
             code = _run([str(word) for word in words])
     except SystemExit as leaving:  # --help and --version
         code = int(leaving.code or 0)
@@ -80,6 +81,14 @@ def _run(words: Sequence[str]) -> int:
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """A block in which a warning is told without the line of our code that gave it."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: note(f"nnarray: warning: {message}")
+        yield
 
 
 @contextmanager

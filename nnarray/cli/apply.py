@@ -15,7 +15,7 @@ from nnarray.cli.columns import WIDEST, categories_among, convert_all
 from nnarray.cli.errors import CommandError
 from nnarray.cli.examples import reading_of, require_columns, words
 from nnarray.cli.options import Reading
-from nnarray.cli.output import note, quoted, say
+from nnarray.cli.output import note, one_line, quoted, say, write_through
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.preparation import split
@@ -79,7 +79,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     noted = f"note: {trained_on['said']}\n" if trained_on else ""
     say(f"{results.headline(found)}, on {true.size} examples\n{noted}{results.details(found)}{results.report(found)}")
     if arguments.plot:
-        say(f"picture written to {arguments.plot}")
+        say(f"picture written to {one_line(arguments.plot)}")
     return 0
 
 
@@ -297,8 +297,8 @@ def _write(path: str | None, header: list[str], rows: list[list[str]]) -> None:
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if path is not None:
         write_or_beside(path, lambda place: write_atomically(place, text.getvalue().encode("utf-8", "surrogateescape")))
-        say(f"{len(rows)} predictions written to {path}")
+        say(f"{len(rows)} predictions written to {one_line(path)}")
     elif sys.stdout is not None and sys.stdout.isatty():
         say(text.getvalue(), end="")
     elif sys.stdout is not None:
-        sys.stdout.write(text.getvalue())
+        write_through(sys.stdout, text.getvalue())

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from nnarray.cli.errors import CommandError
-from nnarray.cli.output import quoted, say
+from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.places import check_place
 from nnarray.cli.remembered import remembered
 from nnarray.files import read_model, write_atomically
@@ -33,7 +33,8 @@ def export(arguments: argparse.Namespace) -> int:
         msg = f"{arguments.model} cannot be exported: {problem}"
         raise CommandError(msg) from None
     write_atomically(arguments.out, made.SerializeToString())
-    say(f"model written to {arguments.out}\n  takes {_named(made.graph.input)}\n  gives {_named(made.graph.output)}")
+    say(f"model written to {one_line(arguments.out)}")
+    say(f"  takes {_named(made.graph.input)}\n  gives {_named(made.graph.output)}")
     for entry in made.metadata_props:
         if entry.key == "dates":
             from nnarray.onnx.exporting import DAYS

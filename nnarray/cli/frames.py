@@ -154,6 +154,9 @@ def _parsed(pandas: Any, source: Source, dialect: Dialect, reading: Reading, tex
         msg = f"{source.name} has no rows below its header"
         raise CommandError(msg) from None
     except (pandas.errors.ParserError, pandas.errors.ParserWarning, OverflowError) as error:
+        if "EOF inside string" in str(error):
+            msg = f"{source.name}, line {origin.last_row_begins()}: a quotation mark opens a cell that never ends"
+            raise CommandError(msg) from None
         origin.refuse_ragged_row()
         reason = str(error).removeprefix("Error tokenizing data. C error: ")
         msg = f"{source.name} cannot be read as a table: {reason}"
@@ -191,6 +194,11 @@ class Origin:
                 place = self.places[name]
                 return line, cells[place].strip() if place < len(cells) else ""
         return 0, ""
+
+    def last_row_begins(self) -> int:
+        """The line in which the last row begins."""
+        ends = [self.dialect.header_lines, *(line for line, _ in self.rows())]
+        return ends[-2] + 1
 
     def refuse_ragged_row(self) -> None:
         """Raise CommandError for the first row with more or fewer cells than there are columns."""

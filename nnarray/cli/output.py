@@ -38,6 +38,11 @@ def visible(text: str) -> str:
     return "".join(c if c == "\n" or _is_visible(c) else ascii(c)[1:-1] for c in text)
 
 
+def one_line(text: Any) -> str:
+    """A label or a name among words of ours: whole, escaped, and without line ends."""
+    return visible(str(text)).replace("\n", r"\n")
+
+
 def quoted(value: Any) -> str:
     """A cell, a label or a name as it stands in a message: in quotes, escaped, and cut where it is long."""
     text = str(value)
@@ -57,5 +62,16 @@ def _write(stream: TextIO | None, text: str) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = text.translate(IN_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    stream.write(text)
-    stream.flush()
+    write_through(stream, text)
+
+
+def write_through(stream: TextIO, text: str) -> None:
+    """Write text as it is. Raises OSError that names the stream."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if stream is sys.stderr else "standard output"
+        raise OSError(error.errno, error.strerror, name) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from nnarray.cli.errors import CommandError
-from nnarray.cli.output import say
+from nnarray.cli.output import one_line, say
 
 LONGEST_NAME = 200
 
@@ -86,7 +86,8 @@ def write_or_beside(name: str, write: Callable[[str], None]) -> str:
                 write(other)
             except OSError:
                 continue
-            say(f"{name} cannot be written ({error.strerror or error}); written to {other} in its place")
+            reason = error.strerror or error
+            say(f"{one_line(name)} cannot be written ({reason}); written to {one_line(other)} in its place")
             return other
         raise OSError(error.errno, error.strerror or str(error), name) from error
     return name

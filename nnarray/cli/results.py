@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.cli.output import one_line
+
 MOST_SHOWN = 20
 """Classes up to which a confusion matrix is printed."""
 
@@ -23,7 +25,7 @@ def baseline(values: npt.NDArray[Any], classes: Sequence[Any] | None) -> Baselin
     if classes is None:
         return Baseline(float(np.mean(values)), f"the mean {np.mean(values):.6g}")
     code = int(np.bincount(values).argmax())
-    return Baseline(code, f"the most frequent class {classes[code]}")
+    return Baseline(code, f"the most frequent class {one_line(classes[code])}")
 
 
 def codes(A: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -172,4 +174,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _short(name: str, most: int = 40) -> str:
+    name = one_line(name)
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -280,7 +280,7 @@ def numbers_of(y: npt.NDArray[Any], table: Table) -> npt.NDArray[Any]:
 def listed(classes: list[Any]) -> str:
     """The names of classes, the first nine of more than ten; in quotes where one holds a comma or a space."""
     shown = [name if len(name) <= LONGEST else quoted(name) for name in map(str, classes)]
-    if any(set(", ") & set(name) for name in shown):
+    if any(set(", \n") & set(name) for name in shown):
         shown = [quoted(name) for name in classes]
     return ", ".join(shown if len(shown) <= 10 else [*shown[:9], "…"])
 

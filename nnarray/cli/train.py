@@ -25,7 +25,7 @@ from nnarray.cli.examples import Prepared, prepare
 from nnarray.cli.names import listed_names
 from nnarray.cli.notes import repeats
 from nnarray.cli.options import MISSING
-from nnarray.cli.output import quoted, say
+from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.pictures import check_plot
 from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.preparation import Part
@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace) -> int:
     metadata = _metadata(arguments, settings, prepared, scores)
     written = write_or_beside(arguments.out, lambda path: save(path, network, result.params, metadata=metadata))
     _report(arguments, prepared, network, result, scores, written)
-    speak(f"model written to {written} (it keeps the scaling of its inputs beside the network)")
+    speak(f"model written to {one_line(written)} (it keeps the scaling of its inputs beside the network)")
     _write_others(arguments, prepared, result, speak)
     left = run.ends(result.stopped)
     if left:
@@ -294,7 +294,7 @@ def _description(arguments: argparse.Namespace, prepared: Prepared) -> str:
     notes = "".join(f"note: {said}\n" for said in prepared.notes[:12])
     more = f"note: and {len(prepared.notes) - 12} more such\n" if len(prepared.notes) > 12 else ""
     return (
-        f"read {prepared.source}: {prepared.rows} examples, {len(columns)} features{noted}{becoming}; "
+        f"read {one_line(prepared.source)}: {prepared.rows} examples, {len(columns)} features{noted}{becoming}; "
         f"{_target(arguments, prepared)}\n{notes}{more}"
         f"split: {counts[0]} to train on, {counts[1]} for validation{stopping}, {counts[2]} held out for the result\n"
     )
@@ -379,13 +379,13 @@ def _write_others(
     if len(result.history):
         if arguments.plot:
             result.history.plot(arguments.plot)
-            speak(f"curve written to {arguments.plot}")
+            speak(f"curve written to {one_line(arguments.plot)}")
         if arguments.history:
             write_history(arguments.history, result.history)
-            speak(f"history written to {arguments.history}")
+            speak(f"history written to {one_line(arguments.history)}")
     if arguments.split_out:
         write_atomically(arguments.split_out, _split_table(prepared).encode())
-        speak(f"split written to {arguments.split_out}")
+        speak(f"split written to {one_line(arguments.split_out)}")
 
 
 def _split_table(prepared: Prepared) -> str:
