@@ -46,15 +46,15 @@ def test_gradients_and_costs_are_those_of_all_columns(size: int, output: str, we
 
     def call(comm: ThreadComm) -> Any:
         part = mine(comm)
-        own = None if weights is None else weights[part] + (part.stop == 2) * 1e-9  # a sum of 0 is refused
+        own = None if weights is None else weights[part]
         options: dict[str, Any] = {"l2": 0.3, "l1": 0.2, "weights": own, "comm": comm}
         found = network.gradients(params, X[:, part], Y[:, part], **options)
         return *found, network.cost(params, X[:, part], Y[:, part], **options)
 
     found = on_ranks(size, call)
     for J_found, g_found, cost in found:
-        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12 if weights is None else 1e-9)
-        assert J_found == pytest.approx(float(J), rel=1e-12 if weights is None else 1e-9)
+        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12)
+        assert J_found == pytest.approx(float(J), rel=1e-12)
         assert cost == J_found
         assert J_found.shape == ()
         assert g_found.vector.tobytes() == found[0][1].vector.tobytes()
@@ -123,6 +123,80 @@ def test_mini_batches_are_of_everybody_and_goes_on_to_the_bit(size: int) -> None
         assert whole.state.t == 7 * -(-M // 16)
         assert whole.history[-1].cost < whole.history[0].cost
         assert [record.cost for record in whole.history] == [record.cost for record in found[0][0].history]
+
+
+NOTHING: dict[str, Any] = {
+    "no columns": lambda X, Y, weights, rank: (X[:, :0], Y[:, :0], weights[:0]) if rank == 1 else (X, Y, weights),
+    "columns that weigh nothing": lambda X, Y, weights, rank: (X, Y, weights * (rank != 1)),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_rank_that_has_nothing_to_add(what: str, output: str) -> None:
+    network, X, Y = case(output)
+    params, weights = network.init(0, dtype="float64"), np.random.default_rng(1).random(M)
+    cut = NOTHING[what]
+    parts = [(X[:, :40], Y[:, :40], weights[:40]), (X[:, 40:90], Y[:, 40:90], weights[40:90])]
+    parts = [cut(*part, rank) for rank, part in enumerate([*parts, (X[:, 90:], Y[:, 90:], weights[90:])])]
+    all_X, all_Y = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+    all_weights = np.concatenate([part[2] for part in parts])
+    J, g = network.gradients(params, all_X, all_Y, l2=0.3, weights=all_weights)
+    options: dict[str, Any] = {"epochs": 12, "dtype": "float64", "optimizer": nn.Adam(0.01), "params": params}
+    one = nn.train(network, all_X, all_Y, weights=all_weights, validation=(X, Y), patience=5, **options)
+
+    def call(comm: ThreadComm) -> Any:
+        x, y, w = parts[comm.rank]
+        validation = (X[:, :0], Y[:, :0]) if comm.rank == 2 else (X[:, comm.rank :: 2], Y[:, comm.rank :: 2])
+        common: dict[str, Any] = {"weights": w, "comm": comm}
+        mini = nn.train(network, x, y, batch_size=16, dropout=0.2, input_dropout=0.1, **options, **common)
+        whole = nn.train(network, x, y, validation=validation, patience=5, **options, **common)
+        cost = network.cost(params, x, y, l2=0.3, **common)
+        return *network.gradients(params, x, y, l2=0.3, **common), cost, mini, whole
+
+    found = on_ranks(3, call)
+    for result in found:
+        assert not isinstance(result, BaseException), result
+        J_found, g_found, cost, mini, whole = result
+        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12)
+        assert J_found == cost == pytest.approx(float(J), rel=1e-12)
+        assert theta(mini) == theta(found[0][3])
+        assert mini.history[-1].cost < mini.history[0].cost
+        np.testing.assert_allclose(whole.params.vector, one.params.vector, rtol=0, atol=1e-9)
+        assert whole.history[-1].validation_score == pytest.approx(one.history[-1].validation_score, rel=1e-9)
+
+
+@pytest.mark.parametrize("calls", ["cost", "gradients", "train"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_all_ranks_together_need_an_example(calls: str, weighted: bool) -> None:
+    network, X, Y = case()
+    columns = slice(0, 7 if weighted else 0)
+
+    def call(comm: ThreadComm) -> Any:
+        given = X[:, columns], Y[:, columns]
+        options: dict[str, Any] = {"comm": comm, "weights": np.zeros(7) if weighted else None}
+        if calls == "train":
+            return nn.train(network, *given, epochs=1, **options)
+        return getattr(network, calls)(network.init(0), *given, **options)
+
+    for error in on_ranks(2, call):
+        assert isinstance(error, ValueError)
+        assert "at least one example that weighs something" in str(error)
+
+
+@pytest.mark.parametrize("wrong", ["X", "Y", "weights"])
+def test_no_columns_of_another_shape(wrong: str) -> None:
+    network, X, Y = case()
+    shapes = {"X": (5, 0), "Y": (1, 0), "weights": (1, 0)} | {wrong: (4, 3) if wrong == "weights" else (3, 0)}
+    given = {name: np.zeros(shape) for name, shape in shapes.items()}
+
+    def call(comm: ThreadComm) -> Any:
+        mine = given if comm.rank else {"X": X, "Y": Y, "weights": np.ones(M)}
+        return network.cost(network.init(0), **mine, comm=comm)
+
+    found = on_ranks(2, call)
+    assert all(isinstance(error, ValueError | RuntimeError) for error in found)
+    assert f"{wrong} must have shape" in str(found[1])
 
 
 def test_examples_that_weigh_nothing_together_make_no_update() -> None:

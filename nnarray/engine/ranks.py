@@ -17,6 +17,7 @@ from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import TileColumns
 from nnarray.engine.interrupts import Interrupts
+from nnarray.engine.weights import require_weight, weighs_nothing
 
 
 class Communicator(Protocol):
@@ -124,7 +125,7 @@ class Ranks:
 
 
 def cost_and_gradients(
-    batch: Batch | None,
+    batch: Batch,
     layers: Pairs,
     network: Architecture,
     backend: Backend,
@@ -137,18 +138,18 @@ def cost_and_gradients(
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, of everybody's batches together, and what they are divided by.
 
-    Without a batch this rank has no columns; where nobody's columns weigh anything there is no gradient. `spare` are
-    vectors that may be written into, as in `engine.cost_and_gradients`.
+    A batch may be of no columns; where nobody's columns weigh anything there is no gradient. `spare` are vectors that
+    may be written into, as in `engine.cost_and_gradients`.
     """
     J, m = 0.0, 0.0
-    if batch is None:
-        sums = np.zeros(vector_size(network.sizes), backend.to_numpy(layers[0][1][:0]).dtype)
+    if batch.columns == 0:
+        sums = np.zeros(vector_size(network.sizes), dtype_of(layers, backend))
     else:
         one = batch._replace(m=1)
         J, g = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, l1=0.0, spare=spare, workers=workers)
         sums, m = np.require(backend.to_numpy(g), requirements=("C", "W")), float(batch.m)
     losses, m = ranks.sums(float(J), m, of=sums)
-    if m == 0:
+    if weighs_nothing(m, sums.dtype.name):
         return 0.0, None, 0.0
     g = backend.asarray(sums, str(sums.dtype))
     mean, g = compute.means(losses, g, m, layers, network, backend, l2=l2, l1=l1)
@@ -167,8 +168,27 @@ def cost(
     keep: TileColumns | None = None,
     workers: int | None = None,
 ) -> float:
-    """J of everybody's batches together; `keep` collects A[L] of this rank's columns."""
-    one = batch._replace(m=1)
-    J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
+    """J of everybody's batches together, some of which may be of no columns; `keep` collects A[L] of this rank's.
+
+    Raises ValueError on all ranks where all weigh nothing together.
+    """
+    J: Array = 0.0
+    if batch.columns:
+        one = batch._replace(m=1)
+        J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
     losses, m = ranks.sums(float(J), float(batch.m))
+    require_weight_of_all(m, dtype_of(layers, backend))
     return float(compute.mean(losses, m, layers, backend, l2=l2, l1=l1))
+
+
+def require_weight_of_all(m: float, dtype: str) -> None:
+    """Raise ValueError where the examples of all ranks weigh nothing together, or too much."""
+    if m == 0:
+        msg = "X must hold at least one example that weighs something on some of the ranks, got none"
+        raise ValueError(msg)
+    require_weight(m, dtype)
+
+
+def dtype_of(layers: Pairs, backend: Backend) -> str:
+    """The dtype of the layers, by name."""
+    return "float64" if layers[0][0].dtype == backend.xp.float64 else "float32"

@@ -10,9 +10,11 @@ from nnarray.network.agreement import agree, together
 from nnarray.network.checks import check_count, check_number, check_optional_count, check_penalty, check_seed
 from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Place
+from nnarray.network.entry import Place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
+from nnarray.network.parameters import Parameters
+from nnarray.network.portions import make_portion
 from nnarray.training.arguments import (
     check_choices,
     check_rate,
@@ -146,11 +148,11 @@ def train(
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
     comm : mpi4py communicator, optional
         Train on the examples of all its ranks together. Every rank makes this call, with examples (and validation
-        examples) of its own, whose numbers may differ, and with the same options otherwise: where options, a schedule's
-        rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's; each rank
-        shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same parameters,
-        to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where one fails.
-        Only rank 0 shows a bar.
+        examples) of its own, whose numbers may differ and be 0, and with the same options otherwise: where options, a
+        schedule's rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's;
+        each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same
+        parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where
+        one fails. Only rank 0 shows a bar.
     checkpoint : path, optional
         A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
@@ -224,8 +226,10 @@ def train(
             seed = common_seed(seed, ranks)
         if state is not None:
             params = first_params(state, params)
+        given = network, costed, X, Y, weights, validation, params
+        make = make_batch if ranks is None else make_portion
         first, examples, validating = enter_training(
-            network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
+            *given, seed=seed, scheme=scheme, backend=backend, dtype=dtype, make=make
         )
         if ranks is not None:
             numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "min_delta": min_delta}
@@ -236,7 +240,7 @@ def train(
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
-            batches = _batches_of(examples, batch_size, own, first.backend, ranks)
+            batches = _batches_of(examples, batch_size, own, first, ranks)
             check_batches(network, batches)
             run = Run(
                 costed,
@@ -267,7 +271,7 @@ def _batches_of(
     examples: Batch | Chunked | Stream,
     batch_size: int | None,
     seed: int | Sequence[int] | None,
-    backend: Backend,
+    first: Parameters,
     ranks: Ranks | None,
 ) -> Shuffled | ChunkedBatches | Stream:
     """The batches of a run, by where the examples are."""
@@ -277,5 +281,5 @@ def _batches_of(
         require_no_ranks(ranks)
         return ChunkedBatches(examples, batch_size, seed)
     if ranks is None:
-        return Shuffled(examples, batch_size, seed, backend)
-    return Portions(examples, batch_size, seed, backend, ranks)
+        return Shuffled(examples, batch_size, seed, first.backend)
+    return Portions(examples, batch_size, seed, first.backend, ranks, first.dtype)
