@@ -1,5 +1,6 @@
 """Several ranks, each with columns of its own, compute what one process computes of all of them."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Space
+from safetensors import safe_open
 from threaded_ranks import ThreadComm, on_ranks
 
 import nnarray as nn
+from nnarray.training.keeping import Keeping
 
 M = 211
 CUTS = {1: (0, M), 2: (0, 30, M), 3: (0, 2, 50, M)}
@@ -420,12 +423,12 @@ if comm.rank == 0:
 """
 
 
-def under_mpi(what: str) -> subprocess.CompletedProcess[str]:
+def under_mpi(*arguments: str, script: str = UNDER_MPI) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
     mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     assert mpiexec is not None
     environment = {**os.environ, "NNARRAY_NUM_THREADS": "1"}
-    command = [mpiexec, "-n", "2", sys.executable, "-c", UNDER_MPI, what]
+    command = [mpiexec, "-n", "2", sys.executable, "-c", script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
@@ -440,3 +443,124 @@ def test_a_failure_under_mpi_ends_all() -> None:
     assert done.returncode != 0
     assert "OSError: the disk of this rank is full" in done.stderr
     assert "rank 1 failed: OSError: the disk of this rank is full" in done.stderr
+
+
+class StoppedError(Exception):
+    pass
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "whole": {"epochs": 12},
+    "best": {"epochs": 30, "patience": 5, "min_delta": 0.01},
+    "batches": {"epochs": 5, "batch_size": 16, "average": 0.9},
+}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("every", [0, "2 epochs"])
+@pytest.mark.parametrize("run", KEPT)
+def test_a_run_that_ended_anywhere_goes_on_to_the_bit(
+    run: str, every: Any, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, X, Y = case()
+    options: dict[str, Any] = {"optimizer": nn.Adam(0.02), "dropout": 0.2, "l2": 0.1, "seed": 3, **KEPT[run]}
+    written = 0
+
+    def call(comm: ThreadComm, **more: Any) -> Any:
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], comm=comm, **options, **more)
+
+    expected = on_ranks(size, call)
+    write = Keeping.write
+
+    def write_and_stop(keeping: Keeping, content: bytes) -> bool:
+        nonlocal written
+        written += 1
+        is_written = write(keeping, content)
+        if written % 3 == 0:
+            raise StoppedError
+        return is_written
+
+    monkeypatch.setattr(Keeping, "write", write_and_stop)
+    kept: dict[str, Any] = {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": every, "resume": True}
+    for _ in range(99):
+        found = on_ranks(size, lambda comm: call(comm, **kept))
+        if not isinstance(found[0], StoppedError):
+            break
+        assert all("rank 0 failed: StoppedError" in str(other) for other in found[1:])
+    assert written > 3
+    for result, whole in zip(found, expected, strict=True):
+        assert theta(result) == theta(whole)
+        assert [record.cost for record in result.history] == [record.cost for record in whole.history]
+        assert result.best_epoch == whole.best_epoch
+        assert result.state.position.order == whole.state.position.order
+        assert result.state.position.masks == whole.state.position.masks
+
+
+def test_checkpoints_of_other_ranks_are_refused(tmp_path: Path) -> None:
+    network, X, Y = case()
+    path = tmp_path / "run.safetensors"
+
+    def call(comm: ThreadComm, **more: Any) -> Any:
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], epochs=2, comm=comm, **more)
+
+    on_ranks(2, lambda comm: call(comm, checkpoint=path))
+    assert all(isinstance(result, nn.training.TrainingResult) for result in on_ranks(2, lambda c: call(c, resume=path)))
+    (error, *others) = on_ranks(3, lambda comm: call(comm, resume=path))
+    assert "'ranks' is 2 there and 3 here" in str(error)
+    assert all(f"rank 0 failed: ValueError: {error}" == str(other) for other in others)
+    with pytest.raises(ValueError, match="a checkpoint of another run"):
+        nn.train(network, X, Y, epochs=2, resume=path)
+    nn.train(network, X, Y, epochs=2, checkpoint=path)
+    assert "'ranks' is None there and 2 here" in str(on_ranks(2, lambda comm: call(comm, resume=path))[0])
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
+    network, X, Y = case()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    def call(comm: ThreadComm) -> Any:
+        def callback(record: nn.Epoch) -> None:
+            if record.epoch == 1 and comm.rank == 0:
+                shutil.rmtree(folder)
+
+        options: dict[str, Any] = {"callback": callback, "checkpoint": folder / "run", "checkpoint_every": "epoch"}
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], epochs=3, comm=comm, **options)
+
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        found = on_ranks(2, call)
+    assert [len(result.history) for result in found] == [3, 3]
+
+
+ENDED_UNDER_MPI = """
+import os, signal, sys, threading, zlib
+import numpy as np
+from mpi4py import MPI
+import nnarray as nn
+comm, what, path = MPI.COMM_WORLD, sys.argv[1], sys.argv[2]
+rng = np.random.default_rng(0)
+X = rng.normal(size=(5, 101)); Y = (X[:1] > 0).astype(float)
+part = slice(0, 30) if comm.rank == 0 else slice(30, 101)
+def callback(record):
+    if record.epoch == 20 and comm.rank == 1 and what.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, what))
+kept = {} if what == "whole" else {"checkpoint": path, "checkpoint_every": 0.01, "resume": True}
+result = nn.train(nn.Network((5, 4, 1), "tanh"), X[:, part], Y[:, part], epochs=40, batch_size=10, dropout=0.2,
+                  callback=callback, comm=comm, **kept)
+bits = comm.gather(zlib.crc32(result.params.vector.tobytes()))
+if comm.rank == 0:
+    print(*bits, len(result.history))
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGKILL", "SIGINT"])
+def test_under_mpi_a_run_that_was_ended_goes_on_to_the_bit(number: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "run.safetensors")
+    whole = under_mpi("whole", path, script=ENDED_UNDER_MPI)
+    assert whole.returncode == 0, whole.stderr
+    ended = under_mpi(number, path, script=ENDED_UNDER_MPI)
+    assert (ended.returncode == 0) == (number == "SIGINT")
+    epoch = json.loads(safe_open(path, "numpy").metadata()["nnarray checkpoint"])["now"]["epoch"]
+    assert epoch == 20 if number != "SIGKILL" else 0 <= epoch <= 20
+    resumed = under_mpi("resumed", path, script=ENDED_UNDER_MPI)
+    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr

@@ -16,7 +16,7 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import TileColumns
-from nnarray.engine.interrupts import Interrupts
+from nnarray.engine.interrupts import Interrupts, Terminations
 from nnarray.engine.weights import require_weight, weighs_nothing
 
 
@@ -50,8 +50,12 @@ class Ranks:
             raise TypeError(msg)
         self._comm, self.rank, self.size = comm, int(comm.rank), int(comm.size)
         self._was_interrupted = False
-        self._interrupts = Interrupts()
-        self._outer = Ended(self._interrupts)
+        self._interrupts, self._terminations = Interrupts(), Terminations()
+        self._outer = Ended(self._interrupts, self._terminations)
+        self._asks_if_due: Callable[[], bool] | None = None
+        self._before_termination: Callable[[], None] | None = None
+        self.is_due = False
+        """whether what is to be kept was due on some rank at the last meeting"""
 
     def __enter__(self) -> "Ranks":
         self._outer.__enter__()
@@ -65,6 +69,17 @@ class Ranks:
                 self._meet(error=error)
         finally:
             self._outer.__exit__(kind)
+
+    def keep(self, is_due: Callable[[], bool] | None, keep: Callable[[], None] | None) -> None:
+        """From now on every meeting asks whether something is due; and after SIGTERM on any rank all call `keep`.
+
+        Those that it came to then end as they would without.
+        """
+        self._asks_if_due, self._before_termination = is_due, keep
+        if keep is None:
+            self._terminations.end()
+        else:
+            self._terminations.begin()
 
     def sums(self, *numbers: float, of: np.ndarray | None = None) -> list[float]:
         """The sums over all ranks of up to two numbers, and in its own place, of a contiguous array of the host."""
@@ -105,14 +120,20 @@ class Ranks:
             self._interrupts.put_off.poll()
         except KeyboardInterrupt:
             self._was_interrupted = True
-        total = np.empty(4)
-        self._comm.Allreduce(np.array([error is not None, self._was_interrupted, one, other], "float64"), total)
-        self._was_interrupted = False
+        is_due = error is None and self._asks_if_due is not None and self._asks_if_due()
+        flags = error is not None, self._was_interrupted, is_due, self._terminations.came
+        total = np.empty(6)
+        self._comm.Allreduce(np.array([*flags, one, other], "float64"), total)
+        self._was_interrupted, self.is_due = False, total[2] > 0
         if total[0]:
             self._tell(error)
         elif total[1]:
             raise KeyboardInterrupt
-        return [float(number) for number in total[2:]]
+        elif total[3] and self._before_termination is not None:
+            keep, self._before_termination = self._before_termination, None
+            keep()
+            self._terminations.end()
+        return [float(number) for number in total[4:]]
 
     def _tell(self, error: BaseException | None) -> None:
         """Tell the others what was raised here; where nothing was, raise RankError with what they tell."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, at_once
 from nnarray.engine import Batch, Communicator, Ranks
@@ -26,15 +26,18 @@ from nnarray.training.arguments import (
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches
 from nnarray.training.history import Epoch
-from nnarray.training.keeping import check_checkpoint
+from nnarray.training.keeping import Keeping, check_checkpoint
 from nnarray.training.loop import Run
 from nnarray.training.normalized import check_batches, check_normalized
 from nnarray.training.optimizers import Adam, Optimizer
-from nnarray.training.ranks import Portions, common_seed, own_seed, require_no_checkpoint, settings_of, sums_of
+from nnarray.training.ranks import Portions, common_seed, own_seed, settings_of, sums_of
 from nnarray.training.result import TrainingResult
 from nnarray.training.state import State
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
+
+if TYPE_CHECKING:
+    from nnarray.training.kept import Kept
 
 
 def train(
@@ -158,10 +161,11 @@ def train(
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
         epoch so far. It is written whole or not at all, in the place of the one before, and once more at the end, at
         Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
-        handles it). Where it can't be written later on, there is a warning, and training goes on.
+        handles it). Where it can't be written later on, there is a warning, and training goes on. With `comm`, rank 0
+        writes one file for all ranks, and reads it: as many ranks with the same examples each go on from it.
     checkpoint_every : float or str, default=30.0
         Seconds between two checkpoints, which are made between any two updates; or epochs, as "epoch" or "5 epochs".
-        The checkpoints of a stream are those of the ends of its epochs.
+        The checkpoints of a stream are those of the ends of its epochs. With `comm`, rank 0's clock counts.
     resume : bool or path, default=False
         True goes on from `checkpoint`, or begins where that is not there yet; a path goes on from that file. Make the
         same call again: on the same backend, parameters, history (but for `seconds`), `state` and `best_epoch` end
@@ -217,12 +221,11 @@ def train(
         if average is not None:
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
-        keeping, resumed = check_checkpoint(checkpoint, checkpoint_every, resume)
+        keeping, resumed = _check_keeping(checkpoint, checkpoint_every, resume, ranks)
         check_normalized(network, X, comm, average=average, checkpoint=keeping, resume=resumed)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:
-            require_no_checkpoint(keeping or resumed)
             seed = common_seed(seed, ranks)
         if state is not None:
             params = first_params(state, params)
@@ -257,14 +260,32 @@ def train(
                 ranks,
             )
             if keeping is not None or resumed is not None:
-                from nnarray.training.kept import Kept
-
-                kept = Kept(run, keeping, seed, cost)
+                kept = _kept(run, keeping, seed, cost)
             if resumed is not None:
                 kept.go_on(resumed)
             elif state is not None:
                 run.go_on(state)
             return run.through(epochs, callback, progress)
+
+
+def _check_keeping(checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None) -> tuple[Keeping | None, str | None]:
+    """Where and when to write a checkpoint, if anywhere, and the file to go on from, if there is one."""
+    if ranks is None:
+        return check_checkpoint(checkpoint, every, resume)
+    from nnarray.training.kept_together import check_checkpoint_of_all
+
+    return check_checkpoint_of_all(checkpoint, every, resume, ranks)
+
+
+def _kept(run: Run, keeping: Keeping | None, seed: int | None, cost: Cost | None) -> "Kept":
+    """The checkpoints of the run."""
+    if run.ranks is None:
+        from nnarray.training.kept import Kept
+
+        return Kept(run, keeping, seed, cost)
+    from nnarray.training.kept_together import KeptTogether
+
+    return KeptTogether(run, keeping, seed, cost)
 
 
 def _batches_of(

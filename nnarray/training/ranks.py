@@ -29,13 +29,6 @@ def common_seed(seed: int | None, ranks: Ranks) -> int:
     return common
 
 
-def require_no_checkpoint(asked: Any) -> None:
-    """Raise ValueError where checkpoints are asked for."""
-    if asked:
-        msg = "checkpoint and resume must be left out beside comm; `state` of each rank's result goes on from there"
-        raise ValueError(msg)
-
-
 def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
     """A seed for each rank; that of rank 0 is the one that all were given."""
     return seed if seed is None or ranks.rank == 0 else (seed, ranks.rank)
