@@ -484,7 +484,8 @@ class TestHostileFiles:
     def test_keys_that_are_missing_or_unknown(self, path) -> None:
         description, tensors = parts(path)
         without = [{key: value for key, value in description.items() if key != name} for name in DESCRIPTION]
-        for wrong in (*without, description | {"more": 1}, description | {"format": 2}):
+        other = [{"more": 1}, {"format": 2}, *[{"draws": draws} for draws in (3, [3], [{"now": {}, "best": None}], [])]]
+        for wrong in (*without, *[description | one for one in other]):
             save_file(tensors, path, metadata={ENTRY: json.dumps(wrong)})
             self.refused(path)
 

@@ -1,5 +1,6 @@
 """Several ranks, each with columns of its own, compute what one process computes of all of them."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Space
+from safetensors import safe_open
 from threaded_ranks import ThreadComm, on_ranks
 
 import nnarray as nn
+from nnarray.training.keeping import Keeping
 
 M = 211
 CUTS = {1: (0, M), 2: (0, 30, M), 3: (0, 2, 50, M)}
@@ -46,15 +49,15 @@ def test_gradients_and_costs_are_those_of_all_columns(size: int, output: str, we
 
     def call(comm: ThreadComm) -> Any:
         part = mine(comm)
-        own = None if weights is None else weights[part] + (part.stop == 2) * 1e-9  # a sum of 0 is refused
+        own = None if weights is None else weights[part]
         options: dict[str, Any] = {"l2": 0.3, "l1": 0.2, "weights": own, "comm": comm}
         found = network.gradients(params, X[:, part], Y[:, part], **options)
         return *found, network.cost(params, X[:, part], Y[:, part], **options)
 
     found = on_ranks(size, call)
     for J_found, g_found, cost in found:
-        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12 if weights is None else 1e-9)
-        assert J_found == pytest.approx(float(J), rel=1e-12 if weights is None else 1e-9)
+        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12)
+        assert J_found == pytest.approx(float(J), rel=1e-12)
         assert cost == J_found
         assert J_found.shape == ()
         assert g_found.vector.tobytes() == found[0][1].vector.tobytes()
@@ -123,6 +126,80 @@ def test_mini_batches_are_of_everybody_and_goes_on_to_the_bit(size: int) -> None
         assert whole.state.t == 7 * -(-M // 16)
         assert whole.history[-1].cost < whole.history[0].cost
         assert [record.cost for record in whole.history] == [record.cost for record in found[0][0].history]
+
+
+NOTHING: dict[str, Any] = {
+    "no columns": lambda X, Y, weights, rank: (X[:, :0], Y[:, :0], weights[:0]) if rank == 1 else (X, Y, weights),
+    "columns that weigh nothing": lambda X, Y, weights, rank: (X, Y, weights * (rank != 1)),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_rank_that_has_nothing_to_add(what: str, output: str) -> None:
+    network, X, Y = case(output)
+    params, weights = network.init(0, dtype="float64"), np.random.default_rng(1).random(M)
+    cut = NOTHING[what]
+    parts = [(X[:, :40], Y[:, :40], weights[:40]), (X[:, 40:90], Y[:, 40:90], weights[40:90])]
+    parts = [cut(*part, rank) for rank, part in enumerate([*parts, (X[:, 90:], Y[:, 90:], weights[90:])])]
+    all_X, all_Y = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+    all_weights = np.concatenate([part[2] for part in parts])
+    J, g = network.gradients(params, all_X, all_Y, l2=0.3, weights=all_weights)
+    options: dict[str, Any] = {"epochs": 12, "dtype": "float64", "optimizer": nn.Adam(0.01), "params": params}
+    one = nn.train(network, all_X, all_Y, weights=all_weights, validation=(X, Y), patience=5, **options)
+
+    def call(comm: ThreadComm) -> Any:
+        x, y, w = parts[comm.rank]
+        validation = (X[:, :0], Y[:, :0]) if comm.rank == 2 else (X[:, comm.rank :: 2], Y[:, comm.rank :: 2])
+        common: dict[str, Any] = {"weights": w, "comm": comm}
+        mini = nn.train(network, x, y, batch_size=16, dropout=0.2, input_dropout=0.1, **options, **common)
+        whole = nn.train(network, x, y, validation=validation, patience=5, **options, **common)
+        cost = network.cost(params, x, y, l2=0.3, **common)
+        return *network.gradients(params, x, y, l2=0.3, **common), cost, mini, whole
+
+    found = on_ranks(3, call)
+    for result in found:
+        assert not isinstance(result, BaseException), result
+        J_found, g_found, cost, mini, whole = result
+        np.testing.assert_allclose(g_found.vector, g.vector, rtol=1e-9, atol=1e-12)
+        assert J_found == cost == pytest.approx(float(J), rel=1e-12)
+        assert theta(mini) == theta(found[0][3])
+        assert mini.history[-1].cost < mini.history[0].cost
+        np.testing.assert_allclose(whole.params.vector, one.params.vector, rtol=0, atol=1e-9)
+        assert whole.history[-1].validation_score == pytest.approx(one.history[-1].validation_score, rel=1e-9)
+
+
+@pytest.mark.parametrize("calls", ["cost", "gradients", "train"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_all_ranks_together_need_an_example(calls: str, weighted: bool) -> None:
+    network, X, Y = case()
+    columns = slice(0, 7 if weighted else 0)
+
+    def call(comm: ThreadComm) -> Any:
+        given = X[:, columns], Y[:, columns]
+        options: dict[str, Any] = {"comm": comm, "weights": np.zeros(7) if weighted else None}
+        if calls == "train":
+            return nn.train(network, *given, epochs=1, **options)
+        return getattr(network, calls)(network.init(0), *given, **options)
+
+    for error in on_ranks(2, call):
+        assert isinstance(error, ValueError)
+        assert "at least one example that weighs something" in str(error)
+
+
+@pytest.mark.parametrize("wrong", ["X", "Y", "weights"])
+def test_no_columns_of_another_shape(wrong: str) -> None:
+    network, X, Y = case()
+    shapes = {"X": (5, 0), "Y": (1, 0), "weights": (1, 0)} | {wrong: (4, 3) if wrong == "weights" else (3, 0)}
+    given = {name: np.zeros(shape) for name, shape in shapes.items()}
+
+    def call(comm: ThreadComm) -> Any:
+        mine = given if comm.rank else {"X": X, "Y": Y, "weights": np.ones(M)}
+        return network.cost(network.init(0), **mine, comm=comm)
+
+    found = on_ranks(2, call)
+    assert all(isinstance(error, ValueError | RuntimeError) for error in found)
+    assert f"{wrong} must have shape" in str(found[1])
 
 
 def test_examples_that_weigh_nothing_together_make_no_update() -> None:
@@ -346,12 +423,12 @@ if comm.rank == 0:
 """
 
 
-def under_mpi(what: str) -> subprocess.CompletedProcess[str]:
+def under_mpi(*arguments: str, script: str = UNDER_MPI) -> subprocess.CompletedProcess[str]:
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
     mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     assert mpiexec is not None
     environment = {**os.environ, "NNARRAY_NUM_THREADS": "1"}
-    command = [mpiexec, "-n", "2", sys.executable, "-c", UNDER_MPI, what]
+    command = [mpiexec, "-n", "2", sys.executable, "-c", script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
@@ -366,3 +443,124 @@ def test_a_failure_under_mpi_ends_all() -> None:
     assert done.returncode != 0
     assert "OSError: the disk of this rank is full" in done.stderr
     assert "rank 1 failed: OSError: the disk of this rank is full" in done.stderr
+
+
+class StoppedError(Exception):
+    pass
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "whole": {"epochs": 12},
+    "best": {"epochs": 30, "patience": 5, "min_delta": 0.01},
+    "batches": {"epochs": 5, "batch_size": 16, "average": 0.9},
+}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("every", [0, "2 epochs"])
+@pytest.mark.parametrize("run", KEPT)
+def test_a_run_that_ended_anywhere_goes_on_to_the_bit(
+    run: str, every: Any, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, X, Y = case()
+    options: dict[str, Any] = {"optimizer": nn.Adam(0.02), "dropout": 0.2, "l2": 0.1, "seed": 3, **KEPT[run]}
+    written = 0
+
+    def call(comm: ThreadComm, **more: Any) -> Any:
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], comm=comm, **options, **more)
+
+    expected = on_ranks(size, call)
+    write = Keeping.write
+
+    def write_and_stop(keeping: Keeping, content: bytes) -> bool:
+        nonlocal written
+        written += 1
+        is_written = write(keeping, content)
+        if written % 3 == 0:
+            raise StoppedError
+        return is_written
+
+    monkeypatch.setattr(Keeping, "write", write_and_stop)
+    kept: dict[str, Any] = {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": every, "resume": True}
+    for _ in range(99):
+        found = on_ranks(size, lambda comm: call(comm, **kept))
+        if not isinstance(found[0], StoppedError):
+            break
+        assert all("rank 0 failed: StoppedError" in str(other) for other in found[1:])
+    assert written > 3
+    for result, whole in zip(found, expected, strict=True):
+        assert theta(result) == theta(whole)
+        assert [record.cost for record in result.history] == [record.cost for record in whole.history]
+        assert result.best_epoch == whole.best_epoch
+        assert result.state.position.order == whole.state.position.order
+        assert result.state.position.masks == whole.state.position.masks
+
+
+def test_checkpoints_of_other_ranks_are_refused(tmp_path: Path) -> None:
+    network, X, Y = case()
+    path = tmp_path / "run.safetensors"
+
+    def call(comm: ThreadComm, **more: Any) -> Any:
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], epochs=2, comm=comm, **more)
+
+    on_ranks(2, lambda comm: call(comm, checkpoint=path))
+    assert all(isinstance(result, nn.training.TrainingResult) for result in on_ranks(2, lambda c: call(c, resume=path)))
+    (error, *others) = on_ranks(3, lambda comm: call(comm, resume=path))
+    assert "'ranks' is 2 there and 3 here" in str(error)
+    assert all(f"rank 0 failed: ValueError: {error}" == str(other) for other in others)
+    with pytest.raises(ValueError, match="a checkpoint of another run"):
+        nn.train(network, X, Y, epochs=2, resume=path)
+    nn.train(network, X, Y, epochs=2, checkpoint=path)
+    assert "'ranks' is None there and 2 here" in str(on_ranks(2, lambda comm: call(comm, resume=path))[0])
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
+    network, X, Y = case()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    def call(comm: ThreadComm) -> Any:
+        def callback(record: nn.Epoch) -> None:
+            if record.epoch == 1 and comm.rank == 0:
+                shutil.rmtree(folder)
+
+        options: dict[str, Any] = {"callback": callback, "checkpoint": folder / "run", "checkpoint_every": "epoch"}
+        return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], epochs=3, comm=comm, **options)
+
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        found = on_ranks(2, call)
+    assert [len(result.history) for result in found] == [3, 3]
+
+
+ENDED_UNDER_MPI = """
+import os, signal, sys, threading, zlib
+import numpy as np
+from mpi4py import MPI
+import nnarray as nn
+comm, what, path = MPI.COMM_WORLD, sys.argv[1], sys.argv[2]
+rng = np.random.default_rng(0)
+X = rng.normal(size=(5, 101)); Y = (X[:1] > 0).astype(float)
+part = slice(0, 30) if comm.rank == 0 else slice(30, 101)
+def callback(record):
+    if record.epoch == 20 and comm.rank == 1 and what.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, what))
+kept = {} if what == "whole" else {"checkpoint": path, "checkpoint_every": 0.01, "resume": True}
+result = nn.train(nn.Network((5, 4, 1), "tanh"), X[:, part], Y[:, part], epochs=40, batch_size=10, dropout=0.2,
+                  callback=callback, comm=comm, **kept)
+bits = comm.gather(zlib.crc32(result.params.vector.tobytes()))
+if comm.rank == 0:
+    print(*bits, len(result.history))
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGKILL", "SIGINT"])
+def test_under_mpi_a_run_that_was_ended_goes_on_to_the_bit(number: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "run.safetensors")
+    whole = under_mpi("whole", path, script=ENDED_UNDER_MPI)
+    assert whole.returncode == 0, whole.stderr
+    ended = under_mpi(number, path, script=ENDED_UNDER_MPI)
+    assert (ended.returncode == 0) == (number == "SIGINT")
+    epoch = json.loads(safe_open(path, "numpy").metadata()["nnarray checkpoint"])["now"]["epoch"]
+    assert epoch == 20 if number != "SIGKILL" else 0 <= epoch <= 20
+    resumed = under_mpi("resumed", path, script=ENDED_UNDER_MPI)
+    assert (resumed.returncode, resumed.stdout) == (0, whole.stdout), resumed.stderr

@@ -36,8 +36,10 @@ from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 from nnarray.cli.parser import several
+from nnarray.cli.ranks import first_speaks
+from nnarray.engine.ranks import RankError
 
-EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError)
+EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError, RankError)
 """What a person can put right; everything else is a defect of ours and shows its traceback."""
 
 FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED = 2, 130, 141, 143
@@ -49,12 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 1 if a check failed, 2 for a mistake, 130 after Ctrl-C, 143 after SIGTERM, which leaves what Ctrl-C leaves.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words = [str(word) for word in (sys.argv[1:] if argv is None else argv)]
+    with first_speaks(words):
+        return _main(words)
+
+
+def _main(words: Sequence[str]) -> int:
     terminated: list[int] = []
     try:
         starting.is_ready()
         with _terminated_as_interrupted(terminated), _warnings_in_a_line():
-            code = _run([str(word) for word in words])
+            code = _run(words)
     except SystemExit as leaving:  # --help and --version
         code = int(leaving.code or 0)
     except BrokenPipeError:

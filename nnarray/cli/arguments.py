@@ -39,6 +39,9 @@ TRAIN_NOTES = (
     "year, the week and the day. A missing number is taken for the column's median, a missing text is a category "
     "of its own. All of it stands in the model, which takes tables like this one.",
     f"What the target means: {RULE}. --output chooses instead; exp is for counts.",
+    "Under mpiexec (extra mpi), every rank reads the whole table and trains on its share of the rows, --batch-size "
+    "counts everybody's, and the first rank prints and writes. With --dropout 0 and batches of all rows the model is "
+    "that of one process, within rounding; else each rank draws its own shuffles and masks.",
     "examples:\n  nnarray train digits\n  nnarray train houses.csv \\\n      --target price --hidden 64,32 \\\n"
     "      --out houses.safetensors \\\n      --plot curve.png",
 )

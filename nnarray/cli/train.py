@@ -29,6 +29,7 @@ from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.pictures import check_plot
 from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.preparation import Part
+from nnarray.cli.ranks import communicator, prepared_by_all, share
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
@@ -94,17 +95,22 @@ def train(arguments: argparse.Namespace) -> int:
     place = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
     run = going_on(arguments)
-    start = _start(arguments)
-    prepared = prepare(arguments, start)
+    comm = communicator(arguments.data)
+    with prepared_by_all(comm):
+        start = _start(arguments)
+        prepared = prepare(arguments, start)
     network = _network(arguments, prepared) if start is None else start.network
     speak(_description(arguments, prepared))
     speak(network.summary())
     rounding = f", products in {place.precision}" if place.precision else ""
-    speak(f"training on {place.name} ({place.device}) in {arguments.dtype}{rounding}{run.note}")
+    together = "" if comm is None else f" on {comm.size} ranks"
+    speak(f"training on {place.name} ({place.device}){together} in {arguments.dtype}{rounding}{run.note}")
     settings = _settings(arguments, prepared, network)
     watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
     first = None if start is None else start.params.to(place, arguments.dtype)
-    result = _descend(arguments, settings, prepared, network, place, watching, first, run)
+    result = _descend(arguments, settings, prepared, network, place, watching, first, run, comm)
+    if comm is not None and comm.rank:
+        return 130 if result.stopped == "interrupt" else 0
     speak(_ending(result, arguments))
     scores = _scores(network, result.params, prepared)
     metadata = _metadata(arguments, settings, prepared, scores)
@@ -198,6 +204,7 @@ def _descend(
     watching: Watching,
     first: nn.Parameters | None,
     run: GoingOn,
+    comm: Any,
 ) -> nn.TrainingResult:
     part, validation = prepared.training, prepared.validation
     batch_size = settings["batch_size"]
@@ -206,21 +213,21 @@ def _descend(
     schedule = known[arguments.schedule](settings["learning_rate"], batches, arguments.epochs * batches)
     return nn.train(
         network,
-        *_batch(prepared, part, arguments.dtype),
+        *_batch(prepared, part, arguments.dtype, comm),
         params=first,
         optimizer=OPTIMIZERS[arguments.optimizer](learning_rate=schedule),
         epochs=arguments.epochs,
         batch_size=batch_size,
         l2=settings["l2"],
         l1=settings["l1"],
-        weights=part.weights,
+        weights=share(part.weights, comm),
         dropout=arguments.dropout if network.hidden else 0.0,
         input_dropout=arguments.input_dropout,
         seed=arguments.seed,
         scheme=arguments.scheme,
         backend=place,
         dtype=arguments.dtype,
-        validation=_batch(prepared, validation, arguments.dtype) if validation else None,
+        validation=_batch(prepared, validation, arguments.dtype, comm) if validation else None,
         average=arguments.average,
         patience=(arguments.patience or None) if validation else None,
         callback=watching,
@@ -229,11 +236,12 @@ def _descend(
         checkpoint=run.kept,
         checkpoint_every=arguments.checkpoint_every,
         resume=run.source or False,
+        comm=comm,
     )
 
 
-def _batch(prepared: Prepared, part: Part, dtype: str) -> tuple[Any, Any]:
-    return part.X, prepared.Y(part.values, dtype)
+def _batch(prepared: Prepared, part: Part, dtype: str, comm: Any) -> tuple[Any, Any]:
+    return share(part.X, comm), share(prepared.Y(part.values, dtype), comm)
 
 
 def _scores(network: nn.Network, params: nn.Parameters, prepared: Prepared) -> dict[str, Any] | None:

@@ -88,3 +88,33 @@ class PutOff:
 
     def __exit__(self, *_: object) -> None:
         self.deliver()
+
+
+class Terminations:
+    """From `begin` on, SIGTERM is only noted; at its end, what came does what it would have done.
+
+    Only the main thread's process is ever told; in others, and where SIGTERM is ignored, it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None
+
+    def begin(self) -> None:
+        """Note SIGTERM."""
+        handler = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread() and (callable(handler) or handler is signal.SIG_DFL):
+            self._before = handler
+            signal.signal(signal.SIGTERM, self._note)
+
+    def end(self) -> None:
+        """Give SIGTERM its handler back, and what came to it; a second time, nothing."""
+        before, self._before = self._before, None
+        if before is not None and signal.getsignal(signal.SIGTERM) == self._note:
+            signal.signal(signal.SIGTERM, before)
+        if self.came:
+            self.came = False
+            signal.raise_signal(signal.SIGTERM)
+
+    def _note(self, *_: object) -> None:
+        self.came = True

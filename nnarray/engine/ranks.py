@@ -16,7 +16,8 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import TileColumns
-from nnarray.engine.interrupts import Interrupts
+from nnarray.engine.interrupts import Interrupts, Terminations
+from nnarray.engine.weights import require_weight, weighs_nothing
 
 
 class Communicator(Protocol):
@@ -49,8 +50,12 @@ class Ranks:
             raise TypeError(msg)
         self._comm, self.rank, self.size = comm, int(comm.rank), int(comm.size)
         self._was_interrupted = False
-        self._interrupts = Interrupts()
-        self._outer = Ended(self._interrupts)
+        self._interrupts, self._terminations = Interrupts(), Terminations()
+        self._outer = Ended(self._interrupts, self._terminations)
+        self._asks_if_due: Callable[[], bool] | None = None
+        self._before_termination: Callable[[], None] | None = None
+        self.is_due = False
+        """whether what is to be kept was due on some rank at the last meeting"""
 
     def __enter__(self) -> "Ranks":
         self._outer.__enter__()
@@ -64,6 +69,17 @@ class Ranks:
                 self._meet(error=error)
         finally:
             self._outer.__exit__(kind)
+
+    def keep(self, is_due: Callable[[], bool] | None, keep: Callable[[], None] | None) -> None:
+        """From now on every meeting asks whether something is due; and after SIGTERM on any rank all call `keep`.
+
+        Those that it came to then end as they would without.
+        """
+        self._asks_if_due, self._before_termination = is_due, keep
+        if keep is None:
+            self._terminations.end()
+        else:
+            self._terminations.begin()
 
     def sums(self, *numbers: float, of: np.ndarray | None = None) -> list[float]:
         """The sums over all ranks of up to two numbers, and in its own place, of a contiguous array of the host."""
@@ -104,14 +120,20 @@ class Ranks:
             self._interrupts.put_off.poll()
         except KeyboardInterrupt:
             self._was_interrupted = True
-        total = np.empty(4)
-        self._comm.Allreduce(np.array([error is not None, self._was_interrupted, one, other], "float64"), total)
-        self._was_interrupted = False
+        is_due = error is None and self._asks_if_due is not None and self._asks_if_due()
+        flags = error is not None, self._was_interrupted, is_due, self._terminations.came
+        total = np.empty(6)
+        self._comm.Allreduce(np.array([*flags, one, other], "float64"), total)
+        self._was_interrupted, self.is_due = False, total[2] > 0
         if total[0]:
             self._tell(error)
         elif total[1]:
             raise KeyboardInterrupt
-        return [float(number) for number in total[2:]]
+        elif total[3] and self._before_termination is not None:
+            keep, self._before_termination = self._before_termination, None
+            keep()
+            self._terminations.end()
+        return [float(number) for number in total[4:]]
 
     def _tell(self, error: BaseException | None) -> None:
         """Tell the others what was raised here; where nothing was, raise RankError with what they tell."""
@@ -124,7 +146,7 @@ class Ranks:
 
 
 def cost_and_gradients(
-    batch: Batch | None,
+    batch: Batch,
     layers: Pairs,
     network: Architecture,
     backend: Backend,
@@ -137,18 +159,18 @@ def cost_and_gradients(
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, of everybody's batches together, and what they are divided by.
 
-    Without a batch this rank has no columns; where nobody's columns weigh anything there is no gradient. `spare` are
-    vectors that may be written into, as in `engine.cost_and_gradients`.
+    A batch may be of no columns; where nobody's columns weigh anything there is no gradient. `spare` are vectors that
+    may be written into, as in `engine.cost_and_gradients`.
     """
     J, m = 0.0, 0.0
-    if batch is None:
-        sums = np.zeros(vector_size(network.sizes), backend.to_numpy(layers[0][1][:0]).dtype)
+    if batch.columns == 0:
+        sums = np.zeros(vector_size(network.sizes), dtype_of(layers, backend))
     else:
         one = batch._replace(m=1)
         J, g = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, l1=0.0, spare=spare, workers=workers)
         sums, m = np.require(backend.to_numpy(g), requirements=("C", "W")), float(batch.m)
     losses, m = ranks.sums(float(J), m, of=sums)
-    if m == 0:
+    if weighs_nothing(m, sums.dtype.name):
         return 0.0, None, 0.0
     g = backend.asarray(sums, str(sums.dtype))
     mean, g = compute.means(losses, g, m, layers, network, backend, l2=l2, l1=l1)
@@ -167,8 +189,27 @@ def cost(
     keep: TileColumns | None = None,
     workers: int | None = None,
 ) -> float:
-    """J of everybody's batches together; `keep` collects A[L] of this rank's columns."""
-    one = batch._replace(m=1)
-    J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
+    """J of everybody's batches together, some of which may be of no columns; `keep` collects A[L] of this rank's.
+
+    Raises ValueError on all ranks where all weigh nothing together.
+    """
+    J: Array = 0.0
+    if batch.columns:
+        one = batch._replace(m=1)
+        J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
     losses, m = ranks.sums(float(J), float(batch.m))
+    require_weight_of_all(m, dtype_of(layers, backend))
     return float(compute.mean(losses, m, layers, backend, l2=l2, l1=l1))
+
+
+def require_weight_of_all(m: float, dtype: str) -> None:
+    """Raise ValueError where the examples of all ranks weigh nothing together, or too much."""
+    if m == 0:
+        msg = "X must hold at least one example that weighs something on some of the ranks, got none"
+        raise ValueError(msg)
+    require_weight(m, dtype)
+
+
+def dtype_of(layers: Pairs, backend: Backend) -> str:
+    """The dtype of the layers, by name."""
+    return "float64" if layers[0][0].dtype == backend.xp.float64 else "float32"

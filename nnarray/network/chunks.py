@@ -17,6 +17,7 @@ from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
+from nnarray.engine.weights import require_weight, weighs_nothing
 from nnarray.network import scoring, workers
 from nnarray.network.entry import (
     Place,
@@ -27,7 +28,6 @@ from nnarray.network.entry import (
     require_finite_examples,
 )
 from nnarray.network.parameters import Parameters
-from nnarray.network.weights import HEAVIEST, can_weigh, weighs_nothing
 
 
 def is_chunked(X: Any) -> bool:
@@ -146,7 +146,7 @@ def cost(
 ) -> float:
     """J, with the penalty."""
     _, losses, m = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
-    _require_sum(m, place.dtype)
+    require_weight(m, place.dtype)
     return float(engine.mean(losses, m, place.layers, place.backend, l2=l2, l1=l1))
 
 
@@ -167,7 +167,7 @@ def cost_and_gradients(
     """
     g, losses, m = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
     if columns is None:
-        _require_sum(m, place.dtype)
+        require_weight(m, place.dtype)
     elif weighs_nothing(m, place.dtype):
         return 0.0, None, 0.0
     sums = place.backend.asarray(g, place.dtype)
@@ -197,16 +197,6 @@ def score(network: Architecture, place: Place, examples: Chunked) -> float:
         [_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
     )
     return scoring.of_parts(found, network.output)
-
-
-def _require_sum(m: float, dtype: str) -> None:
-    if not can_weigh(m, dtype):
-        msg = (
-            f"weights must have a positive sum that is finite in {dtype} with room to spare, from "
-            f"{1 / HEAVIEST[dtype]:.2g} to {HEAVIEST[dtype]:.2g}, got a sum of {m:g}; divide them by the largest, and "
-            "l2, which stands beside their sum, by the same"
-        )
-        raise ValueError(msg)
 
 
 def _sums_of(

@@ -27,10 +27,10 @@ from nnarray.backends import (
 from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
+from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network.labels import listed
 from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Layer, Parameters, as_layers
-from nnarray.network.weights import HEAVIEST, can_weigh
 
 
 class Place(NamedTuple):
@@ -265,7 +265,7 @@ def require_finite_examples(batch: Batch, g: Array, place: Place) -> None:
     X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
     """
     X = batch.X
-    if place.backend.knows(X, "finite"):
+    if place.backend.knows(X, "finite") or X.shape[1] == 0:
         return
     is_smaller = isinstance(X, np.ndarray) and X.size < g.shape[0]
     if is_smaller or not is_concrete(g) or not all_finite(g, place.backend):

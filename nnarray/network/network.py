@@ -39,6 +39,7 @@ from nnarray.network.entry import (
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.normalized import NormalizedParameters, begun, folded, require_variances
 from nnarray.network.parameters import Parameters, dtype_name
+from nnarray.network.portions import enter_portion
 from nnarray.network.summary import summarize
 
 
@@ -401,7 +402,8 @@ class Network:
                 require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
-            place, batch = enter_batch(network, params, X, Y, weights)
+            enter = enter_batch if ranks is None else enter_portion
+            place, batch = enter(network, params, X, Y, weights)
             given = batch, place.layers, network, place.backend
             require_penalties(place.dtype, **penalties)
             if ranks is None:
@@ -433,7 +435,8 @@ class Network:
             left out, as many as this process may use (see NNARRAY_NUM_THREADS in the README).
         comm : mpi4py communicator, optional
             Take the examples of all its ranks together, each of which makes this call with the same params and l2 and
-            with columns of its own; their numbers may differ. m is everybody's, and every rank gets the same result.
+            with columns of its own; their numbers may differ, and be 0: X (n_x, 0). m is everybody's, and every rank
+            gets the same result.
 
         Returns
         -------
@@ -490,7 +493,8 @@ class Network:
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
-            place, batch = enter_batch(network, params, X, Y, weights)
+            enter = enter_batch if ranks is None else enter_portion
+            place, batch = enter(network, params, X, Y, weights)
             backend = place.backend
             given = batch, place.layers, network, backend
             require_penalties(place.dtype, **penalties)
@@ -499,7 +503,8 @@ class Network:
                     J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
                 else:
                     agree(ranks, network, place, **penalties)
-                    J, g, _ = engine.ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
+                    J, g, m = engine.ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
+                    engine.ranks.require_weight_of_all(m, place.dtype)
                     J = backend.asarray(J, place.dtype)
                 require_finite_examples(batch, g, place)
                 return J, Parameters(g, self.sizes, backend)

@@ -24,11 +24,11 @@ from nnarray.backends import (
 )
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
+from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
 from nnarray.network.checks import require_penalties
 from nnarray.network.chunks import Chunked
 from nnarray.network.normalized import NormalizedParameters, first_statistics, folded
-from nnarray.network.weights import HEAVIEST, can_weigh
 from nnarray.sklearn import bridge, chunks, solvers
 from nnarray.sklearn.averaging import Averaged, Trained
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork

@@ -1,7 +1,7 @@
 """The arguments of `train`: checked, and brought to one place."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from nnarray.training.optimizers import Optimizer
 from nnarray.training.state import State
 from nnarray.training.streams import Stream
 
+MakeBatch: TypeAlias = Callable[..., Batch]
+"""`make_batch`, or what a rank has in its place."""
+
 
 @quiet
 def enter_training(
@@ -33,10 +36,12 @@ def enter_training(
     scheme: SchemeName,
     backend: str | Backend | None,
     dtype: DTypeName,
+    make: MakeBatch = make_batch,
 ) -> tuple[Parameters, Batch | Chunked | Stream, Batch | Chunked | None]:
     """The first parameters, the examples, and the validation examples if there are any, all in one place.
 
-    `costed` is the network with the cost that the targets are for. Without Y, X is a stream.
+    `costed` is the network with the cost that the targets are for. Without Y, X is a stream. `make` makes a batch of
+    arrays.
     """
     check_scheme(scheme)
     stream = Stream(X) if Y is None else None
@@ -63,12 +68,12 @@ def enter_training(
     require_concrete("nn.train", params=first.vector, **data)
     examples: Batch | Chunked | Stream
     if stream is None:
-        examples = _examples(costed, X, Y, weights, first)
+        examples = _examples(costed, X, Y, weights, first, make)
     else:
         examples = stream.entering(lambda X, Y, weights, of: _in_memory(costed, X, Y, weights, first, of))
     if validation is None:
         return first, examples, None
-    return first, examples, _examples(costed, X_validation, Y_validation, None, first, "validation ")
+    return first, examples, _examples(costed, X_validation, Y_validation, None, first, make, "validation ")
 
 
 def _entered(network: Network, params: Any, beside: Backend | None) -> Parameters:
@@ -136,16 +141,20 @@ def _in_memory(network: Architecture, X: Any, Y: Any, weights: Any, first: Param
     if is_chunked(X):
         msg = f"{of}X must lie in memory unless all of X is one dask array, got a dask array: give its compute()"
         raise TypeError(msg)
-    batch: Batch = _examples(network, X, Y, weights, first, of)
+    batch: Batch = _examples(network, X, Y, weights, first, make_batch, of)
     return batch
 
 
-def _examples(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str = "") -> Any:
+def _examples(
+    network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, make: MakeBatch, of: str = ""
+) -> Any:
     if is_chunked(X):
         return Chunked(network.sizes, X, Y, weights, of=of)
-    batch = make_batch(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
+    batch = make(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     if network.batch_norm and not of.startswith("validation"):
         require_several(batch, f"{of}X")
+    if batch.columns == 0:
+        return batch
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)
     return batch

@@ -12,7 +12,7 @@ import numpy as np
 from nnarray.backends import Backend, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, Order
-from nnarray.network.weights import weighs_nothing
+from nnarray.engine.weights import weighs_nothing
 
 
 def seed_of(seed: int | Sequence[int] | None, purpose: int) -> "np.random.SeedSequence":

@@ -8,9 +8,10 @@ everything is checked before it is used.
      "patience": {"lowest": 0.3, "reference": 0.3, "waited": 0, "best_epoch": 5},
      "within": {"group": 0, "done": 3, "is_number": true, "counted": 0.0}}
 
-"run" says what the run is of; "order" and "masks" are states of generators, an epoch's order is drawn again. Beside it
-are theta, the running means v and s, of batch normalisation the statistics, all of them of the best epoch where one is
-kept, the columns of the history and, within an epoch, what its costs come to.
+"run" says what the run is of; "order" and "masks" are states of generators, an epoch's order is drawn again. A run on
+several ranks has "draws", too: of each rank, "order" and "masks" for "now" and "best". Beside it are theta, the running
+means v and s, of batch normalisation the statistics, all of them of the best epoch where one is kept, the columns of
+the history and, within an epoch, what its costs come to.
 """
 
 import json
@@ -62,6 +63,8 @@ class Checkpoint(NamedTuple):
     """how far the present epoch has come; None between two"""
     history: Tensors
     """the columns of its history, by name"""
+    draws: Sequence[Mapping[str, Any]] | None = None
+    """of a run on several ranks, what each of them draws next, and what it would have drawn after the best epoch"""
 
 
 class HistoryTable:
@@ -108,6 +111,8 @@ def as_bytes(checkpoint: Checkpoint, backend: Backend) -> bytes:
         "patience": _without_infinities(checkpoint.patience),
         "within": within and {name: getattr(within, name) for name in WITHIN},
     }
+    if checkpoint.draws is not None:
+        description["draws"] = checkpoint.draws
     contiguous = {name: np.ascontiguousarray(V) for name, V in tensors.items()}
     content: bytes = save(contiguous, metadata={ENTRY: json.dumps(description, allow_nan=False)})
     return content
@@ -179,7 +184,10 @@ def _content(path: str) -> tuple[dict[str, Any], Tensors]:
         if description.get("format") != FORMAT:
             msg = f"its format is {short(description.get('format'))}, this version of nnarray reads {FORMAT}"
             raise ValueError(msg)
+        draws = description.pop("draws", None)
         _require_all(description, DESCRIPTION, "description")
+        _require_all({"draws": draws}, DRAWS, "description")
+        description["draws"] = draws
         dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - it is no mapping
         strange = [name for name, dtype in dtypes.items() if name not in TENSORS or dtype not in ("F32", "F64")]
         if strange:
@@ -226,7 +234,11 @@ def _checkpoint(
     if tensors:
         msg = f"it has tensors that don't belong to it: {short(sorted(tensors))}"
         raise ValueError(msg)
-    return Checkpoint(description["run"], begun, description["seconds"], now, best, patience, within, history)
+    draws, ranks = description["draws"], description["run"].get("ranks")
+    if (None if draws is None else len(draws)) != ranks:
+        msg = f"its draws are not those of {ranks} ranks"
+        raise ValueError(msg)
+    return Checkpoint(description["run"], begun, description["seconds"], now, best, patience, within, history, draws)
 
 
 def _state(key: str, plain: dict[str, Any], tensors: Tensors, first: Parameters, remembers: Sequence[str]) -> State:
@@ -337,6 +349,8 @@ _is_state = _object(
     },
     "state",
 )
+_is_drawn = _object({"order": _is_generator, "masks": _is_generator}, "draws")
+_are_draws = _object({"now": _is_drawn, "best": _or_none(_is_drawn)}, "ranks' draws")
 WITHIN: Mapping[str, Check] = {
     "group": _is_count,
     "done": _is_count,
@@ -362,6 +376,9 @@ DESCRIPTION: Mapping[str, Check] = {
     "within": _or_none(_object(WITHIN, "epoch")),
 }
 """What the JSON must be."""
+
+DRAWS: Mapping[str, Check] = {"draws": _or_none(lambda value: isinstance(value, list) and all(map(_are_draws, value)))}
+"""What it may have beside that."""
 
 TENSORS = {
     *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "statistics", "v", "s", "average")),

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, at_once
 from nnarray.engine import Batch, Communicator, Ranks
@@ -17,9 +17,11 @@ from nnarray.network.checks import (
 )
 from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Place
+from nnarray.network.entry import Place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
+from nnarray.network.parameters import Parameters
+from nnarray.network.portions import make_portion
 from nnarray.training.arguments import (
     check_choices,
     check_rate,
@@ -31,15 +33,18 @@ from nnarray.training.arguments import (
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.chunks import ChunkedBatches
 from nnarray.training.history import Epoch
-from nnarray.training.keeping import check_checkpoint
+from nnarray.training.keeping import Keeping, check_checkpoint
 from nnarray.training.loop import Run
 from nnarray.training.normalized import check_batches, check_normalized
 from nnarray.training.optimizers import Adam, Optimizer
-from nnarray.training.ranks import Portions, common_seed, own_seed, require_no_checkpoint, settings_of, sums_of
+from nnarray.training.ranks import Portions, common_seed, own_seed, settings_of, sums_of
 from nnarray.training.result import TrainingResult
 from nnarray.training.state import State
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
+
+if TYPE_CHECKING:
+    from nnarray.training.kept import Kept
 
 
 def train(
@@ -154,11 +159,11 @@ def train(
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
     comm : mpi4py communicator, optional
         Train on the examples of all its ranks together. Every rank makes this call, with examples (and validation
-        examples) of its own, whose numbers may differ, and with the same options otherwise: where options, a schedule's
-        rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's; each rank
-        shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same parameters,
-        to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where one fails.
-        Only rank 0 shows a bar.
+        examples) of its own, whose numbers may differ and be 0, and with the same options otherwise: where options, a
+        schedule's rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's;
+        each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same
+        parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where
+        one fails. Only rank 0 shows a bar.
     checkpoint : path, optional
         A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
@@ -166,9 +171,11 @@ def train(
         Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
         handles it). Where it can't be written later on, there is a warning, and training goes on. A file that is there
         already is gone on from (`resume`), and never written over by a run that begins.
+        With `comm`, rank 0 writes one file for all ranks, and reads it: as many ranks with the same examples each go on
+        from it.
     checkpoint_every : float or str, default=30.0
         Seconds between two checkpoints, which are made between any two updates; or epochs, as "epoch" or "5 epochs".
-        The checkpoints of a stream are those of the ends of its epochs.
+        The checkpoints of a stream are those of the ends of its epochs. With `comm`, rank 0's clock counts.
     resume : bool or path, default=False
         True goes on from `checkpoint`, or begins where that is not there yet; a path goes on from that file. Make the
         same call again: on the same backend, parameters, history (but for `seconds`), `state` and `best_epoch` end
@@ -224,17 +231,18 @@ def train(
         if average is not None:
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
-        keeping, resumed = check_checkpoint(checkpoint, checkpoint_every, resume)
+        keeping, resumed = _check_keeping(checkpoint, checkpoint_every, resume, ranks)
         check_normalized(network, X, comm)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:
-            require_no_checkpoint(keeping or resumed)
             seed = common_seed(seed, ranks)
         if state is not None:
             params = first_params(state, params)
+        given = network, costed, X, Y, weights, validation, params
+        make = make_batch if ranks is None else make_portion
         first, examples, validating = enter_training(
-            network, costed, X, Y, weights, validation, params, seed=seed, scheme=scheme, backend=backend, dtype=dtype
+            *given, seed=seed, scheme=scheme, backend=backend, dtype=dtype, make=make
         )
         require_penalties(first.dtype, l2=l2, l1=l1)
         if ranks is not None:
@@ -246,7 +254,7 @@ def train(
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
-            batches = _batches_of(examples, batch_size, own, first.backend, ranks)
+            batches = _batches_of(examples, batch_size, own, first, ranks)
             check_batches(network, batches)
             run = Run(
                 costed,
@@ -263,9 +271,7 @@ def train(
                 ranks,
             )
             if keeping is not None or resumed is not None:
-                from nnarray.training.kept import Kept
-
-                kept = Kept(run, keeping, seed, cost)
+                kept = _kept(run, keeping, seed, cost)
             if resumed is not None:
                 kept.go_on(resumed)
             elif state is not None:
@@ -273,11 +279,31 @@ def train(
             return run.through(epochs, callback, progress)
 
 
+def _check_keeping(checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None) -> tuple[Keeping | None, str | None]:
+    """Where and when to write a checkpoint, if anywhere, and the file to go on from, if there is one."""
+    if ranks is None:
+        return check_checkpoint(checkpoint, every, resume)
+    from nnarray.training.kept_together import check_checkpoint_of_all
+
+    return check_checkpoint_of_all(checkpoint, every, resume, ranks)
+
+
+def _kept(run: Run, keeping: Keeping | None, seed: int | None, cost: Cost | None) -> "Kept":
+    """The checkpoints of the run."""
+    if run.ranks is None:
+        from nnarray.training.kept import Kept
+
+        return Kept(run, keeping, seed, cost)
+    from nnarray.training.kept_together import KeptTogether
+
+    return KeptTogether(run, keeping, seed, cost)
+
+
 def _batches_of(
     examples: Batch | Chunked | Stream,
     batch_size: int | None,
     seed: int | Sequence[int] | None,
-    backend: Backend,
+    first: Parameters,
     ranks: Ranks | None,
 ) -> Shuffled | ChunkedBatches | Stream:
     """The batches of a run, by where the examples are."""
@@ -287,5 +313,5 @@ def _batches_of(
         require_no_ranks(ranks)
         return ChunkedBatches(examples, batch_size, seed)
     if ranks is None:
-        return Shuffled(examples, batch_size, seed, backend)
-    return Portions(examples, batch_size, seed, backend, ranks)
+        return Shuffled(examples, batch_size, seed, first.backend)
+    return Portions(examples, batch_size, seed, first.backend, ranks, first.dtype)

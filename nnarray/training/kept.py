@@ -81,7 +81,7 @@ class Kept(Unkept):
     def go_on(self, path: str) -> None:
         """Have the run go on from a checkpoint."""
         run = self.run
-        found = read_checkpoint(path, self._described(), run.params, run.optimizer.remembers)
+        found = self._read(path)
         run.take(found.now)
         run.descent.go_on(copied(self._params(found.now).standing, run.backend))
         run.watch.last_finite = copied(run.descent.standing, run.backend)
@@ -97,6 +97,9 @@ class Kept(Unkept):
             raise ModelFileError(msg)
         if found.within is not None:
             self._go_on_within(path, found.within)
+
+    def _read(self, path: str) -> Checkpoint:
+        return read_checkpoint(path, self._described(), self.run.params, self.run.optimizer.remembers)
 
     def _go_on_within(self, path: str, within: Within) -> None:
         """Have it go on in the middle of an epoch, whose order is drawn again."""

@@ -18,19 +18,15 @@ from nnarray.training.optimizers import Optimizer
 from nnarray.training.replays import Replays
 from nnarray.training.state import State
 
+NOBODY = np.zeros(0, "int64")
+"""An order of no columns."""
+
 
 def common_seed(seed: int | None, ranks: Ranks) -> int:
     """The seed of all ranks, drawn where it is None."""
     ranks.agree(seed=seed)
     common: int = ranks.every(secrets.randbits(63))[0] if seed is None else seed
     return common
-
-
-def require_no_checkpoint(asked: Any) -> None:
-    """Raise ValueError where checkpoints are asked for."""
-    if asked:
-        msg = "checkpoint and resume must be left out beside comm; `state` of each rank's result goes on from there"
-        raise ValueError(msg)
 
 
 def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
@@ -67,9 +63,10 @@ class Portions(Shuffled):
     There are so many as batches of `size` columns hold everybody's; a portion may be of no columns.
     """
 
-    def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks) -> None:
+    def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks, dtype: str) -> None:
         super().__init__(whole, None, seed, backend)
-        total, _ = ranks.sums(float(self.columns))
+        total, m = ranks.sums(float(self.columns), float(whole.m))
+        engine.ranks.require_weight_of_all(m, dtype)
         self.number = 1 if size is None else -(-int(total) // size)
         self.size = -(-self.columns // self.number)
 
@@ -79,17 +76,23 @@ class Portions(Shuffled):
         return self.number == 1
 
     def epoch(self) -> Sequence[Iterable[Any]]:
-        """The portions of the next epoch, None for one of no columns, with how many they are or what they weigh."""
+        """The portions of the next epoch, some perhaps of no columns, with how many they are or what they weigh."""
         indices = self.draw()
         if indices is None:
             return [[(self.whole, self.whole.m)]]
         order, ends = Order(self.backend.on_device(indices), indices), np.arange(self.number + 1) * self.columns
         return [[self._portion(order.part(*part)) for part in pairwise((ends // self.number).tolist())]]
 
-    def _portion(self, order: Order) -> tuple[Batch | None, float]:
+    def _portion(self, order: Order) -> tuple[Batch, float]:
         columns = order.on_host
         m = float(len(columns) if self.weights is None else self.weights[columns].sum(dtype="float64"))
-        return self.whole._replace(m=m, order=order) if len(columns) else None, m
+        return self.whole._replace(m=m, order=order), m
+
+    def some(self, most: int) -> Batch:
+        """As of one process; of no columns where this rank has none, or is asked for none."""
+        if most and self.columns:
+            return super().some(most)
+        return self.whole._replace(order=Order(self.backend.on_device(NOBODY), NOBODY), weights=None, m=0)
 
 
 class DescentTogether(Descent):
@@ -105,15 +108,19 @@ class DescentTogether(Descent):
 
     def cost(self, batch: Batch, dropout: Dropout) -> Array:
         """J of everybody's batches, with the penalty."""
-        batch, _ = dropout.ahead(batch, self.dtype)
+        batch, _ = self._ahead(batch, dropout)
         return self._cost(batch, self.layers, l2=self.l2, l1=self.l1)
 
     def cost_and_score(self, batch: Batch, theta: Array | None = None) -> tuple[float, Any]:
         """The mean loss of everybody's examples without the penalty, and the score of their predictions."""
         A = TileColumns(batch.columns, self.backend)
         J = self._cost(batch, self.layers_of(theta), l2=0.0, l1=0.0, keep=A)
-        part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend)
-        return J, scoring.of_parts(self.ranks.every(part), self.network.output)
+        part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend) if batch.columns else None
+        parts = [part for part in self.ranks.every(part) if part is not None]
+        return J, scoring.of_parts(parts, self.network.output)
+
+    def _ahead(self, batch: Batch, dropout: Dropout) -> tuple[Batch, int]:
+        return dropout.ahead(batch, self.dtype) if batch.columns else (batch, dropout.position)
 
     def _cost(self, batch: Batch, layers: Pairs, **options: Any) -> float:
         given = batch, layers, self.network, self.backend, self.ranks
@@ -123,7 +130,7 @@ class DescentTogether(Descent):
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and the gradient of everybody's portions together, and their m."""
-        masked, position = (None, dropout.position) if batch is None else dropout.ahead(batch, self.dtype)
+        masked, position = self._ahead(batch, dropout)
         given = masked, self.layers, self.network, self.backend, self.ranks
         options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "spare": self.spare, "workers": self.workers}
         return *engine.ranks.cost_and_gradients(*given, **options), position

@@ -1,0 +1,68 @@
+"""`nnarray train` under mpiexec: every rank trains on its share of the rows, and the first one speaks and writes.
+
+Each rank reads the whole table, so that categories, means and medians are those of all rows.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+from nnarray.cli.errors import CommandError
+from nnarray.engine import Ranks
+
+LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+"""What mpiexec sets in the environment, by its kind; elsewhere mpi4py is not imported."""
+
+
+def communicator(data: str) -> Any:
+    """That of all ranks; None where there is one process.
+
+    Raises CommandError for a table that one of them alone could read.
+    """
+    if _rank() is None:
+        return None
+    if data == "-":
+        msg = "under mpiexec, every rank reads the table, and standard input is that of one; give a file"
+        raise CommandError(msg)
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        msg = 'under mpiexec, nnarray train needs mpi4py; pip install "nnarray[mpi]"'
+        raise CommandError(msg) from None
+    return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
+
+
+@contextmanager
+def prepared_by_all(comm: Any) -> Iterator[None]:
+    """A block at whose end all ranks know whether another failed in it."""
+    if comm is None:
+        yield
+        return
+    with Ranks(comm) as ranks:
+        yield
+        ranks.every(None)
+
+
+def share(V: Any, comm: Any) -> Any:
+    """The rank's columns of an array whose last axis is the examples; all where there is one process."""
+    if comm is None or V is None:
+        return V
+    m = V.shape[-1]
+    return V[..., m * comm.rank // comm.size : m * (comm.rank + 1) // comm.size]
+
+
+@contextmanager
+def first_speaks(words: Sequence[str]) -> Iterator[None]:
+    """A block in which other ranks than the first are silent, where training runs on several."""
+    if list(words[:1]) != ["train"] or _rank() in (None, 0):
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _rank() -> int | None:
+    """The rank of this process, as its launcher says; None without one."""
+    found = [os.environ[name] for name in LAUNCHED if name in os.environ]
+    return int(found[0]) if found and found[0].isdigit() else None

@@ -1,0 +1,51 @@
+"""What one of several ranks has of the examples: any number of columns, also none, which may weigh nothing."""
+
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends import Backend, convert
+from nnarray.core.typing import Array
+from nnarray.engine import Architecture, Batch
+from nnarray.network.entry import Place, enter_parameters, make_batch
+
+
+def enter_portion(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
+    """The place and the batch of a rank's call that takes a cost."""
+    place = enter_parameters(network, params, X=X, Y=Y, weights=weights)
+    return place, make_portion(network, X, Y, weights, backend=place.backend, dtype=place.dtype)
+
+
+def make_portion(
+    network: Architecture, X: Any, Y: Any, weights: Any, *, backend: Backend, dtype: str, of: str = ""
+) -> Batch:
+    """`make_batch` of a rank's columns, of which there may be none, and whose weights may all be 0."""
+    shape = X.shape if hasattr(X, "shape") else np.shape(X)
+    if tuple(shape[1:]) != (0,):
+        batch = make_batch(network, X, Y, None, backend=backend, dtype=dtype, of=of)
+        return batch if weights is None else _weighed(batch, weights, backend, dtype)
+    shapes = {f"{of}X": (X, network.sizes[0]), f"{of}Y": (Y, network.sizes[-1])}
+    x, y = (_without_columns(V, name, rows, backend, dtype) for name, (V, rows) in shapes.items())
+    none = Batch(x, y, 0)
+    return none if weights is None else _weighed(none, weights, backend, dtype)
+
+
+def _without_columns(V: Any, argument: str, rows: int, backend: Backend, dtype: str) -> Array:
+    V = convert(V, argument, backend=backend, dtype=dtype)
+    if tuple(V.shape) != (rows, 0):
+        msg = f"{argument} must have shape ({rows}, 0) on a rank without examples, got {tuple(V.shape)}"
+        raise ValueError(msg)
+    return V
+
+
+def _weighed(batch: Batch, weights: Any, backend: Backend, dtype: str) -> Batch:
+    m = batch.columns
+    given = convert(weights, "weights", backend=backend, dtype=dtype)
+    if tuple(given.shape) not in ((m,), (1, m)):
+        msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(given.shape)}"
+        raise ValueError(msg)
+    host = backend.to_numpy(given)
+    if not (np.isfinite(host).all() and (host >= 0).all()):
+        msg = "weights must be finite and ≥ 0"
+        raise ValueError(msg)
+    return batch._replace(weights=backend.xp.reshape(given, (1, m)), m=float(host.sum(dtype="float64")))
