@@ -392,6 +392,17 @@ class TestAnotherRun:
         with pytest.raises(ValueError, match=f"checkpoint of another run: {told}"):
             nn.train(network, X[:, :m], Y[:, :m], **given, resume=path)
 
+    @pytest.mark.parametrize("space", ["numpy", "strict", "torch", "jax", "cupy"], indirect=True)
+    def test_of_other_examples(self, path, space) -> None:
+        """And of the same ones, wherever they are."""
+        given = {"dtype": "float64", "seed": 3, "epochs": 5, "optimizer": nn.Adam(0.02)} | self.OPTIONS
+        given |= {"validation": tuple(space.asarray(V) for V in self.OPTIONS["validation"])}
+        given["params"] = space.pairs(LAYERS)
+        for x, y in ((X + 1e-9, Y), (X, np.roll(Y, 1, axis=1))):
+            with pytest.raises(ValueError, match="X or Y are of this shape, and hold other numbers"):
+                nn.train(NETWORK, space.asarray(x), space.asarray(y), **given, resume=path)
+        assert len(nn.train(NETWORK, space.asarray(X), space.asarray(Y), **given, resume=path).history) == 5
+
 
 def parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with safe_open(path, framework="numpy") as file:

@@ -510,6 +510,7 @@ def test_checkpoints_of_other_ranks_are_refused(tmp_path: Path) -> None:
     assert all(f"rank 0 failed: ValueError: {error}" == str(other) for other in others)
     with pytest.raises(ValueError, match="a checkpoint of another run"):
         nn.train(network, X, Y, epochs=2, resume=path)
+    path.unlink()
     nn.train(network, X, Y, epochs=2, checkpoint=path)
     assert "'ranks' is None there and 2 here" in str(on_ranks(2, lambda comm: call(comm, resume=path))[0])
 

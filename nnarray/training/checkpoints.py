@@ -199,6 +199,9 @@ def _content(path: str) -> tuple[dict[str, Any], Tensors]:
 def _require_same_run(path: str, found: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     run = json.loads(json.dumps(run))
     for name in (*run, *found):
+        if found.get(name) != run.get(name) and name == "examples":
+            msg = f"{path} is a checkpoint of another run: its X or Y are of this shape, and hold other numbers"
+            raise ValueError(msg)
         if found.get(name) != run.get(name):
             msg = (
                 f"{path} is a checkpoint of another run: {short(name)} is {short(found.get(name), 200)} there and "

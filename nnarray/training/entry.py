@@ -196,7 +196,7 @@ def train(
     ------
     ValueError
         For shapes that don't fit, values that are not finite or that the output can't model, and options out of range;
-        for a checkpoint of another network, data of another shape, another optimiser or other options.
+        for a checkpoint of another network, other data (as far as a few examples tell), optimiser or options.
     ModelFileError
         For a checkpoint that is none, whatever is wrong in it.
     OSError

@@ -6,8 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
-from nnarray.backends import all_finite, quiet
+import numpy as np
+
+from nnarray.backends import Backend, all_finite, is_sparse, quiet
 from nnarray.backends.reading import ModelFileError
 from nnarray.network.costs import Cost
 from nnarray.network.parameters import Parameters
@@ -24,6 +27,9 @@ from nnarray.training.underway import Within
 if TYPE_CHECKING:
     from nnarray.training.loop import Run
 
+SAMPLED = 16
+"""Examples by which data are told from others of the same shape."""
+
 
 class Kept(Unkept):
     """The checkpoints of a run: where the run stands as a file, and back.
@@ -36,6 +42,7 @@ class Kept(Unkept):
     def __init__(self, run: "Run", keeping: Keeping | None, seed: int | None, cost: Cost | None) -> None:
         self.run, self.keeping = run, keeping
         self.asked = {"seed": seed, "cost": None if cost is None else name_of(cost.loss)}
+        self.examples = checksum(run.batches, run.theta.dtype, run.backend) if isinstance(run.batches, Shuffled) else 0
         self.table = HistoryTable()
         self.written_at: tuple[int, int] | None = None
         """the updates and epochs made at the last checkpoint"""
@@ -160,7 +167,19 @@ class Kept(Unkept):
             "validation": None if run.validation is None else run.validation.columns,
             "patience": run.patience.epochs,
             "min_delta": run.patience.min_delta,
+            "examples": self.examples,
         }
+
+
+def checksum(batches: Shuffled, dtype: Any, backend: Backend) -> int:
+    """A number by which other data of the same shape are told: of a few examples, always the same ones."""
+    some, found = batches.some(SAMPLED), 0
+    if some.columns:
+        X, Y, *_ = some.tile(0, some.columns, dtype, backend)
+        for V in (X.toarray() if is_sparse(X) else X, Y):
+            found = crc32(np.ascontiguousarray(backend.to_numpy(V)).tobytes(), found)
+        some.let_go()
+    return found
 
 
 def described(optimizer: Optimizer) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from nnarray.training.state import State
 if TYPE_CHECKING:
     from nnarray.training.loop import Run
 
-OWN = ("X", "weights", "batch_size", "validation")
+OWN = ("X", "examples", "weights", "batch_size", "validation")
 """What ranks may differ in, of what tells a run from another one."""
 
 
