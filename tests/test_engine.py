@@ -627,15 +627,15 @@ class TestDropoutMasks:
 def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() -> None:
     outside = BLAS_THREADS.outside()
     small, large = nn.Network((64, 100, 10), output="softmax"), nn.Network((784, 512, 512, 10), output="softmax")
-    with engine.ThreadsOfARun(small, 200, nn.backend("numpy")) as steps:
+    with engine.ThreadsOfARun(small, 200, nn.backend("numpy")) as threads:
         for _ in range(2):
-            steps.go_on()
+            threads.hold()
             assert set(settings()) == {1}
             assert BLAS_THREADS.outside() == outside
     assert max(settings()) == outside
     for network, columns in ((large, 200), (small, 20_000)):
-        with engine.ThreadsOfARun(network, columns, nn.backend("numpy")) as steps:
-            steps.go_on()
+        with engine.ThreadsOfARun(network, columns, nn.backend("numpy")) as threads:
+            threads.hold()
             assert max(settings()) == outside
 
 

@@ -4,7 +4,7 @@ from nnarray.engine import batch_norm, direct, ranks
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.captured import captured_steps
 from nnarray.engine.columns import Order, TileColumns
-from nnarray.engine.compute import cost, cost_and_gradients, cost_of, mean, means, predict, pull
+from nnarray.engine.compute import cost, cost_and_gradients, cost_from_sum, cost_of, gradients_from_sums, predict, pull
 from nnarray.engine.equations import numbers_of_cost
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.ranks import Communicator, RankError, Ranks
@@ -28,10 +28,10 @@ __all__ = [
     "captured_steps",
     "cost",
     "cost_and_gradients",
+    "cost_from_sum",
     "cost_of",
     "direct",
-    "mean",
-    "means",
+    "gradients_from_sums",
     "numbers_of_cost",
     "predict",
     "pull",

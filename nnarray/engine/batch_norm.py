@@ -73,7 +73,7 @@ def cost(
         if compute.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         J = CostPasses(batch, layers, network, backend, workers=workers, width=width).cost()
-        return compute.mean(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
+        return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
 
     return _with_room(in_tiles, batch, layers, network, backend, width)
 
@@ -105,7 +105,7 @@ def cost_and_gradients(
         J, sums = passes.cost_and_gradients()
         made = _with_penalties([[V / batch.m for V in of_layer] for of_layer in sums], layers, backend.xp, **numbers)
         made += _statistics(passes.statistics, batch.columns)
-        return compute.mean(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1), backend.steps.join([made])
+        return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1), backend.steps.join([made])
 
     J, vector = _with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)

@@ -101,7 +101,7 @@ def cost(
         if keep is not None:
             keep.parts.clear()
         J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
-        return J if only_tile else mean(J, batch.m, layers, backend, l2=l2, l1=l1)
+        return J if only_tile else cost_from_sum(J, batch.m, layers, backend, l2=l2, l1=l1)
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
@@ -161,10 +161,10 @@ def _cost_and_gradients(
 
     J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
     del spare[1:]
-    return (J, g) if only_tile else means(J, g, batch.m, layers, network, backend, l2=l2, l1=l1)
+    return (J, g) if only_tile else gradients_from_sums(J, g, batch.m, layers, network, backend, l2=l2, l1=l1)
 
 
-def means(
+def gradients_from_sums(
     J: Array,
     g: Array,
     m: Array,
@@ -181,7 +181,7 @@ def means(
     if len(numbers) > 1:
         split = backend.steps.split(g, network.sizes)
         g = backend.steps.join(equations.gradients_with_penalties(split, layers, xp=backend.xp, **numbers))
-    return mean(J, m, layers, backend, l2=l2, l1=l1), g
+    return cost_from_sum(J, m, layers, backend, l2=l2, l1=l1), g
 
 
 def pull(
@@ -239,7 +239,7 @@ def cost_of(
 ) -> Array:
     """J after a forward pass of the whole batch."""
     J = equations.loss(passed, batch, network, backend.steps)
-    return mean(J, batch.m, layers, backend, l2=l2, l1=l1)
+    return cost_from_sum(J, batch.m, layers, backend, l2=l2, l1=l1)
 
 
 def is_whole(width: int, batch: Batch) -> bool:
@@ -275,7 +275,7 @@ def _added(one: Array, other: Array) -> Array:
     return one
 
 
-def mean(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: float, l1: float) -> Array:
+def cost_from_sum(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: float, l1: float) -> Array:
     """J with its penalties, from the sum of the losses."""
     numbers = equations.numbers_of_cost(m, l2, l1)
     return equations.cost_with_penalties(J / m, layers, xp=backend.xp, **numbers)

@@ -173,7 +173,7 @@ def cost_and_gradients(
     if weighs_nothing(m, sums.dtype.name):
         return 0.0, None, 0.0
     g = backend.asarray(sums, str(sums.dtype))
-    mean, g = compute.means(losses, g, m, layers, network, backend, l2=l2, l1=l1)
+    mean, g = compute.gradients_from_sums(losses, g, m, layers, network, backend, l2=l2, l1=l1)
     return float(mean), g, m
 
 
@@ -199,7 +199,7 @@ def cost(
         J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
     losses, m = ranks.sums(float(J), float(batch.m))
     require_weight_of_all(m, dtype_of(layers, backend))
-    return float(compute.mean(losses, m, layers, backend, l2=l2, l1=l1))
+    return float(compute.cost_from_sum(losses, m, layers, backend, l2=l2, l1=l1))
 
 
 def require_weight_of_all(m: float, dtype: str) -> None:

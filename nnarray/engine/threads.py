@@ -80,15 +80,15 @@ def _largest_weights(sizes: Sequence[int]) -> int:
 class ThreadsOfARun:
     """A block for a run of steps on batches of `columns`: on NumPy, small ones have one thread.
 
-    BLAS is then set once and not in every step: `go_on` begins the block before a step, and lets other threads take
-    their turn between two. Enter it as `with Ended(steps), steps:`.
+    BLAS is then set once and not in every step: `hold` begins the block before a step, and lets other threads take
+    their turn between two. Enter it as `with Ended(threads), threads:`.
     """
 
     def __init__(self, network: Architecture, columns: int, backend: Backend) -> None:
         small = backend.is_host and is_small(network, columns)
         self._block = Block(one=True) if small else None
 
-    def go_on(self) -> None:
+    def hold(self) -> None:
         """Before a step."""
         if self._block is not None:
             self._block.begin()

@@ -147,7 +147,7 @@ def cost(
     """J, with the penalty."""
     _, losses, m = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
     require_weight(m, place.dtype)
-    return float(engine.mean(losses, m, place.layers, place.backend, l2=l2, l1=l1))
+    return float(engine.cost_from_sum(losses, m, place.layers, place.backend, l2=l2, l1=l1))
 
 
 def cost_and_gradients(
@@ -171,7 +171,7 @@ def cost_and_gradients(
     elif weighs_nothing(m, place.dtype):
         return 0.0, None, 0.0
     sums = place.backend.asarray(g, place.dtype)
-    J, g = engine.means(losses, sums, m, place.layers, network, place.backend, l2=l2, l1=l1)
+    J, g = engine.gradients_from_sums(losses, sums, m, place.layers, network, place.backend, l2=l2, l1=l1)
     return float(J), g, m
 
 

@@ -73,7 +73,7 @@ def fit_lbfgs(
     training_begins(model)
     threads = ThreadsOfARun(work.network, examples.columns, work.backend)  # which SciPy's BLAS has as well
     with closing(report.bar), Ended(threads), threads:
-        threads.go_on()
+        threads.hold()
         found = work.minimize(
             examples, iteration_ends, iterations=model.max_iter, calls=model.max_fun, tolerance=model.tol
         )
@@ -110,12 +110,12 @@ def fit_stochastic(
     training_begins(model)
     try:
         epochs = 1 if incremental else int(model.max_iter)
-        interrupts, steps = work.begin(batches.size)
-        with closing(report.bar), Ended(interrupts, steps), interrupts, steps:
+        interrupts, threads = work.begin(batches.size)
+        with closing(report.bar), Ended(interrupts, threads), interrupts, threads:
             for _ in range(epochs):
                 J = work.epoch(batches, updates, dropout, fewest=-(-FEWEST_STEPS // epochs))
                 if validation is not None:
-                    steps.end()  # these have the threads that their sizes say
+                    threads.end()  # these have the threads that their sizes say
                 loss, validated = float(J), report.validated()
                 with interrupts.put_off:  # an epoch has all its records, or none
                     report.iteration(loss, validated)

@@ -150,7 +150,7 @@ class Shuffled(Orders, Batches):
         self.drawn_from = self.state
         return self.generator.permutation(self.columns)
 
-    def some(self, most: int) -> Batch:
+    def sample(self, most: int) -> Batch:
         """Up to so many of the examples, drawn at random, always the same; they weigh alike."""
         whole = self.whole._replace(weights=None, m=self.columns)
         if self.columns <= most:

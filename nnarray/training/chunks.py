@@ -44,7 +44,7 @@ class ChunkedBatches(Orders):
         parts = np.split(columns, range(self.size, len(columns), self.size))
         return [(([chunk], part), None) for part in parts]
 
-    def some(self, most: int) -> Chunked:
+    def sample(self, most: int) -> Chunked:
         """Chunks of up to so many columns, but at least one, drawn at random, always the same; they weigh alike."""
         order = np.random.default_rng(0).permutation(len(self.whole.chunks))
         ends = np.cumsum([self.whole.chunks[i].columns for i in order])

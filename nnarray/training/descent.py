@@ -86,9 +86,9 @@ class Descent:
 
     def begin(self, size: int) -> tuple[Interrupts, engine.ThreadsOfARun]:
         """Before steps on batches of this size: the two blocks in which they are made."""
-        self.interrupts, self.steps = Interrupts(), engine.ThreadsOfARun(self.network, size, self.backend)
+        self.interrupts, self.threads = Interrupts(), engine.ThreadsOfARun(self.network, size, self.backend)
         self.forget()
-        return self.interrupts, self.steps
+        return self.interrupts, self.threads
 
     def forget(self) -> None:
         """Let captured steps go, with the memory that they hold."""
@@ -182,7 +182,7 @@ class Descent:
                 l2=self.l2,
                 l1=self.l1,
             )
-            self._replays[size] = None if captured is None else Replays(captured, self.steps)
+            self._replays[size] = None if captured is None else Replays(captured, self.threads)
         return self._replays[size]
 
     def moved(self, replays: Replays, updates: Updates, count: int) -> None:
@@ -252,7 +252,7 @@ class Descent:
         if len(underway.earlier) and isinstance(group, EqualBatches):
             self._count_earlier(group, underway)
         for batch, weighs in islice(group, underway.done, None):
-            self.steps.go_on()
+            self.threads.hold()
             J, g, counted, position = self.gradient_of(batch, weighs, dropout)
             with self.interrupts.put_off:
                 theta = self.theta if g is None else updates.update(self.theta, g, self.backend)

@@ -132,7 +132,7 @@ class Kept(Unkept):
 
     def _checkpoint(self) -> Checkpoint:
         run, within = self.run, None
-        underway, now, patience = run.descent.underway, run.standing(), run.patience
+        underway, now, patience = run.descent.underway, run.snapshot(), run.patience
         if underway is not None and run.begun_at is not None:
             now = run.begun_at
         elif underway is not None and now.position is not None:
@@ -173,12 +173,12 @@ class Kept(Unkept):
 
 def checksum(batches: Shuffled, dtype: Any, backend: Backend) -> int:
     """A number by which other data of the same shape are told: of a few examples, always the same ones."""
-    some, found = batches.some(SAMPLED), 0
-    if some.columns:
-        X, Y, *_ = some.tile(0, some.columns, dtype, backend)
+    sample, found = batches.sample(SAMPLED), 0
+    if sample.columns:
+        X, Y, *_ = sample.tile(0, sample.columns, dtype, backend)
         for V in (X.toarray() if is_sparse(X) else X, Y):
             found = crc32(np.ascontiguousarray(backend.to_numpy(V)).tobytes(), found)
-        some.let_go()
+        sample.let_go()
     return found
 
 

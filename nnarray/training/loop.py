@@ -79,7 +79,7 @@ class Run:
         else:
             self.descent = DescentTogether(*given, self.ranks, l2=self.l2, l1=self.l1, workers=self.workers)
         self.updates = self._stateful()
-        self.interrupts, self.steps = self.descent.begin(self.batches.size)
+        self.interrupts, self.threads = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.standing, self.backend)
         self.diverges = False
         self.epochs = self.first = 0
@@ -88,7 +88,7 @@ class Run:
         self.history.score_name = scoring.NAMES[self.network.output]
         self.compared: Batch | Chunked | None = None
         if self.validation is not None and not isinstance(self.batches, Stream):
-            self.compared = self.batches.some(min(self.validation.columns, MOST_COMPARED))
+            self.compared = self.batches.sample(min(self.validation.columns, MOST_COMPARED))
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
@@ -120,7 +120,7 @@ class Run:
         self.take(state)
         waiting = None if state.position is None else state.position.waiting
         if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
-            self.patience.go_on(self.standing(), waiting)
+            self.patience.go_on(self.snapshot(), waiting)
         self.first = self.epochs
 
     def take(self, state: State) -> None:
@@ -144,7 +144,7 @@ class Run:
             self.batches.go_on(position.order)
         self.dropout.go_on(position.masks)
 
-    def standing(self) -> State:
+    def snapshot(self) -> State:
         """The optimiser's state and where the run stands, for good: later updates change neither."""
         now = self.updates.state
         means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
@@ -177,7 +177,7 @@ class Run:
             return self._through(epochs, callback, progress)
         except WorkersLostError as error:
             self._end_interrupted()
-            error.state = self.standing()
+            error.state = self.snapshot()
             error.params, error.history = self._given_by(error.state), self.history
             raise
 
@@ -190,9 +190,9 @@ class Run:
         self.must_know = watched or self.ranks is not None
         stopped = "patience" if self.patience.is_over else "epochs"
         try:
-            with Ended(self.interrupts, self.steps), self.interrupts, self.steps:
+            with Ended(self.interrupts, self.threads), self.interrupts, self.threads:
                 while stopped == "epochs" and self.epochs < last:
-                    if self.descent.underway is not None or not self.several(last - self.epochs):
+                    if self.descent.underway is not None or not self.epochs_in_one_call(last - self.epochs):
                         self.epoch(self.epochs + 1)
                     is_due = self.kept.is_due
                     if not (self.must_know or self.watch.is_due or is_due or self.epochs == last):
@@ -249,7 +249,7 @@ class Run:
         """The state of the best parameters where somebody waited for them, else of the last."""
         best = self.patience.best
         if best is None or (self.cost_is_of_before and self._next_cost() < self.patience.lowest):
-            return self.standing()
+            return self.snapshot()
         return best
 
     @quiet
@@ -264,11 +264,11 @@ class Run:
         """One pass over the examples; what came of it is watched, and not read yet."""
         if self.keeps_beginnings:
             with self.interrupts.put_off:
-                self.begun_at = self.standing()
+                self.begun_at = self.snapshot()
         with self.backend.untracked():
             cost = self.descent.epoch(self.batches, self.updates, self.dropout, underway=self.descent.underway)
             if self.must_know:
-                self.steps.end()  # a callback may wait for other threads
+                self.threads.end()  # a callback may wait for other threads
             validated = self._validate()
             with self.interrupts.put_off:
                 alpha, is_finite = self.optimizer.alpha(self.updates.t - 1), math.isfinite(validated[0] or 0.0)
@@ -277,7 +277,7 @@ class Run:
                 self.validated, self.descent.underway = validated, None
 
     @quiet
-    def several(self, most: int) -> bool:
+    def epochs_in_one_call(self, most: int) -> bool:
         """Several epochs of whole batches in one call, if nobody asks in between, and if that can be; whether it was.
 
         Where cost or weights stop being finite, nothing was done: epoch by epoch it will be seen when.
@@ -329,7 +329,7 @@ class Run:
         self.history.append(record)
         watched = seen.cost if validation_cost is None else validation_cost
         before = self.begun_at if self.cost_is_of_before else None
-        self.patience.see(seen.epoch, watched, lambda: before or self.standing())
+        self.patience.see(seen.epoch, watched, lambda: before or self.snapshot())
 
     def _diverged(self, seen: Seen) -> DivergenceError:
         msg = (

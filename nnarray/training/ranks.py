@@ -88,10 +88,10 @@ class Portions(Shuffled):
         m = float(len(columns) if self.weights is None else self.weights[columns].sum(dtype="float64"))
         return self.whole._replace(m=m, order=order), m
 
-    def some(self, most: int) -> Batch:
+    def sample(self, most: int) -> Batch:
         """As of one process; of no columns where this rank has none, or is asked for none."""
         if most and self.columns:
-            return super().some(most)
+            return super().sample(most)
         return self.whole._replace(order=Order(self.backend.on_device(NOBODY), NOBODY), weights=None, m=0)
 
 

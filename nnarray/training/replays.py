@@ -18,8 +18,8 @@ FASTER = 4
 class Replays:
     """Captured `steps` and how fast they were so far; other threads take their turn between two calls."""
 
-    def __init__(self, steps: Any, many: ThreadsOfARun) -> None:
-        self._steps, self._many = steps, many
+    def __init__(self, steps: Any, threads: ThreadsOfARun) -> None:
+        self._steps, self._threads = steps, threads
         self._most, self._each = 1, 0.0
 
     @property
@@ -57,7 +57,7 @@ class Replays:
 
     def launch(self, count: int) -> None:
         """Make the next steps in one call."""
-        self._many.go_on()
+        self._threads.hold()
         began = time.perf_counter()
         self._steps.launch(count)
         self._each = (time.perf_counter() - began) / count

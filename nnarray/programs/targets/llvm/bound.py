@@ -13,7 +13,7 @@ from nnarray.programs.schedule import Plan, Product
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
-from nnarray.programs.targets.llvm.driver import Address, Fill, Step, Tables
+from nnarray.programs.targets.llvm.driver import Address, Fill, TableCall, Tables
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.pieces import Part, Piece, whole
 from nnarray.programs.targets.llvm.places import Places
@@ -78,9 +78,9 @@ class Bound:
 
     def stages(self, memory: int) -> list[list[tuple[int, int]]]:
         """The functions of the pieces and the addresses of their tables, which are in `memory`."""
-        steps = iter(self._tables.steps)
+        calls = iter(self._tables.calls)
         return [
-            [(step.function, memory + 8 * step.table) for step in islice(steps, len(s))] for s in self._parts.stages
+            [(call.function, memory + 8 * call.table) for call in islice(calls, len(s))] for s in self._parts.stages
         ]
 
     def job(self, memory: int) -> Job:
@@ -92,12 +92,12 @@ class Bound:
         return self._jobs[memory]
 
     def _add(self, piece: Piece) -> None:
-        """The step and the table of a piece."""
+        """The call of a piece, and its table."""
         part = id(piece.part)
         if part not in self._functions:
             self._functions[part] = self._function(piece.part)
         function, places = self._functions[part]
-        self._tables.steps.append(Step(function.address, len(self._tables.words)))
+        self._tables.calls.append(TableCall(function.address, len(self._tables.words)))
         blas: Mapping[str, int] = self._blas(piece) if ("blas", "beta") in places.keys else {}
         for key in places.keys:
             self._tables.words.append(blas[str(key[1])] if key[0] == "blas" else self._word(piece, *key))

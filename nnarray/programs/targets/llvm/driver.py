@@ -1,7 +1,7 @@
-"""The one function that runs every program: it checks the arrays, fills the tables in, and calls step after step.
+"""The one function that runs every program: it checks the arrays, fills the tables in, and makes call after call.
 
 It is given three addresses. `%plan` holds for arrays of the same classes, dtypes, shapes and strides; `%given` changes
-with each call: the array objects, then numbers; `%memory` is room for the tables of the steps, followed by the arena.
+with each call: the array objects, then numbers; `%memory` is room for the tables of the calls, followed by the arena.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 
 
-class Step(NamedTuple):
+class TableCall(NamedTuple):
     """A call: the function's address, and at which word of the memory its table begins."""
 
     function: int
@@ -39,7 +39,7 @@ class Address(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of the steps."""
+    """The tables of the calls."""
 
     words: list[int]
     """what stays"""
@@ -48,7 +48,7 @@ class Tables(NamedTuple):
     places: list[Fill]
     """addresses in the arena"""
     numbers: list[Fill]
-    steps: list[Step]
+    calls: list[TableCall]
 
 
 def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
@@ -59,7 +59,7 @@ def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
         for length, stride in zip(x.shape, x.strides, strict=True):
             words += [length, stride]
     words += tables.words
-    for pair in (*tables.data, *tables.places, *tables.numbers, *tables.steps):
+    for pair in (*tables.data, *tables.places, *tables.numbers, *tables.calls):
         words += pair
     return np.array(words, np.int64)
 
@@ -70,7 +70,7 @@ def driver() -> Compiled:
 
 
 def filler() -> Compiled:
-    """The same, but for the calls of the steps, which somebody else makes."""
+    """The same, but for the calls, which somebody else makes."""
     return _driver(runs=False)
 
 
@@ -95,7 +95,7 @@ def _driver(*, runs: bool) -> Compiled:
     def table_word(i: str) -> str:
         return code.value(f"getelementptr i64, ptr %memory, i64 {i}")
 
-    count, words, data, places, numbers, steps = [code.parameter("%plan", i, "i64") for i in range(6)]
+    count, words, data, places, numbers, calls = [code.parameter("%plan", i, "i64") for i in range(6)]
     with code.loop(count) as i:
         owner = code.word("%given", i, "ptr")
         require_equal(field(owner, arrays.TYPE, "i64"), following())
@@ -117,7 +117,7 @@ def _driver(*, runs: bool) -> Compiled:
     with code.loop(numbers):
         word = table_word(following())
         code.do(f"store i64 {code.word('%given', following())}, ptr {word}")
-    with code.loop(steps if runs else "0"):
+    with code.loop(calls if runs else "0"):
         function = code.value(f"inttoptr i64 {following()} to ptr")
         code.value(f"call i32 {function}(ptr {table_word(following())})")
     return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
