@@ -205,6 +205,13 @@ class TestCommandLine:
         assert main(["train", "t.csv", "--resume", "further", "--batch-norm", "--out", "other"]) == 2
         assert "--batch-norm cannot be said with --resume" in capsys.readouterr().err
 
+    def test_a_size_that_was_not_asked_for_leaves_no_batch_of_one_example(self) -> None:
+        """273 are 17 batches of 16 and one, and 16 of 17 and one."""
+        x = np.random.default_rng(0).normal(size=273)
+        Path("line.csv").write_text("\n".join(["x,y", *[f"{a},{2 * a}" for a in x]]), encoding="utf-8")
+        words = ["--batch-norm", "--validation", "0", "--test", "0", "--epochs", "1", "--quiet"]
+        assert main(["train", "line.csv", *words, "--output", "identity"]) == 0
+
     def test_a_graph_predicts_what_the_model_predicts(self, capsys) -> None:
         runtime = pytest.importorskip("onnxruntime")
         assert self.command() == 0
