@@ -69,7 +69,7 @@ UNREAD = {
 
 UNREAD_PATTERNS = {kind: re.compile(f"(?:{pattern})$", re.IGNORECASE) for kind, (pattern, _) in UNREAD.items()}
 
-START = re.compile(r"-?P?\d|[A-Za-z]{3,9}[ .,-]|Q[1-4]")
+START = re.compile(r"-?P?T?\d|[A-Za-z]{3,9}[ .,-]|Q[1-4]")
 """How every moment begins: what does not is none of all the above."""
 
 LOOKED_AT, PROBED, LONGEST = 1000, 50, 60
