@@ -308,3 +308,70 @@ class TestWords:
             0,
             {"nnarray: warning: the checkpoint c cannot be written: No space left on device"},
         )
+
+
+class TestOtherTables:
+    """What holds for DATA holds for every other table that a command reads."""
+
+    @pytest.fixture
+    def tables(self, run):
+        town = np.where(NOISE > 0, "Ulm", "Bonn")
+        write("t.csv", x=X, town=town, y=Y)
+        trained(run, "--out", "first")
+        write("unseen.csv", x=X + 0.5, town=["Rom", "Oslo"] * (M // 2), y=Y)
+        write("far.csv", x=np.where(np.arange(M) < 7, 1e9, X + 0.5), town=town, y=Y)
+        write("holes.csv", x=np.where(np.arange(M) < 5, np.nan, X + 0.5), town=town, y=Y)
+        write("no_target.csv", x=X + 0.5, town=town, y=np.where(np.arange(M) < 9, np.nan, Y))
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("unseen.csv", "'town' has 120 texts that are none of its categories, such as 'Rom'"),
+            ("far.csv", "'x' has 7 cells far beyond all of the training's, such as '1000000000.0'"),
+            ("holes.csv", "'x' has 5 missing cells"),
+        ],
+    )
+    def test_cells_that_training_had_none_like_are_told(self, run, tables, name, said):
+        for command in ("predict", "evaluate"):
+            assert f"note: the column {said}\n" in run(command, "first", name)[2]
+        for option in ("--test", "--validation"):
+            assert f"in {name}, the column {said}" in trained(run, option, name)["notes"]
+        (note,) = trained(run, "--resume", "first", "--out", "again", path=name)["notes"]
+        assert note.startswith(f"the column {said}")
+
+    def test_whole_numbers_that_are_categories_may_have_a_point(self, run):
+        """As pandas writes them where one is missing; and codes may have lost their zeros, if it is clear which."""
+        code = np.array(["007", "12", "x", "inf"])[np.arange(M) % 4]
+        write("t.csv", code=code, x=X, y=Y)
+        trained(run, "--categorical", "code")
+        write("same.csv", code=code, x=X)
+        changed = {"007": "7", "12": "12.0", "x": "x", "inf": "inf"}
+        write("other.csv", code=[changed[text] for text in code], x=X)
+        said = [run("predict", "model.safetensors", name) for name in ("same.csv", "other.csv")]
+        assert said[0] == said[1] == (0, said[0][1], "")
+        write("other.csv", code=["7.5", "nan7", "1e400", "13.0"], x=[1, 2, 3, 4])
+        assert "has 4 texts that are none of its categories" in run("predict", "model.safetensors", "other.csv")[2]
+
+    @pytest.mark.parametrize("label", ["1e400", "1e999999999", "snan", "NaN1", "-inf", "9" * 300, "0x10", "1_0"])
+    def test_labels_that_look_like_numbers(self, run, label):
+        write("t.csv", x=X, y=np.where(X > 0, label, "b"))
+        assert [*trained(run)["held_out"]["classes"]] == sorted([label, "b"])
+        assert run("evaluate", "model.safetensors", "t.csv")[0] == 0
+        write("t.csv", x=X, y=np.where(X > 0, "3", "b"))
+        trained(run)
+        write("new.csv", x=X, y=label)
+        assert "is none of the model's classes: 3, b" in refused(run, "evaluate", "model.safetensors", "new.csv")
+
+    @pytest.mark.parametrize("option", ["--test", "--validation"])
+    def test_missing_cells(self, run, tables, option):
+        error = refused(run, "train", "t.csv", "--missing", "refuse", option, "holes.csv")
+        assert "holes.csv has missing cells, which --missing refuse forbids: row 1 (line 2), column 'x'" in error
+        assert "no_target.csv, row 1 (line 2), column 'y': the empty cell is a missing target" in refused(
+            run, "train", "t.csv", option, "no_target.csv"
+        )
+        for name, rows in (("holes.csv", M - 5), ("no_target.csv", M - 9)):
+            found = trained(run, "--missing", "drop", "--test", name)
+            assert found["held_out"]["examples"] == rows
+
+    def test_a_model_that_stands_where_data_should(self, run, tables):
+        assert refused(run, "train", "first").startswith("first is in the format safetensors, as models are, and not a")

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli import results
-from nnarray.cli.columns import WIDEST, categories_among, convert_all
+from nnarray.cli.columns import categories_among, convert_all
 from nnarray.cli.errors import CommandError
 from nnarray.cli.examples import reading_of, require_columns, words
+from nnarray.cli.notes import cell_notes
 from nnarray.cli.options import Reading
 from nnarray.cli.output import note, one_line, quoted, say, write_through
 from nnarray.cli.pictures import check_plot, draw_predictions
@@ -22,14 +23,11 @@ from nnarray.cli.preparation import split
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.rows import refuse_holes
 from nnarray.cli.sketch import Seen, seen, sketch
-from nnarray.cli.table import Table, is_missing
+from nnarray.cli.table import Table
 from nnarray.cli.tables import read_table, refuse_target, resolve
 from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing
 from nnarray.files import Model, read_model, write_atomically
-from nnarray.files.preprocessing import Category, Column, Date, Number, Scaling
-
-FAR = 10 * WIDEST
-"""Scaled numbers beyond it are told: training had none beyond WIDEST."""
+from nnarray.files.preprocessing import Column, Number, Scaling
 
 
 class Inputs(NamedTuple):
@@ -175,37 +173,11 @@ def _X(model: Model, values: Sequence[Any]) -> npt.NDArray[Any]:
 def _look_for_gaps(
     columns: Sequence[Column], names: Sequence[str], values: Sequence[Any], table: Table, missing: str, *, fills: bool
 ) -> None:
-    """Refuse missing cells where that was asked for or nothing stands for them; else count them, and unseen texts."""
+    """Refuse missing cells where that was asked for or nothing stands for them; else tell of them, and of far ones."""
     if missing == "refuse" or not fills:
         refuse_holes(table, names, values, fills=fills)
-    for name, column, own in zip(names, columns, values, strict=True):
-        if own is None:
-            continue
-        holes = int(is_missing(own).sum())
-        if holes:
-            note(f"note: the column {quoted(name)} has {holes} missing cells")
-        far = np.flatnonzero(_is_far(column, own))
-        if far.size:
-            such = quoted(np.asarray(own)[far[0]])
-            note(
-                f"note: the column {quoted(name)} has {far.size} cells far beyond all of the training's, such as {such}"
-            )
-        if isinstance(column, Category):
-            unseen = (column.codes(own) < 0) & ~is_missing(own)
-            if unseen.any():
-                first = quoted(own[np.flatnonzero(unseen)[0]])
-                what = f"{unseen.sum()} texts that are none of its categories, such as {first}"
-                note(f"note: the column {quoted(name)} has {what}")
-
-
-def _is_far(column: Column, values: Any) -> npt.NDArray[Any]:
-    """Which numbers and dates are so far from the training's mean that they may be in another unit, or mistakes."""
-    scaling = column.scaling if isinstance(column, Number) else None
-    if isinstance(column, Date):
-        scaling = column.scalings["days"]
-    if scaling is None:
-        return np.zeros(len(values), dtype=bool)
-    return np.asarray(np.abs(scaling(np.asarray(values, dtype="float64"))) > FAR)
+    for said in cell_notes(columns, names, values):
+        note(f"note: the column {said}")
 
 
 def _predictions(model: Model, inputs: Inputs) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ from nnarray.cli import dates
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.table import MOST_TOLD, Table, is_missing
-from nnarray.cli.units import are_like_numbers, find_quantities
+from nnarray.cli.units import are_like_numbers, exact, exact_whole, find_quantities
 from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_days, as_text
 
 WIDEST = 10.0
@@ -72,7 +72,8 @@ def convert(table: Table, name: str, column: Column) -> npt.NDArray[Any]:
     """The values of a column that was decided on in training. Raises CommandError for cells that are none."""
     values = table.column(name)
     if isinstance(column, Category):
-        return _truth(_as_texts(values)) if set(column.categories) <= TRUTH else _as_texts(values)
+        texts = _as_texts(values)
+        return _truth(texts) if set(column.categories) <= TRUTH else _as_categories(texts, column.categories)
     if isinstance(column, Date):
         return _as_dates(table, name, values, column.layout)
     return _as_numbers(table, name, values)
@@ -148,6 +149,19 @@ def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
 def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """True and False as training writes them, however this table does."""
     return np.array([text if text is None else text.capitalize() for text in texts.tolist()], dtype=object)
+
+
+def _as_categories(texts: npt.NDArray[Any], categories: Sequence[str | None]) -> npt.NDArray[Any]:
+    """Texts as training wrote them where they are the same whole number: 7.0, as beside a gap, is the category 7."""
+    unknown = {text for text in texts.tolist() if text is not None}.difference(categories)
+    numbers = {text: number for text in unknown if (number := exact_whole(text)) is not None}
+    if not numbers:
+        return texts
+    of_number: dict[Any, list[str]] = {}
+    for category in categories:
+        of_number.setdefault(None if category is None else exact(category), []).append(str(category))
+    known = {text: of_number[number][0] for text, number in numbers.items() if len(of_number.get(number, ())) == 1}
+    return np.array([known.get(text, text) for text in texts.tolist()], dtype=object)
 
 
 def _as_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from nnarray.cli.columns import Feature, categories_among, convert_all, decide, fit, standardisation
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names, no_such_column
-from nnarray.cli.notes import leak_notes, missing_notes, repeat_notes, spelling_notes, target_notes
+from nnarray.cli.notes import (
+    cell_notes,
+    leak_notes,
+    missing_notes,
+    repeat_notes,
+    spelling_notes,
+    target_notes,
+    unseen_notes,
+)
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.preparation import Part, Parts, split
@@ -26,7 +34,6 @@ from nnarray.cli.targets import (
     class_names,
     codes_of,
     numbers_of,
-    refuse_missing,
     understand,
 )
 from nnarray.files import Model
@@ -232,7 +239,11 @@ def _taken_from(start: Model, chosen: Chosen) -> Learnt:
         chosen.table.names = None
     else:
         values = convert_all(chosen.table, chosen.names, preprocessing.columns)
-    return Learnt(preprocessing, values, [])
+    return Learnt(
+        preprocessing,
+        values,
+        [f"the column {said}" for said in unseen_notes(preprocessing.columns, chosen.names, values)],
+    )
 
 
 def words(given: Sequence[str]) -> list[str]:
@@ -392,10 +403,12 @@ def _of_file(source: Any, prepared: Prepared, arguments: argparse.Namespace) -> 
     values = convert_all(table, prepared.features, columns)
     table.target = prepared.target_name
     y = _targets(table, prepared.target_name)
-    refuse_missing(table, y, prepared.target_name)
-    classes = prepared.target.classes
-    targets = numbers_of(y, table) if classes is None else codes_of(y, classes, table)
-    return _part(prepared.preprocessing, values, np.arange(table.m), targets, arguments.dtype, None)
+    kept = kept_rows(table, used, y, arguments.missing, prepared.target_name)
+    classes, rows = prepared.target.classes, rows_of(table, kept)
+    targets = numbers_of(y[kept], rows) if classes is None else codes_of(y[kept], classes, rows)
+    cells = [None if own is None else own[kept] for own in values]
+    prepared.notes += [f"in {source}, the column {said}" for said in cell_notes(columns, prepared.features, cells)]
+    return _part(prepared.preprocessing, values, kept, targets, arguments.dtype, None)
 
 
 def require_columns(table: Table, wanted: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ KNOWN = (
 
 
 BINARY = (
+    (rb"(?s:.{4})\0{4}\{\"", "in the format safetensors, as models are,"),
     (rb"SQLite format 3\0", "an SQLite database"),
     (rb"ARROW1", "Feather, as Arrow writes it"),
     (rb"\x89HDF", "HDF5"),

@@ -6,14 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.columns import FEWEST_FOR_IDS, outlier
+from nnarray.cli.columns import FEWEST_FOR_IDS, WIDEST, outlier
 from nnarray.cli.names import listed_names
 from nnarray.cli.output import quoted
 from nnarray.cli.preparation import Part, Parts
 from nnarray.cli.sketch import hashes
 from nnarray.cli.table import is_missing
-from nnarray.cli.targets import Target, exact
-from nnarray.files.preprocessing import Category, Column, Number, Preprocessing
+from nnarray.cli.targets import Target
+from nnarray.cli.units import exact
+from nnarray.files.preprocessing import Category, Column, Date, Number, Preprocessing
+
+FAR = 10 * WIDEST
+"""Scaled numbers beyond it are told: training had none beyond WIDEST."""
 
 
 def spelling_notes(classes: Sequence[Any] | None) -> list[str]:
@@ -110,3 +114,41 @@ def repeat_notes(source: Any, part: Part | None, training: Part) -> list[str]:
 def repeats(part: Part, training: Part) -> int:
     """How many examples are, with their targets, among those of the training."""
     return int(np.isin(hashes(part.X, part.values), hashes(training.X, training.values)).sum())
+
+
+def cell_notes(columns: Sequence[Column], names: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """What cells of another table than training's are missing, far out, or none of the categories, column by column."""
+    notes = []
+    for name, column, own in zip(names, columns, values, strict=True):
+        holes = 0 if own is None else int(is_missing(own).sum())
+        notes += [f"{quoted(name)} has {holes} missing cells"] if holes else []
+        notes += unseen_notes([column], [name], [own])
+    return notes
+
+
+def unseen_notes(columns: Sequence[Column], names: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """What cells training had none like, column by column."""
+    notes = []
+    for name, column, own in zip(names, columns, values, strict=True):
+        if own is None:
+            continue
+        unseen = np.flatnonzero(_is_unseen(column, own))
+        if unseen.size:
+            what = "texts that are none of its categories" if isinstance(column, Category) else FAR_CELLS
+            notes.append(f"{quoted(name)} has {unseen.size} {what}, such as {quoted(np.asarray(own)[unseen[0]])}")
+    return notes
+
+
+FAR_CELLS = "cells far beyond all of the training's"
+
+
+def _is_unseen(column: Column, own: Any) -> npt.NDArray[Any]:
+    """Which texts are no category, and which numbers may be in another unit, or mistakes."""
+    if isinstance(column, Category):
+        return np.asarray((column.codes(own) < 0) & ~is_missing(own))
+    scaling = column.scaling if isinstance(column, Number) else None
+    if isinstance(column, Date):
+        scaling = column.scalings.get("days")
+    if scaling is None:
+        return np.zeros(len(own), dtype=bool)
+    return np.asarray(np.abs(scaling(np.asarray(own, dtype="float64"))) > FAR)

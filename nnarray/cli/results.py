@@ -121,7 +121,7 @@ def headline(found: dict[str, Any]) -> str:
         return f"R² undefined (the target is constant), {rmse}"
     useless = base is not None and found["rmse"] >= base["rmse"]
     worth = f", no better than {base['answer']} alone (RMSE {base['rmse']:.6g})" if useless and base else ""
-    return f"R² {r2:.4f}, {rmse}{worth}"
+    return f"R² {r2:{'.4f' if r2 > -1e6 else '.4g'}}, {rmse}{worth}"
 
 
 def details(found: dict[str, Any]) -> str:

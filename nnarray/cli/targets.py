@@ -1,7 +1,6 @@
 """What a target column means: classes or numbers, and so which output and cost."""
 
 import re
-from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from nnarray.cli.dates import LOOKED_AT, find_layout
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, quoted
 from nnarray.cli.table import Table, is_missing
-from nnarray.cli.units import are_like_numbers, find_quantities
+from nnarray.cli.units import are_like_numbers, exact, exact_whole, find_quantities
 from nnarray.network.names import OutputName
 
 MOST_CLASSES = 20
@@ -257,19 +256,11 @@ def _no_class(table: Table, row: int, count: int, y: npt.NDArray[Any], classes: 
 def _code_of(label: str, known: dict[str, int]) -> int:
     if label in known or len(label) > LONGEST:
         return known.get(label, -1)
-    number = exact(label)
-    if number is None or not number.is_finite() or number % 1:  # of 1.10 and 1.1, each is a label of its own
+    number = exact_whole(label)
+    if number is None:  # of 1.10 and 1.1, each is a label of its own
         return -1
     same = [code for name, code in known.items() if exact(name) == number]
     return same[0] if len(same) == 1 else -1
-
-
-def exact(text: str) -> Decimal | None:
-    """The number that a label is; None for a text, and for one that is too long."""
-    try:
-        return Decimal(text) if "_" not in text and len(text) <= LONGEST else None
-    except InvalidOperation:
-        return None
 
 
 def numbers_of(y: npt.NDArray[Any], table: Table) -> npt.NDArray[Any]:
