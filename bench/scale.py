@@ -4,8 +4,8 @@
     python -m bench.scale --json results.json --into README.md     and put their table between the README's marks
     python -m bench.scale --json results.json --into README.md --measured    only that, from the file
 
-Runs take turns: one process, two, one, two. Efficiency is the time of one over twice that of two. The overhead of a
-step is what it takes with eight columns in all, above the same step of one process without ranks or workers.
+Runs take turns: this process without ranks or workers, one process, two, and again. Efficiency is the time of one over
+twice that of two. The overhead of a step is what it takes with eight columns in all, above that of this process.
 """
 
 import argparse
@@ -33,7 +33,10 @@ WORKS = {"full batch": (60_000, None), "batches of 4096": (60_000, 4096), "8 col
 """How many columns, and of how many a batch is."""
 
 CHUNK = 7500
-HEADINGS = ("work", "engine", "1 process ms", "2 processes ms", "efficiency")
+HEADINGS = ("work", "engine", "without ms", "1 process ms", "2 processes ms", "efficiency")
+REDUCTION = "reduction"
+"""Not a work: what MPI takes to add up theta's vector, and a single number, over the ranks."""
+
 Step = Callable[[], Any]
 
 
@@ -68,6 +71,11 @@ def on_rank(work: str) -> None:
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
+    if work == REDUCTION:
+        seconds = [_reduction(comm, size) for size in (NETWORK.size, 1)]
+        if comm.rank == 0:
+            print(*seconds)
+        return
     m, batch_size = WORKS[work]
     part = slice(m * comm.rank // comm.size, m * (comm.rank + 1) // comm.size)
     X, Y = examples(m)
@@ -83,15 +91,30 @@ def on_rank(work: str) -> None:
         print(median(samples))
 
 
+def _reduction(comm: Any, size: int) -> float:
+    """The seconds of an Allreduce of so many numbers, in place."""
+    V, samples = np.zeros(size, "float32"), []
+    for _ in range(200):
+        comm.Barrier()
+        start = perf_counter()
+        comm.Allreduce(None, V)
+        samples.append(perf_counter() - start)
+    return median(samples)
+
+
 def under_mpi(work: str, processes: int) -> float:
     """The seconds of an update on so many ranks."""
+    return float(_said_under_mpi(work, processes))
+
+
+def _said_under_mpi(work: str, processes: int) -> str:
     mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if mpiexec is None:
         msg = 'mpiexec was not found; pip install "nnarray[mpi]"'
         raise SystemExit(msg)
     command = [mpiexec, "-n", str(processes), sys.executable, "-m", "bench.scale", "--rank", work]
     environment = os.environ | {"NNARRAY_NUM_THREADS": "1"}
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
 def on_dask(work: str, processes: int) -> float:
@@ -136,18 +159,19 @@ def measured(rounds: int) -> dict[str, Any]:
     found = []
     for work in WORKS:
         for engine, run in ENGINES.items():
-            times: dict[int, list[float]] = {1: [], 2: []}
+            times: dict[int, list[float]] = {0: [], 1: [], 2: []}
             for _ in range(rounds):
                 for processes, samples in times.items():
-                    samples.append(run(work, processes) * 1e3)
-            one, two = median(times[1]), median(times[2])
-            found.append({"work": work, "engine": engine, "one_ms": one, "two_ms": two, "samples": times})
-            print(f"{engine}, {work}: {figure(one)} ms, {figure(two)} ms on two", flush=True)
-    theta = NETWORK.init(0).vector.nbytes
-    alone_ms = alone("8 columns") * 1e3
+                    samples.append((run(work, processes) if processes else alone(work)) * 1e3)
+            without, one, two = map(median, times.values())
+            record = {"work": work, "engine": engine, "without_ms": without, "one_ms": one, "two_ms": two}
+            found.append(record | {"samples": times})
+            print(f"{engine}, {work}: {figure(without)} ms, {figure(one)} on one, {figure(two)} on two", flush=True)
+    reduction_ms, latency_ms = (float(seconds) * 1e3 for seconds in _said_under_mpi(REDUCTION, 2).split())
     created = datetime.now(UTC).isoformat(timespec="seconds")
     about_it = {"created": created, "machine": machine(), "versions": versions()}
-    return {**about_it, "theta_bytes": theta, "alone_ms": alone_ms, "results": found}
+    sizes = {"theta_bytes": NETWORK.init(0).vector.nbytes, "reduction_ms": reduction_ms, "latency_ms": latency_ms}
+    return {**about_it, **sizes, "results": found}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -156,10 +180,12 @@ def table(results: dict[str, Any]) -> str:
     for one in results["results"]:
         is_overhead = one["work"] == "8 columns"
         efficiency = "" if is_overhead else f"{one['one_ms'] / (2 * one['two_ms']):.2f}"
-        rows.append([one["work"], one["engine"], figure(one["one_ms"]), figure(one["two_ms"]), efficiency])
+        figures = [figure(one[name]) for name in ("without_ms", "one_ms", "two_ms")]
+        rows.append([one["work"], one["engine"], *figures, efficiency])
     note = (
-        f"A step of 8 columns takes {figure(results['alone_ms'])} ms without ranks or workers: what is above it is the "
-        f"overhead, in which theta's {results['theta_bytes'] / 1e6:.1f} MB are sent and the gradient's come back."
+        "What a step of 8 columns takes above the one without ranks or workers is its overhead, in which theta's "
+        f"{results['theta_bytes'] / 1e6:.1f} MB are sent and the gradient's come back; an Allreduce of so many bytes "
+        f"on two ranks takes {figure(results['reduction_ms'])} ms."
     )
     return "\n".join([table_of(HEADINGS, rows), "", note, "", about(results)]) + "\n"
 

@@ -27,6 +27,7 @@ from nnarray.network.checks import check_count, check_optional_count, check_pena
 from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
+    Place,
     enter_batch,
     enter_dA,
     enter_normalized,
@@ -39,7 +40,6 @@ from nnarray.network.entry import (
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.normalized import NormalizedParameters, begun, folded, require_variances
 from nnarray.network.parameters import Parameters, dtype_name
-from nnarray.network.portions import enter_portion
 from nnarray.network.summary import summarize
 
 
@@ -402,8 +402,7 @@ class Network:
                 require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
-            enter = enter_batch if ranks is None else enter_portion
-            place, batch = enter(network, params, X, Y, weights)
+            place, batch = _entry(ranks)(network, params, X, Y, weights)
             given = batch, place.layers, network, place.backend
             require_penalties(place.dtype, **penalties)
             if ranks is None:
@@ -493,8 +492,7 @@ class Network:
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
-            enter = enter_batch if ranks is None else enter_portion
-            place, batch = enter(network, params, X, Y, weights)
+            place, batch = _entry(ranks)(network, params, X, Y, weights)
             backend = place.backend
             given = batch, place.layers, network, backend
             require_penalties(place.dtype, **penalties)
@@ -646,6 +644,15 @@ class Network:
 
     def _repr_html_(self) -> str:
         return summarize(self.sizes, self.hidden, self.output, batch_norm=self.batch_norm)._repr_html_()
+
+
+def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batch]]:
+    """How a call that takes a cost enters its arguments."""
+    if ranks is None:
+        return enter_batch
+    from nnarray.network.portions import enter_portion  # which seldom is needed
+
+    return enter_portion
 
 
 def require_network(network: Any) -> None:

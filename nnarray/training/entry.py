@@ -21,8 +21,8 @@ from nnarray.network.entry import Place, make_batch
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
-from nnarray.network.portions import make_portion
 from nnarray.training.arguments import (
+    MakeBatch,
     check_choices,
     check_rate,
     check_rates,
@@ -240,9 +240,8 @@ def train(
         if state is not None:
             params = first_params(state, params)
         given = network, costed, X, Y, weights, validation, params
-        make = make_batch if ranks is None else make_portion
         first, examples, validating = enter_training(
-            *given, seed=seed, scheme=scheme, backend=backend, dtype=dtype, make=make
+            *given, seed=seed, scheme=scheme, backend=backend, dtype=dtype, make=_making(ranks)
         )
         require_penalties(first.dtype, l2=l2, l1=l1)
         if ranks is not None:
@@ -277,6 +276,15 @@ def train(
             elif state is not None:
                 run.go_on(state)
             return run.through(epochs, callback, progress)
+
+
+def _making(ranks: Ranks | None) -> MakeBatch:
+    """What makes a batch of arrays."""
+    if ranks is None:
+        return make_batch
+    from nnarray.network.portions import make_portion
+
+    return make_portion
 
 
 def _check_keeping(checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None) -> tuple[Keeping | None, str | None]:
