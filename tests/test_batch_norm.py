@@ -34,12 +34,13 @@ def examples(sizes, output, m, seed=1):
     return generator.normal(size=(m, sizes[0])).T * 3 + 2, targets(output, sizes[-1], m, generator)
 
 
-def core_gradients(layers, X, Y, output, m, xp=np, hidden=HIDDEN):
+def core_gradients(layers, X, Y, output, m, xp=np, hidden=HIDDEN, masks=()):
     steps = bind(xp)
-    passed, normalized = batch_norm.forward(X, layers, hidden, output, steps=steps)
+    passed, normalized = batch_norm.forward(X, layers, hidden, output, steps=steps, masks=masks)
     dZ = steps.output_backward(passed.A[-1], Y)
     J = propagation.cost(passed.Z, Y, output, m=m, steps=steps)
-    return J, batch_norm.backward_from(dZ, passed, normalized, layers, hidden, m=m, steps=steps), passed, normalized
+    given = passed, normalized, layers, hidden
+    return J, batch_norm.backward_from(dZ, *given, m=m, steps=steps, masks=masks), passed, normalized
 
 
 def torch_layers(layers, batch_norms):
@@ -100,19 +101,36 @@ def test_gradients_are_those_of_torchs_batch_norm(output, m):
         np.testing.assert_allclose(variance[:, 0], module.running_var.numpy(), rtol=0, atol=1e-10)
 
 
-def test_gradients_are_the_limits_of_differences():
+@pytest.mark.parametrize("keep", [1.0, 0.6])
+def test_gradients_are_the_limits_of_differences(keep):
     layers, hidden = normalized_layers(SIZES), ("silu", "tanh")
+    masks = [np.random.default_rng(n).binomial(1, keep, (n, 9)) / keep for n in SIZES[1:-1]]
     X, Y = examples(SIZES, "exp", 9)
     theta = join(layers, xp=np)
     assert theta.shape == (theta_size(SIZES),)
 
     def J(theta):
-        return core_gradients(split(theta, SIZES, xp=np), X, Y, "exp", 9, hidden=hidden)[0]
+        return core_gradients(split(theta, SIZES, xp=np), X, Y, "exp", 9, hidden=hidden, masks=masks)[0]
 
-    g = join(core_gradients(layers, X, Y, "exp", 9, hidden=hidden)[1], xp=np)
+    g = join(core_gradients(layers, X, Y, "exp", 9, hidden=hidden, masks=masks)[1], xp=np)
     e = 1e-6 * np.eye(theta.size)
     numerical = np.array([(J(theta + d) - J(theta - d)) / 2e-6 for d in e])
     assert np.linalg.norm(g - numerical) / np.linalg.norm(g + numerical) < 1e-7
+
+
+def test_a_unit_that_is_dropped_from_every_example_is_as_good_as_absent():
+    layers, (X, Y) = normalized_layers(SIZES), examples(SIZES, "softmax", 11)
+    masks = [np.ones((n, 11)) for n in SIZES[1:-1]]
+    masks[0][2] = 0
+    (W, beta, gamma), (W2, *rest), last = layers
+    without = [tuple(np.delete(V, 2, axis=0) for V in (W, beta, gamma)), (np.delete(W2, 2, axis=1), *rest), last]
+    J, found, *_ = core_gradients(layers, X, Y, "softmax", 11, masks=masks)
+    wanted_J, wanted, *_ = core_gradients(without, X, Y, "softmax", 11)
+    assert abs(J - wanted_J) < 1e-12
+    for ours, theirs in zip(found[0], wanted[0], strict=True):
+        assert (ours[2] == 0).all()
+        np.testing.assert_allclose(np.delete(ours, 2, axis=0), theirs, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found[2][0], wanted[2][0], rtol=0, atol=1e-12)
 
 
 def test_folding_gives_the_same_network_where_the_averages_are_the_batchs_own():

@@ -35,21 +35,15 @@ class Normalized(NamedTuple):
     """over the columns, divided by m, (n, 1)"""
 
 
-def normalize(Z: Array, *, xp: Namespace) -> Normalized:
-    """Z_norm = (Z - mean) / sqrt(variance + eps), with the batch's own mean and variance of each unit."""
-    return normalize_by(Z, *mean_and_variance(Z, xp=xp), xp=xp)
-
-
 def mean_and_variance(Z: Array, *, xp: Namespace) -> tuple[Array, Array]:
     """Of each unit over the columns, (n, 1) each; example weights don't count here."""
-    m = Z.shape[1]
-    mean = xp.sum(Z, axis=1, keepdims=True) / m
+    mean = xp.sum(Z, axis=1, keepdims=True) / Z.shape[1]
     deviation = Z - mean
-    return mean, xp.sum(deviation * deviation, axis=1, keepdims=True) / m
+    return mean, xp.sum(deviation * deviation, axis=1, keepdims=True) / Z.shape[1]
 
 
-def normalize_by(Z: Array, mean: Array, variance: Array, *, xp: Namespace) -> Normalized:
-    """The same with a mean and a variance that are known."""
+def normalize(Z: Array, mean: Array, variance: Array, *, xp: Namespace) -> Normalized:
+    """Z_norm = (Z - mean) / sqrt(variance + eps), with the batch's mean and variance of each unit."""
     scale = 1.0 / xp.sqrt(variance + EPS)
     return Normalized((Z - mean) * scale, scale, mean, variance)
 
@@ -59,13 +53,11 @@ def scale_and_shift(Z_norm: Array, gamma: Array, beta: Array) -> Array:
     return gamma * Z_norm + beta
 
 
-def activate(
-    normalized: Normalized, beta: Array, gamma: Array, g: str, *, steps: Steps, mask: Array | None = None
-) -> tuple[Array, Array]:
-    """A = g(gamma Z_norm + beta), as the next layer sees it, and what g' is written in: A before dropout, or Z."""
+def activate(normalized: Normalized, beta: Array, gamma: Array, g: str, *, steps: Steps) -> tuple[Array, Array]:
+    """A = g(gamma Z_norm + beta), before dropout, and what g' is written in: A, or the Z that went into g."""
     Z = scale_and_shift(normalized.Z_norm, gamma, beta)
     A = steps.activation_forward[g](Z)
-    return A if mask is None else dropout(A, mask), Z if ACTIVATIONS[g].in_Z else A
+    return A, Z if ACTIVATIONS[g].in_Z else A
 
 
 def scale_and_shift_backward(dZ: Array, Z_norm: Array, *, xp: Namespace) -> tuple[Array, Array]:
@@ -91,11 +83,11 @@ def forward(
     """
     A, cached, normalized = [X], [], []
     for l, (W, beta, gamma) in enumerate(layers[:-1]):
-        normalized.append(normalize(steps.linear_forward(A[l], W, 0.0), xp=steps.xp))
-        mask = masks[l] if masks else None
-        A_l, in_g_prime = activate(normalized[l], beta, gamma, hidden[l], steps=steps, mask=mask)
-        A.append(A_l)
+        Z = steps.linear_forward(A[l], W, 0.0)
+        normalized.append(normalize(Z, *mean_and_variance(Z, xp=steps.xp), xp=steps.xp))
+        A_l, in_g_prime = activate(normalized[l], beta, gamma, hidden[l], steps=steps)
         cached.append(in_g_prime)
+        A.append(dropout(A_l, masks[l]) if masks else A_l)
     W, b = layers[-1]
     Z = steps.linear_forward(A[-1], W, b)
     A.append(steps.mean[output](Z))

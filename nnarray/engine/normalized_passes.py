@@ -76,12 +76,13 @@ def below(V: Named, g: str, steps: Steps) -> Below:
     if "X" in V:
         return Below(V["X"], V["X"], None)
     normalized = normalized_by(V, "", steps)
-    return Below(*batch_norm.activate(normalized, V["beta"], V["gamma"], g, steps=steps, mask=V.get("D")), normalized)
+    A, in_g_prime = batch_norm.activate(normalized, V["beta"], V["gamma"], g, steps=steps)
+    return Below(dropout(A, V["D"]) if "D" in V else A, in_g_prime, normalized)
 
 
 def normalized_by(V: Named, whose: str, steps: Steps) -> batch_norm.Normalized:
     """A layer's Z, with the whole batch's mean and variance."""
-    return batch_norm.normalize_by(V[f"{whose}Z"], V[f"{whose}mean"], V[f"{whose}variance"], xp=steps.xp)
+    return batch_norm.normalize(V[f"{whose}Z"], V[f"{whose}mean"], V[f"{whose}variance"], xp=steps.xp)
 
 
 def end(V: Named, found: Below, network: Architecture, steps: Steps) -> tuple[Forward, Tile]:
