@@ -900,3 +900,13 @@ class TestPermissions:
     def test_a_name_as_long_as_names_can_be(self, tmp_path):
         save(tmp_path / ("m" * 255), NETWORK, pairs_of(NETWORK))
         assert load(tmp_path / ("m" * 255))[0] == NETWORK
+
+
+def test_the_labels_of_a_model():
+    softmax, numbers = nn.Network((2, 3), output="softmax"), nn.Network((2, 1), output="identity")
+    params = softmax.parameters([1.0, 0.0, 0.0, 1.0, -1.0, -1.0, 0.0, 0.0, 0.1])
+    X = np.array([[2.0, 0.0, -1.0], [0.0, 2.0, -1.0]])
+    assert Model(softmax, params, {"classes": ["x", "y", "z"]}).labels(X) == ["x", "y", "z"]
+    assert Model(softmax, params, {}).labels(X) == [0, 1, 2]
+    with pytest.raises(ValueError, match="doesn't tell classes; predict gives its numbers"):
+        Model(numbers, numbers.init(), {}).labels(X)

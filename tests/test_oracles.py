@@ -521,11 +521,11 @@ class TestScore:
         assert network.score(layers, X, space.asarray([[1.0, 1.0], [1.0, 0.0]], "float64")) == 0.5
 
     def test_so_do_the_estimators_and_the_command_line(self) -> None:
-        from nnarray.cli import results
+        from nnarray.files.model import codes
         from nnarray.sklearn import MLPClassifier
 
         X, y = np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([1, 0, 1, 0])
         model = MLPClassifier((), solver="lbfgs", random_state=0).fit(X, y)
         model.coefs_, model.intercepts_ = [np.array([[1.0]])], [np.array([0.0])]
         assert model.predict(np.array([[0.0], [1e-3], [-1e-3]])).tolist() == [0, 1, 0]
-        assert results.codes(np.array([[0.5, 0.5001, 0.4999]])).tolist() == [0, 1, 0]
+        assert codes(np.array([[0.5, 0.5001, 0.4999]])).tolist() == [0, 1, 0]

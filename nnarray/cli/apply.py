@@ -25,8 +25,9 @@ from nnarray.cli.rows import refuse_holes
 from nnarray.cli.sketch import Seen, seen, sketch
 from nnarray.cli.table import Table
 from nnarray.cli.tables import read_table, refuse_target, resolve
-from nnarray.cli.targets import Target, class_names, codes_of, numbers_of, refuse_missing
+from nnarray.cli.targets import Target, codes_of, numbers_of, refuse_missing
 from nnarray.files import Model, read_model, write_atomically
+from nnarray.files.model import codes
 from nnarray.files.preprocessing import Column, Number, Scaling
 
 
@@ -43,7 +44,7 @@ def predict(arguments: argparse.Namespace) -> int:
     check_place("--out", arguments.out)
     check_apart({"--out": arguments.out}, {"MODEL": arguments.model, "DATA": arguments.data})
     model = _model(arguments)
-    classes = class_names(model.network, model.metadata)
+    classes = model.classes
     if arguments.probabilities and classes is None:
         msg = f"--probabilities: {arguments.model} predicts numbers, not classes"
         raise CommandError(msg)
@@ -64,7 +65,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         msg = f"{arguments.model} has {model.network.sizes[-1]} outputs for each example; evaluate handles one target"
         raise CommandError(msg)
     inputs = _inputs(model, arguments, arguments.labels, with_target=True)
-    A, classes = _predictions(model, inputs), class_names(model.network, model.metadata)
+    A, classes = _predictions(model, inputs), model.classes
     true = _true(inputs.table, classes)
     known = remembered(model, classes)
     found = results.figures(A, true, classes, known.baseline)
@@ -113,7 +114,7 @@ def _inputs(
         as_written=[*categories_among(features, columns), *ids],
         target=target,
         with_target=with_target,
-        has_classes=with_target and class_names(model.network, model.metadata) is not None,
+        has_classes=with_target and model.classes is not None,
     )
     if table.y is not None and arguments.target is not None and arguments.target != table.target:
         refuse_target(table, arguments.target)
@@ -234,12 +235,12 @@ def _answers(
     if classes is None:
         header = list(map(str, model.metadata.get("classes", ()))) or _numbered(A.shape[0])
         return header, [list(map(str, column)) for column in A.T.tolist()]
-    codes = results.codes(A)
+    said = codes(A)
     if all_classes:
-        rows = [[str(classes[code]), *map(str, p)] for code, p in zip(codes, _shares(A), strict=True)]
+        rows = [[str(classes[code]), *map(str, p)] for code, p in zip(said, _shares(A), strict=True)]
         return ["prediction", *(f"probability {name}" for name in classes)], rows
-    chosen = A[codes, np.arange(A.shape[1])] if A.shape[0] > 1 else np.where(codes == 1, A[0], 1 - A[0])
-    return ["prediction", "probability"], [[str(classes[c]), str(p)] for c, p in zip(codes, chosen, strict=True)]
+    chosen = A[said, np.arange(A.shape[1])] if A.shape[0] > 1 else np.where(said == 1, A[0], 1 - A[0])
+    return ["prediction", "probability"], [[str(classes[c]), str(p)] for c, p in zip(said, chosen, strict=True)]
 
 
 def _shares(A: npt.NDArray[Any]) -> npt.NDArray[Any]:

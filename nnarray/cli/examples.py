@@ -31,7 +31,6 @@ from nnarray.cli.tables import read_table, refuse_target, resolve, resolve_one
 from nnarray.cli.targets import (
     CLASSIFYING,
     Target,
-    class_names,
     codes_of,
     numbers_of,
     understand,
@@ -187,7 +186,7 @@ def _choose(arguments: argparse.Namespace, start: Model | None) -> Chosen:
 def _has_classes(arguments: argparse.Namespace, start: Model | None) -> bool:
     """Whether the target is known to be classes, by the options or by the model to start from."""
     if start is not None:
-        return class_names(start.network, start.metadata) is not None
+        return start.classes is not None
     return arguments.output in CLASSIFYING
 
 
@@ -197,7 +196,7 @@ def _understood(chosen: Chosen, arguments: argparse.Namespace, start: Model | No
     rows = rows_of(table, chosen.kept)
     if start is None:
         return understand(y, arguments.output, rows if table.y is None else None)
-    classes, output = class_names(start.network, start.metadata), start.network.output
+    classes, output = start.classes, start.network.output
     return Target(output, classes, numbers_of(y, rows) if classes is None else codes_of(y, classes, rows))
 
 

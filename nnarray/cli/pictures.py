@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import visible
-from nnarray.cli.results import codes, confusion
+from nnarray.cli.results import confusion
+from nnarray.files.model import codes
 
 MOST_LABELLED = 20
 """Classes up to which a picture writes their names and counts."""

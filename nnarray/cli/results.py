@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli.output import one_line
+from nnarray.files.model import codes
 
 MOST_SHOWN = 20
 """Classes up to which a confusion matrix is printed."""
@@ -26,11 +27,6 @@ def baseline(values: npt.NDArray[Any], classes: Sequence[Any] | None) -> Baselin
         return Baseline(float(np.mean(values)), f"the mean {np.mean(values):.6g}")
     code = int(np.bincount(values).argmax())
     return Baseline(code, f"the most frequent class {one_line(classes[code])}")
-
-
-def codes(A: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The class 0, 1, … that each column of A[L] says: the most probable one, or 1 where one unit says > 0.5."""
-    return np.asarray(A.argmax(axis=0) if A.shape[0] > 1 else A[0] > 0.5, dtype="int64")
 
 
 def probabilities(A: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

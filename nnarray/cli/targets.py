@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-import nnarray as nn
 from nnarray.cli.dates import LOOKED_AT, find_layout
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, quoted
@@ -274,12 +273,3 @@ def listed(classes: list[Any]) -> str:
     if any(set(", \n") & set(name) for name in shown):
         shown = [quoted(name) for name in classes]
     return ", ".join(shown if len(shown) <= 10 else [*shown[:9], "…"])
-
-
-def class_names(network: nn.Network, metadata: dict[str, Any]) -> list[Any] | None:
-    """The names of a model's classes, 0, 1, … where its file has none; None for a model that doesn't tell classes."""
-    if network.output == "softmax":
-        return list(metadata.get("classes", range(network.sizes[-1])))
-    if network.output == "sigmoid" and network.sizes[-1] == 1:
-        return list(metadata.get("classes", range(2)))
-    return None

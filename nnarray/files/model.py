@@ -34,6 +34,11 @@ FOREIGN_DTYPES = {"F32", "F64", "F16", "BF16"}
 """What is read of a file whose architecture the caller gives."""
 
 
+def codes(A: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The class 0, 1, … that each column of A[L] says: the most probable one, or 1 where one unit says > 0.5."""
+    return np.asarray(A.argmax(axis=0) if A.shape[0] > 1 else A[0] > 0.5, dtype="int64")
+
+
 class Model(NamedTuple):
     """What a model file holds."""
 
@@ -56,6 +61,15 @@ class Model(NamedTuple):
     def preprocessing(self) -> Preprocessing | None:
         """What makes X of a table's columns; None where the network takes their numbers as they are."""
         return from_plain(self.metadata["preprocessing"]) if is_prepared(self.metadata) else None
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The labels of the classes, 0, 1, … where the file has none; None for a network that doesn't tell classes."""
+        if self.network.output == "softmax":
+            return list(self.metadata.get("classes", range(self.network.sizes[-1])))
+        if self.network.output == "sigmoid" and self.network.sizes[-1] == 1:
+            return list(self.metadata.get("classes", range(2)))
+        return None
 
     def prepare(self, data: Any) -> Any:
         """The X (n_x, m) that the network takes, in the parameters' dtype and on their backend.
@@ -120,6 +134,37 @@ class Model(NamedTuple):
         if preprocessing is None or preprocessing.target is None:
             return A
         return preprocessing.answers(self.params.backend.to_numpy(A))
+
+    def labels(self, data: Any) -> list[Any]:
+        """The class of each of a table's rows: the most probable one, or of two the second where A[L] > 0.5.
+
+        Parameters
+        ----------
+        data : mapping, data frame or array, shape (columns, m)
+            As in `prepare`.
+
+        Returns
+        -------
+        list of str, int or float, length m
+            As the table wrote them that it was trained on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For columns that are not the model's, and for a network that doesn't tell classes.
+
+        Examples
+        --------
+        >>> model = Model(Network((1, 1)), Network((1, 1)).parameters([1.0, 0.0]), {"classes": ["no", "yes"]})
+        >>> model.labels([[-2.0, 3.0]])
+        ['no', 'yes']
+        """
+        classes = self.classes
+        if classes is None:
+            msg = f"{self.network!r} doesn't tell classes; predict gives its numbers"
+            raise ValueError(msg)
+        A = self.params.backend.to_numpy(self.predict(data))
+        return [classes[code] for code in codes(A)]
 
     def raw(self) -> tuple[Network, Parameters]:
         """The network that takes a table's numbers as they are, and its parameters.
