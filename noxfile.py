@@ -39,10 +39,11 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session
 def interrupts(session: nox.Session) -> None:
-    """Interrupt public calls wherever a signal can come, at every line or instruction; kill runs with checkpoints."""
+    """Interrupt public calls wherever a signal can come, at every line or instruction; kill runs and dask's workers."""
     session.install(".[test]")
-    everything = {"NNARRAY_INTERRUPTS": "all", "NNARRAY_CHECKPOINTS": "all"}
-    session.run("pytest", "tests/test_interrupts.py", "tests/test_checkpoints.py", *session.posargs, env=everything)
+    everything = {"NNARRAY_INTERRUPTS": "all", "NNARRAY_CHECKPOINTS": "all", "NNARRAY_WORKERS": "all"}
+    files = [f"tests/test_{name}.py" for name in ("interrupts", "checkpoints", "dask_workers")]
+    session.run("pytest", *files, *session.posargs, env=everything)
 
 
 @nox.session

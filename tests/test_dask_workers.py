@@ -42,6 +42,11 @@ def case() -> tuple[nn.Network, Any, Any]:
 OPTIONS: dict[str, Any] = {"optimizer": nn.Adam(0.02), "l2": 0.1, "dropout": 0.2}
 RUNS: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs": 4, "batch_size": 64}}
 
+KILLED: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs": 4, "batch_size": 64}}
+if os.environ.get("NNARRAY_WORKERS") == "all":
+    KILLED = {name: run | {"epochs": 60} for name, run in KILLED.items()}
+"""Runs in which a worker is killed after every third epoch: 4 times and 2, or each 20 times."""
+
 
 def bits(result: Any) -> bytes:
     vector: np.ndarray = result.params.vector
@@ -91,10 +96,10 @@ def test_the_same_bits_for_any_number_of_workers(workers: int, run: str, expecte
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_same_bits_after_workers_were_killed_at_any_moment(
-    run: str, client: Any, expected: dict[str, bytes]
-) -> None:
+def test_the_same_bits_after_workers_were_killed_at_any_moment(run: str, client: Any) -> None:
     network, x, y = case()
+    with dask.config.set(scheduler="sync"):
+        expected = bits(nn.train(network, x, y, **OPTIONS, **KILLED[run]))
     draws, killed = random.Random(run), list[int]()
 
     def grown() -> list[int]:
@@ -111,9 +116,43 @@ def test_the_same_bits_after_workers_were_killed_at_any_moment(
         killed.append(draws.choice(pids))
         threading.Timer(draws.uniform(0, 0.2), os.kill, (killed[-1], signal.SIGKILL)).start()
 
-    found = nn.train(network, x.persist(), y.persist(), callback=kill, **OPTIONS, **RUNS[run])
-    assert bits(found) == expected[run]
+    found = nn.train(network, x.persist(), y.persist(), callback=kill, **OPTIONS, **KILLED[run])
+    assert bits(found) == expected
     assert len(killed) == -(-len(found.history) // 3)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Any]:
+    """Examples as rows, in files of 60 MB each."""
+    rows, n_x, paths = 60_000, 256, [tmp_path / f"{i}.npy" for i in range(12)]
+    for i, path in enumerate(paths):
+        np.save(path, np.random.default_rng(i).random((rows, n_x), dtype="float32"))
+    tables = [dask.delayed(np.load)(path, mmap_mode="r") for path in paths]
+    yield da.concatenate([da.from_delayed(table, (rows, n_x), "float32") for table in tables])
+    for path in paths:
+        path.unlink()
+
+
+def test_data_larger_than_the_worker_s_memory(large: Any) -> None:
+    x, limit = large.T, 600 * 2**20
+    y = (x[:1] > 0.5).astype("float32")
+    assert x.nbytes > 1.15 * limit
+    network = nn.Network((x.shape[0], 8, 1))
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 20_000}
+    with dask.config.set(scheduler="sync"):
+        J, g = network.gradients(network.init(0), x, y)
+        expected = nn.train(network, x, y, **options)
+    settings = SETTINGS | {"distributed.scheduler.allowed-failures": 0}  # a worker that takes more is killed
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=limit, **QUIET) as cluster,
+        distributed.Client(cluster),
+    ):
+        J_found, g_found = network.gradients(network.init(0), x, y)
+        found = nn.train(network, x, y, **options)
+    assert float(J_found) == float(J)
+    assert g_found.vector.tobytes() == g.vector.tobytes()
+    assert bits(found) == bits(expected)
 
 
 def test_a_frozen_worker_is_given_up(expected: dict[str, bytes]) -> None:
