@@ -86,8 +86,6 @@ def test_what_is_read_trains_as_the_module_does() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_networks_there_and_back(space: Space, dtype) -> None:
-    if space.backend.name == "cupy":
-        pytest.skip("PyTorch takes no arrays of an emulated GPU")
     network = nn.Network((4, 6, 5, 3), ("gelu", "relu"), "softmax", batch_norm=True)
     X, Y = examples((4, 6, 5, 3), "softmax", 30)
     here = [space.asarray(V, dtype) for V in (X, Y)]
