@@ -28,6 +28,7 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 50,
     "distributed.worker.multiprocessing.spawn-method": "spawn",
     "distributed.comm.timeouts.connect": "5s",
+    "distributed.deploy.lost-worker-timeout": "120s",  # else a worker killed twice within 15 s is given up for good
 }
 
 
