@@ -139,7 +139,7 @@ class Tracer:
 
     Events in nnarray are its calls, lines and returns, and with `opcodes` every instruction. In the Python that it
     calls, the standard library's among it, they are those at which a signal can come, as the interpreter looks for one
-    there: after a call and before a loop goes round. None is in a generator that is resumed only to be closed.
+    there: after a call and before a loop goes round, and not where a function returns. None is in a generator that is resumed only to be closed.
     """
 
     def __init__(self, at: int, act: Callable[[], Any], *, opcodes: bool) -> None:
@@ -158,7 +158,7 @@ class Tracer:
             return self
         if not frame.f_code.co_filename.startswith(INSIDE):
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            if event == "opcode" and not self._looks_for_signals(frame):
+            if event == "return" or (event == "opcode" and not self._looks_for_signals(frame)):
                 return self
         elif self.opcodes:
             frame.f_trace_opcodes = True
