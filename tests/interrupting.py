@@ -139,7 +139,8 @@ class Tracer:
 
     Events in nnarray are its calls, lines and returns, and with `opcodes` every instruction. In the Python that it
     calls, the standard library's among it, they are those at which a signal can come, as the interpreter looks for one
-    there: after a call and before a loop goes round, and not where a function returns. None is in a generator that is resumed only to be closed.
+    there: after a call and before a loop goes round, and not where a function returns. None is in a generator that is
+    resumed only to be closed.
     """
 
     def __init__(self, at: int, act: Callable[[], Any], *, opcodes: bool) -> None:
