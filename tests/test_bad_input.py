@@ -518,7 +518,7 @@ PAIRS: dict[str, tuple[Callable[[Any], Any], type[Exception], tuple[str, ...]]] 
     "another network's": (lambda p: nn.Network((3, 5, 2)).init(), ValueError, ("(3, 4, 2)", "(3, 5, 2)")),
     "layers in reverse": (lambda p: p[::-1], ValueError, ("W[2]", "(n[2], n[1]) = (n[2], 2)", "got (4, 3)")),
     "W and b swapped": (lambda p: [(b, W) for W, b in p], ValueError, ("b[1]", "(n[1], 1) = (4, 1)", "got (4, 3)")),
-    "W transposed": (lambda p: [(p[0][0].T, p[0][1]), p[1]], ValueError, ("b[1]", "(3, 1)", "got (4, 1)")),
+    "W transposed": (lambda p: [(p[0][0].T, p[0][1]), p[1]], ValueError, ("W[1]", "got (3, 4)", "is it W.T?")),
     "b of rank 1": (lambda p: [(W, b[:, 0]) for W, b in p], ValueError, ("b[1]", "(4, 1), a column", "got (4,)")),
     "b as a row": (lambda p: [(W, b.T) for W, b in p], ValueError, ("b[1]", "(4, 1), a column", "got (1, 4)")),
     "b per example": (lambda p: [(p[0][0], np.ones((4, M))), p[1]], ValueError, ("b[1]", "(4, 1)", "got (4, 5)")),

@@ -374,7 +374,7 @@ class TestOneHot:
         [
             ([0, 3, 7], 3, ValueError, "0 … 2, got 3, 7"),
             ([-1, 0], 3, ValueError, "-1"),
-            (["0", "1"], 2, TypeError, "labels"),
+            ([0.0, 1.0], 2, TypeError, "float64"),
             ([], 2, ValueError, "at least one"),
             ([[0], [1]], 2, ValueError, r"\(2, 1\)"),
             (0, 2, ValueError, r"\(\)"),
@@ -446,7 +446,6 @@ def test_weights_that_lie_the_other_way_round_are_told() -> None:
         network.gradients([(W.T, b) for W, b in layers], X, Y)
 
 
-def test_labels_may_be_floats_that_are_whole() -> None:
-    assert nn.one_hot(np.array([[2.0, 0.0]]), 3).tolist() == [[0, 1], [0, 0], [1, 0]]
-    with pytest.raises(ValueError, match=r"labels must be integers 0 … 2, got 0.5, nan"):
-        nn.one_hot([0.5, 1.0, np.nan], 3)
+def test_labels_that_are_floats_are_told_what_to_do() -> None:
+    with pytest.raises(TypeError, match=r"labels must be integers 0 … 2, got dtype float64; .* labels\.astype\(int\)"):
+        nn.one_hot(np.array([[2.0, 0.0]]), 3)

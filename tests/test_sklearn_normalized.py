@@ -221,7 +221,13 @@ class TestTraining:
     def test_l_bfgs_takes_the_whole_batchs_mean_and_variance(self) -> None:
         X, y = line(m=80)
         model = MLPRegressor(
-            hidden_layer_sizes=(6,), solver="lbfgs", activation="tanh", batch_norm=True, alpha=0.1, max_iter=500
+            hidden_layer_sizes=(6,),
+            solver="lbfgs",
+            activation="tanh",
+            batch_norm=True,
+            alpha=0.1,
+            max_iter=500,
+            random_state=0,
         ).fit(X, y)
         network, params = model.to_network()
         J, g = network.gradients(params, X.T, y[None, :], l2=0.1)

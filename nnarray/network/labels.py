@@ -17,7 +17,7 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     Parameters
     ----------
     labels : array or sequence of int, shape (m,) or (1, m)
-        0, 1, …, classes - 1; floats where they are whole numbers.
+        0, 1, …, classes - 1.
     classes : int
         How many there are.
     dtype : {"float32", "float64"}, default="float32"
@@ -31,9 +31,9 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     Raises
     ------
     ValueError
-        For labels out of range, floats that are no whole numbers, no labels and another rank.
+        For labels out of range, no labels and another rank.
     TypeError
-        For labels or classes that are no numbers.
+        For labels or classes that are no integers.
 
     Examples
     --------
@@ -75,12 +75,14 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
     if labels.size == 0:
         msg = f"labels must hold at least one example, got shape {labels.shape}"
         raise ValueError(msg)
-    if labels.dtype.kind not in "biuf":
+    if labels.dtype.kind not in "biu":
         msg = f"labels must be integers 0 … {classes - 1}, got dtype {labels.dtype}"
+        if labels.dtype.kind == "f":
+            msg += "; where they are whole numbers, labels.astype(int)"
         raise TypeError(msg)
-    is_label = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
-    if not is_label.all():
-        msg = f"labels must be integers 0 … {classes - 1}, got {listed(np.unique(labels[~is_label]))}"
+    wrong = np.unique(labels[(labels < 0) | (labels >= classes)])
+    if wrong.size:
+        msg = f"labels must be in 0 … {classes - 1}, got {listed(wrong)}"
         raise ValueError(msg)
 
 
