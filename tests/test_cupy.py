@@ -229,7 +229,7 @@ class TestMemory:
             emulator.limit_memory(total - free + size)
 
         engine.compute._widest.clear()
-        for programs in (engine.compiling.compiled, engine.normalized_passes.program_for):
+        for programs in (engine.compiling.compiled, engine.normalized_passes.program_for, engine.updates._program):
             programs.cache_clear()  # one of another test would make room when it is dropped
         return leave
 
