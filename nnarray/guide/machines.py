@@ -65,6 +65,18 @@ which with exponential delays is 1 + 1/2 + … + 1/N times their mean.
 
 <!-- bench: bench/results/scale.json -->
 
+| ranks | m = 4,096: ms | m = 60,000: ms | m = 1,000,000: ms | simulated | delays of 1 ms | half as efficient at m = |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| 1 | 111 | 1,586 | 26,392 | 26,392 | 26,393 | 110 |
+| 2 | 58.2 | 796 | 13,199 | 13,199 | 13,201 | 315 |
+| 8 | 18.6 | 203 | 3,304 | 3,304 | 3,307 | 1,545 |
+| 64 | 7.08 | 30.1 | 418 | 418 | 423 | 13,066 |
+| 512 | 5.65 | 8.53 | 57.0 | 57.0 | 63.7 | 105,582 |
+| 1,000 | 8.05 | 9.53 | 34.3 | 34.3 | 41.9 | 300,974 |
+
+A column takes 26 µs, a step beside its columns 2.89 ms, a round of the reduction 3.4 µs, theta once 1.25 ms.
+Simulated are steps of m = 1,000,000: without delays, and with one on every rank, exponential, of 1 ms in the mean.
+
 <!-- end of bench -->
 
 It stops paying where a step is no longer mostly computing: below the batch of the last column, further ranks hardly
