@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 from nnarray import engine
 from nnarray.backends import Backend
-from nnarray.core.averages import corrected_mean
 from nnarray.core.typing import Array
 from nnarray.sklearn.optimizers import Optimizer, writable
-from nnarray.training.averaging import AveragedRule, Mean
+from nnarray.training.averaging import AveragedRule, added, average_of, by_another_beta
 from nnarray.training.descent import Descent
 from nnarray.training.state import copied
 
@@ -29,11 +28,6 @@ class Trained(NamedTuple):
     def given(self) -> Array:
         """The average, or what was trained where nothing is in it."""
         return self.standing if self.mean is None else average_of(self.mean, self.beta, self.number, self.standing)
-
-
-def average_of(mean: Array, beta: float, count: int, standing: Array) -> Array:
-    """The mean corrected for its start at zero, in the place of what was trained."""
-    return corrected_mean(mean, beta, count) if count else standing
 
 
 class Averaged:
@@ -110,9 +104,8 @@ class AveragedNormalized(Averaged):
 
     def add(self, standing: Array, backend: Backend) -> None:
         """Take theta and the averages after an update into the mean."""
-        (self.mean,) = engine.update(
-            Mean(self.beta).step, [self.mean], standing, backend, t=1, alpha=0.0, in_place=True
-        )
+        assert self.mean is not None
+        self.mean = added(self.mean, self.beta, standing, backend)
         self.count += 1
 
 
@@ -121,7 +114,6 @@ def averaged(optimizer: Optimizer, beta: float, before: Trained | None, work: De
     mean, count = work.backend.xp.zeros_like(work.standing), 0
     if before is not None and before.mean is not None:
         mean, count = writable(work.backend.asarray(before.mean, work.dtype)), before.number
-        if count and before.beta != beta:  # of the same average, by this beta
-            mean = corrected_mean(mean, before.beta, count) * (1 - beta**count)
+        mean = by_another_beta(mean, before.beta, beta, count)
     kind = AveragedNormalized if work.network.batch_norm else Averaged
     return kind(optimizer, beta, mean, count)

@@ -38,6 +38,22 @@ class Mean:
         return [running_mean(vectors[0], g, self.beta)]
 
 
+def average_of(mean: Array, beta: float, count: int, trained: Array) -> Array:
+    """The mean of `count` updates, corrected for its start at zero; what was trained before the first update."""
+    return corrected_mean(mean, beta, count) if count else trained
+
+
+def by_another_beta(mean: Array, before: float, beta: float, count: int) -> Array:
+    """A mean by the beta of before as one by `beta`: of the same average, once both are corrected for their start."""
+    return corrected_mean(mean, before, count) * (1 - beta**count) if count and before != beta else mean
+
+
+def added(mean: Array, beta: float, trained: Array, backend: Backend) -> Array:
+    """The mean after a further update, in its own memory where that can be written."""
+    (mean,) = engine.update(Mean(beta).step, [mean], trained, backend, t=1, alpha=0.0, in_place=True)
+    return mean
+
+
 class Averaging(Stateful):
     """An optimiser with its state, and the running mean of theta; `count` updates are in the mean."""
 
@@ -56,7 +72,7 @@ class Averaging(Stateful):
 
     def average(self, theta: Array) -> Array:
         """The weights averaged so far, corrected for the mean's start at zero; theta before the first update."""
-        return corrected_mean(self.mean, self.beta, self.count) if self.count else theta
+        return average_of(self.mean, self.beta, self.count, theta)
 
     def means(self, theta: Array, backend: Backend) -> list[Array]:
         """The running means, that of theta last."""
@@ -75,7 +91,7 @@ class Averaging(Stateful):
 
     def add(self, theta: Array, backend: Backend) -> None:
         """Take theta after an update into the mean."""
-        (self.mean,) = engine.update(Mean(self.beta).step, [self.mean], theta, backend, t=1, alpha=0.0, in_place=True)
+        self.mean = added(self.mean, self.beta, theta, backend)
         self.count += 1
 
     def made(self, count: int, means: Sequence[Array]) -> None:
@@ -85,16 +101,11 @@ class Averaging(Stateful):
         self.count += count
 
     def go_on(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
-        """From a state of the optimiser and a mean of so many updates; without a mean, from the one that is there.
-
-        A mean by another beta is made one by this: of the same average, once both are corrected for their start.
-        """
+        """From a state of the optimiser and a mean of so many updates; without a mean, from the one that is there."""
         super().go_on(state, mean, count, beta)
-        if mean is None:
-            return
-        if count and beta is not None and beta != self.beta:
-            mean = corrected_mean(mean, beta, count) * (1 - self.beta**count)
-        self.mean, self.count = mean, count
+        if mean is not None:
+            self.mean = mean if beta is None else by_another_beta(mean, beta, self.beta, count)
+            self.count = count
 
 
 class AveragingNormalized(Averaging):
