@@ -1,5 +1,7 @@
 """What examples may weigh: so much, or so little, that losses divided by it keep within their dtype."""
 
+import numpy as np
+
 HEAVIEST = {"float32": 2.0**100, "float64": 2.0**960}
 """The largest sum of weights whose losses have room below the largest number of their dtype; its inverse: the least."""
 
@@ -15,6 +17,13 @@ def weighs_nothing(total: float, dtype: str) -> bool:
 def can_weigh(total: float, dtype: str) -> bool:
     """Whether examples may have weights of this sum."""
     return 1 / HEAVIEST[dtype] <= total <= HEAVIEST[dtype]
+
+
+def require_weights(host: np.ndarray) -> None:
+    """Raise ValueError for weights, on the host, that are not finite or less than 0; they may all be 0."""
+    if not (np.isfinite(host).all() and (host >= 0).all()):
+        msg = "weights must be finite and ≥ 0"
+        raise ValueError(msg)
 
 
 def require_weight(total: float, dtype: str) -> None:

@@ -17,7 +17,7 @@ from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order
-from nnarray.engine.weights import require_weight, weighs_nothing
+from nnarray.engine.weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring, workers
 from nnarray.network.entry import (
     Place,
@@ -309,9 +309,7 @@ def _batch(
     if weights is None:
         return batch, float(batch.columns)
     weighed = there.to_numpy(weights)[0]
-    if not (np.isfinite(weighed).all() and weighed.min() >= 0):
-        msg = "weights must be finite and ≥ 0"
-        raise ValueError(msg)
+    require_weights(weighed)
     return batch, float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
 
 

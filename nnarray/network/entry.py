@@ -159,12 +159,16 @@ def enter_weights(weights: Any, *, m: int, backend: Backend, dtype: str) -> Arra
         return _checked_weights(given, m, backend, dtype)
 
 
-def _checked_weights(given: Array, m: int, backend: Backend, dtype: str) -> Array:
-    weights = given
+def as_row(weights: Array, m: int, backend: Backend) -> Array:
+    """Example weights as (1, m); raises ValueError for another shape."""
     if tuple(weights.shape) not in ((m,), (1, m)):
         msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(weights.shape)}"
         raise ValueError(msg)
-    weights = backend.xp.reshape(weights, (1, m))
+    return backend.xp.reshape(weights, (1, m))
+
+
+def _checked_weights(given: Array, m: int, backend: Backend, dtype: str) -> Array:
+    weights = as_row(given, m, backend)
     if is_concrete(weights) and not backend.knows(given, "weights"):
         require_finite(weights, "weights", backend)
         seen, own = backend.looked_into(weights)

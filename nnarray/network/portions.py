@@ -7,7 +7,8 @@ import numpy as np
 from nnarray.backends import Backend, convert
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
-from nnarray.network.entry import Place, enter_parameters, make_batch
+from nnarray.engine.weights import require_weights
+from nnarray.network.entry import Place, as_row, enter_parameters, make_batch
 
 
 def enter_portion(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
@@ -39,13 +40,7 @@ def _without_columns(V: Any, argument: str, rows: int, backend: Backend, dtype: 
 
 
 def _weighed(batch: Batch, weights: Any, backend: Backend, dtype: str) -> Batch:
-    m = batch.columns
-    given = convert(weights, "weights", backend=backend, dtype=dtype)
-    if tuple(given.shape) not in ((m,), (1, m)):
-        msg = f"weights must have shape (1, m) = (1, {m}) or (m,) = ({m},), got {tuple(given.shape)}"
-        raise ValueError(msg)
-    host = backend.to_numpy(given)
-    if not (np.isfinite(host).all() and (host >= 0).all()):
-        msg = "weights must be finite and ≥ 0"
-        raise ValueError(msg)
-    return batch._replace(weights=backend.xp.reshape(given, (1, m)), m=float(host.sum(dtype="float64")))
+    row = as_row(convert(weights, "weights", backend=backend, dtype=dtype), batch.columns, backend)
+    host = backend.to_numpy(row)
+    require_weights(host)
+    return batch._replace(weights=row, m=float(host.sum(dtype="float64")))
