@@ -85,26 +85,15 @@ def fit_stochastic(
     model: "MLP", work: EstimatorDescent, examples: Batch, validation: Batch | None, *, incremental: bool
 ) -> None:
     """Train epoch by epoch; partial_fit is one of them."""
-    if not incremental or not hasattr(model, "_optimizer"):
-        model._optimizer = make_optimizer(model)
-    model._optimizer.move_to(work.backend, work.dtype)
     work.updates = updates = updates_of(model, work, incremental=incremental)
-    if not hasattr(model, "_no_improvement_count"):  # so far it was trained by L-BFGS
-        begin(model, work.standing, work.backend)
-    if model.early_stopping and model.best_validation_score_ is None:
-        model.best_validation_score_ = -np.inf
-    if not model.early_stopping and model.best_loss_ is None:
-        model.best_loss_ = np.inf
+    _require_records(model, work)
     rows, validation = _split(model, work, examples, validation)
     batches: BatchesOfRows | BatchesOfChunks
     if isinstance(examples, Chunked):
         batches = BatchesOfChunks(model, examples)
     else:
         batches = BatchesOfRows(model, work.backend, examples, rows)
-    rates, input_rate = check_rates(model.dropout, len(work.network.hidden)), float(model.input_dropout)
-    drops = any([*rates, input_rate])
-    seed = [model._random_state.randint(2**31), model.t_] if drops else 0  # t_: other masks in each partial_fit
-    dropout = Dropout(rates, work.network.sizes, seed, work.backend, input_rate=input_rate)
+    dropout = _dropout_of(model, work)
     model.n_iter_ = 0
     report = Report(model, work, validation)
     training_begins(model)
@@ -138,9 +127,30 @@ def fit_stochastic(
         model._best = None  # a warm start has none until it finds a better one, as in scikit-learn
 
 
+def _require_records(model: "MLP", work: EstimatorDescent) -> None:
+    """Begin the records that a model has not, since it was trained by L-BFGS or with other parameters so far."""
+    if not hasattr(model, "_no_improvement_count"):
+        begin(model, work.standing, work.backend)
+    if model.early_stopping and model.best_validation_score_ is None:
+        model.best_validation_score_ = -np.inf
+    if not model.early_stopping and model.best_loss_ is None:
+        model.best_loss_ = np.inf
+
+
+def _dropout_of(model: "MLP", work: EstimatorDescent) -> Dropout:
+    """The masks, in each partial_fit others."""
+    rates, input_rate = check_rates(model.dropout, len(work.network.hidden)), float(model.input_dropout)
+    drops = any([*rates, input_rate])
+    seed = [model._random_state.randint(2**31), model.t_] if drops else 0
+    return Dropout(rates, work.network.sizes, seed, work.backend, input_rate=input_rate)
+
+
 def updates_of(model: "MLP", work: EstimatorDescent, *, incremental: bool) -> Updates:
-    """The model's optimiser, with a mean of theta where one is asked for."""
+    """The model's optimiser, a new one unless partial_fit goes on, with a mean of theta where one is asked for."""
+    if not incremental or not hasattr(model, "_optimizer"):
+        model._optimizer = make_optimizer(model)
     optimizer: Optimizer = model._optimizer
+    optimizer.move_to(work.backend, work.dtype)
     if model.average is None:
         return optimizer
     return averaged(optimizer, float(model.average), model._trained if incremental else None, work)

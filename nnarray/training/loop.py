@@ -66,18 +66,17 @@ class Run:
         self.backend, self.dtype = self.params.backend, self.params.dtype
         theta = copied(self.params.vector, self.backend)
         given = self.network, theta, self.backend
+        options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "workers": self.workers}
         self.descent: Descent
         if isinstance(self.batches, ChunkedBatches):
-            self.descent = DescentOnChunks(*given, l2=self.l2, l1=self.l1, workers=self.workers)
+            self.descent = DescentOnChunks(*given, **options)
         elif isinstance(self.params, NormalizedParameters):
             statistics = copied(self.params.statistics, self.backend)
-            self.descent = DescentNormalized(
-                *given, statistics=statistics, l2=self.l2, l1=self.l1, workers=self.workers
-            )
+            self.descent = DescentNormalized(*given, statistics=statistics, **options)
         elif self.ranks is None:
-            self.descent = Descent(*given, l2=self.l2, l1=self.l1, workers=self.workers)
+            self.descent = Descent(*given, **options)
         else:
-            self.descent = DescentTogether(*given, self.ranks, l2=self.l2, l1=self.l1, workers=self.workers)
+            self.descent = DescentTogether(*given, self.ranks, **options)
         self.updates = self._stateful()
         self.interrupts, self.threads = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.standing, self.backend)
