@@ -243,6 +243,10 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "targets": (lambda net, p, x, y: net.gradients(p, x, y + 1), r"examples from \d+ on: Y must be in \[0, 1\]"),
     "weights": (lambda net, p, x, y: net.gradients(p, x, y, weights=-np.ones(M)), "weights must be ≥ 0"),
+    "weights for float64": (
+        lambda net, p, x, y: net.gradients(net.init(), x, y, weights=np.full(M, 1e60)),
+        r"in the chunk of examples from \d+ on: weights must be finite",
+    ),
     "one axis": (lambda net, p, x, y: net.gradients(p, x, y[0]), r"Y must have shape .*got \(300,\)"),
     "one axis of the host": (lambda net, p, x, y: net.cost(p, x, np.ones(M)), r"Y must have shape .*got \(300,\)"),
     "no columns": (lambda net, p, x, y: net.predict(p, x[:, :0]), r"X must have shape .*got \(5, 0\)"),

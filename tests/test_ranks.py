@@ -187,6 +187,24 @@ def test_all_ranks_together_need_an_example(calls: str, weighted: bool) -> None:
         assert "at least one example that weighs something" in str(error)
 
 
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("what", ["cost", "gradients", "train"])
+def test_weights_of_one_rank_that_are_none_are_refused(weight: float, what: str) -> None:
+    network, X, Y = case()
+    params = network.init(0, dtype="float64")
+
+    def call(comm: ThreadComm) -> Any:
+        weights = np.ones(M)
+        weights[3] = weight if comm.rank == 1 else 1.0
+        if what == "train":
+            return nn.train(network, X, Y, weights=weights, epochs=1, comm=comm)
+        return getattr(network, what)(params, X, Y, weights=weights, comm=comm)
+
+    other, own = on_ranks(2, call)
+    assert str(own) == "weights must be finite and ≥ 0"
+    assert "rank 1 failed: ValueError: weights must be finite and ≥ 0" in str(other)
+
+
 @pytest.mark.parametrize("wrong", ["X", "Y", "weights"])
 def test_no_columns_of_another_shape(wrong: str) -> None:
     network, X, Y = case()
