@@ -231,7 +231,7 @@ class TestMemory:
             free, total = cupy.cuda.Device().mem_info
             emulator.limit_memory(total - free)
             part = pool.free_bytes()  # beside what earlier tests still hold a little of
-            while part >= 512:
+            while part >= 2**14:
                 try:
                     filled.append(cupy.empty(part, np.uint8))
                 except MemoryError:
