@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import nnarray as nn
-from nnarray.backends import atomic, write_atomically
+from nnarray.storage import atomic
+from nnarray.storage.atomic import write_atomically
 
 HOLDS = """
 import os, sys, time
-from nnarray.backends import atomic
+from nnarray.storage import atomic
 def wait(file):
     print("written", flush=True)
     time.sleep(60)

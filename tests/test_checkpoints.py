@@ -27,11 +27,11 @@ from safetensors.numpy import save_file
 from test_going_on import LAYERS, NETWORK, OPTIMIZERS, OPTIONS, X, Y, rows
 
 import nnarray as nn
-from nnarray.backends import write_atomically
 from nnarray.cli import main
-from nnarray.training import keeping
+from nnarray.storage.atomic import write_atomically
+from nnarray.training import checkpoint_file
+from nnarray.training.checkpointing import Checkpoints
 from nnarray.training.checkpoints import DESCRIPTION, ENTRY, TENSORS
-from nnarray.training.kept import Kept
 
 ALL = os.environ.get("NNARRAY_CHECKPOINTS") == "all"
 
@@ -62,7 +62,7 @@ def same(found: nn.TrainingResult, expected: nn.TrainingResult) -> bool:
 
 def killing(at: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """From now on, the run dies after it wrote so many checkpoints; the sizes of these."""
-    sizes, write = list[int](), keeping.write_atomically
+    sizes, write = list[int](), checkpoint_file.write_atomically
 
     def written(path: Any, content: bytes) -> None:
         write_atomically(path, content)
@@ -70,17 +70,17 @@ def killing(at: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         if len(sizes) == at:
             raise KilledError
 
-    monkeypatch.setattr(keeping, "write_atomically", written)
-    monkeypatch.setattr("nnarray.training.kept.Kept.go_on", real_resume(monkeypatch, write))
+    monkeypatch.setattr(checkpoint_file, "write_atomically", written)
+    monkeypatch.setattr("nnarray.training.checkpointing.Checkpoints.continue_from", real_resume(monkeypatch, write))
     return sizes
 
 
 def real_resume(monkeypatch: pytest.MonkeyPatch, write: Any) -> Callable[..., None]:
     """A run that goes on dies no more."""
-    resume = Kept.go_on
+    resume = Checkpoints.continue_from
 
     def go_on(run: Any, path: str) -> None:
-        monkeypatch.setattr(keeping, "write_atomically", write)
+        monkeypatch.setattr(checkpoint_file, "write_atomically", write)
         resume(run, path)
 
     return go_on
@@ -256,14 +256,14 @@ class TestWhatIsAsked:
 
     def test_one_takes_less_than_a_hundredth_of_30_seconds(self, tmp_path, monkeypatch) -> None:
         """Of a network whose theta takes 2.7 MB, with both of Adam's means beside it."""
-        spent, write = list[float](), Kept.write
+        spent, write = list[float](), Checkpoints.write
 
-        def timed(kept: Kept) -> None:
+        def timed(kept: Checkpoints) -> None:
             began = time.process_time()
             write(kept)
             spent.append(time.process_time() - began)
 
-        monkeypatch.setattr(Kept, "write", timed)
+        monkeypatch.setattr(Checkpoints, "write", timed)
         rng = np.random.default_rng(0)
         network = nn.Network((784, 512, 512, 10), output="softmax")
         data = rng.normal(size=(784, 256)).astype("float32"), nn.one_hot(rng.integers(10, size=256), 10)
@@ -311,7 +311,7 @@ class TestWhatIsAsked:
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(keeping, "write_atomically", full)
+        monkeypatch.setattr(checkpoint_file, "write_atomically", full)
         with pytest.warns(RuntimeWarning, match=r"run cannot be written: No space left on device"):
             found = train(checkpoint=tmp_path / "run", checkpoint_every="2 epochs")
         assert same(found, train())

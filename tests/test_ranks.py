@@ -15,7 +15,7 @@ from safetensors import safe_open
 from threaded_ranks import ThreadComm, on_ranks
 
 import nnarray as nn
-from nnarray.training.keeping import Keeping
+from nnarray.training.checkpoint_file import CheckpointFile
 
 M = 211
 CUTS = {1: (0, M), 2: (0, 30, M), 3: (0, 2, 50, M)}
@@ -488,9 +488,9 @@ def test_a_run_that_ended_anywhere_goes_on_to_the_bit(
         return nn.train(network, X[:, mine(comm)], Y[:, mine(comm)], comm=comm, **options, **more)
 
     expected = on_ranks(size, call)
-    write = Keeping.write
+    write = CheckpointFile.write
 
-    def write_and_stop(keeping: Keeping, content: bytes) -> bool:
+    def write_and_stop(keeping: CheckpointFile, content: bytes) -> bool:
         nonlocal written
         written += 1
         is_written = write(keeping, content)
@@ -498,7 +498,7 @@ def test_a_run_that_ended_anywhere_goes_on_to_the_bit(
             raise StoppedError
         return is_written
 
-    monkeypatch.setattr(Keeping, "write", write_and_stop)
+    monkeypatch.setattr(CheckpointFile, "write", write_and_stop)
     kept: dict[str, Any] = {"checkpoint": tmp_path / "run.safetensors", "checkpoint_every": every, "resume": True}
     for _ in range(99):
         found = on_ranks(size, lambda comm: call(comm, **kept))

@@ -12,7 +12,6 @@ from nnarray.backends.arrays import (
     require_finite_in,
     same_backend,
 )
-from nnarray.backends.atomic import write_atomically
 from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.disk import mapped_file, read_ahead
@@ -67,5 +66,4 @@ __all__ = [
     "usable_threads",
     "use_backend",
     "why_no_machine_code",
-    "write_atomically",
 ]

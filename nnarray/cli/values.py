@@ -9,7 +9,7 @@ from contextlib import suppress
 from nnarray.cli.dialect import SEPARATORS
 from nnarray.cli.output import quoted
 from nnarray.core.activations import ACTIVATIONS
-from nnarray.training.keeping import check_interval
+from nnarray.training.checkpoint_file import check_interval
 
 
 def names(text: str) -> tuple[str, ...]:

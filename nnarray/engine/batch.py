@@ -73,9 +73,9 @@ class Batch(NamedTuple):
         """Where the columns of X come from."""
         return self.X if isinstance(self.X, Source) else ArrayColumns(self.X)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give back what tiles of X were brought with, when no copy is under way any more."""
-        self.source.let_go()
+        self.source.release()
 
     def tile(self, start: int, stop: int, dtype: Any, backend: Backend) -> "Tile":
         """The columns from start up to stop, to compute with in `dtype`."""

@@ -50,7 +50,7 @@ class Source(ABC):
         """These columns, to compute with on the backend in `dtype`; to be used before the next tile but one."""
 
     @abstractmethod
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give back what tiles were brought with, when no copy is under way any more."""
 
 
@@ -77,7 +77,7 @@ class ArrayColumns(Source):
         """These columns, as the library's products take them."""
         return for_products(self.chosen(which, backend), dtype, backend)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing: it lies where it computes."""
 
 

@@ -311,7 +311,7 @@ def as_wide_as_fits(
             if backend.is_host or width == 1 or isinstance(error, NoRoomError):
                 _widest.pop((network.sizes, backend), None)
                 raise
-        batch.let_go()
+        batch.release()
         width = _widest[network.sizes, backend] = -(-min(width, batch.columns) // 2)
 
 

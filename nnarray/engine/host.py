@@ -44,7 +44,7 @@ class HostColumns(Source):
         """These columns; a copy where they are in another order."""
         return HostColumns(self.array.T[_of_rows(which)].T)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give the memory of the last tiles back."""
         if self._uploads is not None:
             self._uploads.wait()
@@ -57,7 +57,7 @@ class HostColumns(Source):
         count = len(range(m)[rows]) if isinstance(rows, slice) else len(rows)
         shape = count, n_x
         if self._uploads is not None and (self._uploads.dtype != dtype or self._uploads.shape[0] < count):
-            self.let_go()  # before its successor takes as much memory
+            self.release()  # before its successor takes as much memory
         if self._uploads is None:
             self._uploads = backend.new_uploads(shape, dtype)
         table = self.array.T

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from nnarray.backends import Backend, quiet, require_concrete, write_atomically
+from nnarray.backends import Backend, quiet, require_concrete
 from nnarray.backends import backend as choose_backend
-from nnarray.backends.reading import is_text, read_as, require_folder, short
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
 from nnarray.files.description import from_json, is_prepared, to_json
@@ -23,6 +22,8 @@ from nnarray.network.entry import enter_normalized
 from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
 from nnarray.network.normalized import NormalizedParameters, enter, folded
+from nnarray.storage.atomic import write_atomically
+from nnarray.storage.reading import is_text, read_as, require_folder, short
 from nnarray.training.checkpoints import ENTRY as CHECKPOINT
 
 ENTRY = "nnarray"

@@ -6,6 +6,7 @@ A module imports from its own floor and from lower ones, and no two files import
 
 | floor | folder | what is there |
 |---|---|---|
+| 0 | `storage` | files, written whole or not at all and read with suspicion; imports nothing of the others |
 | 1 | `core` | the lecture: pure functions of arrays of any namespace |
 | 2 | `programs` | what core asks for, traced once per shape, scheduled and compiled |
 | 3 | `backends` | a file per array library and what it can; devices, dtypes, BLAS' threads |

@@ -85,7 +85,7 @@ class Chunked:
         firsts = np.cumsum([0, *counts]).tolist()
         self.chunks = [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing is held."""
 
     def unweighted(self, chosen: Sequence[int]) -> "Chunked":

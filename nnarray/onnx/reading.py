@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends.reading import excerpt
 from nnarray.core.activations import LEAK
 from nnarray.files import ModelFileError
 from nnarray.network import Network, Parameters
 from nnarray.network.names import OutputName
 from nnarray.onnx.constants import constants_of
 from nnarray.onnx.library import onnx_library
+from nnarray.storage.reading import excerpt
 
 COMPOSED = ("gelu", "gelu_tanh", "softplus", "elu", "selu")
 """What models of `to_onnx` bring along as functions."""

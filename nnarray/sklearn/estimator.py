@@ -224,7 +224,7 @@ class MLP(Settings, ABC):
             with place.untracked():
                 fit(self, work, batch, validating, incremental=incremental)
         finally:
-            batch.let_go()
+            batch.release()
             self._publish(work)
         if not all_finite(work.theta, place):
             msg = (

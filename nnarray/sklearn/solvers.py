@@ -122,7 +122,7 @@ def fit_stochastic(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if model.early_stopping and model._best is not None:
         standing, mean = model._best
-        work.go_on(work.backend.asarray(standing, work.dtype))
+        work.restore(work.backend.asarray(standing, work.dtype))
         updates.go_back(mean)
         model._best = None  # a warm start has none until it finds a better one, as in scikit-learn
 

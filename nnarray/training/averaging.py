@@ -100,9 +100,9 @@ class Averaging(Stateful):
         super().made(count, own)
         self.count += count
 
-    def go_on(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
+    def restore(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
         """From a state of the optimiser and a mean of so many updates; without a mean, from the one that is there."""
-        super().go_on(state, mean, count, beta)
+        super().restore(state, mean, count, beta)
         if mean is not None:
             self.mean = mean if beta is None else by_another_beta(mean, beta, self.beta, count)
             self.count = count

@@ -51,9 +51,9 @@ class Batches(ABC):
         parts = (0, self.size, full), (full * self.size, self.columns - full * self.size, 1)
         return [EqualBatches(self, order, first, size, number) for first, size, number in parts if size]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give back what X on the host was brought to a GPU with."""
-        self.whole.let_go()
+        self.whole.release()
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Orders:
         """The state of the generator, from which the later orders follow."""
         return dict(self.generator.bit_generator.state)
 
-    def go_on(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Draw the orders that follow from a state."""
         self.generator.bit_generator.state = state
         self.drawn_from = state
@@ -205,7 +205,7 @@ class Dropout:
         """The state of the generator, from which the later masks follow."""
         return dict((_at(self.position, self.bits) if self.position else self.bits).state)
 
-    def go_on(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Draw the masks that follow from a state."""
         self.bits.state = dict(state)  # type: ignore[assignment]  # NumPy's stub wants its own TypedDict
         self.position = 0

@@ -50,7 +50,7 @@ class ChunkedBatches(Orders):
         ends = np.cumsum([self.whole.chunks[i].columns for i in order])
         return self.whole.unweighted(sorted(order[: max(1, int(np.sum(ends <= most)))]))
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing is held."""
 
 

@@ -72,7 +72,7 @@ class Descent:
         """What a run goes on from: theta."""
         return self.theta
 
-    def go_on(self, standing: Array) -> None:
+    def restore(self, standing: Array) -> None:
         """Go on from what another run left."""
         self.move_to(standing)
 
@@ -104,7 +104,7 @@ class Descent:
         """J, with the penalties, and the masks that come next."""
         batch, _ = dropout.ahead(batch, self.dtype)
         J = engine.cost(batch, self.layers, self.network, self.backend, l2=self.l2, l1=self.l1, workers=self.workers)
-        batch.let_go()
+        batch.release()
         return J
 
     def cost_and_score(self, batch: Any, theta: Array | None = None) -> tuple[float, Any]:
@@ -122,7 +122,7 @@ class Descent:
         layers = self.layers_of(theta)
         A = engine.TileColumns(batch.columns, self.backend)
         J = engine.cost(batch, layers, self.network, self.backend, l2=0.0, keep=A, workers=self.workers)
-        batch.let_go()
+        batch.release()
         return float(J), A.joined()
 
     def begin_epoch(self, batches: Any) -> Underway:

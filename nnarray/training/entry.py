@@ -31,9 +31,9 @@ from nnarray.training.arguments import (
     first_params,
 )
 from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint
 from nnarray.training.chunks import ChunkedBatches
 from nnarray.training.history import Epoch
-from nnarray.training.keeping import Keeping, check_checkpoint
 from nnarray.training.loop import Run
 from nnarray.training.normalized import check_batches, check_normalized
 from nnarray.training.optimizers import Adam, Optimizer
@@ -44,7 +44,7 @@ from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
 
 if TYPE_CHECKING:
-    from nnarray.training.kept import Kept
+    from nnarray.training.checkpointing import Checkpoints
 
 
 def train(
@@ -231,7 +231,7 @@ def train(
         if average is not None:
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
-        keeping, resumed = _check_keeping(checkpoint, checkpoint_every, resume, ranks)
+        file, resumed = _check_checkpoint(checkpoint, checkpoint_every, resume, ranks)
         check_normalized(network, X, comm)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
@@ -269,12 +269,12 @@ def train(
                 average,
                 ranks,
             )
-            if keeping is not None or resumed is not None:
-                kept = _kept(run, keeping, seed, cost)
+            if file is not None or resumed is not None:
+                checkpoints = _checkpoints(run, file, seed, cost)
             if resumed is not None:
-                kept.go_on(resumed)
+                checkpoints.continue_from(resumed)
             elif state is not None:
-                run.go_on(state)
+                run.continue_from(state)
             return run.through(epochs, callback, progress)
 
 
@@ -287,24 +287,26 @@ def _making(ranks: Ranks | None) -> MakeBatch:
     return make_portion
 
 
-def _check_keeping(checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None) -> tuple[Keeping | None, str | None]:
+def _check_checkpoint(
+    checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None
+) -> tuple[CheckpointFile | None, str | None]:
     """Where and when to write a checkpoint, if anywhere, and the file to go on from, if there is one."""
     if ranks is None:
         return check_checkpoint(checkpoint, every, resume)
-    from nnarray.training.kept_together import check_checkpoint_of_all
+    from nnarray.training.checkpoints_of_ranks import check_checkpoint_of_all
 
     return check_checkpoint_of_all(checkpoint, every, resume, ranks)
 
 
-def _kept(run: Run, keeping: Keeping | None, seed: int | None, cost: Cost | None) -> "Kept":
+def _checkpoints(run: Run, file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> "Checkpoints":
     """The checkpoints of the run."""
     if run.ranks is None:
-        from nnarray.training.kept import Kept
+        from nnarray.training.checkpointing import Checkpoints
 
-        return Kept(run, keeping, seed, cost)
-    from nnarray.training.kept_together import KeptTogether
+        return Checkpoints(run, file, seed, cost)
+    from nnarray.training.checkpoints_of_ranks import CheckpointsOfRanks
 
-    return KeptTogether(run, keeping, seed, cost)
+    return CheckpointsOfRanks(run, file, seed, cost)
 
 
 def _batches_of(

@@ -18,14 +18,14 @@ from nnarray.network.parameters import Parameters
 from nnarray.network.workers import WorkersLostError
 from nnarray.training.averaging import Averaging, AveragingNormalized
 from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
-from nnarray.training.keeping import Unkept
 from nnarray.training.normalized import DescentNormalized
 from nnarray.training.optimizers import Optimizer, Stateful
 from nnarray.training.progress import Silent, progress_bar
-from nnarray.training.ranks import DescentTogether
+from nnarray.training.ranks import DescentOnRanks
 from nnarray.training.result import DivergenceError, TrainingResult
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stopping import Patience
@@ -76,7 +76,7 @@ class Run:
         elif self.ranks is None:
             self.descent = Descent(*given, **options)
         else:
-            self.descent = DescentTogether(*given, self.ranks, **options)
+            self.descent = DescentOnRanks(*given, self.ranks, **options)
         self.updates = self._stateful()
         self.interrupts, self.threads = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.standing, self.backend)
@@ -94,7 +94,7 @@ class Run:
         self.begun_at: State | None = None
         """where the present epoch began, if that is needed"""
         self.keeps_beginnings = self.cost_is_of_before
-        self.kept: Unkept = Unkept()
+        self.checkpoints: NoCheckpoints = NoCheckpoints()
 
     def _stateful(self) -> Stateful:
         """The optimiser before its first update."""
@@ -114,12 +114,12 @@ class Run:
         """What the run would give back now: theta and what stands beside it, or the average of that."""
         return self.updates.average(self.descent.standing)
 
-    def go_on(self, state: State) -> None:
+    def continue_from(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
         self.take(state)
         waiting = None if state.position is None else state.position.waiting
         if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
-            self.patience.go_on(self.snapshot(), waiting)
+            self.patience.restore(self.snapshot(), waiting)
         self.first = self.epochs
 
     def take(self, state: State) -> None:
@@ -130,7 +130,7 @@ class Run:
             for name in self.optimizer.remembers
         }
         position, mean = state.position, state.average
-        self.updates.go_on(
+        self.updates.restore(
             State(state.t, **means),
             None if mean is None else copied(self.backend.asarray(mean, self.dtype), self.backend),
             0 if position is None else position.averaged,
@@ -140,8 +140,8 @@ class Run:
             return
         self.epochs = position.epoch
         if position.order is not None:
-            self.batches.go_on(position.order)
-        self.dropout.go_on(position.masks)
+            self.batches.restore(position.order)
+        self.dropout.restore(position.masks)
 
     def snapshot(self) -> State:
         """The optimiser's state and where the run stands, for good: later updates change neither."""
@@ -193,7 +193,7 @@ class Run:
                 while stopped == "epochs" and self.epochs < last:
                     if self.descent.underway is not None or not self.epochs_in_one_call(last - self.epochs):
                         self.epoch(self.epochs + 1)
-                    is_due = self.kept.is_due
+                    is_due = self.checkpoints.is_due
                     if not (self.must_know or self.watch.is_due or is_due or self.epochs == last):
                         continue
                     self._show(bar)
@@ -202,19 +202,19 @@ class Run:
                     elif self.patience.is_over:
                         stopped = "patience"
                     if is_due:
-                        self.kept.write()
-                self.kept.write()
+                        self.checkpoints.write()
+                self.checkpoints.write()
         except KeyboardInterrupt:
             stopped = "interrupt"
-            self.kept.write()
+            self.checkpoints.write()
             self._end_interrupted()
         except WorkersLostError:
-            self.kept.write()
+            self.checkpoints.write()
             raise
         finally:
             bar.close()
-            self.kept.end()
-            self.batches.let_go()
+            self.checkpoints.end()
+            self.batches.release()
             self.descent.forget()
         state = self._best()
         assert state.position is not None
@@ -292,7 +292,7 @@ class Run:
         vectors = self.descent.vectors(self.updates)
         before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(replays.at_once(min(most, self.kept.ahead, MOST_AT_ONCE))):
+            for i in range(replays.at_once(min(most, self.checkpoints.ahead, MOST_AT_ONCE))):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
             if not alphas:
@@ -343,7 +343,7 @@ class Run:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
         self.read()
         if not all_finite(self.descent.standing, self.backend):
-            self.descent.go_on(self.watch.last_finite)
+            self.descent.restore(self.watch.last_finite)
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
             self.updates = self._stateful()
 

@@ -38,7 +38,7 @@ class DescentNormalized(Descent):
         """Theta and the averages, one after the other."""
         return self.backend.xp.concat([self.theta, self.statistics])
 
-    def go_on(self, standing: Array) -> None:
+    def restore(self, standing: Array) -> None:
         """Go on from such a vector."""
         size = self.theta.shape[0]
         self.statistics = standing[size:]
@@ -66,7 +66,7 @@ class DescentNormalized(Descent):
         batch, _ = dropout.ahead(batch, self.dtype)
         given = batch, self.layers, self.network, self.backend
         J = engine.batch_norm.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
-        batch.let_go()
+        batch.release()
         return J
 
     def cost_and_prediction(self, batch: Batch, standing: Array | None = None) -> tuple[float, Array]:

@@ -279,7 +279,7 @@ class Stateful:
         """What a run gives back at theta: theta itself."""
         return theta
 
-    def go_on(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
+    def restore(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
         """From a state of the optimiser, whatever the mean of theta was."""
         self.state = state
 

@@ -95,7 +95,7 @@ class Portions(Shuffled):
         return self.whole._replace(order=Order(self.backend.on_device(NOBODY), NOBODY), weights=None, m=0)
 
 
-class DescentTogether(Descent):
+class DescentOnRanks(Descent):
     """Theta on its way down on all ranks: the same everywhere, to the bit."""
 
     def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
@@ -125,7 +125,7 @@ class DescentTogether(Descent):
     def _cost(self, batch: Batch, layers: Pairs, **options: Any) -> float:
         given = batch, layers, self.network, self.backend, self.ranks
         J = engine.ranks.cost(*given, workers=self.workers, **options)
-        batch.let_go()
+        batch.release()
         return J
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:

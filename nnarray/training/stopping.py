@@ -30,7 +30,7 @@ class Patience:
         self.best: State | None = None
         self.reference, self.waited = math.inf, 0
 
-    def go_on(self, best: State, waiting: Waiting) -> None:
+    def restore(self, best: State, waiting: Waiting) -> None:
         """Go on from an epoch that was the best one of another run."""
         assert best.position is not None
         self.lowest, self.reference, self.waited, _ = waiting

@@ -36,10 +36,10 @@ class Stream:
         epoch, self.begun = self.begun or self._epoch(), None
         return [map(self._entered, count(1), epoch)]
 
-    def go_on(self, state: Any) -> None:
+    def restore(self, state: Any) -> None:
         """Go on from another run; nothing was drawn."""
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing is held."""
 
     def _entered(self, number: int, given: Given) -> tuple[Batch, Any]:

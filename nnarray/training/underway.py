@@ -83,7 +83,7 @@ class Underway:
         numbers = [*map(_number, self.groups), 0]
         return within.group < len(numbers) and len(within.costs) <= within.done <= numbers[within.group]
 
-    def go_on(self, within: Within, backend: Backend) -> None:
+    def restore(self, within: Within, backend: Backend) -> None:
         """Go on from there."""
         self.group, self.done, total, is_number, self.count, self.earlier = within
         if self.count:

@@ -11,13 +11,13 @@ from zlib import crc32
 import numpy as np
 
 from nnarray.backends import Backend, all_finite, is_sparse, quiet
-from nnarray.backends.reading import ModelFileError
 from nnarray.network.costs import Cost
 from nnarray.network.parameters import Parameters
+from nnarray.storage.reading import ModelFileError
 from nnarray.training.batches import Shuffled
+from nnarray.training.checkpoint_file import CheckpointFile, NoCheckpoints
 from nnarray.training.checkpoints import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records
 from nnarray.training.chunks import ChunkedBatches
-from nnarray.training.keeping import Keeping, Unkept
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.schedules import Schedule
 from nnarray.training.state import State, copied
@@ -31,7 +31,7 @@ SAMPLED = 16
 """Examples by which data are told from others of the same shape."""
 
 
-class Kept(Unkept):
+class Checkpoints(NoCheckpoints):
     """The checkpoints of a run: where the run stands as a file, and back.
 
     The seed, and a cost of the caller's own, tell it from other runs beside what the run knows. A stream's checkpoints
@@ -39,16 +39,16 @@ class Kept(Unkept):
     an update: where such an epoch is broken off, its beginning is written.
     """
 
-    def __init__(self, run: "Run", keeping: Keeping | None, seed: int | None, cost: Cost | None) -> None:
-        self.run, self.keeping = run, keeping
+    def __init__(self, run: "Run", file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> None:
+        self.run, self.file = run, file
         self.asked = {"seed": seed, "cost": None if cost is None else name_of(cost.loss)}
         self.examples = checksum(run.batches, run.theta.dtype, run.backend) if isinstance(run.batches, Shuffled) else 0
         self.table = HistoryTable()
         self.written_at: tuple[int, int] | None = None
         """the updates and epochs made at the last checkpoint"""
-        if keeping is None:
+        if file is None:
             return
-        run.kept = self
+        run.checkpoints = self
         run.keeps_beginnings = run.keeps_beginnings or isinstance(run.batches, Stream)
         run.interrupts.before_termination = self.write
         run.descent.between = self.write_if_due
@@ -56,21 +56,21 @@ class Kept(Unkept):
     @property
     def is_due(self) -> bool:
         """Whether one is due after the epoch that has ended."""
-        return self.keeping is not None and self.keeping.interval.is_due_after(self.run.epochs)
+        return self.file is not None and self.file.interval.is_due_after(self.run.epochs)
 
     @property
     def ahead(self) -> int:
         """How many epochs may be made before the next one is due."""
-        return sys.maxsize if self.keeping is None else self.keeping.interval.ahead(self.run.epochs)
+        return sys.maxsize if self.file is None else self.file.interval.ahead(self.run.epochs)
 
     def end(self) -> None:
         """Leave the run, so that nothing holds its arrays longer than before."""
         run = self.run
-        run.kept, run.descent.between, run.interrupts.before_termination = Unkept(), None, None
+        run.checkpoints, run.descent.between, run.interrupts.before_termination = NoCheckpoints(), None, None
 
     def write_if_due(self) -> None:
         """Write a checkpoint in the middle of an epoch, if it is time and can be gone on from there."""
-        if self.keeping is not None and self.keeping.interval.is_due_within() and not self.run.keeps_beginnings:
+        if self.file is not None and self.file.interval.is_due_within() and not self.run.keeps_beginnings:
             self.write()
 
     @quiet
@@ -78,19 +78,19 @@ class Kept(Unkept):
         """Write a checkpoint of where the run stands, between any two steps; none of weights that are not finite."""
         run = self.run
         at = run.updates.t, run.epochs
-        if self.keeping is None or at == self.written_at or not all_finite(run.descent.standing, run.backend):
+        if self.file is None or at == self.written_at or not all_finite(run.descent.standing, run.backend):
             return
         run.read()
         with run.interrupts.put_off:
-            if self.keeping.write(as_bytes(self._checkpoint(), run.backend)):
+            if self.file.write(as_bytes(self._checkpoint(), run.backend)):
                 self.written_at = at
 
-    def go_on(self, path: str) -> None:
+    def continue_from(self, path: str) -> None:
         """Have the run go on from a checkpoint."""
         run = self.run
         found = self._read(path)
         run.take(found.now)
-        run.descent.go_on(copied(self._params(found.now).standing, run.backend))
+        run.descent.restore(copied(self._params(found.now).standing, run.backend))
         run.watch.last_finite = copied(run.descent.standing, run.backend)
         run.patience.state = found.patience
         run.patience.best = None if found.best is None else self._here(found.best)
@@ -103,18 +103,18 @@ class Kept(Unkept):
             msg = f"{path} is not a valid checkpoint: its order is no stream's, or is missing"
             raise ModelFileError(msg)
         if found.within is not None:
-            self._go_on_within(path, found.within)
+            self._restore_epoch(path, found.within)
 
     def _read(self, path: str) -> Checkpoint:
         return read_checkpoint(path, self._described(), self.run.params, self.run.optimizer.remembers)
 
-    def _go_on_within(self, path: str, within: Within) -> None:
+    def _restore_epoch(self, path: str, within: Within) -> None:
         """Have it go on in the middle of an epoch, whose order is drawn again."""
         underway = self.run.descent.begin_epoch(self.run.batches)
         if not underway.fits(within):
             msg = f"{path} is not a valid checkpoint: its epoch has not so many batches"
             raise ModelFileError(msg)
-        underway.go_on(within, self.run.backend)
+        underway.restore(within, self.run.backend)
 
     def _params(self, state: State) -> Parameters:
         """The parameters of a state that was read, where the run computes."""
@@ -179,7 +179,7 @@ def checksum(batches: Shuffled, dtype: Any, backend: Backend) -> int:
         X, Y, *_ = sample.tile(0, sample.columns, dtype, backend)
         for V in (X.toarray() if is_sparse(X) else X, Y):
             found = crc32(np.ascontiguousarray(backend.to_numpy(V)).tobytes(), found)
-        sample.let_go()
+        sample.release()
     return found
 
 

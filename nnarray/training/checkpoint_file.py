@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nnarray.backends import write_atomically
 from nnarray.network.checks import check_number
+from nnarray.storage.atomic import write_atomically
 
 EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
 """A number of epochs in words: "epoch", "1 epoch", "5 epochs"."""
@@ -83,7 +83,7 @@ class EveryEpochs:
         """Nothing."""
 
 
-class Unkept:
+class NoCheckpoints:
     """No checkpoints."""
 
     @property
@@ -103,7 +103,7 @@ class Unkept:
         """Nothing to end."""
 
 
-class Keeping:
+class CheckpointFile:
     """A checkpoint's place and interval."""
 
     def __init__(self, path: str, interval: Interval) -> None:
@@ -122,35 +122,35 @@ class Keeping:
         return True
 
 
-def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Keeping | None, str | None]:
+def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[CheckpointFile | None, str | None]:
     """Where and when to write, if anywhere, and the file to go on from, if there is one."""
-    interval, keeping = check_interval(every), None
+    interval, file = check_interval(every), None
     if checkpoint is not None:
-        from nnarray.backends import reading
+        from nnarray.storage import reading
 
         path = _path(checkpoint, "checkpoint")
         _require_place(path)
         reading.require_folder(path)
-        keeping = Keeping(path, interval)
+        file = CheckpointFile(path, interval)
     if not isinstance(resume, bool | np.bool_):
         resumed = _path(resume, "resume")
-        _require_no_other(keeping, resumed)
-        return keeping, resumed
+        _require_no_other(file, resumed)
+        return file, resumed
     if not resume:
-        _require_no_other(keeping, None)
-    if resume and keeping is None:
+        _require_no_other(file, None)
+    if resume and file is None:
         msg = "resume=True goes on from the checkpoint, and no checkpoint= is given; resume=path goes on from a file"
         raise ValueError(msg)
-    return keeping, keeping.path if resume and keeping is not None and os.path.exists(keeping.path) else None
+    return file, file.path if resume and file is not None and os.path.exists(file.path) else None
 
 
-def _require_no_other(keeping: Keeping | None, resumed: str | None) -> None:
+def _require_no_other(file: CheckpointFile | None, resumed: str | None) -> None:
     """Raise FileExistsError where the run would write over a file that it does not go on from."""
-    if keeping is None or not os.path.exists(keeping.path):
+    if file is None or not os.path.exists(file.path):
         return
-    if resumed is None or not os.path.exists(resumed) or not os.path.samefile(keeping.path, resumed):
+    if resumed is None or not os.path.exists(resumed) or not os.path.samefile(file.path, resumed):
         msg = "the checkpoint is there already: resume=True goes on from it; delete it, or name another, to begin anew"
-        raise FileExistsError(errno.EEXIST, msg, keeping.path)
+        raise FileExistsError(errno.EEXIST, msg, file.path)
 
 
 def _require_place(path: str) -> None:

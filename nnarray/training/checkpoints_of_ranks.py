@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from nnarray.backends import all_finite, quiet
 from nnarray.engine import Ranks
 from nnarray.network.costs import Cost
+from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint, check_interval
+from nnarray.training.checkpointing import Checkpoints
 from nnarray.training.checkpoints import Checkpoint, as_bytes, read_checkpoint
-from nnarray.training.keeping import Keeping, check_checkpoint, check_interval
-from nnarray.training.kept import Kept
 from nnarray.training.state import State
 
 if TYPE_CHECKING:
@@ -20,39 +20,39 @@ OWN = ("X", "examples", "weights", "batch_size", "validation")
 
 def check_checkpoint_of_all(
     checkpoint: Any, every: Any, resume: Any, ranks: Ranks
-) -> tuple[Keeping | None, str | None]:
+) -> tuple[CheckpointFile | None, str | None]:
     """`check_checkpoint` on rank 0, whose files count; the others know whether and when."""
     if ranks.rank == 0:
-        keeping, resumed = check_checkpoint(checkpoint, every, resume)
+        file, resumed = check_checkpoint(checkpoint, every, resume)
     else:
         interval, resumed = check_interval(every), None
-        keeping = None if checkpoint is None else Keeping("", interval)
+        file = None if checkpoint is None else CheckpointFile("", interval)
     ranks.agree(checkpoint=checkpoint is not None, checkpoint_every=str(every), resume=type(resume).__name__)
-    return keeping, ranks.every(resumed)[0]
+    return file, ranks.every(resumed)[0]
 
 
-class KeptTogether(Kept):
+class CheckpointsOfRanks(Checkpoints):
     """The checkpoints of ranks, which come to each of them after the same step: as rank 0's clock says."""
 
-    def __init__(self, run: "Run", keeping: Keeping | None, seed: int | None, cost: Cost | None) -> None:
-        super().__init__(run, keeping, seed, cost)
+    def __init__(self, run: "Run", file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> None:
+        super().__init__(run, file, seed, cost)
         assert run.ranks is not None
         self.ranks = run.ranks
         own = super()._described()
         self.of_all = self.ranks.every({name: own[name] for name in OWN})
-        if keeping is not None:
+        if file is not None:
             run.interrupts.before_termination = None
             self.ranks.keep(self._is_due_here, self.write)
 
     def _is_due_here(self) -> bool:
-        assert self.keeping is not None
-        return self.ranks.rank == 0 and self.keeping.interval.is_due_within()
+        assert self.file is not None
+        return self.ranks.rank == 0 and self.file.interval.is_due_within()
 
     @property
     def is_due(self) -> bool:
         """Whether one is due after the epoch that has ended; every rank asks."""
-        return self.keeping is not None and self.ranks.any(
-            lambda: self.ranks.rank == 0 and super(KeptTogether, self).is_due
+        return self.file is not None and self.ranks.any(
+            lambda: self.ranks.rank == 0 and super(CheckpointsOfRanks, self).is_due
         )
 
     def end(self) -> None:
@@ -69,7 +69,7 @@ class KeptTogether(Kept):
     def write(self) -> None:
         """Write a checkpoint of where all ranks stand, unless the last one is of there; every rank calls."""
         run, at = self.run, (self.run.updates.t, self.run.epochs)
-        if self.keeping is None or at == self.written_at or not all_finite(run.theta, run.backend):
+        if self.file is None or at == self.written_at or not all_finite(run.theta, run.backend):
             return
         run.read()
         with run.interrupts.put_off:
@@ -79,8 +79,8 @@ class KeptTogether(Kept):
                 self.written_at = at
 
     def _is_written(self, found: Checkpoint) -> bool:
-        assert self.keeping is not None
-        return self.keeping.write(as_bytes(found, self.run.backend))
+        assert self.file is not None
+        return self.file.write(as_bytes(found, self.run.backend))
 
     def _read(self, path: str) -> Checkpoint:
         """What rank 0 reads, with the draws of this rank."""
