@@ -631,7 +631,7 @@ class TestMemory:
             here.fill(i)
 
         for i in range(5):
-            uploads.bring(4, lambda here, i=i: fill(here, i))
+            uploads.upload(4, lambda here, i=i: fill(here, i))
             computed.append(str(i))
             log.append(f"compute {i}")
         assert log == [

@@ -1,4 +1,4 @@
-"""A backend: an array namespace, one of its devices, and all that the floors above ask of a library.
+"""A backend: an array namespace, one of its devices, and the capabilities that the floors above ask for.
 
 Here it is any namespace of the Array API standard; numpy.py, cupy/, torch.py and jax.py say what differs on theirs.
 """
@@ -100,7 +100,7 @@ class Backend:
 
     @property
     def is_seen_by_numpy(self) -> bool:
-        """Whether NumPy reads its arrays where they lie, though they are not NumPy's."""
+        """Whether NumPy reads its arrays in place, though they are not NumPy's."""
         return False
 
     @property
@@ -252,11 +252,11 @@ class Backend:
         return x
 
     def knows(self, x: Array, check: str) -> bool:
-        """Whether this very array passed the check before and need not be looked into again."""
+        """Whether this very array object has passed the check before."""
         return False
 
     def know(self, x: Array, check: str) -> None:
-        """Remember that the array passed the check, for as long as it lives, where to look again would be to wait."""
+        """Remember that the array object passed the check, where looking again would synchronise with the device."""
 
     # ------------------------------------------------------------------------------------------------- programs
 
@@ -276,7 +276,7 @@ class Backend:
 
     @property
     def entries_at_once(self) -> int | None:
-        """Of long vectors, how many entries a program should be given; None: all."""
+        """How many entries of a long vector a program should get per call; None for all."""
         return None
 
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:

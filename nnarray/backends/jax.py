@@ -96,11 +96,11 @@ class JaxBackend(Backend):
 
     @property
     def jits(self) -> bool:
-        """Yes."""
+        """JAX does."""
         return not plain_steps()
 
     def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """What JAX compiled is given back where the function that this returns is dropped."""
+        """JAX releases what it compiled once the returned function is dropped."""
         import jax
 
         jitted: Callable[..., Any] = jax.jit(function)

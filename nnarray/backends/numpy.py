@@ -86,7 +86,7 @@ class NumpyBackend(Backend):
 
     @property
     def entries_at_once(self) -> int | None:
-        """For NumPy's calls, what fits a cache."""
+        """For NumPy's calls, as many as fit a cache."""
         return ENTRIES_IN_CACHE if machine_code.unavailable_reason() else None
 
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:

@@ -10,7 +10,7 @@ from nnarray.engine.columns import ArrayColumns, Order, Source, Which
 
 
 class Architecture(Protocol):
-    """What the equations need to know of a network. Those that are equal share what is compiled for them."""
+    """What the equations need to know of a network. Equal architectures share compiled programs."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
         return self.X if isinstance(self.X, Source) else ArrayColumns(self.X)
 
     def release(self) -> None:
-        """Give back what tiles of X were brought with, when no copy is under way any more."""
+        """Release the buffers that tiles of X were uploaded to, once no copy is under way."""
         self.source.release()
 
     def tile(self, start: int, stop: int, dtype: Any, backend: Backend) -> "Tile":
@@ -109,7 +109,7 @@ class Batch(NamedTuple):
 
 
 def _masked(X: Array, D: Array) -> Array:
-    """X after dropout; SciPy's matrices have another name for the product by entry, and lose their format in it."""
+    """X after dropout; SciPy's matrices call the elementwise product `multiply`, and lose their format in it."""
     return X.multiply(D).asformat(X.format) if is_sparse(X) else dropout(X, D)
 
 

@@ -1,4 +1,4 @@
-"""Where the columns of a batch come from: tiles are cut from a source, and put together again to a whole."""
+"""Where the columns of a batch come from: tiles are cut from a source, and their results joined again."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, TypeAlias
@@ -27,7 +27,7 @@ Which: TypeAlias = Order | slice | None
 
 
 class Source(ABC):
-    """A matrix (n, m) that lies where its columns cannot be computed with as they are; a tile of it can."""
+    """A matrix (n, m) whose columns are read tile by tile, in whatever place, dtype and layout it is stored."""
 
     stays_on_host = True
     """whether the matrix lies on the host, for a GPU to which it comes tile by tile"""
@@ -51,11 +51,11 @@ class Source(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Give back what tiles were brought with, when no copy is under way any more."""
+        """Release the buffers that tiles were uploaded to, once no copy is under way."""
 
 
 class ArrayColumns(Source):
-    """A matrix of any library in the place where it computes; on NumPy of any real dtype and layout, or sparse."""
+    """A matrix on the device that computes; on NumPy of any real dtype and layout, or sparse."""
 
     stays_on_host = False
 
@@ -78,11 +78,11 @@ class ArrayColumns(Source):
         return for_products(self.chosen(which, backend), dtype, backend)
 
     def release(self) -> None:
-        """Nothing: it lies where it computes."""
+        """Nothing to release: tiles are views or copies on the same device."""
 
 
 class TileColumns:
-    """A matrix of the whole batch, put together from its tiles'."""
+    """A matrix of the whole batch, collected from its tiles."""
 
     def __init__(self, columns: int, backend: Backend) -> None:
         self.columns, self.backend = columns, backend

@@ -67,14 +67,14 @@ def compute(
     backend: Backend,
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
-    """The equations without a program: as core stands, on JAX jitted."""
+    """The equations without a program: core's functions as they stand, jitted on JAX."""
     if not backend.jits:
         return equations(tile, layers, network, backend.steps, **numbers)
     return jitted.compute(equations, tile, layers, network, backend, numbers)
 
 
 def inputs_of(tile: Tile, layers: Pairs, numbers: Mapping[str, Any] = NO_NUMBERS) -> list[Any]:
-    """What a program is called with, before its outputs."""
+    """The inputs of a program, in its order; its outputs follow them in a call."""
     given = [V for V in (tile.X, tile.Y, tile.weights) if V is not None]
     return [*given, *tile.masks, *(V for pair in layers for V in pair), *numbers.values()]
 

@@ -39,7 +39,7 @@ UPLOAD_BYTES = 2**28
 
 
 class NoRoomError(MemoryError):
-    """Tiles may be as narrow as they like: there is no room for what is kept of the whole batch."""
+    """There is no room for what is kept of the whole batch, however narrow its tiles are."""
 
 
 _widest: dict[tuple[tuple[int, ...], Backend], int] = {}
@@ -270,7 +270,7 @@ def _forward(
 
 
 def _added(one: Array, other: Array) -> Array:
-    """The sum, in the memory of the first where it can be written."""
+    """The sum, written over the first operand where arrays are mutable."""
     one += other
     return one
 
@@ -282,7 +282,7 @@ def cost_from_sum(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: fl
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:
-    """A spare vector, or a new one; other threads take and leave vectors at the same time."""
+    """A spare vector, or a new one; other threads take from `spare` and append to it at the same time."""
     if spare:
         with suppress(IndexError):
             return spare.pop()
@@ -297,7 +297,7 @@ def as_wide_as_fits(
     backend: Backend,
     width: int | None,
 ) -> T:
-    """What `in_tiles` makes of tiles of a width: that asked for, or the one that is best.
+    """`in_tiles(width)`, with the width asked for or the best one.
 
     Where a GPU has no room for them, their width is halved, now and in later calls, down to a single column.
     """
@@ -337,7 +337,7 @@ def _over_tiles(
     workers: int | None,
     width: int,
 ) -> T:
-    """What `compute` makes of each tile and its first column, added up."""
+    """The sum of `compute(tile, first column)` over all tiles."""
     columns = batch.columns
     if is_whole(width, batch):
         return as_one_tile(compute, batch, dtype, network, backend)
@@ -357,7 +357,7 @@ def over_columns(
     backend: Backend,
     workers: int | None,
 ) -> T:
-    """What `of_tile` makes of each tile, given its first column and where it ends, added up."""
+    """The sum of `of_tile(start, stop)` over all tiles."""
 
     def compute(i: int) -> T:
         return of_tile(i * width, min((i + 1) * width, columns))
@@ -371,14 +371,14 @@ def over_columns(
 
 
 def read_ahead_of(batch: Batch, stop: int, width: int) -> None:
-    """Ask for the next tile of an X in a mapped file, from column `stop` on."""
+    """Have the operating system read the next tile of an X in a mapped file, from column `stop` on."""
     X = batch.source.array
     if batch.order is None and stop < batch.columns and (file := mapped_file(X)) is not None:
         read_ahead(X[:, stop : min(stop + width, batch.columns)], file)
 
 
 def as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
-    """What `compute` makes of the batch as one tile, with threads of BLAS whose number depends on the sizes alone."""
+    """`compute` on the batch as one tile, with a thread count of BLAS that depends on the sizes alone."""
     columns = batch.columns
 
     def of_all() -> T:

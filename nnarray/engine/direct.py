@@ -1,7 +1,7 @@
-"""The short way in: calls whose arrays are as machine code takes them, of one tile, checked by machine code as well.
+"""The fast path: calls on one tile whose arrays machine code can read as they are, and which it also validates.
 
-Whatever is not so is left to the long way, which converts, cuts, and says what is wrong: every function here may give
-None. A small step is mostly checks, and Python's are the slow ones.
+Every function here may return None: the general path then converts, cuts into tiles and says what is wrong. Most of a
+small step's time would go into checks in Python.
 """
 
 from collections.abc import Callable, Sequence

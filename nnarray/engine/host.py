@@ -1,4 +1,4 @@
-"""Examples that stay on the host, or in a file, while a GPU computes: their tiles are brought there one by one."""
+"""Examples that stay on the host, or in a file, while a GPU computes: their tiles are uploaded one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class HostColumns(Source):
         return HostColumns(self.array.T[_of_rows(which)].T)
 
     def release(self) -> None:
-        """Give the memory of the last tiles back."""
+        """Release the upload buffers."""
         if self._uploads is not None:
             self._uploads.wait()
             self._uploads = None
@@ -74,7 +74,7 @@ class HostColumns(Source):
 
             for_each(pieces, fill_piece, pieces)
 
-        return self._uploads.bring(count, fill).T
+        return self._uploads.upload(count, fill).T
 
 
 def _of_rows(which: Which) -> slice | np.ndarray:

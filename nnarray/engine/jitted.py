@@ -1,4 +1,4 @@
-"""Equations and update rules jitted by JAX. A shape costs a compilation, and megabytes for as long as it is kept."""
+"""Equations and update rules jitted by JAX. Every shape costs a compilation, and megabytes while it is cached."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""What an update rule is like: what tells it from others, its graph, and whether that gives what the rule does."""
+"""Update rules as cache keys and as graphs, and whether a rule can be traced faithfully."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields

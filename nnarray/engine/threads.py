@@ -1,4 +1,4 @@
-"""How many threads a batch of one tile is computed with: its sizes say, and no other thread."""
+"""The thread count for a batch of one tile, which depends on its sizes alone, not on what other threads do."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache

@@ -24,7 +24,7 @@ ELEMENTWISE = COMPARISONS | frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An array to be, the result of an operation on its sources.
+    """A value of the graph: the result of an operation on its sources.
 
     The operation is one of ELEMENTWISE, or "copy" (also into another dtype), "matmul", "sum", "max", "transpose", and
     without sources "input" or "ones".
@@ -37,7 +37,7 @@ class Node:
 
     @property
     def base(self) -> "Node":
-        """The node in whose memory this one lies: of a transpose, its source's."""
+        """The node whose memory this one shares: of a transpose, its source's; else itself."""
         return self.nodes[0].base if self.operation == "transpose" else self
 
     @property
@@ -47,7 +47,7 @@ class Node:
 
     @property
     def reads(self) -> "list[Node]":
-        """The nodes in whose memory the sources lie."""
+        """The nodes whose memory the sources share."""
         return [node.base for node in self.nodes]
 
     @property
@@ -69,7 +69,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Input(Node):
-    """An array that a program is given. `order` is which entries are neighbours: "F", of a column, or "C", of a row.
+    """An input array. `order` is its memory order: "F", columns are contiguous, or "C", rows are.
 
     One `per_example` has a column for each example of a batch.
     """
@@ -89,7 +89,7 @@ class Reduction(Node):
 
 @dataclass(frozen=True)
 class Scalar:
-    """A Python number to be: one that a program is given by name, or an operation on such and on Python numbers."""
+    """A symbolic Python number: a named input of the program, or an operation on scalars and Python numbers."""
 
     operation: str
     sources: "tuple[Scalar | float, ...]" = ()
@@ -136,7 +136,7 @@ class Graph:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """In which everything is computed, comparisons aside."""
+        """The dtype of every node but comparisons."""
         return self.arrays[0].dtype
 
     @property
@@ -150,7 +150,7 @@ class Graph:
         return [x for x in self.inputs if isinstance(x, Scalar)]
 
     def needed(self) -> "Graph":
-        """The graph without nodes that no output needs."""
+        """The graph without dead nodes."""
         wanted, kept = {node.base for node in self.outputs.values()}, list[Node]()
         for node in reversed(self.nodes):
             if node in wanted:
@@ -159,7 +159,7 @@ class Graph:
         return replace(self, nodes=tuple(kept[::-1]))
 
     def rewritten(self, rewrite: Callable[[Node, Node], Node]) -> "Graph":
-        """The graph with each node replaced by what `rewrite` makes of it, as it was and as it is on replaced sources.
+        """The graph with each node replaced by `rewrite(node, the same node on its replaced sources)`.
 
         What `rewrite` returns may have new sources of its own.
         """
@@ -181,7 +181,7 @@ class Graph:
 
 
 def with_sources(node: Node, replaced: Mapping[Node, Node]) -> Node:
-    """The node on what its sources were replaced by; itself where none was."""
+    """The node on replaced sources; itself where none was replaced."""
     sources = tuple(_replaced(s, replaced) if isinstance(s, Node) else s for s in node.sources)
     unchanged = all([one is other for one, other in zip(sources, node.sources, strict=True)])
     return node if unchanged else replace(node, sources=sources)
@@ -192,15 +192,15 @@ def _replaced(node: Node, replaced: Mapping[Node, Node]) -> Node:
 
 
 def transpose(node: Node) -> Node:
-    """A view of the node's memory, the other way round."""
+    """A transposed view of the node's memory."""
     return Node("transpose", (node,), node.shape[::-1], node.dtype)
 
 
 def copy(node: Node) -> Node:
-    """The same numbers in a place of their own."""
+    """A copy of the node, in memory of its own."""
     return Node("copy", (node,), node.shape, node.dtype)
 
 
 def ones(shape: Shape, dtype: Any) -> Node:
-    """Ones."""
+    """A constant array of ones."""
     return Node("ones", (), shape, np.dtype(dtype))

@@ -1,4 +1,4 @@
-"""Other threads that take part in a program, where its caller has some."""
+"""Helper threads of a program, where its caller offers some."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -6,16 +6,16 @@ from typing import Any, Protocol
 
 
 class Shared(Protocol):
-    """Work that other threads may take part in while one leads it. To call it is to help, until it is stopped."""
+    """Work that one thread leads and others may share. A helper calls it, until the leader stops it."""
 
     most: int
     """how many threads it has pieces for at once"""
 
     def __call__(self) -> None:
-        """Take pieces until the work is stopped; by any number of threads, at any time."""
+        """Compute pieces until the work is stopped. Any number of threads may call this at any time."""
 
     def open(self) -> None:
-        """Before others are asked to help."""
+        """Called before helpers are asked."""
 
     def stop(self) -> None:
         """Release the helpers: there are no further pieces."""

@@ -1,4 +1,4 @@
-"""Rewrites of a graph into what targets are good at. Each gives the same values, but for rounding where it says so."""
+"""Rewrites of a graph into what targets compute fast. Values stay the same, up to rounding where a rewrite says so."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def scaled_products(graph: Graph) -> Graph:
 
 
 def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Graph:
-    """Sums over all entries as partial sums, as many as suit their number, which are added up after that."""
+    """Sums over all entries in two stages: partial sums, whose number depends on the size, then their sum."""
 
     def rewrite(_: Node, node: Node) -> Node:
         if not (isinstance(node, Reduction) and node.operation == "sum" and node.shape == ()):
@@ -66,7 +66,7 @@ def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Grap
 
 
 def outputs_of_their_own(graph: Graph) -> Graph:
-    """An output that is an input, a view or another output, too, as a copy."""
+    """Outputs that alias an input, a view or another output become copies."""
     outputs = dict[str, Node]()
     for name, node in graph.outputs.items():
         outputs[name] = copy(node) if node.is_view or node in outputs.values() else node

@@ -14,7 +14,7 @@ NARROW_BYTES = 2
 class Memory:
     """A place for every stored node: `outputs` has its output's name, or `offsets` its first byte in the arena.
 
-    A node takes over the place of one that is read for the last time to make it, if both are alike.
+    A node overwrites one of the same shape and dtype whose last read is in its own loop.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -53,13 +53,13 @@ class Memory:
             for node in made:
                 if node not in self.outputs:
                     heir = self._heir(node, stage, dying)
-                    self._block_of[node] = self._blocks.take(self.bytes_of(node)) if heir is None else heir
+                    self._block_of[node] = self._blocks.allocate(self.bytes_of(node)) if heir is None else heir
             held = {self._block_of[node] for node in made if node in self._block_of}
             for block in {self._block_of[node] for node in dying} - held:
-                self._blocks.give_back(block)
+                self._blocks.release(block)
 
     def _heir(self, node: Node, stage: Stage, dying: list[Node]) -> int | None:
-        """The block of a node that dies in the loop that makes this one, and in no other."""
+        """The block of a node whose last read is in the loop that stores this one, for this one to overwrite."""
         if not isinstance(stage, Loops) or node.operation == "where":  # which NumPy computes in two steps
             return None
         reads = self._plan.reads(stage)
@@ -78,14 +78,14 @@ class Memory:
 
 
 class Blocks:
-    """The blocks of an arena, known by number, as nodes take them and give them back in turn."""
+    """The blocks of an arena, by number, allocated and released as the plan is walked through."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         """bytes of each block, as large as the largest node that it held"""
         self._free: list[int] = []
 
-    def take(self, size: int) -> int:
+    def allocate(self, size: int) -> int:
         """A free block, the smallest that is large enough, else the largest, which grows; a new one if none is free."""
         if not self._free:
             self.sizes.append(size)
@@ -95,6 +95,6 @@ class Blocks:
         self.sizes[block] = max(self.sizes[block], size)
         return block
 
-    def give_back(self, block: int) -> None:
-        """Let the next node have it."""
+    def release(self, block: int) -> None:
+        """Release the block for a later node."""
         self._free.append(block)

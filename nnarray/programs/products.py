@@ -1,4 +1,4 @@
-"""A product of matrices where they lie, in the words of BLAS.
+"""A product of matrices in BLAS's terms, without copying them.
 
 BLAS knows matrices by columns: a first entry, and the distance from one column to the next. One whose rows lie together
 is, to it, its transpose.

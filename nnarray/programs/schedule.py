@@ -44,7 +44,7 @@ class Loop(NamedTuple):
 
 
 class Loops(NamedTuple):
-    """Loops of which none waits for another."""
+    """Independent loops, which may run together."""
 
     loops: list[Loop]
 
@@ -118,13 +118,13 @@ class Plan:
         return found
 
     def order(self, node: Node) -> str:
-        """Which neighbours lie together: a product takes after its right side, others after their sources."""
+        """The memory order of a node: a product's is that of its right operand, any other's that of its sources."""
         if node not in self._orders:
             self._orders[node] = self._found_order(node)
         return self._orders[node]
 
     def reads(self, stage: Stage) -> list[Node]:
-        """What the stage finds in memory."""
+        """The nodes that the stage loads."""
         if isinstance(stage, Product):
             return [stage.A.base, stage.B.base]
         return [leaf for loop in stage.loops for node in loop.nodes for leaf in self.leaves(node, loop.nodes)]
@@ -193,7 +193,7 @@ class Plan:
             yield self._loops(waiting, done)
 
     def _loops(self, waiting: list[Node], done: set[Node]) -> Loops:
-        """All that can be computed now; it is done then, and waits no longer."""
+        """The loops of all that can be computed now, which is pending no longer."""
         loops: dict[object, Loop] = {}
         for node in waiting:
             if sum(len(loop.nodes) for loop in loops.values()) == self.limits.nodes:
@@ -213,7 +213,7 @@ class Plan:
         return stage
 
     def _loop_for(self, node: Node) -> tuple[object, Loop]:
-        """An empty loop of the node's kind, and what is the same for nodes that may share one."""
+        """An empty loop of the node's kind, and the key that nodes fused into it share."""
         shape, order = node.matrix_shape, self.order(node)
         if node.operation == "partial_sums":
             [V] = node.nodes

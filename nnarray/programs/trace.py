@@ -37,7 +37,7 @@ Operand = Any
 
 
 class Traced:
-    """A placeholder for an array: its node, and operators that trace what is asked of it."""
+    """A placeholder for an array: its node, with operators that add nodes to the trace."""
 
     def __init__(self, trace: "Trace", node: Node) -> None:
         self.trace, self.node = trace, node
@@ -180,7 +180,7 @@ class Trace:
         return self._elementwise("copy", (V.node,), V.shape, np.dtype(dtype))
 
     def once(self, key: Any, make: Callable[[], Node]) -> Traced:
-        """The node known by this key, made where there is none yet."""
+        """The node with this key, created on first use: equal operations on equal sources are one node."""
         if key not in self._traced:
             self._traced[key] = Traced(self, make())
         return self._traced[key]

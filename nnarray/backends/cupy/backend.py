@@ -65,7 +65,7 @@ class CupyBackend(Backend):
         return block
 
     def numbers(self, arrays: Sequence[Array]) -> list[Any]:
-        """All in one copy."""
+        """All of them with one copy from the device."""
         return list(self.to_numpy(self.xp.stack(list(arrays))).tolist())
 
     def for_products(self, x: Array, dtype: Any) -> Array:
@@ -73,19 +73,19 @@ class CupyBackend(Backend):
         return x if x.dtype == dtype and is_blas_matrix(x) else x.astype(dtype, order="F")
 
     def side_by_side(self, x: Array) -> Array:
-        """Without gaps."""
+        """Made contiguous."""
         if x.strides == (x.itemsize,):
             return x
         with self.current():
             return x.copy()
 
     def knows(self, x: Array, check: str) -> bool:
-        """To look into the array again would be to wait for the GPU, in each call that it is given to."""
+        """Looking into the array again would wait for the GPU in every call that gets it."""
         passed = _passed.get((id(x), check))
         return passed is not None and passed() is x
 
     def know(self, x: Array, check: str) -> None:
-        """By a weak reference."""
+        """Remembered through a weak reference, for as long as the array lives."""
         key = id(x), check
         _passed[key] = weakref.ref(x, lambda _: _passed.pop(key, None))
 
@@ -116,19 +116,19 @@ class CupyBackend(Backend):
             return None
 
     def fits(self, size: int, *, beside: int = 0) -> bool:
-        """By what the GPU has free."""
+        """Measured by what is free on the GPU."""
         with self.current():
             return size <= (gpu().room() - beside) // 2
 
     def new_uploads(self, shape: tuple[int, int], dtype: Any) -> "Uploads":
-        """By way of pinned memory."""
+        """Through pinned memory."""
         from nnarray.backends.cupy.uploads import Uploads
 
         return Uploads(gpu(), shape, dtype)
 
     @staticmethod
     def owns(x: Any) -> bool:
-        """Its ndarrays."""
+        """CuPy's ndarrays."""
         return bool(array_api_compat.is_cupy_array(x))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Products that a CUDA graph may capture: cuBLAS called by its own name, with a handle and memory of the caller's."""
+"""Products that a CUDA graph may capture: cuBLAS called directly, with a handle and a workspace of the caller's."""
 
 import ctypes
 import threading

@@ -36,7 +36,7 @@ class CupyDevice:
         return self._cupy.empty(shape, dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array of ones, which any stream may read at any time: it was waited for, and is never given back.
+        """An array of ones, which any stream may read at any time: it is complete when returned, and never released.
 
         There is one for each power of two, which arrays of fewer entries share.
         """
@@ -72,7 +72,7 @@ class CupyDevice:
         return self._cupy.cuda.get_current_stream()
 
     def new_event(self) -> Any:
-        """An event that takes no time."""
+        """An event without timing."""
         return self._cupy.cuda.Event(disable_timing=True)
 
     def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:

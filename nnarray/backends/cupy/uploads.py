@@ -1,4 +1,4 @@
-"""Examples on their way to the GPU: while it computes with one tile, the next is copied, and one more is filled."""
+"""Double-buffered uploads: while the GPU computes with one tile, the next is copied, and one more is filled."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -27,9 +27,9 @@ class Copier(Protocol):
 
 
 class Uploads:
-    """Two places on the GPU that examples are copied to in turn, each by way of pinned memory on the host.
+    """Two buffers on the GPU that tiles are uploaded to in turn, each through pinned memory on the host.
 
-    The host waits only for pinned memory to be free again, the GPU only for the copy of the tile that is next.
+    The host waits only until pinned memory may be overwritten, the GPU only for the upload of the next tile.
     """
 
     def __init__(self, copier: Copier, shape: tuple[int, int], dtype: Any) -> None:
@@ -44,12 +44,12 @@ class Uploads:
             used.record(copier.current_stream())
 
     def wait(self) -> None:
-        """Wait until nothing is copied any more, after which pinned memory may be given away."""
+        """Wait until no copy is under way, after which pinned memory may be released."""
         for copied in self._copied:
             copied.synchronize()
 
-    def bring(self, rows: int, fill: Callable[[Any], None]) -> Any:
-        """The first rows of a place on the GPU, with what `fill` writes into an array of that shape on the host.
+    def upload(self, rows: int, fill: Callable[[Any], None]) -> Any:
+        """The first rows of a buffer on the GPU, with what `fill` writes into an array of that shape on the host.
 
         They are overwritten by the next call but one: what is queued on the current stream before the next call may
         still read them, nothing later.

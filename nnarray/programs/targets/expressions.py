@@ -23,7 +23,7 @@ def python_expression(number: Scalar | float) -> str:
 
 
 def function_of(given: Sequence[Scalar], numbers: Sequence[Scalar]) -> Callable[..., tuple[float, ...]]:
-    """A function of the numbers that a program is given, to those that are computed of them."""
+    """A function from the numbers that a program is given to those that its code needs."""
     expressions = "".join([f"{python_expression(number)}, " for number in numbers])
     function: Callable[..., tuple[float, ...]] = eval(f"lambda {', '.join(x.name for x in given)}: ({expressions})")
     return function

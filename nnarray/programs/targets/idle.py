@@ -1,4 +1,4 @@
-"""Memory that programs for this machine keep from one run to the next, and its limit."""
+"""Memory that CPU programs keep allocated between runs, and its limit."""
 
 from typing import Protocol
 from weakref import ref
@@ -12,17 +12,17 @@ class Keeper(Protocol):
 
     @property
     def idle_bytes(self) -> int:
-        """The memory that waits for the next run."""
+        """The bytes kept for the next run."""
 
     def release(self) -> None:
-        """Free it; the next run allocates anew."""
+        """Release them; the next run allocates again."""
 
 
 _keepers: list[ref[Keeper]] = []
 
 
 def keep_watch(keeper: Keeper) -> None:
-    """Count the program's memory from now on; where the others hold too much, what they use is soon allocated anew."""
+    """Count the program's memory from now on; where the others hold more than the limit, theirs is released first."""
     _keepers[:] = [known for known in _keepers if known() is not None]
     if idle_bytes() > LIMIT:
         for program in _living():
@@ -31,7 +31,7 @@ def keep_watch(keeper: Keeper) -> None:
 
 
 def idle_bytes() -> int:
-    """The memory of all programs that waits for their next run."""
+    """The bytes that all programs keep for their next run."""
     return sum([program.idle_bytes for program in _living()])
 
 

@@ -71,11 +71,11 @@ class Program:
 
     @property
     def idle_bytes(self) -> int:
-        """The memory that waits for the next replay."""
+        """The bytes kept for the next replay."""
         return len(self._idle) * self.memory.size
 
     def release(self) -> None:
-        """Free the memory that waits; the next replay allocates anew."""
+        """Release the memory kept; the next replay allocates again."""
         self._idle.clear()
 
     def _parameters(self) -> Iterator[str]:

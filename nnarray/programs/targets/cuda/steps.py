@@ -1,6 +1,6 @@
-"""What a training step on the GPU needs beside its programs, as CUDA: the batch gathered, and the step counted on.
+"""The CUDA kernels of a training step beside its programs: one gathers the batch, one advances the step counter.
 
-Which step of the epoch it is stands in the device's memory, so that every step runs the same kernels.
+The step counter lies in device memory, so that every step runs the same kernels with the same arguments.
 """
 
 SOURCE = """
