@@ -12,8 +12,8 @@ import numpy as np
 
 from nnarray.backends import NUMPY, quiet, require_finite
 from nnarray.network import Network, Parameters
-from nnarray.network.checks import check_count
 from nnarray.network.entry import enter_X, enter_Y
+from nnarray.network.numbers import check_count
 from nnarray.training import Epoch, History, TrainingResult
 
 __all__ = ["cost_curves", "decision_boundary", "learning_rates", "weight_images"]

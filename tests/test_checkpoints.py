@@ -153,11 +153,11 @@ class TestTheSameBits:
         path, whole = tmp_path / "run", train(batch_size=2, epochs=2)
 
         def plain() -> None:
-            monkeypatch.setattr("nnarray.engine.captured_steps", lambda *_, **__: None)
+            monkeypatch.setattr("nnarray.engine.compiled_steps", lambda *_, **__: None)
 
         with monkeypatch.context() as patch:
             if capturing == "after":
-                patch.setattr("nnarray.engine.captured_steps", lambda *_, **__: None)
+                patch.setattr("nnarray.engine.compiled_steps", lambda *_, **__: None)
             killing(4, patch)
             with pytest.raises(KilledError):
                 train(batch_size=2, epochs=2, checkpoint=path, checkpoint_every=0)

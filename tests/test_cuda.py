@@ -19,8 +19,8 @@ from nnarray import engine
 from nnarray.backends import Backend, arrays
 from nnarray.backends.cupy import backend as cupy_backend
 from nnarray.backends.cupy.backend import CupyBackend
-from nnarray.backends.cupy.uploads import Uploads
 from nnarray.backends.steps import steps_for
+from nnarray.backends.uploads import Uploads
 from nnarray.core import updates
 from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Tile

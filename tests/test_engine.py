@@ -21,7 +21,7 @@ from nnarray.backends import BLAS_THREADS, Block, blas, mapped_file, usable_thre
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import tiling, workers
 from nnarray.programs.targets import idle
-from nnarray.programs.targets.llvm.steps import Steps
+from nnarray.programs.targets.llvm.training_step import TrainingSteps
 from nnarray.training.batches import Dropout
 
 NUMPY = nn.backend("numpy")
@@ -642,7 +642,7 @@ def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() ->
 def test_training_on_small_batches_is_such_a_run(monkeypatch) -> None:
     """Piece by piece, as with dropout, and where a step is one call."""
     network, layers, X, Y = problem((4, 7, 3), "tanh", "softmax", m=40)
-    for owner, name, dropout in ((engine, "cost_and_gradients", 0.1), (Steps, "launch", 0.0)):
+    for owner, name, dropout in ((engine, "cost_and_gradients", 0.1), (TrainingSteps, "launch", 0.0)):
         seen: list[int] = []
         real = getattr(owner, name)
 

@@ -24,7 +24,7 @@ from interrupting import BrokenError, State, break_off, faults, interrupt, place
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended, backend_of
 from nnarray.engine import compiling, direct, updates
-from nnarray.programs.targets.llvm import compiler, steps
+from nnarray.programs.targets.llvm import compiler, training_step
 
 
 @pytest.fixture(autouse=True)
@@ -448,7 +448,7 @@ class TestOtherThreads:
 
         thread = threading.Thread(target=other, daemon=True)
         started = itertools.count()
-        owner = {"engine": nn.engine, "steps": steps.Steps}[where]
+        owner = {"engine": nn.engine, "steps": training_step.TrainingSteps}[where]
         real = getattr(owner, step)
 
         def begun(*given: Any, **options: Any) -> Any:

@@ -19,7 +19,7 @@ from nnarray.core.steps import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.programs.schedule import Plan
-from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, steps, team
+from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, team, training_step
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
@@ -271,7 +271,8 @@ def processor(monkeypatch, request) -> Any:
         target = llvm.Target.from_default_triple()
         return llvm, target.create_target_machine(cpu=request.param, features="", opt=3, jit=True)
 
-    functions = compiler.compiled, driver._driver, steps._function, steps._gathering, team.leader, team.helper
+    of_steps = training_step._function, training_step._gathering
+    functions = compiler.compiled, driver._driver, *of_steps, team.leader, team.helper
     monkeypatch.setattr(compiler, "_machine", machine)
     monkeypatch.setattr(compiler, "_engines", {})
     for function in functions:

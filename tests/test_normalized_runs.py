@@ -187,7 +187,7 @@ class TestCommandLine:
         assert self.command(*resume) == 0
         (network, found), (_, whole) = (nn.read_model(name)[:2] for name in ("model.safetensors", "whole"))
         assert network.batch_norm
-        np.testing.assert_array_equal(found.standing, whole.standing)
+        np.testing.assert_array_equal(found.variables, whole.variables)
 
     def test_a_model_is_used_exported_and_trained_further(self, capsys) -> None:
         assert self.command() == 0

@@ -80,14 +80,14 @@ def test_an_average_is_that_of_the_weights_after_each_update(solver: str, batch_
     for start in list(range(0, 64, 16)) * 3:
         part = slice(start, start + 16)
         plain.partial_fit(data[0][part], data[1][part], classes=[0, 1, 2])
-        made.append(plain.to_network()[1].standing.copy())
+        made.append(plain.to_network()[1].variables.copy())
     weights = [beta**age for age in range(len(made))][::-1]
     wanted = sum(w * V for w, V in zip(weights, made, strict=True)) / sum(weights)
     model = MLPClassifier(**options, average=beta)
     for _ in range(3):
         model.partial_fit(*data, classes=[0, 1, 2])
         model = pickle.loads(pickle.dumps(model))
-    np.testing.assert_allclose(model.to_network()[1].standing, wanted, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model.to_network()[1].variables, wanted, rtol=1e-9, atol=1e-12)
     trained = model.set_params(average=None).partial_fit(*data)
     np.testing.assert_allclose(
         trained.to_network()[1].vector, plain.partial_fit(*data).to_network()[1].vector, rtol=1e-9, atol=1e-12
@@ -149,7 +149,7 @@ class TestWhatIsFitted:
         for one in (model, again):
             one.partial_fit(X, y)
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
-        np.testing.assert_array_equal(again.to_network()[1].standing, model.to_network()[1].standing)
+        np.testing.assert_array_equal(again.to_network()[1].variables, model.to_network()[1].variables)
 
     def test_settings_are_parameters(self) -> None:
         model = clone(MLPRegressor(batch_norm=True, average=0.9, input_dropout=0.1, l1=0.2))
@@ -170,7 +170,7 @@ class TestWhatIsFitted:
         assert again.batch_norm
         np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
         network, params = again.to_network()
-        np.testing.assert_array_equal(params.standing, model.to_network()[1].standing)
+        np.testing.assert_array_equal(params.variables, model.to_network()[1].variables)
         again.partial_fit(X, y)
         with pytest.raises(ValueError, match="averages"):
             MLPClassifier.from_network(network, [tuple(layer) for layer in params])
@@ -215,7 +215,7 @@ class TestTraining:
         trained = warm._standing(nn.backend("numpy")).copy()
         warm.set_params(learning_rate_init=1e-300, max_iter=1).fit(X, y)
         size = sum(n * (n_prev + 1) for n_prev, n in pairwise((4, 5, 1)))
-        np.testing.assert_allclose(warm.to_network()[1].standing[:size], trained[:size], rtol=1e-14)
+        np.testing.assert_allclose(warm.to_network()[1].variables[:size], trained[:size], rtol=1e-14)
         assert "average" not in options or abs(cold.coefs_[0] - warm.coefs_[0]).max() > 1e-3
 
     def test_l_bfgs_takes_the_whole_batchs_mean_and_variance(self) -> None:

@@ -9,7 +9,7 @@ from conftest import problem
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends.array_api import LIBRARIES
-from nnarray.programs.targets.llvm import steps
+from nnarray.programs.targets.llvm import training_step
 
 OPTIMIZERS = {
     "descent": nn.GradientDescent(0.1),
@@ -23,15 +23,17 @@ OPTIMIZERS = {
 @pytest.fixture
 def launched(monkeypatch) -> list[int]:
     """One entry per step that was made by machine code alone."""
-    found, launch = list[int](), steps.Steps.launch
-    monkeypatch.setattr(steps.Steps, "launch", lambda self, count: (found.extend([1] * count), launch(self, count))[1])
+    found, launch = list[int](), training_step.TrainingSteps.launch
+    monkeypatch.setattr(
+        training_step.TrainingSteps, "launch", lambda self, count: (found.extend([1] * count), launch(self, count))[1]
+    )
     return found
 
 
 def make_pieces(patch: pytest.MonkeyPatch) -> None:
     """Let no step be one call, on any backend."""
     for kind in LIBRARIES.values():
-        patch.setattr(kind, "captures_steps", lambda *_, **__: False)
+        patch.setattr(kind, "compiles_steps", lambda *_, **__: False)
 
 
 def train(network: nn.Network, X: Any, Y: Any, *, piecewise: bool, monkeypatch: Any, **options: Any) -> Any:

@@ -33,7 +33,7 @@ def seen(monkeypatch) -> list[engine.Batch]:
         batches.append(batch._replace(X=X, Y=Y, weights=weights, order=None))
         return real(batch, *args, **options)
 
-    monkeypatch.setattr(engine, "captured_steps", lambda *_, **__: None)
+    monkeypatch.setattr(engine, "compiled_steps", lambda *_, **__: None)
     monkeypatch.setattr(engine, "cost_and_gradients", spy)
     return batches
 
@@ -413,7 +413,7 @@ class TestStopping:
             made.append(1)
             return real(*args, **options)
 
-        monkeypatch.setattr(engine, "captured_steps", lambda *_, **__: None)
+        monkeypatch.setattr(engine, "compiled_steps", lambda *_, **__: None)
         monkeypatch.setattr(engine, "cost_and_gradients", interrupted)
         result = self.train(batch_size=4)
         assert (result.stopped, result.state.t, len(result.history)) == ("interrupt", calls, calls // 5)

@@ -14,15 +14,15 @@ from nnarray.backends.arrays import (
 )
 from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
+from nnarray.backends.concrete import at_once, is_concrete, is_constant, require_concrete
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.machine_code import is_made as makes_machine_code
 from nnarray.backends.machine_code import unavailable_reason as why_no_machine_code
 from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend
 from nnarray.backends.numpy import NUMPY
-from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import plain_steps, steps_for
-from nnarray.backends.tracing import at_once, is_concrete, is_constant, require_concrete
+from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
 __all__ = [
     "BACKENDS",
@@ -33,7 +33,7 @@ __all__ = [
     "Backend",
     "BackendUnavailableError",
     "Block",
-    "CapturedSteps",
+    "CompiledSteps",
     "Ended",
     "PackedProgram",
     "Program",

@@ -12,17 +12,17 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
+from nnarray.backends.concrete import is_traced_by_jax
 from nnarray.backends.quiet import quiet
 from nnarray.backends.steps import steps_for
-from nnarray.backends.tracing import is_traced_by_jax
 from nnarray.core import steps as core
 from nnarray.core.typing import Array, Namespace
+from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
 if TYPE_CHECKING:
-    from nnarray.backends.cupy.uploads import Uploads
+    from nnarray.backends.uploads import Uploads
     from nnarray.programs.graph import Graph
-    from nnarray.programs.steps import StepArrays
+    from nnarray.programs.training_step import StepArrays
 
 FLOATS = ("float32", "float64")
 """The dtypes in which a network computes."""
@@ -291,13 +291,13 @@ class Backend:
         """The program for arrays of which each holds so many of its own, side by side; None where there is none."""
         return None
 
-    def captures_steps(self, *, whole: bool) -> bool:
+    def compiles_steps(self, *, whole: bool) -> bool:
         """Whether a training step can be one call; steps on the `whole` batch can on NumPy alone."""
         return False
 
-    def new_captured_steps(
+    def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-    ) -> CapturedSteps | None:
+    ) -> CompiledSteps | None:
         """Steps of these programs, on batches of so many columns, at most so many an epoch; None if they cannot be."""
         raise NotImplementedError
 

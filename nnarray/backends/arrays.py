@@ -8,8 +8,8 @@ import array_api_compat
 import numpy as np
 
 from nnarray.backends.array_api import FLOATS, LIBRARIES, Backend, require_numbers, require_plain, to_numpy
+from nnarray.backends.concrete import is_concrete, is_traced_by_jax
 from nnarray.backends.numpy import NUMPY
-from nnarray.backends.tracing import is_concrete, is_traced_by_jax
 from nnarray.core.typing import Array
 
 COLUMNS_AT_ONCE = 4096

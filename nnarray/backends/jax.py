@@ -9,9 +9,9 @@ import numpy as np
 
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
+from nnarray.backends.concrete import at_once, is_traced_by_jax
 from nnarray.backends.numpy import NUMPY
 from nnarray.backends.steps import plain_steps
-from nnarray.backends.tracing import at_once, is_traced_by_jax
 from nnarray.core import vector
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array, Namespace
@@ -106,7 +106,7 @@ class JaxBackend(Backend):
         jitted: Callable[..., Any] = jax.jit(function)
         return jitted
 
-    def captures_steps(self, *, whole: bool) -> bool:
+    def compiles_steps(self, *, whole: bool) -> bool:
         """As one compiled function."""
         return self.jits and not whole
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnarray.backends.cblas import cblas
-from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.steps import plain_steps
+from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
 if TYPE_CHECKING:
     from nnarray.programs.graph import Graph
-    from nnarray.programs.steps import StepArrays
+    from nnarray.programs.training_step import StepArrays
 
 VARIABLE = "NNARRAY_MACHINE_CODE"
 """Set to 0 in the environment, programs on NumPy are NumPy's calls. Read once."""
@@ -62,13 +62,13 @@ def packed_program(program: Program | None, groups: Sequence[int]) -> PackedProg
     return target.Packed(program, groups) if isinstance(program, target.Program) else None
 
 
-def new_captured_steps(
+def new_compiled_steps(
     gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-) -> CapturedSteps | None:
+) -> CompiledSteps | None:
     """Steps of these programs as one call; None where they are no machine code, or it cannot read the arrays."""
     from nnarray.programs.products import StridesError
     from nnarray.programs.targets.llvm import program
-    from nnarray.programs.targets.llvm import steps as target
+    from nnarray.programs.targets.llvm import training_step as target
 
     if not (isinstance(gradient, program.Program) and isinstance(update, program.Program)):
         return None
@@ -76,7 +76,7 @@ def new_captured_steps(
         if not (isinstance(V, np.ndarray) and V.dtype == arrays.g.dtype and V.flags.aligned):
             return None
     try:
-        return target.Steps(gradient, update, arrays, columns=columns, steps=steps)
+        return target.TrainingSteps(gradient, update, arrays, columns=columns, steps=steps)
     except StridesError:
         return None
 

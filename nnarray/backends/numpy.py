@@ -9,14 +9,14 @@ import numpy as np
 
 from nnarray.backends import machine_code
 from nnarray.backends.array_api import Backend, is_real_on_host
-from nnarray.backends.programs import CapturedSteps, PackedProgram, Program
 from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.core import steps as core
 from nnarray.core.typing import Array, Layers
+from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
 if TYPE_CHECKING:
     from nnarray.programs.graph import Graph
-    from nnarray.programs.steps import StepArrays
+    from nnarray.programs.training_step import StepArrays
 
 ENTRIES_IN_CACHE = 2**16
 """Of each vector that NumPy's calls pass over one after the other."""
@@ -97,15 +97,15 @@ class NumpyBackend(Backend):
         """Of machine code."""
         return machine_code.packed_program(program, groups)
 
-    def captures_steps(self, *, whole: bool) -> bool:
+    def compiles_steps(self, *, whole: bool) -> bool:
         """As machine code."""
         return machine_code.is_made()
 
-    def new_captured_steps(
+    def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-    ) -> CapturedSteps | None:
+    ) -> CompiledSteps | None:
         """As machine code."""
-        return machine_code.new_captured_steps(gradient, update, arrays, columns=columns, steps=steps)
+        return machine_code.new_compiled_steps(gradient, update, arrays, columns=columns, steps=steps)
 
     def __hash__(self) -> int:
         return hash(self.library)  # there is one; it is asked for in every step

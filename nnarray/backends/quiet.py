@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from nnarray.backends.tracing import is_compiled_by_torch
+from nnarray.backends.concrete import is_compiled_by_torch
 
 P = ParamSpec("P")
 R = TypeVar("R")

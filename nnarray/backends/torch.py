@@ -10,7 +10,7 @@ import numpy as np
 
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
-from nnarray.backends.tracing import is_compiled_by_torch, torch_transforms
+from nnarray.backends.concrete import is_compiled_by_torch, torch_transforms
 from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array, Namespace
 

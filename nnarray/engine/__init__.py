@@ -2,7 +2,6 @@
 
 from nnarray.engine import batch_norm, direct, ranks
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.captured import captured_steps
 from nnarray.engine.columns import Order, TileColumns
 from nnarray.engine.compute import cost, cost_and_gradients, cost_from_sum, cost_of, gradients_from_sums, predict, pull
 from nnarray.engine.equations import numbers_of_cost
@@ -11,6 +10,7 @@ from nnarray.engine.ranks import Communicator, RankError, Ranks
 from nnarray.engine.rules import Rule
 from nnarray.engine.threads import ThreadsOfARun
 from nnarray.engine.tiling import tile_width
+from nnarray.engine.training_steps import compiled_steps
 from nnarray.engine.updates import update
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "ThreadsOfARun",
     "TileColumns",
     "batch_norm",
-    "captured_steps",
+    "compiled_steps",
     "cost",
     "cost_and_gradients",
     "cost_from_sum",

@@ -15,7 +15,7 @@ from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, compute, equations, jitted, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.normalized_tiles import CostPasses, Passes
+from nnarray.engine.batch_norm_tiles import CostPasses, Passes
 
 T = TypeVar("T")
 

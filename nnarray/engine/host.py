@@ -13,7 +13,7 @@ from nnarray.engine.columns import Order, Source, Which
 from nnarray.engine.workers import for_each
 
 if TYPE_CHECKING:
-    from nnarray.backends.cupy.uploads import Uploads
+    from nnarray.backends.uploads import Uploads
 
 MOST_FILLERS = 8
 """Threads that copy one tile into pinned memory, as one alone may be slower than a GPU's bus; not measured yet."""

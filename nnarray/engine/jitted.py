@@ -12,8 +12,8 @@ from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.rules import Parts, traced
 from nnarray.programs.graph import Scalar
-from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.namespace import evaluated
+from nnarray.programs.targets.scalars import function_of
 
 EXACT_WIDTHS = 16
 """Of a network's equations, how many numbers of columns are compiled as they come. What comes after those is padded."""

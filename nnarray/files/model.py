@@ -14,14 +14,14 @@ from nnarray.backends import Backend, quiet, require_concrete
 from nnarray.backends import backend as choose_backend
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
+from nnarray.files.batch_norm import normalized_tensors, require_variances
 from nnarray.files.description import from_json, is_prepared, to_json
-from nnarray.files.normalized import normalized_tensors, require_variances
 from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
 from nnarray.network import Network, Parameters
+from nnarray.network.batch_norm import NormalizedParameters, enter, folded
 from nnarray.network.entry import enter_normalized
 from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
-from nnarray.network.normalized import NormalizedParameters, enter, folded
 from nnarray.storage.atomic import write_atomically
 from nnarray.storage.reading import is_text, read_as, require_folder, short
 from nnarray.training.checkpoints import ENTRY as CHECKPOINT

@@ -52,7 +52,7 @@ target knows yet is a line in the table of each (`programs/targets`).
 ## A backend
 
 A file in `backends/` with a subclass of `Backend`: `on(device)`, `owns(x)`, `fetched(x)`, `unavailable_reason()`, and
-what the library can do (`compiles`, `jits`, `captures_steps`, …), each said once; a line in `backends/names.py`.
+what the library can do (`compiles`, `jits`, `compiles_steps`, …), each said once; a line in `backends/names.py`.
 Above that nothing asks for its name. The fixture `space` in `tests/conftest.py` takes it through every test of a
 namespace.
 

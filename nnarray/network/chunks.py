@@ -16,9 +16,9 @@ import numpy as np
 from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch, Order
+from nnarray.engine import Architecture, Batch, Order, dask_tasks
 from nnarray.engine.weights import require_weight, require_weights, weighs_nothing
-from nnarray.network import scoring, workers
+from nnarray.network import scoring
 from nnarray.network.entry import (
     Place,
     enter_parameters,
@@ -78,7 +78,7 @@ class Chunked:
         if Y is not None:
             Y = _checked(Y, f"{of}Y", "(n[L], m)", n_L, X)
         if weights is not None:  # one number for each example, which are read here, once
-            (weights,) = workers.compute([weights]) if is_chunked(weights) else [weights]
+            (weights,) = dask_tasks.compute([weights]) if is_chunked(weights) else [weights]
             weights = enter_weights(weights, m=self.columns, backend=backend("numpy"), dtype="float64")
             weights = _cut(weights, X)
         tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
@@ -193,7 +193,7 @@ def predict(network: Architecture, place: Place, X: Any) -> Any:
 def score(network: Architecture, place: Place, examples: Chunked) -> float:
     """The accuracy, or R², of all predictions."""
     theta = _theta(place)
-    found = workers.compute(
+    found = dask_tasks.compute(
         [_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
     )
     return scoring.of_parts(found, network.output)
@@ -236,7 +236,7 @@ def _folded(tasks: Sequence[Any]) -> Sums:
         groups = [tasks[i : i + FOLDED] for i in range(0, len(tasks), FOLDED)]
         tasks = [_task(_added)(*group) if len(group) > 1 else group[0] for group in groups]
     total: Sums
-    (total,) = workers.compute(tasks)
+    (total,) = dask_tasks.compute(tasks)
     return total
 
 

@@ -28,8 +28,8 @@ from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
+from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.labels import listed
-from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Layer, Parameters, as_layers
 
 
@@ -278,7 +278,7 @@ def require_finite_examples(batch: Batch, g: Array, place: Place) -> None:
         place.backend.know(X, "finite")
 
 
-def choose_place(explicit: str | Backend | None, params: Parameters | None, **data: Any) -> Backend:
+def choose_backend(explicit: str | Backend | None, params: Parameters | None, **data: Any) -> Backend:
     """Where a call computes that may be told a backend: there, else where its arrays are, else the default."""
     if explicit is not None:
         return choose(explicit, None)

@@ -7,7 +7,7 @@ import numpy as np
 from nnarray.backends import backend as default_backend
 from nnarray.backends import backend_of, host_array, is_concrete, quiet
 from nnarray.core.typing import Array
-from nnarray.network.checks import check_count
+from nnarray.network.numbers import check_count
 
 
 @quiet

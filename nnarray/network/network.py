@@ -23,7 +23,7 @@ from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import check_count, check_optional_count, check_penalty, check_seed, require_penalties
+from nnarray.network.batch_norm import NormalizedParameters, begun, folded, require_variances
 from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
@@ -38,7 +38,7 @@ from nnarray.network.entry import (
     require_finite_examples,
 )
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
-from nnarray.network.normalized import NormalizedParameters, begun, folded, require_variances
+from nnarray.network.numbers import check_count, check_optional_count, check_penalty, check_seed, require_penalties
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 

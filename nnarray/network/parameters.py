@@ -146,7 +146,7 @@ class Parameters(Sequence[Layer]):
         return Parameters(theta, self.sizes, self.backend)
 
     @property
-    def standing(self) -> Array:
+    def variables(self) -> Array:
         """All that training moves, as one vector: theta."""
         return self.vector
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from nnarray.backends import require_concrete
 from nnarray.files.description import to_json
 from nnarray.network import Network, Parameters
-from nnarray.network.checks import check_count
 from nnarray.network.network import require_network
+from nnarray.network.numbers import check_count
 from nnarray.onnx.building import HostPairs, add_layers
 from nnarray.onnx.library import onnx_library
 from nnarray.onnx.tracing import trace

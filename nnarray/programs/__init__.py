@@ -9,7 +9,8 @@ The rooms in the order in which an equation passes through them:
 - `memory`    where the stored nodes of a plan lie, and which take over the place of others
 - `placeholders`  a caller's own functions, traced
 - `products`  a product as BLAS wants it
-- `steps`     what many training steps in one call are given
+- `training_step`  what many training steps in one call are given
+- `protocols`  what programs are called with, whatever they are made of
 - `helpers`   whom a target may ask to help with a call
 - `tasks`     what other threads do, whatever interrupts the caller
 - `targets/`  what prints a plan: `llvm` (machine code), `numpy_calls` (NumPy's calls, replayed), `cuda` (kernels and

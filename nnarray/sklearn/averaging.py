@@ -15,7 +15,7 @@ from nnarray.training.state import copied
 class Trained(NamedTuple):
     """What training goes on from, where `coefs_` and `intercepts_` are other numbers."""
 
-    standing: Array
+    variables: Array
     """theta, and with batch normalisation the averages of mean and variance after it"""
     mean: Array | None = None
     """the running mean of that, not corrected for its start at zero; None where nothing is averaged"""
@@ -27,7 +27,7 @@ class Trained(NamedTuple):
     @property
     def given(self) -> Array:
         """The average, or what was trained where nothing is in it."""
-        return self.standing if self.mean is None else average_of(self.mean, self.beta, self.number, self.standing)
+        return self.variables if self.mean is None else average_of(self.mean, self.beta, self.number, self.variables)
 
 
 class Averaged:
@@ -70,19 +70,19 @@ class Averaged:
         self.optimizer.made(count, own)
         self.count += count
 
-    def average(self, standing: Array) -> Array:
+    def average(self, variables: Array) -> Array:
         """The average so far."""
-        return average_of(self.mean, self.beta, self.count, standing)
+        return average_of(self.mean, self.beta, self.count, variables)
 
     def held(self, backend: Backend) -> tuple[Array, int]:
         """The mean as it is now, and how many updates are in it."""
         return copied(self.mean, backend), self.count
 
-    def trained(self, standing: Array, home: Backend) -> Trained:
+    def trained(self, variables: Array, home: Backend) -> Trained:
         """What training goes on from, at home."""
         if self.mean is None:
-            return Trained(standing)
-        return Trained(standing, writable(home.asarray(self.mean)), self.count, self.beta)
+            return Trained(variables)
+        return Trained(variables, writable(home.asarray(self.mean)), self.count, self.beta)
 
     def go_back(self, held: Any) -> None:
         """To a mean of before, or to none."""
@@ -102,16 +102,16 @@ class AveragedNormalized(Averaged):
         """Theta after the next update, which is not in the mean yet."""
         return self.optimizer.update(theta, g, backend)
 
-    def add(self, standing: Array, backend: Backend) -> None:
+    def add(self, variables: Array, backend: Backend) -> None:
         """Take theta and the averages after an update into the mean."""
         assert self.mean is not None
-        self.mean = added(self.mean, self.beta, standing, backend)
+        self.mean = added(self.mean, self.beta, variables, backend)
         self.count += 1
 
 
 def averaged(optimizer: Optimizer, beta: float, before: Trained | None, work: Descent) -> Averaged:
     """The optimiser with the mean that goes on from `before`, or with one that begins, of all that `work` moves."""
-    mean, count = work.backend.xp.zeros_like(work.standing), 0
+    mean, count = work.backend.xp.zeros_like(work.variables), 0
     if before is not None and before.mean is not None:
         mean, count = writable(work.backend.asarray(before.mean, work.dtype)), before.number
         mean = by_another_beta(mean, before.beta, beta, count)

@@ -7,9 +7,9 @@ from sklearn.preprocessing import LabelBinarizer
 
 from nnarray.backends import backend
 from nnarray.network import Network, Parameters
+from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.entry import enter_normalized
 from nnarray.network.network import require_network
-from nnarray.network.normalized import NormalizedParameters
 from nnarray.sklearn import solvers
 from nnarray.sklearn.averaging import Trained
 from nnarray.sklearn.private import get_namespace
@@ -50,13 +50,13 @@ def enter(network: Network, params: Any) -> Parameters:
 def fill(model: "MLP", network: Network, params: Parameters) -> None:
     """Make the model one that was fitted to these parameters: on the host, unless scikit-learn dispatches to theirs."""
     place = params.backend if get_namespace(params.vector)[1] else backend("numpy")
-    standing = place.xp.asarray(place.asarray(params.standing, params.dtype), copy=True)
+    variables = place.xp.asarray(place.asarray(params.variables, params.dtype), copy=True)
     model.n_features_in_, model.n_outputs_ = network.sizes[0], network.sizes[-1]
     model.n_layers_, model.n_iter_, model.t_ = len(network.sizes), 0, 0
     model.out_activation_ = OWN_OUTPUTS[network.output]
     model._is_normalized = network.batch_norm
-    model._show(Trained(standing), network.sizes, place)
-    solvers.begin(model, standing, place)
+    model._show(Trained(variables), network.sizes, place)
+    solvers.begin(model, variables, place)
 
 
 def binarizer(network: Network, classes: Any) -> LabelBinarizer:

@@ -11,7 +11,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnarray.core.typing import Array
-from nnarray.network import chunks, workers
+from nnarray.engine import dask_tasks
+from nnarray.network import chunks
 from nnarray.network.chunks import Chunked
 from nnarray.network.entry import Place
 from nnarray.network.parameters import Parameters
@@ -89,7 +90,7 @@ def answers(model: "MLP", X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any,
 
 def on_host(V: Any) -> Any:
     """What dask has of V, here."""
-    return workers.compute([V])[0] if is_chunked(V) else V
+    return dask_tasks.compute([V])[0] if is_chunked(V) else V
 
 
 def enter(

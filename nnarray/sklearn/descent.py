@@ -12,8 +12,8 @@ from nnarray.engine import Batch
 from nnarray.sklearn.averaging import Averaged
 from nnarray.sklearn.losses import REPORTED_LOSSES
 from nnarray.sklearn.optimizers import Optimizer
+from nnarray.training.batch_norm import DescentNormalized
 from nnarray.training.descent import Descent
-from nnarray.training.normalized import DescentNormalized
 
 Updates: TypeAlias = Optimizer | Averaged
 """An optimiser, with or without a mean of theta."""
@@ -57,7 +57,7 @@ class EstimatorDescent(Descent):
     @property
     def given(self) -> Array:
         """What the estimator is to predict by: what was trained, or its average."""
-        return self.standing if self.updates is None else self.updates.average(self.standing)
+        return self.variables if self.updates is None else self.updates.average(self.variables)
 
     def minimize(
         self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float

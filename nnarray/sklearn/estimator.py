@@ -26,9 +26,9 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
-from nnarray.network.checks import require_penalties
+from nnarray.network.batch_norm import NormalizedParameters, first_statistics, folded
 from nnarray.network.chunks import Chunked
-from nnarray.network.normalized import NormalizedParameters, first_statistics, folded
+from nnarray.network.numbers import require_penalties
 from nnarray.sklearn import bridge, chunks, solvers
 from nnarray.sklearn.averaging import Averaged, Trained
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
@@ -245,8 +245,8 @@ class MLP(Settings, ABC):
         if batch.columns < 2:
             msg = "batch_norm needs at least 2 examples, as one has no variance, got n_samples = 1"
             raise ValueError(msg)
-        standing, size = self._standing(place), engine.batch_norm.theta_size(network.sizes)
-        return NormalizedEstimatorDescent(network, standing[:size], place, statistics=standing[size:], **options)
+        variables, size = self._standing(place), engine.batch_norm.theta_size(network.sizes)
+        return NormalizedEstimatorDescent(network, variables[:size], place, statistics=variables[size:], **options)
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The examples, checked, and all where X is; beside a dask X, all else is here."""
@@ -321,11 +321,11 @@ class MLP(Settings, ABC):
         self._is_normalized = bool(self.batch_norm)
         if self._is_normalized:  # the same W; b of a hidden layer would be taken out with the mean
             layers = [(W, np.zeros_like(b), np.ones_like(b)) for W, b in layers[:-1]] + layers[-1:]
-        standing = own.asarray(backend("numpy").steps.join(layers), dtype)
+        variables = own.asarray(backend("numpy").steps.join(layers), dtype)
         if self._is_normalized:
-            standing = own.xp.concat([standing, first_statistics(sizes, standing, own)])
-        self._show(Trained(standing), sizes, own)
-        solvers.begin(self, standing, own)
+            variables = own.xp.concat([variables, first_statistics(sizes, variables, own)])
+        self._show(Trained(variables), sizes, own)
+        solvers.begin(self, variables, own)
 
     def _network(self) -> ReportedNetwork:
         """The architecture that is trained."""
@@ -337,7 +337,7 @@ class MLP(Settings, ABC):
         """What training goes on from: where nothing else was kept, the vector of `coefs_` and `intercepts_`."""
         dtype = _float_name(None, self.coefs_[0])
         if self._trained is not None:
-            return writable(place.asarray(self._trained.standing, dtype))
+            return writable(place.asarray(self._trained.variables, dtype))
         kept, views = vars(self).get("_kept"), [*self.coefs_, *self.intercepts_]
         if kept and kept.backend == place and all(a is b for a, b in zip(kept.views, views, strict=False)):
             return kept.theta
@@ -361,8 +361,8 @@ class MLP(Settings, ABC):
         kept = vars(self).get("_kept")
         if kept is not None and kept.theta is work.given:
             return
-        standing, updates = writable(work.home.asarray(work.standing)), work.updates
-        trained = updates.trained(standing, work.home) if isinstance(updates, Averaged) else Trained(standing)
+        variables, updates = writable(work.home.asarray(work.variables)), work.updates
+        trained = updates.trained(variables, work.home) if isinstance(updates, Averaged) else Trained(variables)
         self._show(trained, work.network.sizes, work.home)
 
     def _show(self, trained: Trained, sizes: tuple[int, ...], own: Backend) -> None:
@@ -374,7 +374,7 @@ class MLP(Settings, ABC):
         layers = own.steps.split(theta, sizes)
         coefs, intercepts = [W.T for W, _ in layers], [own.xp.reshape(b, (-1,)) for _, b in layers]
         kept = Kept(theta, own, [*coefs, *intercepts])
-        training = None if theta is trained.standing else trained._asdict()
+        training = None if theta is trained.variables else trained._asdict()
         self.__dict__.update(  # at once, whatever interrupts
             coefs_=coefs, intercepts_=intercepts, _kept=kept, _kept_training=training
         )

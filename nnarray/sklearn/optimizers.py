@@ -84,9 +84,9 @@ class Optimizer:
     mean: None = None
     """of theta there is none"""
 
-    def average(self, standing: Array) -> Array:
+    def average(self, variables: Array) -> Array:
         """What is given back of what was trained: that."""
-        return standing
+        return variables
 
     def held(self, backend: Backend) -> None:
         """No mean."""

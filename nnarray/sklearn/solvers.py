@@ -32,7 +32,7 @@ FEWEST_STEPS = 50
 """Of one size, for which it pays to capture them."""
 
 
-def begin(model: "MLP", standing: Array, backend: Backend) -> None:
+def begin(model: "MLP", variables: Array, backend: Backend) -> None:
     """The records of a model that was not trained yet, at theta and what stands beside it."""
     model.loss_curve_ = []
     splits = model.early_stopping and model.solver != "lbfgs"
@@ -42,7 +42,7 @@ def begin(model: "MLP", standing: Array, backend: Backend) -> None:
     model._no_improvement_count = 0
     model.best_loss_ = None if model.early_stopping else np.inf
     model.best_validation_score_ = -np.inf if model.early_stopping else None
-    model._best = (copied(standing, backend), None) if model.early_stopping else None
+    model._best = (copied(variables, backend), None) if model.early_stopping else None
 
 
 def check(model: "MLP", layers: int, *, incremental: bool) -> None:
@@ -121,8 +121,8 @@ def fit_stochastic(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if model.early_stopping and model._best is not None:
-        standing, mean = model._best
-        work.restore(work.backend.asarray(standing, work.dtype))
+        variables, mean = model._best
+        work.restore(work.backend.asarray(variables, work.dtype))
         updates.go_back(mean)
         model._best = None  # a warm start has none until it finds a better one, as in scikit-learn
 
@@ -130,7 +130,7 @@ def fit_stochastic(
 def _require_records(model: "MLP", work: EstimatorDescent) -> None:
     """Begin the records that a model has not, since it was trained by L-BFGS or with other parameters so far."""
     if not hasattr(model, "_no_improvement_count"):
-        begin(model, work.standing, work.backend)
+        begin(model, work.variables, work.backend)
     if model.early_stopping and model.best_validation_score_ is None:
         model.best_validation_score_ = -np.inf
     if not model.early_stopping and model.best_loss_ is None:
@@ -236,4 +236,4 @@ def _count(model: "MLP", work: EstimatorDescent) -> None:
     if score > best:
         assert work.updates is not None
         mean = work.updates.held(work.backend)
-        model.best_validation_score_, model._best = score, (copied(work.standing, work.backend), mean)
+        model.best_validation_score_, model._best = score, (copied(work.variables, work.backend), mean)

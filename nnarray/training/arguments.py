@@ -7,12 +7,12 @@ import numpy as np
 
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Architecture, Batch
-from nnarray.network.checks import check_number
+from nnarray.network.batch_norm import NormalizedParameters, begun
 from nnarray.network.chunks import Chunked, is_chunked
-from nnarray.network.entry import choose_place, enter_normalized, make_batch, require_several
+from nnarray.network.entry import choose_backend, enter_normalized, make_batch, require_several
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, check_scheme, require_network, require_one_place
-from nnarray.network.normalized import NormalizedParameters, begun
+from nnarray.network.numbers import check_number
 from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.state import State
@@ -54,7 +54,7 @@ def enter_training(
     if params is not None:
         beside = same_backend(**data) if backend is None else choose(backend, None)
         params = _entered(network, params, beside)
-    place = choose_place(backend, params, **data)
+    place = choose_backend(backend, params, **data)
     place.dtype(dtype)
     first = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
     if isinstance(first, NormalizedParameters):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nnarray.network.checks import check_number
+from nnarray.network.numbers import check_number
 from nnarray.storage.atomic import write_atomically
 
 EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")

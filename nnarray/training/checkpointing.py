@@ -78,7 +78,7 @@ class Checkpoints(NoCheckpoints):
         """Write a checkpoint of where the run stands, between any two steps; none of weights that are not finite."""
         run = self.run
         at = run.updates.t, run.epochs
-        if self.file is None or at == self.written_at or not all_finite(run.descent.standing, run.backend):
+        if self.file is None or at == self.written_at or not all_finite(run.descent.variables, run.backend):
             return
         run.read()
         with run.interrupts.put_off:
@@ -90,8 +90,8 @@ class Checkpoints(NoCheckpoints):
         run = self.run
         found = self._read(path)
         run.take(found.now)
-        run.descent.restore(copied(self._params(found.now).standing, run.backend))
-        run.watch.last_finite = copied(run.descent.standing, run.backend)
+        run.descent.restore(copied(self._params(found.now).variables, run.backend))
+        run.watch.last_finite = copied(run.descent.variables, run.backend)
         run.patience.state = found.patience
         run.patience.best = None if found.best is None else self._here(found.best)
         run.first, run.seconds = found.first, found.seconds

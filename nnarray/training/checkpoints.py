@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends import NUMPY, Backend
-from nnarray.network.normalized import NormalizedParameters, require_variances
+from nnarray.network.batch_norm import NormalizedParameters, require_variances
 from nnarray.network.parameters import Parameters
 from nnarray.storage.reading import json_object, read_as, short
 from nnarray.training.history import Epoch
@@ -245,13 +245,13 @@ def _checkpoint(
 
 
 def _state(key: str, plain: dict[str, Any], tensors: Tensors, first: Parameters, remembers: Sequence[str]) -> State:
-    size, standing = first.vector.shape[0], first.standing.shape[0]
+    size, variables = first.vector.shape[0], first.variables.shape[0]
     means = {name: _vector(tensors, f"{key}.{name}", size, first.dtype) for name in remembers}
     params, waiting = _params(key, tensors, first), plain["waiting"]
     waiting = waiting and Waiting(**_with_infinities(waiting))
     position = Position(plain["epoch"], params, plain["order"], plain["masks"], waiting, plain["averaged"])
     if f"{key}.average" in tensors:
-        means["average"] = _vector(tensors, f"{key}.average", standing, first.dtype)
+        means["average"] = _vector(tensors, f"{key}.average", variables, first.dtype)
         _require_finite(means["average"], "averaged weights")
     elif plain["averaged"]:
         msg = f"its average of {plain['averaged']} updates is missing"
@@ -265,7 +265,7 @@ def _params(key: str, tensors: Tensors, first: Parameters) -> Parameters:
     _require_finite(theta, "weights")
     if not isinstance(first, NormalizedParameters):
         return Parameters(theta, first.sizes, NUMPY)
-    statistics = _vector(tensors, f"{key}.statistics", first.standing.shape[0] - len(theta), first.dtype)
+    statistics = _vector(tensors, f"{key}.statistics", first.variables.shape[0] - len(theta), first.dtype)
     require_variances(statistics, first.sizes, NUMPY)
     return NormalizedParameters(theta, first.sizes, NUMPY, statistics)
 

@@ -68,17 +68,17 @@ class Descent:
         self.move_to(theta)
 
     @property
-    def standing(self) -> Array:
+    def variables(self) -> Array:
         """What a run goes on from: theta."""
         return self.theta
 
-    def restore(self, standing: Array) -> None:
+    def restore(self, variables: Array) -> None:
         """Go on from what another run left."""
-        self.move_to(standing)
+        self.move_to(variables)
 
-    def params(self, first: Parameters, standing: Array) -> Parameters:
+    def params(self, first: Parameters, variables: Array) -> Parameters:
         """The parameters of what a run goes on from, in the place of the first ones."""
-        return first.replace(standing)
+        return first.replace(variables)
 
     def move_to(self, theta: Array) -> None:
         """Go on from another theta."""
@@ -170,7 +170,7 @@ class Descent:
         if known is not None and not self.backend.jits and not _same(known.vectors, vectors):
             self.forget()  # they write over arrays that are no longer those of this run
         if size not in self._replays:
-            captured = engine.captured_steps(
+            captured = engine.compiled_steps(
                 updates.rule,
                 vectors,
                 self.layers,

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from nnarray.backends import Backend, at_once
 from nnarray.engine import Batch, Communicator, Ranks
 from nnarray.network.agreement import agree, together
-from nnarray.network.checks import (
+from nnarray.network.chunks import Chunked, require_no_ranks
+from nnarray.network.costs import Cost, with_cost
+from nnarray.network.entry import Place, make_batch
+from nnarray.network.names import DTypeName, SchemeName
+from nnarray.network.network import Network
+from nnarray.network.numbers import (
     check_count,
     check_number,
     check_optional_count,
@@ -15,11 +20,6 @@ from nnarray.network.checks import (
     check_seed,
     require_penalties,
 )
-from nnarray.network.chunks import Chunked, require_no_ranks
-from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Place, make_batch
-from nnarray.network.names import DTypeName, SchemeName
-from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import (
     MakeBatch,
@@ -30,12 +30,12 @@ from nnarray.training.arguments import (
     enter_training,
     first_params,
 )
+from nnarray.training.batch_norm import check_batches, check_normalized
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint
 from nnarray.training.chunks import ChunkedBatches
 from nnarray.training.history import Epoch
 from nnarray.training.loop import Run
-from nnarray.training.normalized import check_batches, check_normalized
 from nnarray.training.optimizers import Adam, Optimizer
 from nnarray.training.ranks import Portions, common_seed, own_seed, settings_of, sums_of
 from nnarray.training.result import TrainingResult

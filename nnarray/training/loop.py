@@ -10,19 +10,19 @@ from nnarray.backends import Ended, all_finite, quiet
 from nnarray.core.averages import corrected_mean
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
+from nnarray.engine.dask_tasks import WorkersLostError
 from nnarray.network import scoring
 from nnarray.network.agreement import CHECKSUM, checksum
+from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked
-from nnarray.network.normalized import NormalizedParameters
 from nnarray.network.parameters import Parameters
-from nnarray.network.workers import WorkersLostError
 from nnarray.training.averaging import Averaging, AveragingNormalized
+from nnarray.training.batch_norm import DescentNormalized
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.descent import MOST_AT_ONCE, Descent
 from nnarray.training.history import Epoch, History
-from nnarray.training.normalized import DescentNormalized
 from nnarray.training.optimizers import Optimizer, Stateful
 from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.ranks import DescentOnRanks
@@ -79,7 +79,7 @@ class Run:
             self.descent = DescentOnRanks(*given, self.ranks, **options)
         self.updates = self._stateful()
         self.interrupts, self.threads = self.descent.begin(self.batches.size)
-        self.watch = Watch(self.descent.standing, self.backend)
+        self.watch = Watch(self.descent.variables, self.backend)
         self.diverges = False
         self.epochs = self.first = 0
         self.shown, self.seconds = 0, 0.0
@@ -102,7 +102,7 @@ class Run:
         if self.average is None:
             return Stateful(self.optimizer, state)
         kind = AveragingNormalized if isinstance(self.params, NormalizedParameters) else Averaging
-        return kind(self.optimizer, state, self.backend.xp.zeros_like(self.descent.standing), self.average)
+        return kind(self.optimizer, state, self.backend.xp.zeros_like(self.descent.variables), self.average)
 
     @property
     def theta(self) -> Array:
@@ -112,7 +112,7 @@ class Run:
     @property
     def given(self) -> Array:
         """What the run would give back now: theta and what stands beside it, or the average of that."""
-        return self.updates.average(self.descent.standing)
+        return self.updates.average(self.descent.variables)
 
     def continue_from(self, state: State) -> None:
         """Start where the state was left, by this optimiser or by another run."""
@@ -149,7 +149,7 @@ class Run:
         means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
         position = Position(
             self.epochs,
-            self.descent.params(self.params, copied(self.descent.standing, self.backend)),
+            self.descent.params(self.params, copied(self.descent.variables, self.backend)),
             self.batches.state,
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
@@ -272,7 +272,7 @@ class Run:
             with self.interrupts.put_off:
                 alpha, is_finite = self.optimizer.alpha(self.updates.t - 1), math.isfinite(validated[0] or 0.0)
                 self.epochs = number
-                self.watch.see(number, cost, self.descent.standing, alpha, validated=is_finite)
+                self.watch.see(number, cost, self.descent.variables, alpha, validated=is_finite)
                 self.validated, self.descent.underway = validated, None
 
     @quiet
@@ -308,7 +308,7 @@ class Run:
                     vector[...] = was
                 return False
             self.descent.moved(replays, self.updates, count)
-            self.watch.see_several(self.epochs + 1, costs, self.descent.standing, alphas)
+            self.watch.see_several(self.epochs + 1, costs, self.descent.variables, alphas)
             self.epochs += count
         return True
 
@@ -342,7 +342,7 @@ class Run:
     def _end_interrupted(self) -> None:
         """Keep what is finite of an epoch that was broken off, and read what came before it."""
         self.read()
-        if not all_finite(self.descent.standing, self.backend):
+        if not all_finite(self.descent.variables, self.backend):
             self.descent.restore(self.watch.last_finite)
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
             self.updates = self._stateful()

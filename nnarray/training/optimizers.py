@@ -10,8 +10,8 @@ from nnarray import engine
 from nnarray.backends import Backend, quiet, same_backend
 from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
-from nnarray.network.checks import check_number
-from nnarray.network.normalized import NormalizedParameters, enter
+from nnarray.network.batch_norm import NormalizedParameters, enter
+from nnarray.network.numbers import check_number
 from nnarray.network.parameters import Parameters
 from nnarray.training.state import State
 
@@ -141,7 +141,7 @@ class Optimizer(ABC):
             raise TypeError(msg)
         sizes = dict.fromkeys(self.remembers, params.vector.shape[0])
         if state.average is not None:
-            sizes["average"] = params.standing.shape[0]
+            sizes["average"] = params.variables.shape[0]
         for name, size in sizes.items():
             mean = getattr(state, name)
             found = None if mean is None else tuple(mean.shape)

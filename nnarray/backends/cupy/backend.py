@@ -12,15 +12,15 @@ import numpy as np
 from nnarray.backends.array_api import PRECISIONS, Backend
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.numpy import is_blas_matrix
-from nnarray.backends.programs import CapturedSteps, Program
 from nnarray.backends.steps import plain_steps
 from nnarray.core.typing import Array
+from nnarray.programs.protocols import CompiledSteps, Program
 
 if TYPE_CHECKING:
     from nnarray.backends.cupy.device import CupyDevice
-    from nnarray.backends.cupy.uploads import Uploads
+    from nnarray.backends.uploads import Uploads
     from nnarray.programs.graph import Graph
-    from nnarray.programs.steps import StepArrays
+    from nnarray.programs.training_step import StepArrays
 
 INSTALL = 'pip install cupy-cuda13x (cupy-cuda12x for a CUDA 12 driver), the extra "cuda13" ("cuda12")'
 
@@ -100,13 +100,13 @@ class CupyBackend(Backend):
 
         return program.Program(graph, device=gpu(), operands=self.precision, numbers_on_device=captured)
 
-    def captures_steps(self, *, whole: bool) -> bool:
+    def compiles_steps(self, *, whole: bool) -> bool:
         """As a CUDA graph."""
         return not whole and not plain_steps()
 
-    def new_captured_steps(
+    def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
-    ) -> CapturedSteps | None:
+    ) -> CompiledSteps | None:
         """As a CUDA graph; None where CUDA refuses."""
         from nnarray.backends.cupy.graph import GraphedSteps
 
@@ -122,7 +122,7 @@ class CupyBackend(Backend):
 
     def new_uploads(self, shape: tuple[int, int], dtype: Any) -> "Uploads":
         """Through pinned memory."""
-        from nnarray.backends.cupy.uploads import Uploads
+        from nnarray.backends.uploads import Uploads
 
         return Uploads(gpu(), shape, dtype)
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from nnarray.backends.cupy.cublas import capturing_products
 from nnarray.programs.products import strides_in_entries
-from nnarray.programs.steps import StepArrays
 from nnarray.programs.targets.cuda.program import Program
-from nnarray.programs.targets.cuda.steps import source
+from nnarray.programs.targets.cuda.training_step import source
+from nnarray.programs.training_step import StepArrays
 
 THREADS = 256
 """of a block"""

@@ -23,8 +23,8 @@ from nnarray.programs.graph import ELEMENTWISE, Graph, Node, Reduction, Shape, S
 from nnarray.programs.lowering import outputs_of_their_own, sums_over_columns_as_products
 from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.schedule import Limits, Plan, Product
-from nnarray.programs.targets.expressions import python_expression
 from nnarray.programs.targets.idle import keep_watch
+from nnarray.programs.targets.scalars import python_expression
 
 ONE_CALL_AT_A_TIME = Limits(chain=1, nodes=1)
 

@@ -19,7 +19,7 @@ from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.cuda.kernel import Kernel
 from nnarray.programs.targets.cuda.loops import THREADS
 from nnarray.programs.targets.cuda.parameters import Columns, Number, Pointer, Stop, Stride
-from nnarray.programs.targets.expressions import function_of
+from nnarray.programs.targets.scalars import function_of
 
 LIMITS = Limits(chain=64, nodes=32)
 """Registers are few, and a kernel's parameters have to fit into the 4096 bytes that every driver takes."""

@@ -24,12 +24,12 @@ from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.products import StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Plan
 from nnarray.programs.targets import numpy_calls
-from nnarray.programs.targets.expressions import function_of
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.bound import Bound, Parts, Placement, layout_of
 from nnarray.programs.targets.llvm.pieces import ColumnBlocks, Piece, stages_of
 from nnarray.programs.targets.llvm.products import Blas
+from nnarray.programs.targets.scalars import function_of
 
 LIMITS = Limits(chain=64, nodes=2**31, order="C")
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from nnarray.backends import is_constant
 
-NO_NUMBERS = (bool, np.bool_, str, np.complexfloating)
+NOT_A_NUMBER = (bool, np.bool_, str, np.complexfloating)
 """What Python would take for a number, or drop half of, where one is asked for."""
 
 
@@ -29,7 +29,7 @@ def require_penalties(dtype: str, **penalties: Any) -> None:
 
 def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below: float = np.inf) -> float:
     """`value` as a finite float within its bounds."""
-    if isinstance(value, NO_NUMBERS) or not hasattr(type(value), "__float__") or _has_axes(value):
+    if isinstance(value, NOT_A_NUMBER) or not hasattr(type(value), "__float__") or _has_axes(value):
         msg = f"{argument} must be a number, got {value!r}"
         raise TypeError(msg)
     try:

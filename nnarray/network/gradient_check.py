@@ -13,10 +13,10 @@ from nnarray.core import batch_norm, checking, propagation
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.typing import Array, Layers
 from nnarray.engine import Architecture, Batch
-from nnarray.network.checks import check_count, check_number, check_penalty, check_seed
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import enter_batch, enter_parameters, make_batch, require_several
 from nnarray.network.network import Network, require_network
+from nnarray.network.numbers import check_count, check_number, check_penalty, check_seed
 
 
 class GradientCheck(NamedTuple):

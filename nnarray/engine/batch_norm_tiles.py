@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from nnarray.backends import Backend, require_finite
 from nnarray.core import batch_norm
 from nnarray.core.typing import Array, Layers
-from nnarray.engine import compute, normalized_passes
+from nnarray.engine import batch_norm_passes, compute
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.normalized_passes import Named, Pass
+from nnarray.engine.batch_norm_passes import Named, Pass
 
 
 class Passes:
@@ -56,14 +56,14 @@ class Passes:
 
         def of_tile(start: int, stop: int) -> "Part":
             given = self._below(l, start, stop) | {"W": self.layers[l][0]}
-            _, (self.Z[l][start], mean, variance) = self._made(normalized_passes.forward, given, l)
+            _, (self.Z[l][start], mean, variance) = self._made(batch_norm_passes.forward, given, l)
             return Part(stop - start, mean, variance)
 
         whole = self._over(of_tile, lambda one, other: Part(*batch_norm.united(one, other)))
         self.statistics.append((whole.mean, whole.variance))
 
     def _end(self, start: int, stop: int) -> "Sums":
-        J, (dW, db, *further) = self._made(normalized_passes.cost_and_gradients, self._at_the_end(start, stop))
+        J, (dW, db, *further) = self._made(batch_norm_passes.cost_and_gradients, self._at_the_end(start, stop))
         return Sums(J, [dW, db], self._kept(further, start))
 
     def _back(self, l: int, means: Sequence[Array], start: int, stop: int) -> "Sums":
@@ -71,7 +71,7 @@ class Passes:
         own = {"own_Z": self.Z[l].pop(start), "own_mean": mean, "own_variance": variance, "own_gamma": gamma}
         back = {"dZ": self.dZ.pop(start), "by_mean": means[0], "by_variance": means[1]}
         _, (dW, *further) = self._made(
-            normalized_passes.backward, self._below(l, start, stop) | {"W": W} | own | back, l
+            batch_norm_passes.backward, self._below(l, start, stop) | {"W": W} | own | back, l
         )
         return Sums(None, [dW], self._kept(further, start))
 
@@ -105,7 +105,7 @@ class Passes:
         """What a tile's turn makes, by a program where there can be one."""
         below = (len(self.Z) if l is None else l) - 1
         g = self.network.hidden[below] if below >= 0 else ""
-        return normalized_passes.computed(wanted, given, self.network, g, self.dtype, self.backend)
+        return batch_norm_passes.computed(wanted, given, self.network, g, self.dtype, self.backend)
 
     def _require_room(self, rows: int) -> None:
         """Raise NoRoomError where so many numbers for each example are more than there is room for."""
@@ -123,7 +123,7 @@ class CostPasses(Passes):
         self._require_room(max(self.network.sizes[1:-1], default=0))
         for l in range(len(self.Z)):
             self._forward(l)
-        return self._over(lambda start, stop: self._made(normalized_passes.cost, self._at_the_end(start, stop))[0], add)
+        return self._over(lambda start, stop: self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0], add)
 
     def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
         """The same, for the last time."""

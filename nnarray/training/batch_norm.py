@@ -7,8 +7,8 @@ from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
+from nnarray.network.batch_norm import NormalizedParameters, folded
 from nnarray.network.network import Network, require_one_place
-from nnarray.network.normalized import NormalizedParameters, folded
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent, Updates
@@ -34,20 +34,20 @@ class DescentNormalized(Descent):
         super().__init__(network, theta, backend, l2=l2, l1=l1, workers=workers)
 
     @property
-    def standing(self) -> Array:
+    def variables(self) -> Array:
         """Theta and the averages, one after the other."""
         return self.backend.xp.concat([self.theta, self.statistics])
 
-    def restore(self, standing: Array) -> None:
+    def restore(self, variables: Array) -> None:
         """Go on from such a vector."""
         size = self.theta.shape[0]
-        self.statistics = standing[size:]
-        self.move_to(standing[:size])
+        self.statistics = variables[size:]
+        self.move_to(variables[:size])
 
-    def params(self, first: Parameters, standing: Array) -> Parameters:
+    def params(self, first: Parameters, variables: Array) -> Parameters:
         """The parameters that such a vector is, in the place of the first ones."""
         size = first.vector.shape[0]
-        return NormalizedParameters(standing[:size], first.sizes, self.backend, standing[size:])
+        return NormalizedParameters(variables[:size], first.sizes, self.backend, variables[size:])
 
     def move_to(self, theta: Array) -> None:
         """Go on from another theta."""
@@ -69,10 +69,10 @@ class DescentNormalized(Descent):
         batch.release()
         return J
 
-    def cost_and_prediction(self, batch: Batch, standing: Array | None = None) -> tuple[float, Array]:
+    def cost_and_prediction(self, batch: Batch, variables: Array | None = None) -> tuple[float, Array]:
         """The mean loss without the penalties, and A[L], both at test time; of another vector where one is given."""
-        size, standing = self.theta.shape[0], self.standing if standing is None else standing
-        params = NormalizedParameters(standing[:size], self.network.sizes, self.backend, standing[size:])
+        size, variables = self.theta.shape[0], self.variables if variables is None else variables
+        params = NormalizedParameters(variables[:size], self.network.sizes, self.backend, variables[size:])
         plain = Descent(_plain(self.network), folded(params).vector, self.backend, l2=0.0, l1=0.0, workers=self.workers)
         return plain.cost_and_prediction(batch)
 

@@ -150,7 +150,7 @@ class NormalizedParameters(Parameters):
         return NormalizedParameters(theta, self.sizes, self.backend, self.statistics)
 
     @property
-    def standing(self) -> Array:
+    def variables(self) -> Array:
         """All that training moves, as one vector: theta and after it the statistics."""
         return self.backend.xp.concat([self.vector, begun(self).statistics])
 

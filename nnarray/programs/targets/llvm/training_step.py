@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from nnarray.programs.helpers import with_helpers
 from nnarray.programs.products import strides_in_entries
-from nnarray.programs.steps import StepArrays
 from nnarray.programs.targets.llvm import driver, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 from nnarray.programs.targets.llvm.pieces import shares
 from nnarray.programs.targets.llvm.program import Call, Program
+from nnarray.programs.training_step import StepArrays
 
 FIRST, LAST, STEP = range(3)
 """Words of the steps' table: from which step to which, and the one that is being made."""
@@ -24,7 +24,7 @@ OF_A_CALL = ("filler", "plan", "given", "memory", "arrays", "numbers")
 """Of the table, what comes after that, and of each of the two calls."""
 
 
-class Steps:
+class TrainingSteps:
     """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
 
     Where they are all columns that there are, nothing is gathered. Raises StridesError for layers that BLAS, or

@@ -1,4 +1,4 @@
-"""What a backend's compiled programs are called with, whatever they are made of."""
+"""The protocols of compiled programs: what they are called with, whatever target made them."""
 
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ class PackedProgram(Protocol):
         """What `run` is given of the numbers that a program is given."""
 
 
-class CapturedSteps(Protocol):
+class CompiledSteps(Protocol):
     """Training steps on mini-batches, each made with one call."""
 
     costs: Any

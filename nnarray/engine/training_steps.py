@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from nnarray.backends import Backend, CapturedSteps
+from nnarray.backends import Backend, CompiledSteps
 from nnarray.core.typing import Array, Layers
 from nnarray.engine import batch_norm, compiling, equations, jitted_steps, updates
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.rules import Rule, kind_of, parts_of
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
-from nnarray.programs.steps import StepArrays
+from nnarray.programs.training_step import StepArrays
 
 
-def captured_steps(
+def compiled_steps(
     rule: Rule,
     vectors: Sequence[Array],
     layers: Layers,
@@ -24,14 +24,14 @@ def captured_steps(
     steps: int,
     l2: float,
     l1: float,
-) -> CapturedSteps | None:
+) -> CompiledSteps | None:
     """Steps on batches of `columns` columns of the `whole`, at most so many an epoch; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; after it come the optimiser's means and, with batch normalisation, the
     averages of mean and variance. Where arrays can be written, every step writes over the vectors. A step is given m
     (and lambda of each penalty that there is), its update t and alpha.
     """
-    can = backend.captures_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
+    can = backend.compiles_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
     parts = parts_of(rule) if can else None
     count = len(vectors) - network.batch_norm
     kind = kind_of(parts, count, vectors[0].dtype)
@@ -61,7 +61,7 @@ def captured_steps(
         vectors[:count],
         g,
     )
-    captured = backend.new_captured_steps(gradient, update, arrays, columns=columns, steps=steps)
+    captured = backend.new_compiled_steps(gradient, update, arrays, columns=columns, steps=steps)
     if captured is None:
         return None
     captured.vectors = vectors
@@ -84,7 +84,7 @@ def _read_and_made(
 class InTurn:
     """Steps on NumPy, with as many threads as a batch of their size has elsewhere."""
 
-    def __init__(self, steps: CapturedSteps, network: Architecture, columns: int) -> None:
+    def __init__(self, steps: CompiledSteps, network: Architecture, columns: int) -> None:
         self._steps, self._network, self._columns = steps, network, columns
         self.costs, self.begin, self.vectors = steps.costs, steps.begin, steps.vectors
 
