@@ -104,8 +104,8 @@ def backward_from(
     m: Array,
     steps: Steps,
     masks: Sequence[Array] = (),
-) -> Layers:
-    """(dW[1], dbeta[1], dgamma[1]), …, (dW[L], db[L]), from dZ[L] of any cost."""
+) -> tuple[Layers, Array]:
+    """(dW[1], dbeta[1], dgamma[1]), …, (dW[L], db[L]), and dZ[1] before normalisation, from dZ[L] of any cost."""
     A, xp = passed.A, steps.xp
     gradients: list[Sequence[Array]] = [steps.linear_backward(dZ, A[-2], m=m)]
     for l in range(len(layers) - 1, 0, -1):
@@ -118,7 +118,7 @@ def backward_from(
         dZ = normalize_backward(dZ, gamma, norm, by_mean=of_beta / columns, by_variance=of_gamma / columns)
         dW, _ = steps.linear_backward(dZ, A[l - 1], m=m)
         gradients.append((dW, of_beta / m, of_gamma / m))
-    return gradients[::-1]
+    return gradients[::-1], dZ
 
 
 def averaged(average: Array, value: Array) -> Array:

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from nnarray.backends import Backend, require_finite
 from nnarray.core import batch_norm
+from nnarray.core.propagation import Forward
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, compute, equations, jitted, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
-from nnarray.engine.batch_norm_tiles import CostPasses, Passes
+from nnarray.engine.batch_norm_tiles import ForwardPasses, Passes, PullPasses
 
 T = TypeVar("T")
 
@@ -67,12 +68,12 @@ def cost(
 
     def of_all(tile: Tile, start: int) -> Array:
         require_finite(tile.X, "X", backend, first=start)
-        return _computed(training_cost, tile, layers, network, backend, numbers, [])[0]
+        return _computed(training_cost, tile, layers, network, backend, numbers)[0]
 
     def in_tiles(width: int) -> Array:
         if compute.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
-        J = CostPasses(batch, layers, network, backend, workers=workers, width=width).cost()
+        J = ForwardPasses(batch, layers, network, backend, workers=workers, width=width).cost()
         return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
 
     return _with_room(in_tiles, batch, layers, network, backend, width)
@@ -91,12 +92,11 @@ def cost_and_gradients(
 ) -> tuple[Array, Array, Array]:
     """J of a batch in training, its gradient laid out as theta, and the batch's statistics."""
     numbers = equations.numbers_of_cost(batch.m, l2, l1)
-    shapes = [V.shape for layer in layers for V in layer]
-    shapes += [(n, 1) for n in network.sizes[1:-1] for _ in range(2)]
+    shapes = _shapes(layers, network)
 
     def of_all(tile: Tile, _: int) -> tuple[Array, Array]:
-        J, made = _computed(training_gradients, tile, layers, network, backend, numbers, shapes)
-        return J, backend.steps.join([made]) if isinstance(made, list) else made
+        J, vector, _ = _computed(training_gradients, tile, layers, network, backend, numbers, shapes=shapes)
+        return J, vector
 
     def in_tiles(width: int) -> tuple[Array, Array]:
         if compute.is_whole(width, batch):
@@ -110,6 +110,66 @@ def cost_and_gradients(
     J, vector = _with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)
     return J, vector[:size], vector[size:]
+
+
+def predict(
+    X: Array,
+    layers: Layers,
+    network: Architecture,
+    backend: Backend,
+    *,
+    workers: int | None = None,
+    width: int | None = None,
+) -> Array:
+    """A[L] (n[L], m) of a batch in training. Raises ValueError for an X that is not finite."""
+    batch = Batch(X, None, X.shape[1])
+
+    def of_all(tile: Tile, start: int) -> Array:
+        require_finite(tile.X, "X", backend, first=start)
+        return _computed(training_prediction, tile, layers, network, backend, rows=network.sizes[-1])[2]
+
+    def in_tiles(width: int) -> Array:
+        if compute.is_whole(width, batch):
+            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+        return ForwardPasses(batch, layers, network, backend, workers=workers, width=width).prediction()
+
+    return _with_room(in_tiles, batch, layers, network, backend, width)
+
+
+def pull(
+    batch: Batch,
+    layers: Layers,
+    network: Architecture,
+    backend: Backend,
+    *,
+    workers: int | None = None,
+    width: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """Of a batch in training with dA[L] for its Y: the gradient laid out as theta, the batch's statistics, and dX.
+
+    As in `compute.pull`, gradients are sums over the columns, the batch goes forward again, and X must be finite.
+    """
+    shapes = _shapes(layers, network)
+
+    def of_all(tile: Tile, start: int) -> tuple[Array, Array]:
+        require_finite(tile.X, "X", backend, first=start)
+        return _computed(training_pullback, tile, layers, network, backend, shapes=shapes, rows=network.sizes[0])[1:]
+
+    def in_tiles(width: int) -> tuple[Array, Array]:
+        if compute.is_whole(width, batch):
+            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+        passes = PullPasses(batch, layers, network, backend, workers=workers, width=width)
+        gradients, dX = passes.pull()
+        return backend.steps.join([*gradients, _statistics(passes.statistics, batch.columns)]), dX
+
+    vector, dX = _with_room(in_tiles, batch, layers, network, backend, width)
+    size = theta_size(network.sizes)
+    return vector[:size], vector[size:], dX
+
+
+def _shapes(layers: Layers, network: Architecture) -> list[tuple[int, int]]:
+    """Of the gradients, and of the statistics."""
+    return [V.shape for layer in layers for V in layer] + [(n, 1) for n in network.sizes[1:-1] for _ in range(2)]
 
 
 def _with_room(
@@ -138,26 +198,32 @@ def _computed(
     layers: Layers,
     network: Architecture,
     backend: Backend,
-    numbers: Mapping[str, Any],
-    shapes: Sequence[tuple[int, int]],
-) -> tuple[Array, Any]:
-    """J, and arrays of these shapes: a list, or from a program one after the other in a vector."""
+    numbers: Mapping[str, Any] = equations.NO_NUMBERS,
+    *,
+    shapes: Sequence[tuple[int, int]] = (),
+    rows: int = 0,
+) -> tuple[Array, Array, Array]:
+    """J, arrays of these shapes one after the other in a vector, and where there are rows, a matrix of the examples."""
     given: Any = layers
     program = compiling.program_for(wanted, tile, given, network, backend, numbers, only_tile=True)
     if program is not None:
         size = sum(rows * columns for rows, columns in shapes)
         vector = backend.xp.empty(size, dtype=layers[0][0].dtype)
-        made = parts_of(vector, 0, shapes, xp=backend.xp)
-        return program(*compiling.inputs_of(tile, given, numbers), *made), vector
+        parts = parts_of(vector, 0, shapes, xp=backend.xp)
+        matrices = [backend.new_matrix((rows, tile.X.shape[1]), vector.dtype)] if rows else []
+        J = program(*compiling.inputs_of(tile, given, numbers), *parts, *matrices)
+        return J, vector, matrices[0] if rows else None
     run = jitted.compute_exactly if backend.jits else compiling.compute
-    return run(wanted, tile, given, network, backend, numbers)
+    J, made = run(wanted, tile, given, network, backend, numbers)
+    vector = backend.steps.join([made[: len(shapes)]]) if shapes else None
+    return J, vector, made[-1] if rows else None
 
 
 def training_cost(
     tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
     """J of the tile as a batch in training, given l2 or l1 with that penalty."""
-    passed, _ = batch_norm.forward(tile.X, layers, network.hidden, network.output, steps=steps, masks=tile.masks)
+    passed, _ = _forward(tile, layers, network, steps)
     J = equations.loss(passed, tile, network, steps, m=m)
     return equations.cost_with_penalties(J, weights_of(layers), m=m, xp=steps.xp, **penalties), []
 
@@ -166,15 +232,36 @@ def training_gradients(
     tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
     """J as in `training_cost`; dW[1], dbeta[1], dgamma[1], …, dW[L], db[L]; the statistics of the tile."""
-    passed, normalized = batch_norm.forward(
-        tile.X, layers, network.hidden, network.output, steps=steps, masks=tile.masks
-    )
+    passed, normalized = _forward(tile, layers, network, steps)
     J = equations.loss(passed, tile, network, steps, m=m)
     J = equations.cost_with_penalties(J, weights_of(layers), m=m, xp=steps.xp, **penalties)
     dZ = equations.output_gradient(passed, tile, network, steps)
-    found = batch_norm.backward_from(dZ, passed, normalized, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
+    given = passed, normalized, layers, network.hidden
+    found, _ = batch_norm.backward_from(dZ, *given, m=m, steps=steps, masks=tile.masks)
     made = _with_penalties(found, layers, steps.xp, m=m, **penalties)
     return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
+
+
+def training_prediction(tile: Tile, layers: Layers, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
+    """A[L] of the tile as a batch in training."""
+    return None, [_forward(tile, layers, network, steps)[0].A[-1]]
+
+
+def training_pullback(tile: Tile, layers: Layers, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
+    """dW[1], dbeta[1], dgamma[1], …, the statistics of the tile, and dX, given dA[L] in the place of Y."""
+    passed, normalized = _forward(tile, layers, network, steps)
+    dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
+    gradients, dZ = batch_norm.backward_from(dZ, passed, normalized, layers, network.hidden, m=1, steps=steps)
+    made = [V for layer in gradients for V in layer]
+    made += _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
+    return None, [*made, steps.linear_backward_input(dZ, layers[0][0])]
+
+
+def _forward(
+    tile: Tile, layers: Layers, network: Architecture, steps: Steps
+) -> tuple[Forward, list[batch_norm.Normalized]]:
+    """The layers one after the other, in training."""
+    return batch_norm.forward(tile.X, layers, network.hidden, network.output, steps=steps, masks=tile.masks)
 
 
 def training_step(

@@ -64,11 +64,36 @@ def cost_and_gradients(V: Named, network: Architecture, g: str, steps: Steps) ->
 
 def backward(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
     """m dW of a hidden layer, and what `into_below` finds."""
-    own, found = normalized_by(V, "own_", steps), below(V, g, steps)
-    by = {"by_mean": V["by_mean"], "by_variance": V["by_variance"]}
-    dZ = batch_norm.normalize_backward(V["dZ"], V["own_gamma"], own, **by)
+    found, dZ = below(V, g, steps), before_normalization(V, steps)
     dW, _ = steps.linear_backward(dZ, found.A, m=1)
     return None, [dW, *into_below(dZ, V, found, g, steps)]
+
+
+def prediction(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+    """A[L]."""
+    return None, [end(V, below(V, g, steps), network, steps)[0].A[-1]]
+
+
+def pullback(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+    """dW[L], db[L], and what `into_below` finds or dX, given dA[L] in the place of Y."""
+    found = below(V, g, steps)
+    passed, tile = end(V, found, network, steps)
+    dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
+    further = into_below(dZ, V, found, g, steps) or [steps.linear_backward_input(dZ, V["W"])]
+    return None, [*steps.linear_backward(dZ, found.A, m=1), *further]
+
+
+def backward_to_inputs(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+    """dW[1] and dX."""
+    dZ = before_normalization(V, steps)
+    dW, _ = steps.linear_backward(dZ, V["X"], m=1)
+    return None, [dW, steps.linear_backward_input(dZ, V["W"])]
+
+
+def before_normalization(V: Named, steps: Steps) -> Array:
+    """dZ of the layer of the pass, what Z does by the whole batch's mean and variance included."""
+    by = {"by_mean": V["by_mean"], "by_variance": V["by_variance"]}
+    return batch_norm.normalize_backward(V["dZ"], V["own_gamma"], normalized_by(V, "own_", steps), **by)
 
 
 def below(V: Named, g: str, steps: Steps) -> Below:
@@ -88,7 +113,7 @@ def normalized_by(V: Named, whose: str, steps: Steps) -> batch_norm.Normalized:
 def end(V: Named, found: Below, network: Architecture, steps: Steps) -> tuple[Forward, Tile]:
     """The last layer, as `equations` takes what was passed and the targets."""
     Z = steps.linear_forward(found.A, V["W"], V["b"])
-    return Forward([found.A, steps.mean[network.output](Z)], [], Z), Tile(found.A, V["Y"], V.get("weights"), ())
+    return Forward([found.A, steps.mean[network.output](Z)], [], Z), Tile(found.A, V.get("Y"), V.get("weights"), ())
 
 
 def into_below(dZ: Array, V: Named, found: Below, g: str, steps: Steps) -> list[Array]:

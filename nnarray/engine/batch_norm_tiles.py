@@ -3,7 +3,8 @@
 The mean and variance of a layer's Z are known when every tile was there, as are the two sums that its way back takes;
 tiles' means and variances are united by Chan's formula in the same tree as every other sum. Of each example, Z[l] of
 every hidden layer is kept from the way forward to the way back, with one dZ[l] beside it: Σ n[l] numbers and the
-largest n[l]; whatever else lies between X and J is computed again in a tile's turn. A cost alone keeps one Z[l].
+largest n[l]; whatever else lies between X and J is computed again in a tile's turn. A cost or A[L]
+alone keeps one of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from nnarray.core.typing import Array, Layers
 from nnarray.engine import batch_norm_passes, compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.batch_norm_passes import Named, Pass
+from nnarray.engine.columns import TileColumns
 
 
 class Passes:
@@ -70,10 +72,13 @@ class Passes:
         (W, _, gamma), (mean, variance) = self.layers[l], self.statistics[l]
         own = {"own_Z": self.Z[l].pop(start), "own_mean": mean, "own_variance": variance, "own_gamma": gamma}
         back = {"dZ": self.dZ.pop(start), "by_mean": means[0], "by_variance": means[1]}
-        _, (dW, *further) = self._made(
-            batch_norm_passes.backward, self._below(l, start, stop) | {"W": W} | own | back, l
-        )
+        given = self._below(l, start, stop) | {"W": W} | own | back
+        _, (dW, *further) = self._made(self._backward_of(l), given, l)
         return Sums(None, [dW], self._kept(further, start))
+
+    def _backward_of(self, l: int) -> Pass:
+        """What a tile's turn is on the way back through hidden layer l + 1."""
+        return batch_norm_passes.backward
 
     def _kept(self, further: Sequence[Array], start: int) -> Sequence[Array]:
         """The sums of the layer below, whose dZ is kept; none below the first."""
@@ -85,8 +90,8 @@ class Passes:
     def _at_the_end(self, start: int, stop: int) -> Named:
         W, b = self.layers[-1]
         Y, weights = self.batch.targets(start, stop, self.backend)
-        given = self._below(len(self.Z), start, stop) | {"W": W, "b": b, "Y": Y}
-        return given if weights is None else given | {"weights": weights}
+        given = self._below(len(self.Z), start, stop) | {"W": W, "b": b}
+        return given | {name: V for name, V in (("Y", Y), ("weights", weights)) if V is not None}
 
     def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
         """What layer l + 1 is computed from."""
@@ -97,6 +102,12 @@ class Passes:
         given = {"Z": self.Z[l - 1][start], "mean": mean, "variance": variance, "beta": beta, "gamma": gamma}
         masks = self.batch.draw_masks
         return given | {"D": masks[l - 1](start, stop)} if masks else given
+
+    def _finite(self, given: dict[str, Array], start: int) -> dict[str, Array]:
+        """What was given, once X was looked into."""
+        if "X" in given:
+            require_finite(given["X"], "X", self.backend, first=start)
+        return given
 
     def _over(self, of_tile: Callable[[int, int], Any], add: Callable[[Any, Any], Any]) -> Any:
         return compute.over_columns(of_tile, add, self.batch.columns, self.width, self.backend, self.workers)
@@ -115,22 +126,60 @@ class Passes:
             raise compute.NoRoomError(*error.args) from error
 
 
-class CostPasses(Passes):
-    """The same of a cost alone, which keeps Z of one layer."""
+class PullPasses(Passes):
+    """The same from dA[L], given in the place of Y, to dX. Raises ValueError for an X that is not finite."""
+
+    def pull(self) -> tuple[list[list[Array]], Array]:
+        """dW[1], dbeta[1], dgamma[1], …, dW[L], db[L], sums over the columns, and dX (n_x, m)."""
+        self.dX = TileColumns(self.batch.columns, self.backend)
+        return self.cost_and_gradients()[1], self.dX.joined()
+
+    def _end(self, start: int, stop: int) -> "Sums":
+        _, (dW, db, *further) = self._made(batch_norm_passes.pullback, self._at_the_end(start, stop))
+        return Sums(None, [dW, db], self._kept(further, start))
+
+    def _backward_of(self, l: int) -> Pass:
+        return batch_norm_passes.backward if l else batch_norm_passes.backward_to_inputs
+
+    def _kept(self, further: Sequence[Array], start: int) -> Sequence[Array]:
+        if len(further) > 1:
+            return super()._kept(further, start)
+        self.dX.put(start, further[0])
+        return []
+
+    def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
+        return self._finite(super()._below(l, start, stop), start)
+
+
+class ForwardPasses(Passes):
+    """The passes of the way forward alone, which keep Z of one layer. Raises ValueError for an X that is not finite."""
 
     def cost(self) -> Array:
-        """The sum of the losses. Raises ValueError for an X that is not finite."""
+        """The sum of the losses."""
+        self._forward_through()
+        return self._over(lambda start, stop: self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0], add)
+
+    def prediction(self) -> Array:
+        """A[L] (n[L], m)."""
+        self._forward_through()
+        A = TileColumns(self.batch.columns, self.backend)
+
+        def put(start: int, stop: int) -> int:
+            A.put(start, self._made(batch_norm_passes.prediction, self._at_the_end(start, stop))[1][0])
+            return 0
+
+        self._over(put, max)
+        return A.joined()
+
+    def _forward_through(self) -> None:
         self._require_room(max(self.network.sizes[1:-1], default=0))
         for l in range(len(self.Z)):
             self._forward(l)
-        return self._over(lambda start, stop: self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0], add)
 
     def _below(self, l: int, start: int, stop: int) -> dict[str, Array]:
         """The same, for the last time."""
-        given = super()._below(l, start, stop)
-        if l == 0:
-            require_finite(given["X"], "X", self.backend, first=start)
-        else:
+        given = self._finite(super()._below(l, start, stop), start)
+        if l:
             del self.Z[l - 1][start]
         return given
 

@@ -36,6 +36,7 @@ from nnarray.network.entry import (
     enter_X,
     plain_theta,
     require_finite_examples,
+    require_several,
 )
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.numbers import check_count, check_optional_count, check_penalty, check_seed, require_penalties
@@ -63,7 +64,7 @@ class Network:
     batch_norm : bool, default=False
         Batch normalisation of the hidden layers, of Z before g: a batch's mean is taken out of Z = W A_prev and its
         standard deviation divided by, then g takes gamma Z_norm + beta (Ioffe & Szegedy, ICML 2015). The parameters
-        are `NormalizedParameters`, (W, beta, gamma) of hidden layers. `gradients`, `cost` and `nn.train` are in
+        are `NormalizedParameters`, (W, beta, gamma) of hidden layers. `gradients`, `cost`, `vjp` and `nn.train` are in
         training: they take the batch's own mean and variance, of at least 2 examples that all count alike. Of a batch
         of several tiles they keep Z of the hidden layers (`cost` of one of them), so that memory grows with m there.
         `forward`, `predict` and `score` go by the parameters' averages, as the plain network of `folded` does.
@@ -536,7 +537,8 @@ class Network:
         Returns
         -------
         A : array, shape (n[L], m)
-            As `predict` gives it.
+            As `predict` gives it. With batch normalisation it is that of training, by the mean and variance of these
+            m ≥ 2 examples, and `pull` goes back through both; `network.folded(params)` gives the network of test time.
         pull : callable
             `pull(dA)`, with dA the derivative of a cost by A[L], shape (n[L], m), gives the cost's derivatives by every
             W[l] and b[l], as Parameters, and dX, shape (n_x, m). They are sums over the columns: what the cost divides
@@ -561,13 +563,12 @@ class Network:
         >>> gradients[0].W.shape, saliency.shape
         ((3, 2), (2, 3))
         """
-        if self.batch_norm:
-            msg = "vjp is of networks without batch normalisation; network.folded(params) gives the one of test time"
-            raise ValueError(msg)
         place = enter_parameters(self, params, X=X)
         backend, layers = place.backend, place.layers
         examples = enter_X(self, X, backend=backend, dtype=place.dtype)
         workers = check_optional_count(workers, "workers")
+        if self.batch_norm:
+            require_several(engine.Batch(examples, None, 1), "X")
 
         @quiet
         def pull(dA: Any) -> tuple[Parameters, Array]:
@@ -575,11 +576,15 @@ class Network:
             given = enter_dA(self, dA, m=examples.shape[1], backend=backend, dtype=place.dtype)
             batch = engine.Batch(examples, given, 1)
             with backend.untracked():
+                if self.batch_norm:
+                    g, seen, dX = engine.batch_norm.pull(batch, layers, self, backend, workers=workers)
+                    return NormalizedParameters(g, self.sizes, backend, seen), dX
                 g, dX = engine.pull(batch, layers, self, backend, workers=workers)
-            return Parameters(g, self.sizes, backend), dX
+                return Parameters(g, self.sizes, backend), dX
 
+        predict = engine.batch_norm.predict if self.batch_norm else engine.predict
         with backend.untracked():
-            return engine.predict(examples, layers, self, backend, workers=workers), pull
+            return predict(examples, layers, self, backend, workers=workers), pull
 
     @quiet
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
