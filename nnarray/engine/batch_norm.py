@@ -76,7 +76,7 @@ def cost(
         J = ForwardPasses(batch, layers, network, backend, workers=workers, width=width).cost()
         return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
 
-    return _with_room(in_tiles, batch, layers, network, backend, width)
+    return with_room(in_tiles, batch, layers, network, backend, width)
 
 
 def cost_and_gradients(
@@ -103,11 +103,11 @@ def cost_and_gradients(
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         passes = Passes(batch, layers, network, backend, workers=workers, width=width)
         J, sums = passes.cost_and_gradients()
-        made = _with_penalties([[V / batch.m for V in of_layer] for of_layer in sums], layers, backend.xp, **numbers)
-        made += _statistics(passes.statistics, batch.columns)
+        made = with_penalties([[V / batch.m for V in of_layer] for of_layer in sums], layers, backend.xp, **numbers)
+        made += statistics_of(passes)
         return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1), backend.steps.join([made])
 
-    J, vector = _with_room(in_tiles, batch, layers, network, backend, width)
+    J, vector = with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)
     return J, vector[:size], vector[size:]
 
@@ -133,7 +133,7 @@ def predict(
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         return ForwardPasses(batch, layers, network, backend, workers=workers, width=width).prediction()
 
-    return _with_room(in_tiles, batch, layers, network, backend, width)
+    return with_room(in_tiles, batch, layers, network, backend, width)
 
 
 def pull(
@@ -160,9 +160,9 @@ def pull(
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         passes = PullPasses(batch, layers, network, backend, workers=workers, width=width)
         gradients, dX = passes.pull()
-        return backend.steps.join([*gradients, _statistics(passes.statistics, batch.columns)]), dX
+        return backend.steps.join([*gradients, statistics_of(passes)]), dX
 
-    vector, dX = _with_room(in_tiles, batch, layers, network, backend, width)
+    vector, dX = with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)
     return vector[:size], vector[size:], dX
 
@@ -172,7 +172,7 @@ def _shapes(layers: Layers, network: Architecture) -> list[tuple[int, int]]:
     return [V.shape for layer in layers for V in layer] + [(n, 1) for n in network.sizes[1:-1] for _ in range(2)]
 
 
-def _with_room(
+def with_room(
     in_tiles: Callable[[int], T],
     batch: Batch,
     layers: Layers,
@@ -238,7 +238,7 @@ def training_gradients(
     dZ = equations.output_gradient(passed, tile, network, steps)
     given = passed, normalized, layers, network.hidden
     found, _ = batch_norm.backward_from(dZ, *given, m=m, steps=steps, masks=tile.masks)
-    made = _with_penalties(found, layers, steps.xp, m=m, **penalties)
+    made = with_penalties(found, layers, steps.xp, m=m, **penalties)
     return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
 
 
@@ -294,10 +294,15 @@ def _averages_rule(average: Array, *, g: Array, t: int, alpha: float, xp: Namesp
     return [batch_norm.averaged(average, g)]
 
 
-def _with_penalties(found: Layers, layers: Layers, xp: Namespace, *, m: Array, **penalties: float) -> list[Array]:
+def with_penalties(found: Layers, layers: Layers, xp: Namespace, *, m: Array, **penalties: float) -> list[Array]:
     """The gradients of all layers one after the other, with the shares of those penalties that are given."""
     pairs = equations.gradients_with_penalties(weights_of(found), weights_of(layers), m=m, xp=xp, **penalties)
     return [V for pair, layer in zip(pairs, found, strict=True) for V in (*pair, *layer[2:])]
+
+
+def statistics_of(passes: Passes) -> list[Array]:
+    """Those of a batch, as they are averaged, once all passes were made."""
+    return _statistics(passes.statistics, passes.columns)
 
 
 def _statistics(known: Sequence[tuple[Array, Array]], columns: int) -> list[Array]:

@@ -37,6 +37,8 @@ class Passes:
         """of each hidden layer the tiles, by their first column"""
         self.dZ = dict[int, Array]()
         """of one hidden layer, after normalisation"""
+        self.columns = batch.columns
+        """those that are coupled"""
 
     def cost_and_gradients(self) -> tuple[Array, list[list[Array]]]:
         """The sum of the losses, and m dW[1], m dbeta[1], m dgamma[1], …, m dW[L], m db[L]."""
@@ -47,7 +49,7 @@ class Passes:
         J, (dW, db), sums = self._over(self._end, add_each)
         gradients = [[dW, db]]
         for l in reversed(range(len(self.Z))):
-            means = [V / self.batch.columns for V in sums]
+            means = [V / self.columns for V in self._of_all(sums, add_both)]
             _, (dW,), below = self._over(partial(self._back, l, means), add_each)
             gradients.append([dW, *sums])
             sums = below
@@ -61,7 +63,7 @@ class Passes:
             _, (self.Z[l][start], mean, variance) = self._made(batch_norm_passes.forward, given, l)
             return Part(stop - start, mean, variance)
 
-        whole = self._over(of_tile, lambda one, other: Part(*batch_norm.united(one, other)))
+        whole = self._of_all(self._over(of_tile, united), united)
         self.statistics.append((whole.mean, whole.variance))
 
     def _end(self, start: int, stop: int) -> "Sums":
@@ -108,6 +110,10 @@ class Passes:
         if "X" in given:
             require_finite(given["X"], "X", self.backend, first=start)
         return given
+
+    def _of_all(self, own: Any, add: Callable[[Any, Any], Any]) -> Any:
+        """What all columns that are coupled have together, from what those of the batch have."""
+        return own
 
     def _over(self, of_tile: Callable[[int, int], Any], add: Callable[[Any, Any], Any]) -> Any:
         return compute.over_columns(of_tile, add, self.batch.columns, self.width, self.backend, self.workers)
@@ -192,6 +198,11 @@ class Part(NamedTuple):
     variance: Array
 
 
+def united(one: Part, other: Part) -> Part:
+    """Both together."""
+    return Part(*batch_norm.united(one, other))
+
+
 class Sums(NamedTuple):
     """Sums over some columns: of the losses, of the pass's own gradients, and of dZ and dZ * Z_norm below."""
 
@@ -204,6 +215,11 @@ def add(one: Array, other: Array) -> Array:
     """The sum, in the memory of the first where it can be written."""
     one += other
     return one
+
+
+def add_both(one: Sequence[Array], other: Sequence[Array]) -> list[Array]:
+    """The sums one by one, in memory of their own."""
+    return [V + W for V, W in zip(one, other, strict=True)]
 
 
 def add_each(one: Sums, other: Sums) -> Sums:

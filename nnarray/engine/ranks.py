@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nnarray.backends import Backend, Ended
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Layers, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
@@ -210,6 +210,6 @@ def require_weight_of_all(m: float, dtype: str) -> None:
     require_weight(m, dtype)
 
 
-def dtype_of(layers: Pairs, backend: Backend) -> str:
+def dtype_of(layers: Layers, backend: Backend) -> str:
     """The dtype of the layers, by name."""
     return "float64" if layers[0][0].dtype == backend.xp.float64 else "float32"

@@ -29,7 +29,9 @@ def agree(ranks: Ranks, network: Architecture, place: Place, **options: Any) -> 
     params = sum(checksum(V, place.backend) for V in arrays)
     architecture = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
     own_cost = network.own_cost is not None
-    ranks.agree(**architecture, cost=own_cost, **options, dtype=place.dtype, **{CHECKSUM: params})
+    ranks.agree(
+        **architecture, batch_norm=network.batch_norm, cost=own_cost, **options, dtype=place.dtype, **{CHECKSUM: params}
+    )
 
 
 def checksum(V: Array, backend: Backend) -> float:

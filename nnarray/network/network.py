@@ -388,17 +388,12 @@ class Network:
     def _cost(
         self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
     ) -> Array:
-        if self.batch_norm:
-            require_one_place(X, comm)
         network = with_cost(self, cost)
         with together(comm) as ranks:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
-                place, batch = enter_training_batch(network, params, X, Y, weights)
-                require_penalties(place.dtype, **penalties)
-                given = batch, place.layers, network, place.backend
-                return engine.batch_norm.cost(*given, **penalties, workers=workers)
+                return self._training_cost(network, params, X, Y, weights, ranks, **penalties, workers=workers)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
@@ -410,6 +405,27 @@ class Network:
                 return engine.cost(*given, **penalties, workers=workers)
             agree(ranks, network, place, **penalties)
             return place.backend.asarray(engine.ranks.cost(*given, ranks, **penalties, workers=workers), place.dtype)
+
+    def _training_cost(
+        self,
+        network: engine.Architecture,
+        params: Any,
+        X: Any,
+        Y: Any,
+        weights: Any,
+        ranks: engine.Ranks | None,
+        *,
+        workers: int | None,
+        **penalties: Any,
+    ) -> Array:
+        place, batch = _training_entry(ranks)(network, params, X, Y, weights)
+        require_penalties(place.dtype, **penalties)
+        given = batch, place.layers, network, place.backend
+        if ranks is None:
+            return engine.batch_norm.cost(*given, **penalties, workers=workers)
+        agree(ranks, network, place, **penalties)
+        J = engine.normalized_ranks.cost(*given, ranks, **penalties, workers=workers)
+        return place.backend.asarray(J, place.dtype)
 
     def gradients(
         self,
@@ -480,14 +496,12 @@ class Network:
     def _gradients(
         self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
     ) -> tuple[Array, Parameters]:
-        if self.batch_norm:
-            require_one_place(X, comm)
         network = with_cost(self, cost)
         with together(comm) as ranks:
             penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
-                return self._training_gradients(network, params, X, Y, weights, **penalties, workers=workers)
+                return self._training_gradients(network, params, X, Y, weights, ranks, **penalties, workers=workers)
             if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 require_penalties(chunked.dtype, **penalties)
                 examples = Chunked(self.sizes, X, Y, weights)
@@ -509,13 +523,30 @@ class Network:
                 return J, Parameters(g, self.sizes, backend)
 
     def _training_gradients(
-        self, network: engine.Architecture, params: Any, X: Any, Y: Any, weights: Any, **options: Any
+        self,
+        network: engine.Architecture,
+        params: Any,
+        X: Any,
+        Y: Any,
+        weights: Any,
+        ranks: engine.Ranks | None,
+        *,
+        workers: int | None,
+        **penalties: Any,
     ) -> tuple[Array, Parameters]:
-        place, batch = enter_training_batch(network, params, X, Y, weights)
-        require_penalties(place.dtype, l2=options["l2"], l1=options["l1"])
+        place, batch = _training_entry(ranks)(network, params, X, Y, weights)
+        require_penalties(place.dtype, **penalties)
         backend = place.backend
+        given = batch, place.layers, network, backend
         with backend.current(), backend.untracked():
-            J, g, seen = engine.batch_norm.cost_and_gradients(batch, place.layers, network, backend, **options)
+            if ranks is None:
+                J, g, seen = engine.batch_norm.cost_and_gradients(*given, **penalties, workers=workers)
+            else:
+                agree(ranks, network, place, **penalties)
+                found = engine.normalized_ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
+                J, g, m, seen = found
+                engine.ranks.require_weight_of_all(m, place.dtype)
+                J = backend.asarray(J, place.dtype)
             require_finite_examples(batch, g, place)
             return J, NormalizedParameters(g, self.sizes, backend, seen)
 
@@ -660,6 +691,16 @@ def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batc
     return enter_portion
 
 
+def _training_entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batch]]:
+    """The same with batch normalisation."""
+
+    def enter(network: engine.Architecture, params: Any, X: Any, *targets: Any) -> tuple[Place, engine.Batch]:
+        require_one_place(X)
+        return (enter_training_batch if ranks is None else _entry(ranks))(network, params, X, *targets)
+
+    return enter
+
+
 def require_network(network: Any) -> None:
     """Raise TypeError for what is no Network, such as its sizes alone."""
     if not isinstance(network, Network):
@@ -674,11 +715,13 @@ def check_scheme(scheme: Any) -> None:
         raise ValueError(msg)
 
 
-def require_one_place(X: Any, comm: Any) -> None:
-    """Raise ValueError for examples of several places, over which batch normalisation would take its statistics."""
-    if comm is not None or is_chunked(X):
-        what = "comm must be left out" if comm is not None else "X must be an array, not one of dask,"
-        msg = f"{what} where the network has batch normalisation: its mean and variance couple all columns of a batch"
+def require_one_place(X: Any) -> None:
+    """Raise ValueError for chunks of dask, over which batch normalisation would take its statistics."""
+    if is_chunked(X):
+        msg = (
+            "X must be an array, not one of dask, where the network has batch normalisation, whose mean and variance "
+            "couple all columns of a batch: give its compute(), or a stream of batches, each computed in its turn"
+        )
         raise ValueError(msg)
 
 

@@ -64,7 +64,7 @@ def enter_training(
         raise ValueError(msg)
     if network.batch_norm:
         for V in given.values():
-            require_one_place(V, None)
+            require_one_place(V)
     require_concrete("nn.train", params=first.vector, **data)
     examples: Batch | Chunked | Stream
     if stream is None:
@@ -151,8 +151,8 @@ def _examples(
     if is_chunked(X):
         return Chunked(network.sizes, X, Y, weights, of=of)
     batch = make(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
-    if network.batch_norm and not of.startswith("validation"):
-        require_several(batch, f"{of}X")
+    if network.batch_norm and make is make_batch and not of.startswith("validation"):
+        require_several(batch, f"{of}X")  # of ranks, those of all together
     if batch.columns == 0:
         return batch
     with first.backend.current():

@@ -6,12 +6,13 @@ from typing import Any
 from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch
+from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.network.batch_norm import NormalizedParameters, folded
-from nnarray.network.network import Network, require_one_place
+from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent, Updates
+from nnarray.training.ranks import DescentOnRanks, Portions, ahead
 from nnarray.training.replays import Replays
 from nnarray.training.underway import Underway
 
@@ -71,10 +72,14 @@ class DescentNormalized(Descent):
 
     def cost_and_prediction(self, batch: Batch, variables: Array | None = None) -> tuple[float, Array]:
         """The mean loss without the penalties, and A[L], both at test time; of another vector where one is given."""
+        plain = Descent(*self._at_test_time(variables), l2=0.0, l1=0.0, workers=self.workers)
+        return plain.cost_and_prediction(batch)
+
+    def _at_test_time(self, variables: Array | None) -> tuple[Architecture, Array, Backend]:
+        """The network without batch normalisation and its theta, of another vector where one is given."""
         size, variables = self.theta.shape[0], self.variables if variables is None else variables
         params = NormalizedParameters(variables[:size], self.network.sizes, self.backend, variables[size:])
-        plain = Descent(_plain(self.network), folded(params).vector, self.backend, l2=0.0, l1=0.0, workers=self.workers)
-        return plain.cost_and_prediction(batch)
+        return _plain(self.network), folded(params).vector, self.backend
 
     def vectors(self, updates: Updates) -> list[Array]:
         """Theta, the running means and the averages."""
@@ -91,6 +96,40 @@ class DescentNormalized(Descent):
         self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
     ) -> None:
         super()._one_by_one(group, _WithAverages(updates, self), dropout, underway)
+
+
+class DescentNormalizedTogether(DescentNormalized):
+    """The same on all ranks: theta and the averages have the same bits everywhere."""
+
+    def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
+        super().__init__(network, theta, backend, **options)
+        self.ranks = ranks
+
+    def captured(self, *_: Any) -> Replays | None:
+        """None: within a gradient, the ranks meet."""
+        return None
+
+    def cost(self, batch: Any, dropout: Dropout) -> Array:
+        """J of everybody's batches as one in training, with the penalties."""
+        batch, _ = ahead(batch, dropout, self.dtype)
+        given = batch, self.layers, self.network, self.backend, self.ranks
+        J = engine.normalized_ranks.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
+        batch.release()
+        return J
+
+    def cost_and_score(self, batch: Any, variables: Array | None = None) -> tuple[float, Any]:
+        """The mean loss of everybody's examples without the penalties, and their score, both at test time."""
+        plain = DescentOnRanks(*self._at_test_time(variables), self.ranks, l2=0.0, l1=0.0, workers=self.workers)
+        return plain.cost_and_score(batch)
+
+    def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
+        """J and the gradient of everybody's portions together, and their m; the statistics are kept for the update."""
+        masked, position = ahead(batch, dropout, self.dtype)
+        given = masked, self.layers, self.network, self.backend, self.ranks
+        J, g, m, self.seen = engine.normalized_ranks.cost_and_gradients(
+            *given, l2=self.l2, l1=self.l1, workers=self.workers
+        )
+        return J, g, m, position
 
 
 class _WithAverages:
@@ -119,15 +158,12 @@ def _plain(network: Architecture) -> Any:
     return network._replace(batch_norm=False)  # type: ignore[attr-defined]
 
 
-def check_normalized(network: Network, X: Any, comm: Any) -> None:
-    """Raise ValueError for what training with batch normalisation doesn't go with."""
-    if network.batch_norm:
-        require_one_place(X, comm)
-
-
 def check_batches(network: Network, batches: Any) -> None:
     """Raise ValueError where an epoch would have a batch of a single example, which has no variance."""
     if not network.batch_norm or not isinstance(batches, Shuffled):
+        return
+    if isinstance(batches, Portions):
+        _check_portions(batches)
         return
     m, size = batches.columns, batches.size
     if size == 1 or m % size == 1:
@@ -135,5 +171,17 @@ def check_batches(network: Network, batches: Any) -> None:
         msg = (
             f"batch_size must leave no batch of a single example in training with batch normalisation, which has no "
             f"variance: of m = {m} in batches of {size}, {what} has one"
+        )
+        raise ValueError(msg)
+
+
+def _check_portions(batches: Portions) -> None:
+    if batches.is_whole:
+        engine.normalized_ranks.require_several_of_all(sum(batches.together))
+    if 1 in batches.together:
+        msg = (
+            "batch_size must leave no batch of a single example in training with batch normalisation, which has no "
+            f"variance: of all ranks' m = {sum(batches.together)} in {batches.number} batches, one has a single one; "
+            "take a larger batch_size"
         )
         raise ValueError(msg)

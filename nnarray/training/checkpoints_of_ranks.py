@@ -69,7 +69,7 @@ class CheckpointsOfRanks(Checkpoints):
     def write(self) -> None:
         """Write a checkpoint of where all ranks stand, unless the last one is of there; every rank calls."""
         run, at = self.run, (self.run.updates.t, self.run.epochs)
-        if self.file is None or at == self.written_at or not all_finite(run.theta, run.backend):
+        if self.file is None or at == self.written_at or not all_finite(run.descent.variables, run.backend):
             return
         run.read()
         with run.interrupts.put_off:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnarray.backends import Backend, at_once
 from nnarray.engine import Batch, Communicator, Ranks
-from nnarray.network.agreement import agree, together
+from nnarray.network.agreement import agree, checksum, together
+from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place, make_batch
@@ -30,7 +31,7 @@ from nnarray.training.arguments import (
     enter_training,
     first_params,
 )
-from nnarray.training.batch_norm import check_batches, check_normalized
+from nnarray.training.batch_norm import check_batches
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint
 from nnarray.training.chunks import ChunkedBatches
@@ -85,8 +86,7 @@ def train(
     ----------
     network : Network
         The architecture. With batch normalisation every update takes its batch's own mean and variance, and `params` of
-        the result hold the averages that predictions go by; `comm` and dask's arrays are refused, and batches of one
-        example.
+        the result hold the averages that predictions go by; dask's arrays are refused, and batches of one example.
     X : array, shape (n_x, m), or stream of batches
         The examples, as columns. A float32 table of shape (m, n_x) in C order enters as its transpose without being
         copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
@@ -232,7 +232,6 @@ def train(
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
         file, resumed = _check_checkpoint(checkpoint, checkpoint_every, resume, ranks)
-        check_normalized(network, X, comm)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:
@@ -248,6 +247,8 @@ def train(
             numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "min_delta": min_delta}
             numbers |= {"l2": l2, "l1": l1, "average": average, "validation": validation is not None}
             kinds = {"optimizer": settings_of(optimizer or Adam()), "state": sums_of(state)}
+            if isinstance(first, NormalizedParameters):
+                numbers["the checksum of the averages"] = checksum(first.statistics, first.backend)
             place = Place(first.layers, first.backend, first.dtype)
             agree(ranks, costed, place, **numbers, **kinds, dropout=rates, input_dropout=input_rate)
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()

@@ -17,7 +17,7 @@ from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked
 from nnarray.network.parameters import Parameters
 from nnarray.training.averaging import Averaging, AveragingNormalized
-from nnarray.training.batch_norm import DescentNormalized
+from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedTogether
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
@@ -72,7 +72,11 @@ class Run:
             self.descent = DescentOnChunks(*given, **options)
         elif isinstance(self.params, NormalizedParameters):
             statistics = copied(self.params.statistics, self.backend)
-            self.descent = DescentNormalized(*given, statistics=statistics, **options)
+            options["statistics"] = statistics
+            if self.ranks is None:
+                self.descent = DescentNormalized(*given, **options)
+            else:
+                self.descent = DescentNormalizedTogether(*given, self.ranks, **options)
         elif self.ranks is None:
             self.descent = Descent(*given, **options)
         else:
@@ -233,7 +237,7 @@ class Run:
         if self.ranks is None:
             return ask()
         # What agree() cannot look into, such as a function that is the schedule, shows here.
-        params = {CHECKSUM: checksum(self.theta, self.backend)}
+        params = {CHECKSUM: checksum(self.descent.variables, self.backend)}
         self.ranks.agree(learning_rate=record.learning_rate, **params)
         return self.ranks.any(ask)
 

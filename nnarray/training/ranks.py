@@ -65,9 +65,11 @@ class Portions(Shuffled):
 
     def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks, dtype: str) -> None:
         super().__init__(whole, None, seed, backend)
-        total, m = ranks.sums(float(self.columns), float(whole.m))
-        engine.ranks.require_weight_of_all(m, dtype)
-        self.number = 1 if size is None else -(-int(total) // size)
+        engine.ranks.require_weight_of_all(ranks.sums(float(whole.m))[0], dtype)
+        everybody = ranks.every(self.columns)
+        self.number = 1 if size is None else -(-sum(everybody) // size)
+        self.together = np.sum([np.diff(self._ends(columns)) for columns in everybody], axis=0).tolist()
+        """how many examples each batch has of all ranks"""
         self.size = -(-self.columns // self.number)
 
     @property
@@ -80,8 +82,12 @@ class Portions(Shuffled):
         indices = self.draw()
         if indices is None:
             return [[(self.whole, self.whole.m)]]
-        order, ends = Order(self.backend.on_device(indices), indices), np.arange(self.number + 1) * self.columns
-        return [[self._portion(order.part(*part)) for part in pairwise((ends // self.number).tolist())]]
+        order = Order(self.backend.on_device(indices), indices)
+        return [[self._portion(order.part(*part)) for part in pairwise(self._ends(self.columns).tolist())]]
+
+    def _ends(self, columns: int) -> np.ndarray:
+        """Where the portions of so many columns begin and end."""
+        return np.arange(self.number + 1) * columns // self.number
 
     def _portion(self, order: Order) -> tuple[Batch, float]:
         columns = order.on_host
@@ -93,6 +99,11 @@ class Portions(Shuffled):
         if most and self.columns:
             return super().sample(most)
         return self.whole._replace(order=Order(self.backend.on_device(NOBODY), NOBODY), weights=None, m=0)
+
+
+def ahead(batch: Batch, dropout: Dropout, dtype: str) -> tuple[Batch, int]:
+    """A portion with the masks that come next, and the position after them; none for no columns."""
+    return dropout.ahead(batch, dtype) if batch.columns else (batch, dropout.position)
 
 
 class DescentOnRanks(Descent):
@@ -108,7 +119,7 @@ class DescentOnRanks(Descent):
 
     def cost(self, batch: Batch, dropout: Dropout) -> Array:
         """J of everybody's batches, with the penalty."""
-        batch, _ = self._ahead(batch, dropout)
+        batch, _ = ahead(batch, dropout, self.dtype)
         return self._cost(batch, self.layers, l2=self.l2, l1=self.l1)
 
     def cost_and_score(self, batch: Batch, theta: Array | None = None) -> tuple[float, Any]:
@@ -119,9 +130,6 @@ class DescentOnRanks(Descent):
         parts = [part for part in self.ranks.every(part) if part is not None]
         return J, scoring.of_parts(parts, self.network.output)
 
-    def _ahead(self, batch: Batch, dropout: Dropout) -> tuple[Batch, int]:
-        return dropout.ahead(batch, self.dtype) if batch.columns else (batch, dropout.position)
-
     def _cost(self, batch: Batch, layers: Pairs, **options: Any) -> float:
         given = batch, layers, self.network, self.backend, self.ranks
         J = engine.ranks.cost(*given, workers=self.workers, **options)
@@ -130,7 +138,7 @@ class DescentOnRanks(Descent):
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and the gradient of everybody's portions together, and their m."""
-        masked, position = self._ahead(batch, dropout)
+        masked, position = ahead(batch, dropout, self.dtype)
         given = masked, self.layers, self.network, self.backend, self.ranks
         options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "spare": self.spare, "workers": self.workers}
         return *engine.ranks.cost_and_gradients(*given, **options), position
