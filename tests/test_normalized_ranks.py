@@ -287,7 +287,7 @@ def test_a_rank_without_room_makes_its_passes_again_in_narrower_tiles(open_space
 
         monkeypatch.setattr(engine.compute, "over_columns", over)
         with engine.Ranks(comm) as ranks:
-            return engine.normalized_ranks.cost_and_gradients(
+            return engine.batch_norm_ranks.cost_and_gradients(
                 batch, layers_here, network, space.backend, ranks, l2=0.0, l1=0.0
             )
 

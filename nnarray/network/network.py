@@ -424,7 +424,7 @@ class Network:
         if ranks is None:
             return engine.batch_norm.cost(*given, **penalties, workers=workers)
         agree(ranks, network, place, **penalties)
-        J = engine.normalized_ranks.cost(*given, ranks, **penalties, workers=workers)
+        J = engine.batch_norm_ranks.cost(*given, ranks, **penalties, workers=workers)
         return place.backend.asarray(J, place.dtype)
 
     def gradients(
@@ -543,7 +543,7 @@ class Network:
                 J, g, seen = engine.batch_norm.cost_and_gradients(*given, **penalties, workers=workers)
             else:
                 agree(ranks, network, place, **penalties)
-                found = engine.normalized_ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
+                found = engine.batch_norm_ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
                 J, g, m, seen = found
                 engine.ranks.require_weight_of_all(m, place.dtype)
                 J = backend.asarray(J, place.dtype)

@@ -113,7 +113,7 @@ class DescentNormalizedTogether(DescentNormalized):
         """J of everybody's batches as one in training, with the penalties."""
         batch, _ = ahead(batch, dropout, self.dtype)
         given = batch, self.layers, self.network, self.backend, self.ranks
-        J = engine.normalized_ranks.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
+        J = engine.batch_norm_ranks.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
         batch.release()
         return J
 
@@ -126,7 +126,7 @@ class DescentNormalizedTogether(DescentNormalized):
         """J and the gradient of everybody's portions together, and their m; the statistics are kept for the update."""
         masked, position = ahead(batch, dropout, self.dtype)
         given = masked, self.layers, self.network, self.backend, self.ranks
-        J, g, m, self.seen = engine.normalized_ranks.cost_and_gradients(
+        J, g, m, self.seen = engine.batch_norm_ranks.cost_and_gradients(
             *given, l2=self.l2, l1=self.l1, workers=self.workers
         )
         return J, g, m, position
@@ -177,7 +177,7 @@ def check_batches(network: Network, batches: Any) -> None:
 
 def _check_portions(batches: Portions) -> None:
     if batches.is_whole:
-        engine.normalized_ranks.require_several_of_all(sum(batches.together))
+        engine.batch_norm_ranks.require_several_of_all(sum(batches.together))
     if 1 in batches.together:
         msg = (
             "batch_size must leave no batch of a single example in training with batch normalisation, which has no "
