@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import did_you_mean
 from nnarray.cli.output import LONGEST, quoted, say
+from nnarray.network.foreign import own_names
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,10 +26,11 @@ class Parser(argparse.ArgumentParser):
     def refuse(self, unknown: Sequence[str], words: Sequence[str]) -> NoReturn:
         """Raise CommandError for words that nothing takes."""
         meant = ""
+        options = [name for name in self._option_string_actions if name[1] == "-"]
         for word in unknown:
             option = word.split("=")[0]
             if option.startswith("--"):
-                meant = meant or did_you_mean(option, [name for name in self._option_string_actions if name[1] == "-"])
+                meant = meant or _other_word(option, options) or did_you_mean(option, options)
         sizes = several(words, "--hidden")
         if sizes:
             self.error(f"argument --hidden: several sizes go with commas: --hidden {','.join(sizes)}")
@@ -49,6 +51,13 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:
             say(message, end="", stream=file)
+
+
+def _other_word(option: str, options: Sequence[str]) -> str:
+    """The question whether an option was meant that other tools call like this; nothing where none is known."""
+    words = {name[2:].replace("-", "_"): name for name in options}
+    own = own_names(option[2:].replace("-", "_"), words)
+    return f" (did you mean {' or '.join(quoted(words[word]) for word in own)}?)" if own else ""
 
 
 def several(words: Sequence[str], option: str) -> list[str]:

@@ -15,6 +15,7 @@ from nnarray.core.typing import Array, Layers
 from nnarray.engine import Architecture, Batch
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import enter_batch, enter_parameters, make_batch, require_several
+from nnarray.network.keywords import explained
 from nnarray.network.network import Network, require_network
 from nnarray.network.numbers import check_count, check_number, check_penalty, check_seed
 
@@ -43,6 +44,7 @@ class GradientCheck(NamedTuple):
         )
 
 
+@explained
 @quiet
 def check_gradients(
     network: Network,

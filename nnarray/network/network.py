@@ -38,6 +38,7 @@ from nnarray.network.entry import (
     require_finite_examples,
     require_several,
 )
+from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.numbers import check_count, check_optional_count, check_penalty, check_seed, require_penalties
 from nnarray.network.parameters import Parameters, dtype_name
@@ -93,6 +94,7 @@ class Network:
     own_cost: ClassVar[None] = None
     """a cost of one's own is an argument of each call"""
 
+    @explained
     def __init__(
         self,
         sizes: Sequence[int],
@@ -115,6 +117,7 @@ class Network:
         """How many parameters the network has, the length of theta."""
         return engine.batch_norm.theta_size(self.sizes) if self.batch_norm else vector.vector_size(self.sizes)
 
+    @explained
     @quiet
     def init(
         self,
@@ -330,6 +333,7 @@ class Network:
         workers = check_optional_count(workers, "workers")
         return engine.predict(X, place.layers, self, place.backend, workers=workers)
 
+    @explained
     def cost(
         self,
         params: Any,
@@ -427,6 +431,7 @@ class Network:
         J = engine.batch_norm_ranks.cost(*given, ranks, **penalties, workers=workers)
         return place.backend.asarray(J, place.dtype)
 
+    @explained
     def gradients(
         self,
         params: Any,

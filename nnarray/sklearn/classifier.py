@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 from nnarray.backends import is_sparse, quiet, to_numpy
 from nnarray.core.typing import Array
 from nnarray.network import Network
+from nnarray.network.keywords import with_explained_init
 from nnarray.sklearn import bridge
 from nnarray.sklearn.chunks import answers, by_parts, is_chunked
 from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
@@ -30,6 +31,7 @@ from nnarray.sklearn.private import (
 from nnarray.sklearn.settings import ActivationName
 
 
+@with_explained_init
 @dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
     """Multi-layer perceptron for classes: scikit-learn's MLPClassifier on nnarray's engine, with more to it.

@@ -12,6 +12,7 @@ from sklearn.metrics import r2_score
 from nnarray.backends import quiet
 from nnarray.core.typing import Array
 from nnarray.network import Network
+from nnarray.network.keywords import with_explained_init
 from nnarray.sklearn import bridge
 from nnarray.sklearn.chunks import answers, by_parts, is_chunked
 from nnarray.sklearn.estimator import MLP
@@ -19,6 +20,7 @@ from nnarray.sklearn.private import StrOptions, get_namespace
 from nnarray.sklearn.settings import ActivationName
 
 
+@with_explained_init
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):
     """Multi-layer perceptron for numbers: scikit-learn's MLPRegressor on nnarray's engine, with more to it.

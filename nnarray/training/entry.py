@@ -11,6 +11,7 @@ from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Place, make_batch
+from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
 from nnarray.network.numbers import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from nnarray.training.checkpointing import Checkpoints
 
 
+@explained
 def train(
     network: Network,
     X: Any,

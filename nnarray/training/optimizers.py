@@ -11,6 +11,7 @@ from nnarray.backends import Backend, quiet, same_backend
 from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
 from nnarray.network.batch_norm import NormalizedParameters, enter
+from nnarray.network.keywords import with_explained_init
 from nnarray.network.numbers import check_number
 from nnarray.network.parameters import Parameters
 from nnarray.training.state import State
@@ -297,6 +298,7 @@ class Stateful:
         self.state = State(self.t + count, **dict(zip(self.optimizer.remembers, means, strict=True)))
 
 
+@with_explained_init
 @dataclass(frozen=True)
 class GradientDescent(Optimizer):
     """theta ← theta - alpha g.
@@ -323,6 +325,7 @@ class GradientDescent(Optimizer):
         return [updates.gradient_descent(theta, g, alpha=alpha)]
 
 
+@with_explained_init
 @dataclass(frozen=True)
 class Momentum(Optimizer):
     """v ← beta v + (1-beta) g;  theta ← theta - alpha v.
@@ -346,6 +349,7 @@ class Momentum(Optimizer):
         return updates.momentum(theta, g, v, alpha=alpha, beta=self.beta)
 
 
+@with_explained_init
 @dataclass(frozen=True)
 class Nesterov(Momentum):
     """v as in Momentum;  theta ← theta - alpha (beta v + (1-beta) g).
@@ -363,6 +367,7 @@ class Nesterov(Momentum):
         return updates.nesterov(theta, g, v, alpha=alpha, beta=self.beta)
 
 
+@with_explained_init
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """s ← beta s + (1-beta) g²;  theta ← theta - alpha g / (sqrt(s) + eps).
@@ -387,6 +392,7 @@ class RMSprop(Optimizer):
         return updates.rmsprop(theta, g, s, alpha=alpha, beta=self.beta, eps=self.eps, xp=xp)
 
 
+@with_explained_init
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """v, s the running means of g, g², both corrected for their start at zero; theta ← theta - alpha v/(sqrt(s) + eps).
