@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from nnarray.bridges import from_torch, to_torch
     from nnarray.files import Model, ModelFileError, Normalization, load, read_model, save
     from nnarray.onnx import from_onnx, to_onnx
+    from nnarray.sklearn.converting import from_sklearn, to_sklearn
     from nnarray.training import schedules
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ _SELDOM = {
     **dict.fromkeys(("Model", "ModelFileError", "Normalization", "load", "read_model", "save"), "nnarray.files"),
     **dict.fromkeys(("from_torch", "to_torch"), "nnarray.bridges"),
     **dict.fromkeys(("from_onnx", "to_onnx"), "nnarray.onnx"),
+    **dict.fromkeys(("from_sklearn", "to_sklearn"), "nnarray.sklearn.converting"),
 }
 _MODULES = {"plots": "nnarray.plots", "schedules": "nnarray.training.schedules"}
 
@@ -112,6 +114,7 @@ __all__ = [
     "backend",
     "check_gradients",
     "from_onnx",
+    "from_sklearn",
     "from_torch",
     "load",
     "one_hot",
@@ -120,6 +123,7 @@ __all__ = [
     "save",
     "schedules",
     "to_onnx",
+    "to_sklearn",
     "to_torch",
     "train",
     "use_backend",

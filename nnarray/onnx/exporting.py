@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.backends import to_numpy
 from nnarray.files import Model
 from nnarray.files.description import to_json
 from nnarray.files.preprocessing import (
@@ -80,6 +81,30 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
         For an opset that is none, and for what a graph can't say: two categories of the same text, one of them for
         missing cells, or classes that are whole numbers beyond 64 bits.
     """
+    return _as_graph(model, opset, missing, _Outputs)
+
+
+def estimator_to_onnx(estimator: Any, *, opset: int) -> "onnx.ModelProto":
+    """What `to_onnx` writes of a fitted classifier or regressor: its network, and of a classifier its labels."""
+    network, params = estimator.to_network()
+    metadata: dict[str, Any] = {}
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        metadata["features"] = [str(name) for name in names]
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        return _as_graph(Model(network, params, metadata), opset, (), _Outputs)
+    if estimator._label_binarizer.y_type_ == "multilabel-indicator":
+        return _as_graph(Model(network, params, metadata), opset, (), _SeveralLabels)
+    known = to_numpy(classes)
+    if known.size == 1:
+        msg = f"the classifier knows one class alone, {known[0]!r}: there is nothing that a graph could tell"
+        raise ValueError(msg)
+    metadata["classes"] = (known.astype("int64") if known.dtype.kind == "f" else known).tolist()
+    return _as_graph(Model(network, params, metadata), opset, (), _Outputs)
+
+
+def _as_graph(model: Model, opset: int, missing: Sequence[str], outputs_of: "type[_Outputs]") -> "onnx.ModelProto":
     onnx_library()
     opset = check_opset(opset)
     if model.network.batch_norm:
@@ -91,7 +116,7 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
     graph = Nodes(np.dtype(model.params.dtype))
     preprocessing = model.preprocessing or Preprocessing((RAW,) * model.network.sizes[0])
     cells = _Cells(graph, preprocessing.columns, metadata.get("features"))
-    outputs = _Outputs(graph, model)  # takes its names before any node does
+    outputs = outputs_of(graph, model)  # takes its names before any node does
     X = TABLE
     if model.preprocessing is not None:
         X = _concatenated(graph, [_prepared(graph, run, missing) for run in cells.runs()])
@@ -264,6 +289,22 @@ class _Outputs:
         """Whether A is NaN, (m,): there is no class then, and the place beyond the last one is an error of Gather's."""
         total = self.graph.node("ReduceSum", A, self.graph.constant_as_it_is(np.array([1]), "units"), keepdims=0)
         return self.graph.node("IsNaN", total)
+
+
+class _SeveralLabels(_Outputs):
+    """The outputs of an estimator of several labels, each 0 or 1."""
+
+    def __init__(self, graph: Nodes, model: Model) -> None:
+        self.graph, self.n, self.classes = graph, model.network.sizes[-1], None
+        self.names = [graph.fresh(name) for name in ("label", "probabilities")]
+
+    def of(self, A: str, target: Scaling | None) -> list[End]:
+        """The outputs, of A[L], (m, n[L])."""
+        said = self.graph.node("Greater", A, self.graph.constant(np.array(0.5), "half"))
+        self.graph.output(self.names[0], "Cast", said, to=_kind("int64"))
+        self.graph.output(self.names[1], "Identity", A)
+        kinds = _kind("int64"), _kind(self.graph.dtype)
+        return [(name, kind, ["m", self.n]) for name, kind in zip(self.names, kinds, strict=True)]
 
 
 def _classes(model: Model) -> npt.NDArray[Any] | None:

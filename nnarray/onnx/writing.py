@@ -25,37 +25,8 @@ DOMAIN = "nnarray"
 """Of the functions that a model brings along."""
 
 
-def to_onnx(
-    network: Network, params: Any, *, opset: int = DEFAULT_OPSET, metadata: Mapping[str, Any] | None = None
-) -> "onnx.ModelProto":
-    """The network as an ONNX model, with examples as rows.
-
-    Parameters
-    ----------
-    network : Network
-        The architecture; one with batch normalisation is written as the plain one of `Network.folded`.
-    params : Parameters or sequence of (W, b)
-        Of any namespace; the graph computes in their dtype, float32 or float64.
-    opset : int, default=17
-        The version of ONNX's operators, from 13 on.
-    metadata : mapping, optional
-        As in `nnarray.save`: "classes", "features", "target", … They become entries of the model's metadata, as JSON,
-        beside the entry "nnarray", which describes the network.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Its input "X" is (m, n_x) for any m, its output "A" is (m, n[L]): `network.predict(params, X.T).T`. To save it:
-        `onnx.save(model, path)`.
-
-    Raises
-    ------
-    ImportError
-        Where onnx is missing (the extra `onnx`).
-    ValueError
-        For parameters that don't fit or are not finite, an opset that is too old or that the installed onnx doesn't
-        know, an activation that the graph can't have, metadata that a file can't hold.
-    """
+def network_to_onnx(network: Network, params: Any, *, opset: int, metadata: Mapping[str, Any]) -> "onnx.ModelProto":
+    """What `to_onnx` writes of a network."""
     onnx = onnx_library()
     require_network(network)
     network, params = network.folded(params) if network.batch_norm else (network, Parameters.from_layers(params))
@@ -65,12 +36,12 @@ def to_onnx(
     opset = check_opset(opset)
     layers = host_layers(params)
     graph = Nodes(np.dtype(params.dtype))
-    text = to_json(network, metadata or {})
+    text = to_json(network, metadata)
     A = add_layers(graph, INPUT, layers, network.hidden, network.output)
     graph.output(OUTPUT, "Identity", A)
     kind = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
     ends = [(INPUT, kind, ["m", network.sizes[0]])], [(OUTPUT, kind, ["m", network.sizes[-1]])]
-    return finished(graph, *ends, opset=opset, description=text, entries=metadata or {})
+    return finished(graph, *ends, opset=opset, description=text, entries=metadata)
 
 
 def check_opset(opset: Any) -> int:
