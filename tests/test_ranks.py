@@ -15,6 +15,7 @@ from safetensors import safe_open
 from threaded_ranks import ThreadComm, on_ranks
 
 import nnarray as nn
+from nnarray.engine.ranks import Ranks, _words_of
 from nnarray.training.checkpoint_file import CheckpointFile
 
 M = 211
@@ -389,6 +390,35 @@ def test_what_must_be_the_same_on_all_ranks(name: str) -> None:
         assert isinstance(error, ValueError)
         assert name in str(error)
         assert "must be the same on all ranks" in str(error)
+
+
+@pytest.mark.parametrize("values", [(1, 1.0, True), (0.1, np.float64(0.1), 0.1), ("a", "a", "a")])
+def test_things_that_are_equal_agree_however_they_are_written(values: Any) -> None:
+    def call(comm: ThreadComm) -> Any:
+        with Ranks(comm) as ranks:
+            return ranks.agree(comm.rank, 2.0, thing=values[comm.rank])
+
+    assert on_ranks(3, call) == [[3.0, 6.0]] * 3
+
+
+@pytest.mark.parametrize("values", [(1, 2, 3), (2, 1, 3), (0, 0, 1), (1.0, 1.0 + 2**-52, 1.0), ("a", "b", "a")])
+def test_things_that_differ_on_any_rank_are_refused_on_all(values: Any) -> None:
+    def call(comm: ThreadComm) -> Any:
+        with Ranks(comm) as ranks:
+            return ranks.agree(thing=values[comm.rank])
+
+    for error in on_ranks(3, call):
+        assert isinstance(error, ValueError)
+        assert f"thing must be the same on all ranks, got {values[0]} on rank 0 and" in str(error)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 1000])
+def test_words_tell_one_rank_of_many(size: int) -> None:
+    for i in range(50):
+        words = np.array([_words_of({"thing": i + (rank == i % size)}) for rank in range(size)], "float64")
+        assert (size * (words**2).sum(axis=0) != words.sum(axis=0) ** 2).any()
+        same = np.repeat(words[:1], size, axis=0)
+        assert (size * (same**2).sum(axis=0) == same.sum(axis=0) ** 2).all()
 
 
 def test_divergence_is_everybody_s() -> None:

@@ -103,7 +103,7 @@ def cost_and_gradients(
 
     J, sums, seen = batch_norm.with_room(in_tiles, batch, layers, network, backend, _width(batch))
     sums = np.require(backend.to_numpy(sums), requirements=("C", "W"))
-    (losses, _) = ranks.sums(float(J), of=sums)
+    (losses,) = ranks.sums(float(J), of=sums)
     g = backend.asarray(sums, dtype)
     g /= m
     numbers = equations.numbers_of_cost(m, l2, l1)
@@ -135,7 +135,7 @@ def cost(
         return CostTogether(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width).cost()
 
     J = batch_norm.with_room(in_tiles, batch, layers, network, backend, _width(batch))
-    losses, _ = ranks.sums(0.0 if J is None else float(J))
+    (losses,) = ranks.sums(0.0 if J is None else float(J))
     return float(compute.cost_from_sum(losses, m, batch_norm.weights_of(layers), backend, l2=l2, l1=l1))
 
 

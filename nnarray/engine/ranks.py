@@ -4,7 +4,8 @@ Whatever they do together begins with a meeting: a few numbers added up over all
 another failed or was interrupted, so that none waits for one that does not come.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import TileColumns
 from nnarray.engine.interrupts import Interrupts, Terminations
-from nnarray.engine.weights import require_weight, weighs_nothing
+from nnarray.engine.weights import require_weight
 
 
 class Communicator(Protocol):
@@ -31,6 +32,10 @@ class Communicator(Protocol):
 
     def allgather(self, sendobj: Any) -> list[Any]:
         """What every rank gives."""
+
+
+ROOM = 10
+"""Numbers that a meeting adds up; so many always, as some ranks may be at their next call while others failed."""
 
 
 class RankError(RuntimeError):
@@ -82,7 +87,7 @@ class Ranks:
             self._terminations.begin()
 
     def sums(self, *numbers: float, of: np.ndarray | None = None) -> list[float]:
-        """The sums over all ranks of up to two numbers, and in its own place, of a contiguous array of the host."""
+        """The sums over all ranks of a few numbers, and in its own place, of a contiguous array of the host."""
         totals = self._meet(*numbers)
         if of is not None:
             self._comm.Allreduce(None, of)  # a buffer for the sums would cost more than they do
@@ -102,8 +107,19 @@ class Ranks:
             self._was_interrupted = True
         return self._meet(float(bool(flag)))[0] > 0
 
-    def agree(self, **things: Any) -> None:
-        """Raise ValueError on all ranks where one of the things, which are compared by `==`, is not the same on all."""
+    def agree(self, *numbers: float, **things: Any) -> list[float]:
+        """The sums of a few numbers, in a meeting in which all ranks learn whether the things are the same on all.
+
+        Raises ValueError on all ranks where one of the things, which are compared by `==`, is not.
+        """
+        words = _words_of(things)
+        totals = self._meet(*words, *(word**2 for word in words), *numbers)
+        sums, squares = totals[: len(words)], totals[len(words) : 2 * len(words)]
+        if any(self.size * int(square) != int(total) ** 2 for total, square in zip(sums, squares, strict=True)):
+            self._require_same(things)
+        return totals[2 * len(words) :]
+
+    def _require_same(self, things: dict[str, Any]) -> None:
         given = self.every(things)
         for name in things:
             for rank, other in enumerate(given):
@@ -114,16 +130,18 @@ class Ranks:
                     )
                     raise ValueError(msg)
 
-    def _meet(self, one: float = 0.0, other: float = 0.0, *, error: BaseException | None = None) -> list[float]:
-        """The sums of two numbers, once it is known that no rank failed or was interrupted."""
+    def _meet(self, *numbers: float, error: BaseException | None = None) -> list[float]:
+        """The sums of up to `ROOM` numbers, once it is known that no rank failed or was interrupted."""
         try:
             self._interrupts.put_off.poll()
         except KeyboardInterrupt:
             self._was_interrupted = True
         is_due = error is None and self._asks_if_due is not None and self._asks_if_due()
         flags = error is not None, self._was_interrupted, is_due, self._terminations.came
-        total = np.empty(6)
-        self._comm.Allreduce(np.array([*flags, one, other], "float64"), total)
+        given = np.zeros(len(flags) + ROOM)
+        given[: len(flags) + len(numbers)] = *flags, *numbers
+        total = np.empty_like(given)
+        self._comm.Allreduce(given, total)
         self._was_interrupted, self.is_due = False, total[2] > 0
         if total[0]:
             self._tell(error)
@@ -133,7 +151,8 @@ class Ranks:
             keep, self._before_termination = self._before_termination, None
             keep()
             self._terminations.end()
-        return [float(number) for number in total[4:]]
+        sums: list[float] = total[len(flags) : len(flags) + len(numbers)].tolist()
+        return sums
 
     def _tell(self, error: BaseException | None) -> None:
         """Tell the others what was raised here; where nothing was, raise RankError with what they tell."""
@@ -145,40 +164,51 @@ class Ranks:
             raise RankError(msg)
 
 
-def cost_and_gradients(
+def _words_of(things: dict[str, Any]) -> Sequence[int]:
+    """Four words of 16 bits that tell things apart: sums of them and of their squares are exact.
+
+    Words are the same on all ranks where the number of ranks times the sum of squares is the square of the sum.
+    """
+    digest = blake2b(repr(things).encode(), digest_size=8).digest()
+    words: list[int] = np.frombuffer(digest, "uint16").tolist()
+    return words
+
+
+def part(
     batch: Batch,
+    m: float,
     layers: Pairs,
     network: Architecture,
     backend: Backend,
-    ranks: Ranks,
     *,
     l2: float,
     l1: float,
     spare: list[Array] | None = None,
     workers: int | None = None,
-) -> tuple[float, Array | None, float]:
-    """J and its gradient, laid out as theta, of everybody's batches together, and what they are divided by.
+) -> tuple[float, Array]:
+    """What this rank's batch, which may be of no columns, adds to J and its gradient where everybody's weigh m.
 
-    A batch may be of no columns; where nobody's columns weigh anything there is no gradient. `spare` are vectors that
-    may be written into, as in `engine.cost_and_gradients`.
+    Its share of the penalties is that of its weight. `spare` are vectors that may be written into, as in
+    `engine.cost_and_gradients`.
     """
-    J, m = 0.0, 0.0
     if batch.columns == 0:
-        sums = np.zeros(vector_size(network.sizes), dtype_of(layers, backend))
-    else:
-        one = batch._replace(m=1)
-        J, g = compute.cost_and_gradients(one, layers, network, backend, l2=0.0, l1=0.0, spare=spare, workers=workers)
-        sums, m = np.require(backend.to_numpy(g), requirements=("C", "W")), float(batch.m)
-    losses, m = ranks.sums(float(J), m, of=sums)
-    if weighs_nothing(m, sums.dtype.name):
-        return 0.0, None, 0.0
-    g = backend.asarray(sums, str(sums.dtype))
-    mean, g = compute.gradients_from_sums(losses, g, m, layers, network, backend, l2=l2, l1=l1)
-    return float(mean), g, m
+        return 0.0, backend.asarray(np.zeros(vector_size(network.sizes)), dtype_of(layers, backend))
+    share = float(batch.m) / m
+    options: dict[str, Any] = {"l2": l2 * share, "l1": l1 * share, "spare": spare, "workers": workers}
+    J, g = compute.cost_and_gradients(batch._replace(m=m), layers, network, backend, **options)
+    return float(J), g
+
+
+def total(J: float, g: Array, backend: Backend, ranks: Ranks) -> tuple[float, Array]:
+    """J and its gradient, laid out as theta, of the parts of all ranks."""
+    sums = np.require(backend.to_numpy(g), requirements=("C", "W"))
+    (J,) = ranks.sums(J, of=sums)
+    return J, sums if sums is g else backend.asarray(sums, str(sums.dtype))
 
 
 def cost(
     batch: Batch,
+    m: float,
     layers: Pairs,
     network: Architecture,
     backend: Backend,
@@ -189,17 +219,16 @@ def cost(
     keep: TileColumns | None = None,
     workers: int | None = None,
 ) -> float:
-    """J of everybody's batches together, some of which may be of no columns; `keep` collects A[L] of this rank's.
+    """J of everybody's batches together, which weigh m and some of which may be of no columns.
 
-    Raises ValueError on all ranks where all weigh nothing together.
+    `keep` collects A[L] of this rank's.
     """
     J: Array = 0.0
     if batch.columns:
-        one = batch._replace(m=1)
-        J = compute.cost(one, layers, network, backend, l2=0.0, l1=0.0, keep=keep, workers=workers)
-    losses, m = ranks.sums(float(J), float(batch.m))
-    require_weight_of_all(m, dtype_of(layers, backend))
-    return float(compute.cost_from_sum(losses, m, layers, backend, l2=l2, l1=l1))
+        share = float(batch.m) / m
+        options: dict[str, Any] = {"l2": l2 * share, "l1": l1 * share, "keep": keep, "workers": workers}
+        J = compute.cost(batch._replace(m=m), layers, network, backend, **options)
+    return ranks.sums(float(J))[0]
 
 
 def require_weight_of_all(m: float, dtype: str) -> None:

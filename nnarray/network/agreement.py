@@ -19,19 +19,19 @@ def together(comm: Communicator | None) -> AbstractContextManager[Ranks | None]:
     return nullcontext() if comm is None else Ranks(comm)
 
 
-def agree(ranks: Ranks, network: Architecture, place: Place, **options: Any) -> None:
-    """Raise ValueError on all ranks where network, parameters, their dtype or the options differ.
+def agree(ranks: Ranks, network: Architecture, place: Place, *numbers: float, **options: Any) -> list[float]:
+    """The sums over all ranks of a few numbers, where network, parameters, their dtype and the options are the same.
 
-    Parameters are compared by a checksum, a cost of the caller's own by whether there is one.
+    Raises ValueError on all ranks where they differ. Parameters are compared by a checksum, a cost of the caller's own
+    by whether there is one.
     """
     arrays = [V for layer in place.layers for V in layer]
     require_concrete("comm", **{f"params[{i}]": V for i, V in enumerate(arrays)})
     params = sum(checksum(V, place.backend) for V in arrays)
     architecture = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
     own_cost = network.own_cost is not None
-    ranks.agree(
-        **architecture, batch_norm=network.batch_norm, cost=own_cost, **options, dtype=place.dtype, **{CHECKSUM: params}
-    )
+    found = {"batch_norm": network.batch_norm, "cost": own_cost, "dtype": place.dtype, CHECKSUM: params}
+    return ranks.agree(*numbers, **architecture, **options, **found)
 
 
 def checksum(V: Array, backend: Backend) -> float:

@@ -407,8 +407,10 @@ class Network:
             require_penalties(place.dtype, **penalties)
             if ranks is None:
                 return engine.cost(*given, **penalties, workers=workers)
-            agree(ranks, network, place, **penalties)
-            return place.backend.asarray(engine.ranks.cost(*given, ranks, **penalties, workers=workers), place.dtype)
+            (m,) = agree(ranks, network, place, float(batch.m), **penalties)
+            engine.ranks.require_weight_of_all(m, place.dtype)
+            J = engine.ranks.cost(batch, m, *given[1:], ranks, **penalties, workers=workers)
+            return place.backend.asarray(J, place.dtype)
 
     def _training_cost(
         self,
@@ -519,13 +521,14 @@ class Network:
             with backend.current(), backend.untracked():
                 if ranks is None:
                     J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
-                else:
-                    agree(ranks, network, place, **penalties)
-                    J, g, m = engine.ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
-                    engine.ranks.require_weight_of_all(m, place.dtype)
-                    J = backend.asarray(J, place.dtype)
+                    require_finite_examples(batch, g, place)
+                    return J, Parameters(g, self.sizes, backend)
+                (m,) = agree(ranks, network, place, float(batch.m), **penalties)
+                engine.ranks.require_weight_of_all(m, place.dtype)
+                J, g = engine.ranks.part(batch, m, *given[1:], **penalties, workers=workers)
                 require_finite_examples(batch, g, place)
-                return J, Parameters(g, self.sizes, backend)
+                J, g = engine.ranks.total(J, g, backend, ranks)
+                return backend.asarray(J, place.dtype), Parameters(g, self.sizes, backend)
 
     def _training_gradients(
         self,

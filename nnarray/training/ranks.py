@@ -11,6 +11,7 @@ from nnarray import engine
 from nnarray.backends import Backend, backend_of
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
+from nnarray.engine.weights import weighs_nothing
 from nnarray.network import scoring
 from nnarray.training.batches import Dropout, Shuffled
 from nnarray.training.descent import Descent
@@ -65,12 +66,21 @@ class Portions(Shuffled):
 
     def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks, dtype: str) -> None:
         super().__init__(whole, None, seed, backend)
-        engine.ranks.require_weight_of_all(ranks.sums(float(whole.m))[0], dtype)
+        (m,) = ranks.sums(float(whole.m))
+        engine.ranks.require_weight_of_all(m, dtype)
         everybody = ranks.every(self.columns)
         self.number = 1 if size is None else -(-sum(everybody) // size)
-        self.together = np.sum([np.diff(self._ends(columns)) for columns in everybody], axis=0).tolist()
+        self.together: list[int] = np.sum([np.diff(self._ends(columns)) for columns in everybody], axis=0).tolist()
         """how many examples each batch has of all ranks"""
         self.size = -(-self.columns // self.number)
+        self.ms = self._ms(m, ranks)
+        """what everybody's portions of each batch weigh together; None where that depends on the order"""
+
+    def _ms(self, m: float, ranks: Ranks) -> Sequence[float | None]:
+        are_weighted = ranks.any(lambda: self.weights is not None)
+        if self.is_whole:
+            return [m]
+        return [None] * self.number if are_weighted else [float(count) for count in self.together]
 
     @property
     def is_whole(self) -> bool:
@@ -78,21 +88,22 @@ class Portions(Shuffled):
         return self.number == 1
 
     def epoch(self) -> Sequence[Iterable[Any]]:
-        """The portions of the next epoch, some perhaps of no columns, with how many they are or what they weigh."""
+        """The portions of the next epoch, some perhaps of no columns, with what all weigh where that is known."""
         indices = self.draw()
         if indices is None:
-            return [[(self.whole, self.whole.m)]]
+            return [list(zip([self.whole], self.ms, strict=True))]
         order = Order(self.backend.on_device(indices), indices)
-        return [[self._portion(order.part(*part)) for part in pairwise(self._ends(self.columns).tolist())]]
+        portions = [self._portion(order.part(*part)) for part in pairwise(self._ends(self.columns).tolist())]
+        return [list(zip(portions, self.ms, strict=True))]
 
     def _ends(self, columns: int) -> np.ndarray:
         """Where the portions of so many columns begin and end."""
         return np.arange(self.number + 1) * columns // self.number
 
-    def _portion(self, order: Order) -> tuple[Batch, float]:
+    def _portion(self, order: Order) -> Batch:
         columns = order.on_host
         m = float(len(columns) if self.weights is None else self.weights[columns].sum(dtype="float64"))
-        return self.whole._replace(m=m, order=order), m
+        return self.whole._replace(m=m, order=order)
 
     def sample(self, most: int) -> Batch:
         """As of one process; of no columns where this rank has none, or is asked for none."""
@@ -131,14 +142,19 @@ class DescentOnRanks(Descent):
         return J, scoring.of_parts(parts, self.network.output)
 
     def _cost(self, batch: Batch, layers: Pairs, **options: Any) -> float:
-        given = batch, layers, self.network, self.backend, self.ranks
-        J = engine.ranks.cost(*given, workers=self.workers, **options)
+        (m,) = self.ranks.sums(float(batch.m))
+        engine.ranks.require_weight_of_all(m, self.dtype)
+        given = layers, self.network, self.backend, self.ranks
+        J = engine.ranks.cost(batch, m, *given, workers=self.workers, **options)
         batch.release()
         return J
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and the gradient of everybody's portions together, and their m."""
         masked, position = ahead(batch, dropout, self.dtype)
-        given = masked, self.layers, self.network, self.backend, self.ranks
+        m = self.ranks.sums(float(batch.m))[0] if weighs is None else weighs
+        if weighs_nothing(m, self.dtype):
+            return 0.0, None, 0.0, position
         options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "spare": self.spare, "workers": self.workers}
-        return *engine.ranks.cost_and_gradients(*given, **options), position
+        part = engine.ranks.part(masked, m, self.layers, self.network, self.backend, **options)
+        return *engine.ranks.total(*part, self.backend, self.ranks), m, position
