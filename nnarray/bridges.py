@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from array_api_compat import is_torch_namespace
 
-from nnarray.backends import require_concrete
+from nnarray.backends import quiet, require_concrete
 from nnarray.core import batch_norm
 from nnarray.core.activations import LEAK
 from nnarray.network import Network, NormalizedParameters, Parameters
@@ -46,6 +46,7 @@ OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 """The same of the outputs; `Exp` is the module that `to_torch` makes."""
 
 
+@quiet
 def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Network, Parameters]:
     """The network that a `torch.nn` module is, and a copy of its parameters, on its device.
 
@@ -102,6 +103,7 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
     return network, network.parameters(params.vector, statistics=params.backend.steps.join(statistics))
 
 
+@quiet
 def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     """The network as a `torch.nn.Sequential` that takes examples as rows, and gives what `network.predict` does.
 

@@ -81,6 +81,7 @@ def decision_boundary(
     return ax
 
 
+@quiet
 def cost_curves(
     runs: History | TrainingResult | Mapping[str, History | TrainingResult], *, curve: str = "cost", ax: Any = None
 ) -> Any:
@@ -170,6 +171,7 @@ def learning_rates(schedules: Mapping[str, Callable[[int], float]], updates: int
     return ax
 
 
+@quiet
 def weight_images(W: Any, shape: tuple[int, int], *, columns: int | None = None, ax: Any = None) -> Any:
     """The weights of each unit of a layer that sees images, as images.
 

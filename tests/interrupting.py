@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import CO_GENERATOR
@@ -49,6 +50,10 @@ class State(NamedTuple):
     options: dict[str, Any]
     torch: tuple[Any, ...]
     jax: tuple[Any, ...]
+    warnings: tuple[Any, ...]
+    settings: tuple[Any, ...]
+    environment: dict[str, str]
+    threads: list[str]
     streams: tuple[Any, ...]
     is_locked: bool
 
@@ -71,6 +76,10 @@ class State(NamedTuple):
             sklearn.get_config(),
             _torch_s_state(),
             _jax_s_state(),
+            (len(warnings.filters), warnings.filters[:2], warnings.showwarning),
+            _settings_of_others(),
+            dict(os.environ),
+            _threads_of_others(),
             (sys.stdout, sys.stderr, sys.excepthook),
             _is_locked(),
         )
@@ -103,6 +112,18 @@ def _jax_s_state() -> tuple[Any, ...]:
     )
 
 
+def _settings_of_others() -> tuple[Any, ...]:
+    """matplotlib's and dask's."""
+    plotting, dask = sys.modules.get("matplotlib"), sys.modules.get("dask.config")
+    return plotting and repr(plotting.rcParams), dask and repr(dask.config)
+
+
+def _threads_of_others() -> list[str]:
+    """The threads that are no helpers, which wait for the next call, and not tqdm's, of which there is one at most."""
+    names = [thread.name for thread in threading.enumerate() if type(thread).__name__ != "TMonitor"]
+    return sorted(name for name in names if not name.startswith("nnarray"))
+
+
 def _is_locked() -> bool:
     """Whether this thread holds the lock of BLAS's threads, for which others would wait."""
     free: list[bool] = []
@@ -116,6 +137,16 @@ def _is_locked() -> bool:
     thread.start()
     thread.join()
     return not free[0]
+
+
+def _is_called_by_tests(frame: FrameType) -> bool:
+    """Whether this is another library's function that a test calls for itself."""
+    above = frame.f_back
+    return (
+        above is not None
+        and above.f_code.co_filename.startswith(TESTS)
+        and not frame.f_code.co_filename.startswith(INSIDE)
+    )
 
 
 def _is_swallowed(frame: FrameType) -> bool:
@@ -148,7 +179,7 @@ class Tracer:
         self._before, self._closed = dict[int, str](), set[int]()  # by id: to keep frames is to keep what they hold
 
     def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
-        if frame.f_code.co_filename.startswith(TESTS) or _is_swallowed(frame):
+        if frame.f_code.co_filename.startswith(TESTS) or _is_called_by_tests(frame) or _is_swallowed(frame):
             return None
         if event == "call":
             self._before.pop(id(frame), None)
@@ -156,6 +187,8 @@ class Tracer:
         if frame.f_code.co_flags & CO_GENERATOR and self._may_close(frame, event, of):
             return self
         if event == "line" and _leaves_a_block(frame):
+            return self
+        if event == "return" and frame.f_code.co_name == "__enter__":  # nor between it and the block
             return self
         if not frame.f_code.co_filename.startswith(INSIDE):
             frame.f_trace_opcodes, frame.f_trace_lines = True, False

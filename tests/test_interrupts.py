@@ -35,11 +35,13 @@ def no_other_test_s_blocks() -> None:
 
 
 @pytest.fixture(autouse=True)
-def scikit_learn_s_options() -> Iterator[None]:
-    """scikit-learn changes its options within a call; an interrupt there would leave them so for the tests to come."""
+def options_of_others() -> Iterator[None]:
+    """Other libraries' options, which they or a test change, are for the tests to come what they were."""
     before = sklearn.get_config()
     yield
     sklearn.set_config(**before)
+    if "dask.config" in sys.modules:
+        sys.modules["dask.config"].config.pop("scheduler", None)
 
 
 ALL, POINTS = os.environ.get("NNARRAY_INTERRUPTS") == "all", 40
@@ -128,10 +130,144 @@ def predicted(X: Any) -> bool:
     return network.predict(network.init(0, backend=backend_of(X)), X) is None
 
 
+def arrays(library: str = "numpy", m: int = 12, n_y: int = 1) -> tuple[Any, Any]:
+    """X (4, m) and Y (n_y, m) of a library."""
+    pytest.importorskip(library)
+    place, generator = nn.backend(library), np.random.default_rng(0)
+    X = generator.normal(size=(4, m))
+    return place.asarray(X, "float32"), place.asarray(generator.random((n_y, m)) < 0.5, "float32")
+
+
+def asked(what: str, library: str = "numpy", **options: Any) -> Callable[[], bool]:
+    """A call of a network on small arrays of a library."""
+    network, (X, Y) = nn.Network((4, 5, 1), **options), arrays(library)
+    params = network.init(0, backend=library)
+    data = (X,) if what in {"predict", "forward"} else (X, Y)
+    return lambda: getattr(network, what)(params, *data) is None
+
+
+def pulled(library: str = "numpy", m: int = 12, **options: Any) -> Callable[[], bool]:
+    network, (X, Y) = nn.Network((4, 5, 1), **options), arrays(library, m)
+    params = network.init(0, backend=library)
+    return lambda: network.vjp(params, X)[1](Y) is None
+
+
+def training_on(library: str = "numpy", *, batch_norm: bool = False, **options: Any) -> Callable[[], bool]:
+    network, (X, Y) = nn.Network((4, 5, 1), batch_norm=batch_norm), arrays(library, 40)
+    given = {"epochs": 2, "progress": False, "seed": 0} | options
+    return lambda: nn.train(network, X, Y, **given).stopped == "interrupt"
+
+
+class One:
+    """A communicator of a single rank."""
+
+    rank, size = 0, 1
+
+    def allgather(self, thing: Any) -> list[Any]:
+        return [thing]
+
+    def Allreduce(self, V: np.ndarray | None, total: np.ndarray) -> None:
+        if V is not None:
+            total[...] = V
+
+
+def in_this_thread() -> Any:
+    """dask's arrays, which are computed in the thread that asks for them: there the signals come."""
+    pytest.importorskip("dask").config.set(scheduler="sync")
+    return pytest.importorskip("dask.array")
+
+
+def in_chunks(what: str) -> Callable[[], bool]:
+    """A call of a network on arrays of dask, computed in this thread."""
+    da = in_this_thread()
+    network, given = nn.Network((4, 5, 1)), [da.from_array(V, chunks=(V.shape[0], (15, 25))) for V in arrays(m=40)]
+    params = network.init(0)
+    if what == "train":
+        return lambda: nn.train(network, *given, epochs=2, batch_size=10, progress=False).stopped == "interrupt"
+    if what == "predict":
+        return lambda: network.predict(params, given[0]).compute() is None
+    return lambda: getattr(network, what)(params, *given) is None
+
+
+def fitting_chunks() -> Fitting:
+    da = in_this_thread()
+    fitting = Fitting(batch_size=20)
+    fitting.X = da.from_array(fitting.X, chunks=((25, 35), 4))
+    return fitting
+
+
+def fitting_torch() -> Fitting:
+    torch = pytest.importorskip("torch")
+    sklearn.set_config(array_api_dispatch=True)
+    fitting = Fitting(batch_size=20)
+    fitting.X, fitting.y = torch.asarray(fitting.X), torch.asarray(fitting.y)
+    return fitting
+
+
+def scored(kind: str = "MLPClassifier") -> Callable[[], bool]:
+    fitting = Fitting(kind)
+    fitting()
+    return lambda: fitting.model.score(fitting.X, fitting.y) is None
+
+
+def as_onnx(what: str) -> Callable[[], bool]:
+    pytest.importorskip("onnx")
+    network = nn.Network((3, 4, 2), output="softmax", batch_norm=what == "normalized")
+    params = network.init(0)
+    if what == "normalized":
+        X = np.random.default_rng(0).normal(size=(3, 9))
+        params = nn.train(network, X, nn.one_hot(np.arange(9) % 2, 2), epochs=1, progress=False).params
+    model = nn.to_onnx(network, params)
+    return lambda: (nn.from_onnx(model) if what == "read" else nn.to_onnx(network, params)) is None
+
+
+def as_torch(what: str) -> Callable[[], bool]:
+    pytest.importorskip("torch")
+    network = nn.Network((3, 4, 1))
+    params = network.init(0)
+    module = nn.to_torch(network, params)
+    return lambda: (nn.to_torch(network, params) if what == "to" else nn.from_torch(module)) is None
+
+
+def drawn(folder: Path) -> Callable[[], bool]:
+    pytest.importorskip("matplotlib").use("Agg")
+    history = nn.train(nn.Network((4, 3, 1)), *arrays(), epochs=2, progress=False).history
+    return lambda: history.plot(folder / "a.png") is None
+
+
+def boundary() -> Callable[[], bool]:
+    pytest.importorskip("matplotlib").use("Agg")
+    network = nn.Network((2, 3, 1))
+    X = np.random.default_rng(0).normal(size=(2, 9))
+    params = network.init(0)
+    return lambda: nn.plots.decision_boundary(network, params, X, X[:1] > 0, resolution=20) is None
+
+
+def checked() -> Callable[[], bool]:
+    network, (X, Y) = nn.Network((4, 3, 1), "tanh"), arrays()
+    params = network.init(0, dtype="float64")
+    return lambda: nn.check_gradients(network, params, X, Y) is None
+
+
+def own_updates() -> Callable[[], bool]:
+    network, optimizer, (X, Y) = nn.Network((4, 3, 1)), nn.Adam(), arrays()
+    params = network.init(0)
+    g, state = network.gradients(params, X, Y)[1], optimizer.init(params)
+    return lambda: optimizer.update(params, g, state) is None
+
+
 def commanding(words: str, folder: Path) -> Callable[[], bool]:
     from nnarray import cli
 
     return lambda: cli.main(words.format(folder).split()) == cli.INTERRUPTED
+
+
+def on_a_table(folder: Path) -> Callable[[], bool]:
+    """A command that writes all that there is to write."""
+    rows = [f"{i},{'ab'[i % 2]},202{i % 3}-01-0{i % 7 + 1},{i * i % 13}" for i in range(40)]
+    (folder / "t.csv").write_text("\n".join(["n,kind,day,y", *rows]) + "\n")
+    words = "--plot {0}/a.png --history {0}/h.csv --split-out {0}/s.csv --out {0}/b.safetensors --checkpoint {0}/c"
+    return commanding(f"train {{0}}/t.csv --target y --output identity --epochs 2 --batch-norm {words}", folder)
 
 
 def with_model(words: str, folder: Path) -> Callable[[], bool]:
@@ -214,8 +350,51 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "evaluate from the shell": lambda folder: with_model("evaluate {0}/m.safetensors iris", folder),
 }
 
+FURTHER: dict[str, Callable[[Path], Callable[[], bool]]] = {
+    "export from the shell": lambda folder: with_model("export {0}/m.safetensors {0}/m.onnx", folder),
+    "info from the shell": lambda folder: with_model("info {0}/m.safetensors", folder),
+    "train on a table": on_a_table,
+    "score of a classifier": lambda _: scored(),
+    "score of a regressor": lambda _: scored("MLPRegressor"),
+    "fit with batch normalisation": lambda _: Fitting(batch_size=20, batch_norm=True),
+    "fit by L-BFGS with batch normalisation": lambda _: Fitting("MLPRegressor", solver="lbfgs", batch_norm=True),
+    "fit averages": lambda _: Fitting(batch_size=20, average=0.9, l1=1e-3),
+    "fit chunks": lambda _: fitting_chunks(),
+    "fit torch": lambda _: fitting_torch(),
+    "train with batch normalisation": lambda _: training_on(batch_norm=True, batch_size=10),
+    "train with batch normalisation on torch": lambda _: training_on("torch", batch_norm=True, batch_size=10),
+    "train with batch normalisation on JAX": lambda _: training_on("jax", batch_norm=True, batch_size=10),
+    "train averages with both penalties": lambda _: training_on(average=0.9, l1=1e-3, l2=1e-2, batch_size=10),
+    "train as one rank": lambda _: training_on(comm=One(), batch_size=10),
+    "train on chunks": lambda _: in_chunks("train"),
+    "gradients of chunks": lambda _: in_chunks("gradients"),
+    "predict chunks": lambda _: in_chunks("predict"),
+    "gradients on torch": lambda _: asked("gradients", "torch"),
+    "gradients on JAX": lambda _: asked("gradients", "jax"),
+    "score on torch": lambda _: asked("score", "torch"),
+    "forward": lambda _: asked("forward"),
+    "gradients with batch normalisation": lambda _: asked("gradients", batch_norm=True),
+    "vjp": lambda _: pulled(),
+    "vjp in tiles": lambda _: pulled(m=40_000),
+    "vjp on torch": lambda _: pulled("torch"),
+    "vjp on JAX": lambda _: pulled("jax"),
+    "to ONNX": lambda _: as_onnx("plain"),
+    "to ONNX with batch normalisation": lambda _: as_onnx("normalized"),
+    "from ONNX": lambda _: as_onnx("read"),
+    "to torch": lambda _: as_torch("to"),
+    "from torch": lambda _: as_torch("from"),
+    "draw a history": drawn,
+    "draw a decision boundary": lambda _: boundary(),
+    "check gradients": lambda _: checked(),
+    "update": lambda _: own_updates(),
+}
+"""What goes the same ways for the most part."""
+
+CALLS |= FURTHER
+
 
 MOST = {
+    **dict.fromkeys(FURTHER, 8),
     "compile": 2,
     "command line": 10,
     "predict from the shell": 8,
@@ -227,6 +406,10 @@ MOST = {
     "fit a regressor in part": 15,
     "fit by L-BFGS": 15,
     "train on JAX": 12,
+    "train on a table": 2,
+    "draw a history": 3,
+    "fit chunks": 3,
+    "train on chunks": 3,
 }
 """Of the points of slower calls, fewer are taken where not all are."""
 

@@ -20,7 +20,7 @@ from nnarray.backends.machine_code import is_made as makes_machine_code
 from nnarray.backends.machine_code import unavailable_reason as why_no_machine_code
 from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend
 from nnarray.backends.numpy import NUMPY
-from nnarray.backends.quiet import quiet
+from nnarray.backends.quiet import filter_again, quiet
 from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
@@ -44,6 +44,7 @@ __all__ = [
     "backend_of",
     "choose",
     "convert",
+    "filter_again",
     "for_products",
     "host_array",
     "is_concrete",

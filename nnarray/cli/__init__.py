@@ -21,21 +21,18 @@ scaling folded into it, where the table holds nothing else.
 """
 
 import os
-import signal
 import sys
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
 
 import nnarray as nn
 from nnarray import starting
-from nnarray.backends import quiet
+from nnarray.backends import Ended, quiet
 from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 from nnarray.cli.parser import several
+from nnarray.cli.process import TerminatedAsInterrupted, WarningsInALine
 from nnarray.cli.ranks import first_speaks
 from nnarray.engine.ranks import RankError
 
@@ -57,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    terminated: list[int] = []
+    terminated, told = TerminatedAsInterrupted(), WarningsInALine()
     try:
         starting.is_ready()
-        with _terminated_as_interrupted(terminated), _warnings_in_a_line():
+        with Ended(terminated, told), terminated, told:
             code = _run(words)
     except SystemExit as leaving:  # --help and --version
         code = int(leaving.code or 0)
@@ -73,7 +70,7 @@ def _main(words: Sequence[str]) -> int:
     except EXPECTED as error:
         note(f"nnarray: error: {_line(error)}")
         code = FAILED
-    return TERMINATED if terminated and code == INTERRUPTED else code
+    return TERMINATED if terminated.came and code == INTERRUPTED else code
 
 
 def _run(words: Sequence[str]) -> int:
@@ -88,41 +85,6 @@ def _run(words: Sequence[str]) -> int:
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
-
-
-@contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
-    """A block in which a warning is told without the line of our code that gave it."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: note(f"nnarray: warning: {message}")
-        yield
-
-
-@contextmanager
-def _terminated_as_interrupted(terminated: list[int]) -> Iterator[None]:
-    """A block in which SIGTERM does what Ctrl-C does, also where Ctrl-C is ignored, as in the background."""
-
-    def handle(number: int, _: Any) -> None:
-        terminated.append(number)
-        signal.raise_signal(signal.SIGINT)
-
-    def only_terminated(*_: Any) -> None:
-        if terminated:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, handle)
-    ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if ignores:
-        signal.signal(signal.SIGINT, only_terminated)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if ignores:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _line(error: BaseException) -> str:

@@ -63,9 +63,12 @@ class Ranks:
         """whether what is to be kept was due on some rank at the last meeting"""
 
     def __enter__(self) -> "Ranks":
-        self._outer.__enter__()
-        self._interrupts.__enter__()
-        self._interrupts.put_off.__enter__()
+        try:
+            self._interrupts.__enter__()
+            self._interrupts.put_off.__enter__()
+        except BaseException as error:
+            self._outer.__exit__(error)
+            raise
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: TracebackType | None) -> None:

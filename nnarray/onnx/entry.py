@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nnarray.backends import quiet
 from nnarray.files import Model
 from nnarray.network import Network
 from nnarray.onnx.exporting import estimator_to_onnx, model_to_onnx
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import onnx
 
 
+@quiet
 def to_onnx(
     network: Any, params: Any = None, *, opset: int = DEFAULT_OPSET, metadata: Mapping[str, Any] | None = None
 ) -> "onnx.ModelProto":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.backends import to_numpy
+from nnarray.backends import quiet, to_numpy
 from nnarray.files import Model
 from nnarray.files.description import to_json
 from nnarray.files.preprocessing import (
@@ -48,6 +48,7 @@ KEPT = ("classes", "features", "target", "preprocessing", "user")
 """What of a model's metadata goes with the graph; how it was trained stays behind."""
 
 
+@quiet
 def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence[str] = ("",)) -> "onnx.ModelProto":
     """A model file's network with its preprocessing, and its classes, as one ONNX graph: what `nnarray export` writes.
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.backends import quiet
 from nnarray.core.activations import LEAK
 from nnarray.files import ModelFileError
 from nnarray.network import Network, Parameters
@@ -35,6 +36,7 @@ LABELLING = {"ArgMax", "Greater", "GreaterOrEqual", "Binarizer", "ZipMap", "Redu
 """Nodes that turn predictions into labels, beside which they stay an output of their own."""
 
 
+@quiet
 def from_onnx(model: Any, *, output: OutputName | None = None) -> tuple[Network, Parameters]:
     """The network that a plain dense ONNX graph is, and its parameters on the host.
 
@@ -65,8 +67,7 @@ def from_onnx(model: Any, *, output: OutputName | None = None) -> tuple[Network,
     """
     name, proto = _loaded(model)
     try:
-        with np.errstate(all="ignore"):  # what is not finite is refused
-            found = _Chain(proto.graph).read()
+        found = _Chain(proto.graph).read()
     except (ValueError, TypeError, AttributeError, IndexError, KeyError, RecursionError) as error:
         msg = f"{name} is not a dense network that can be read: {excerpt(str(error))}"
         raise ModelFileError(msg) from None

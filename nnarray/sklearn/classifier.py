@@ -27,6 +27,7 @@ from nnarray.sklearn.private import (
     get_namespace,
     get_namespace_and_device,
     move_to,
+    settled,
 )
 from nnarray.sklearn.settings import ActivationName
 
@@ -151,6 +152,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         )
 
     @classmethod
+    @settled
+    @quiet
     def from_network(cls, network: Network, params: Any, classes: Any = None, **parameters: Any) -> Self:
         """A fitted classifier that predicts as the network does, and goes on from its parameters with `partial_fit`.
 
@@ -194,6 +197,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         bridge.fill(model, network, params)
         return model
 
+    @settled
     @quiet
     @wraps(ClassifierMixin.score)
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -204,6 +208,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return float(accuracy_score(y, predicted, sample_weight=weights))
 
     @by_parts
+    @settled
     @quiet
     def predict(self, X: Any) -> Array:
         """The class of each example, the one of the highest probability; of two, the second where its own is above 0.5.
@@ -228,6 +233,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._labels(self._predictions(X, "predict"))
 
     @by_parts
+    @settled
     @quiet
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class.
@@ -253,6 +259,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self._probabilities(X, "predict_proba")
 
     @by_parts
+    @settled
     @quiet
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`, -∞ of a probability of 0.

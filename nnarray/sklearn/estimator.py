@@ -379,6 +379,7 @@ class MLP(Settings, ABC):
             coefs_=coefs, intercepts_=intercepts, _kept=kept, _kept_training=training
         )
 
+    @quiet
     def to_network(self) -> tuple[Network, Parameters]:
         """The fitted network, and a copy of its parameters.
 

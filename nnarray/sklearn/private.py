@@ -42,6 +42,7 @@ __all__ = [
     "get_namespace",
     "get_namespace_and_device",
     "move_to",
+    "settled",
     "supported_float_dtypes",
     "training_begins",
 ]
@@ -49,17 +50,39 @@ __all__ = [
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def fits(method: Method) -> Method:
-    """A method that checks the estimator's parameters first.
+def settled(method: Method) -> Method:
+    """A method that leaves scikit-learn's options, which it changes within calls, as they were, however it ends."""
 
-    What ends it before training has begun, an error or Ctrl-C, leaves the estimator as it was. scikit-learn's options,
-    which it changes within calls, are those of before.
+    @wraps(method)
+    def call(*given: Any, **options: Any) -> Any:
+        before = get_config()
+        try:
+            try:
+                return method(*given, **options)
+            finally:
+                _settle(before)
+        finally:  # an interrupt, which comes once, may have come there
+            _settle(before)
+
+    return cast("Method", call)
+
+
+def _settle(configured: dict[str, Any]) -> None:
+    if get_config() != configured:
+        set_config(**configured)
+
+
+def fits(method: Method) -> Method:
+    """A settled method that checks the estimator's parameters first.
+
+    What ends it before training has begun, an error or Ctrl-C, leaves the estimator as it was.
     """
     checking: Method = _fit_context(prefer_skip_nested_validation=True)(method)
 
+    @settled
     @wraps(method)
     def fit(model: Any, *given: Any, **options: Any) -> Any:
-        before, configured = dict(vars(model)), get_config()
+        before = dict(vars(model))
         try:
             try:
                 setattr(model, CHECKING, True)
@@ -70,22 +93,20 @@ def fits(method: Method) -> Method:
                 clear_frames(error.__traceback__)
                 raise
             finally:
-                _leave(model, before, configured)
+                _leave(model, before)
         finally:  # an interrupt, which comes once, may have come there
-            _leave(model, before, configured)
+            _leave(model, before)
 
     return cast("Method", fit)
 
 
-def _leave(model: Any, before: dict[str, Any], configured: dict[str, Any]) -> None:
+def _leave(model: Any, before: dict[str, Any]) -> None:
     held = vars(model)
     if CHECKING in held:
         held.update(before)
         for name in held.keys() - before.keys() - {CHECKING}:
             del held[name]
         del held[CHECKING]
-    if get_config() != configured:
-        set_config(**configured)
 
 
 def training_begins(model: Any) -> None:

@@ -16,7 +16,7 @@ from nnarray.network.keywords import with_explained_init
 from nnarray.sklearn import bridge
 from nnarray.sklearn.chunks import answers, by_parts, is_chunked
 from nnarray.sklearn.estimator import MLP
-from nnarray.sklearn.private import StrOptions, get_namespace
+from nnarray.sklearn.private import StrOptions, get_namespace, settled
 from nnarray.sklearn.settings import ActivationName
 
 
@@ -58,6 +58,8 @@ class MLPRegressor(RegressorMixin, MLP):
     }
 
     @classmethod
+    @settled
+    @quiet
     def from_network(cls, network: Network, params: Any, **parameters: Any) -> Self:
         """A fitted regressor that predicts as the network does, and goes on from its parameters with `partial_fit`.
 
@@ -96,6 +98,7 @@ class MLPRegressor(RegressorMixin, MLP):
         bridge.fill(model, network, params)
         return model
 
+    @settled
     @quiet
     @wraps(RegressorMixin.score)
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -106,6 +109,7 @@ class MLPRegressor(RegressorMixin, MLP):
         return float(r2_score(y, predicted, sample_weight=weights))
 
     @by_parts
+    @settled
     @quiet
     def predict(self, X: Any) -> Array:
         """The number of each example, or its numbers; with loss='poisson', the expected counts.
