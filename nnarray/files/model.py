@@ -16,6 +16,7 @@ from nnarray.core import vector
 from nnarray.core.typing import Pairs
 from nnarray.files.batch_norm import normalized_tensors, require_variances
 from nnarray.files.description import from_json, is_prepared, to_json
+from nnarray.files.formats import reading_hint, warn_of_ending
 from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
 from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, enter, folded
@@ -23,7 +24,7 @@ from nnarray.network.entry import enter_normalized
 from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
 from nnarray.storage.atomic import write_atomically
-from nnarray.storage.reading import is_text, read_as, require_folder, short
+from nnarray.storage.reading import ModelFileError, is_text, read_as, require_folder, short
 from nnarray.training.checkpoints import ENTRY as CHECKPOINT
 
 ENTRY = "nnarray"
@@ -206,7 +207,8 @@ def save(
     Parameters
     ----------
     path : path
-        Where to. What is there is replaced by the whole new file, or stays.
+        Where to. What is there is replaced by the whole new file, or stays. The format is safetensors, whatever the
+        name says: an ending of another one, such as .pt or .onnx, gives a UserWarning with what writes that.
     network : Network
         The architecture.
     params : Parameters or sequence of (W, b)
@@ -253,6 +255,7 @@ def save(
         tensors = {name: V for l, (W, b) in enumerate(layers, 1) for name, V in ((f"W{l}", W), (f"b{l}", b))}
     require_folder(path)
     write_atomically(path, safetensors_bytes(tensors, metadata={**entries, ENTRY: text}))
+    warn_of_ending(path)
 
 
 def load(
@@ -325,7 +328,11 @@ def read_model(
     path = os.fspath(path)
     if network is not None:
         require_network(network)
-    found, theta, metadata = read_as("model file", path, lambda path: _read(path, network))
+    try:
+        found, theta, metadata = read_as("model file", path, lambda path: _read(path, network))
+    except ModelFileError as error:
+        msg = f"{error}{reading_hint(path)}"
+        raise ModelFileError(msg) from None
     theta = chosen.asarray(theta, theta.dtype.name)
     if not found.batch_norm:
         return Model(found, Parameters(theta, found.sizes, chosen), metadata)

@@ -1,4 +1,4 @@
-"""A cost, an update rule, an activation, a backend or a target of one's own.
+"""A cost, an update rule, an activation, a backend or a target of one's own, and nnarray within another autodiff.
 
 The first two need no change of nnarray, and run compiled where they are written in operators and elementwise
 functions of the Array API standard; what the others change is listed below.
@@ -35,6 +35,48 @@ decay; Chen et al., NeurIPS 2023):
 True
 
 A learning rate that changes is any function of the number of updates made so far (`nn.schedules`).
+
+## Within another library's autodiff
+
+Under `jax.grad` and with torch's tensors that require gradients, `network.predict` and `cost` are differentiated as
+they stand. `network.vjp` gives nnarray's own backward pass instead, which keeps nothing of the forward one but X and
+theta. As a function of PyTorch's, with theta and X as its inputs:
+
+>>> import torch
+>>> network = nn.Network((3, 8, 2), hidden="tanh", output="identity")
+>>> class Dense(torch.autograd.Function):
+...     @staticmethod
+...     def forward(ctx, theta, X):
+...         A, ctx.pull = network.vjp(network.parameters(theta), X)
+...         return A
+...
+...     @staticmethod
+...     @torch.autograd.function.once_differentiable
+...     def backward(ctx, dA):
+...         gradients, dX = ctx.pull(dA)
+...         return gradients.vector, dX
+>>> theta = network.init(backend="torch", dtype="float64").vector.requires_grad_()
+>>> X = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4).requires_grad_()
+>>> torch.autograd.gradcheck(Dense.apply, (theta, X))
+True
+>>> torch.nn.functional.huber_loss(Dense.apply(theta, X), torch.ones(2, 4).double()).backward()
+>>> theta.grad.shape, X.grad.shape
+(torch.Size([50]), torch.Size([3, 4]))
+
+And of JAX's:
+
+>>> import jax
+>>> @jax.custom_vjp
+... def dense(theta, X):
+...     return network.predict(network.parameters(theta), X)
+>>> def backward(kept, dA):
+...     theta, X = kept
+...     gradients, dX = network.vjp(network.parameters(theta), X)[1](dA)
+...     return gradients.vector, dX
+>>> dense.defvjp(lambda theta, X: (dense(theta, X), (theta, X)), backward)
+>>> theta, X = network.init(backend="jax").vector, jax.numpy.linspace(-1, 1, 12).reshape(3, 4)
+>>> jax.jit(jax.grad(lambda theta, X: (dense(theta, X) ** 4).sum()))(theta, X).shape
+(50,)
 
 ## An activation
 

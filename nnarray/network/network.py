@@ -601,6 +601,8 @@ class Network:
         >>> gradients, saliency = pull(np.ones_like(A))  # of the sum of all predictions
         >>> gradients[0].W.shape, saliency.shape
         ((3, 2), (2, 3))
+
+        `nnarray.guide.extending` makes a torch.autograd.Function and a jax.custom_vjp of it.
         """
         place = enter_parameters(self, params, X=X)
         backend, layers = place.backend, place.layers
