@@ -97,7 +97,7 @@ def test_the_code_of_the_readme_about_other_tools() -> None:
     """SciPy's and optax's loops, on a small network."""
     for library in ("scipy", "jax", "optax"):
         pytest.importorskip(library)
-    part = README[README.index("As a compute core under") : README.index("## In the place of scikit-learn")]
+    part = README[README.index("As a compute core under") : README.index("## A drop-in replacement")]
     generator = np.random.default_rng(0)
     X = generator.normal(size=(2, 60))
     names = {"network": nn.Network((2, 5, 1)), "X": X, "Y": (X.sum(axis=0, keepdims=True) > 0) * 1.0}
@@ -107,3 +107,29 @@ def test_the_code_of_the_readme_about_other_tools() -> None:
         exec(block, names)
     assert names["best"].fun < 0.3
     assert float(names["J"]) < 0.2
+
+
+def test_the_data_frame_of_the_readme(tmp_path, monkeypatch) -> None:
+    """A table with texts, dates, gaps and categories; the model file prepares the frame as training did."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(4)
+    area, town = rng.uniform(40, 200, 240), rng.choice(["Jena", "Ulm"], 240)
+    sold = pandas.Timestamp("2022-05-01") + pandas.to_timedelta(rng.integers(0, 400, 240), unit="D")
+    houses = pandas.DataFrame({"area": area, "town": pandas.Categorical(town), "sold": sold})
+    houses["price"] = 10 * area + 400 * (town == "Ulm")
+    houses.loc[7, "area"] = np.nan
+    names: dict[str, Any] = {"nn": nn, "houses": houses}
+    exec(code_of(README[README.index("A pandas data frame") : README.index("## Large batches")])[0], names)
+    assert names["prices"].shape == (1, 240)
+    assert np.corrcoef(names["prices"][0], houses["price"])[0, 1] > 0.95
+
+
+def test_core_is_as_short_as_the_readme_says() -> None:
+    lines = sum(
+        len(path.read_text(encoding="utf-8").splitlines()) for path in (Path(nn.__file__).parent / "core").glob("*.py")
+    )
+    said = re.search(r"is under (\d+) lines in the letters of the\s+lecture", README)
+    assert said is not None
+    assert 500 < lines < int(said[1])

@@ -43,6 +43,7 @@ from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.numbers import check_count, check_optional_count, check_penalty, check_seed, require_penalties
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
+from nnarray.network.typing import ArrayT
 
 
 @dataclass(frozen=True)
