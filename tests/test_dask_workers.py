@@ -4,6 +4,8 @@ import gc
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -175,6 +177,54 @@ def test_a_frozen_worker_is_given_up(expected: dict[str, bytes]) -> None:
                 with suppress(ProcessLookupError):  # its nanny did
                     os.kill(pid, signal.SIGKILL)
     assert bits(found) == expected["whole"]
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[int]:
+    """The process of a scheduler that a client and a worker know."""
+    file = str(tmp_path / "scheduler.json")
+    words = {
+        "scheduler": ("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+        "worker": ("--nthreads", "1", "--no-nanny", "--no-dashboard"),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{name}", *own, "--scheduler-file", file],
+            stderr=subprocess.DEVNULL,
+        )
+        for name, own in words.items()
+    ]
+    try:
+        with dask.config.set(SETTINGS), distributed.Client(scheduler_file=file, timeout="60s") as client:
+            client.wait_for_workers(1, timeout=60)
+            yield processes[0].pid
+            for process in processes:  # before the client says goodbye
+                process.kill()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(20)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_frozen_scheduler_is_given_up(run: str, scheduler: int, tmp_path: Path, expected: dict[str, bytes]) -> None:
+    network, x, y = case()
+    frozen = 5 if run == "whole" else 1
+
+    def freeze(record: nn.Epoch) -> None:
+        if record.epoch == frozen:
+            os.kill(scheduler, signal.SIGSTOP)
+
+    options = OPTIONS | RUNS[run]
+    network.gradients(network.init(0), x, y)  # once its imports are made, the worker is quick
+    with dask.config.set({"nnarray.no-workers-timeout": "6s"}):
+        began = time.monotonic()
+        with pytest.raises(nn.WorkersLostError, match=r"scheduler did not answer for 6 s.*no-workers-timeout") as met:
+            nn.train(network, x, y, callback=freeze, checkpoint=tmp_path / "run", **options)
+        assert time.monotonic() - began < 60
+    assert met.value.state.position.epoch == len(met.value.history) == frozen
+    os.kill(scheduler, signal.SIGCONT)
+    assert bits(nn.train(network, x, y, resume=tmp_path / "run", **options)) == expected[run]
 
 
 @pytest.mark.parametrize("run", RUNS)

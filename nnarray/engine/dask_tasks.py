@@ -2,14 +2,20 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 TIMEOUT = "nnarray.no-workers-timeout"
-"""in dask's configuration, for how long no worker may be there; without one, 60 s"""
+"""in dask's configuration, for how long no worker may be there, or the scheduler not answer; without one, 60 s"""
+
+SHORTEST = 0.01
+"""Seconds that a question waits at least."""
+
+NOBODY, SILENT = "no dask worker was left", "dask's scheduler did not answer"
 
 
 class WorkersLostError(RuntimeError):
-    """No dask worker was left, or each one that took a chunk died of it.
+    """No dask worker was left, each one that took a chunk died of it, or the scheduler did not answer.
 
     Attributes
     ----------
@@ -58,7 +64,7 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
     futures = client.compute(list(tasks))
     try:
         _wait(client, futures)
-        found: list[Any] = client.gather(futures, direct=_is_local(client))
+        return _gathered(client, futures)
     except (KilledWorker, NoValidWorkerError) as error:
         raise WorkersLostError(str(error)) from error
     except CancelledError as error:
@@ -67,7 +73,6 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
     finally:  # while somebody holds an error, and with it this frame, the same tasks would fail again
         for future in futures:
             future.release()
-    return found
 
 
 def _is_local(client: Any) -> bool | None:
@@ -77,26 +82,50 @@ def _is_local(client: Any) -> bool | None:
     return isinstance(client.cluster, distributed.LocalCluster) or None
 
 
+def _gathered(client: Any, futures: Sequence[Any]) -> list[Any]:
+    """What the futures, which are done, hold."""
+    gather = partial(client.gather, futures, direct=_is_local(client), asynchronous=True)
+    timeout = _timeout()
+    try:
+        found: list[Any] = client.sync(gather, callback_timeout=max(timeout, SHORTEST))
+    except TimeoutError:
+        raise _lost(SILENT, timeout) from None
+    return found
+
+
 def _wait(client: Any, futures: Sequence[Any]) -> None:
-    import dask
     import distributed
 
-    timeout = dask.utils.parse_timedelta(dask.config.get(TIMEOUT, "60s"))
-    seen = time.monotonic()
+    timeout = _timeout()
+    seen, missed = time.monotonic(), NOBODY
     while True:
+        step = min(1.0, max(timeout, SHORTEST))
         try:
-            distributed.wait(futures, timeout=min(1.0, max(timeout, 0.01)))
+            distributed.wait(futures, timeout=step)
         except TimeoutError:
-            seen = time.monotonic() if _has_workers(client) else seen
+            missed = _missed(client, step)
+            seen = seen if missed else time.monotonic()
         else:
             return
         if time.monotonic() - seen >= timeout:
-            msg = f'no dask worker was left for {timeout:g} s; dask.config.set({{"{TIMEOUT}": …}}) waits longer'
-            raise WorkersLostError(msg)
+            raise _lost(missed, timeout)
 
 
-def _has_workers(client: Any) -> bool:
+def _missed(client: Any, seconds: float) -> str:
+    """What is not there any more, or does not answer within so many seconds; nothing where a worker is."""
     try:
-        return bool(client.nthreads())
-    except OSError:  # the scheduler does not answer either
-        return False
+        return "" if client.sync(client.scheduler.ncores, callback_timeout=seconds) else NOBODY
+    except OSError:  # and so TimeoutError
+        return SILENT
+
+
+def _lost(what: str, timeout: float) -> WorkersLostError:
+    msg = f'{what} for {timeout:g} s; dask.config.set({{"{TIMEOUT}": …}}) waits longer'
+    return WorkersLostError(msg)
+
+
+def _timeout() -> float:
+    import dask
+
+    timeout: float = dask.utils.parse_timedelta(dask.config.get(TIMEOUT, "60s"))
+    return timeout

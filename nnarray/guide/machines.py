@@ -16,7 +16,7 @@ Their numbers of columns may differ, and be 0. The ranks' gradients are added up
 divided by everybody's m; then every rank makes the same update, so that theta stays equal to the bit everywhere. Before
 a sum, the ranks meet: a few numbers say whether one failed, was interrupted, or wants a checkpoint written, so that
 none waits for another that does not come. From the shell, `mpiexec -n 4 nnarray train table.csv` does the same with a
-table's rows. A rank that is killed ends the run, as is MPI's way; with `checkpoint=` the same call goes on from the
+table's rows (and `predict` and the others are the first rank's alone). A rank that is killed ends the run, as is MPI's way; with `checkpoint=` the same call goes on from the
 file that rank 0 keeps for all.
 
 ## Dask
@@ -52,8 +52,8 @@ so chunks should be of some thousand columns, a few on each worker.
 
 Dask computes what was lost again, from its recipe: the sums of the present step, and the chunks that lay on the worker.
 The step is repeated and the bits are the same. A worker that hangs is given up after dask's own setting,
-`distributed.scheduler.worker-ttl`; where none is left for `nnarray.no-workers-timeout` (60 s), `nn.WorkersLostError`
-keeps the last parameters and state.
+`distributed.scheduler.worker-ttl`; where none is left, or the scheduler does not answer, for
+`nnarray.no-workers-timeout` (60 s), `nn.WorkersLostError` keeps the last parameters and state.
 
 ## What a step takes on N machines
 
