@@ -138,6 +138,27 @@ def test_data_frames() -> None:
         MLPClassifier(**OPTIONS).fit(x.a, labels)
 
 
+@pytest.mark.parametrize("dtypes", [{"a": "Float64", "b": "Int64"}, {"a": "Float32", "c": "boolean"}])
+def test_data_frames_whose_dtypes_have_a_value_for_what_is_missing(dtypes: dict[str, str]) -> None:
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    X, y = table()
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(b=range(M), c=X[:, 2] > 0).astype(dtypes)
+    one, found = (MLPClassifier(**WHOLE).fit(x, y) for x in (frame, dd.from_pandas(frame, npartitions=4)))
+    np.testing.assert_allclose(found.coefs_[0], one.coefs_[0], rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(found.predict(dd.from_pandas(frame, npartitions=3)).compute(), one.predict(frame))
+    gaps = frame.assign(a=frame.a.where(X[:, 0] < 1))
+    with pytest.raises(ValueError, match="in the chunk of examples from .* nan"):
+        MLPClassifier(**WHOLE).fit(dd.from_pandas(gaps, npartitions=4), y)
+
+
+def test_predictions_of_sparse_chunks() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = table()
+    model = MLPClassifier(**WHOLE).fit(X, y)
+    x = rows(X).map_blocks(sparse.csr_array, dtype=X.dtype)
+    np.testing.assert_array_equal(model.predict(x).compute(), model.predict(X))
+
+
 BAD: dict[str, tuple[type, Any, str]] = {
     "features": (ValueError, lambda m, x, y: m.predict(x[:, :3]), "X has 3 features"),
     "one axis": (ValueError, lambda m, x, y: m.predict(x[:, 0]), "Expected 2D array"),

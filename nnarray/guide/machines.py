@@ -12,12 +12,12 @@ Every rank runs the same program with columns of its own and gives `comm=` to `n
     from mpi4py import MPI
     result = nn.train(network, X_of_this_rank, Y_of_this_rank, epochs=100, batch_size=4096, comm=MPI.COMM_WORLD)
 
-Their numbers of columns may differ, and be 0. The ranks' gradients are added up by an Allreduce, on theta's vector, and
-divided by everybody's m; then every rank makes the same update, so that theta stays equal to the bit everywhere. Before
-a sum, the ranks meet: a few numbers say whether one failed, was interrupted, or wants a checkpoint written, so that
-none waits for another that does not come. From the shell, `mpiexec -n 4 nnarray train table.csv` does the same with a
-table's rows (and `predict` and the others are the first rank's alone). A rank that is killed ends the run, as is MPI's way; with `checkpoint=` the same call goes on from the
-file that rank 0 keeps for all.
+Their numbers of columns may differ, and be 0. The ranks' gradients, divided by everybody's m, are added up by an
+Allreduce on theta's vector; then every rank makes the same update, so that theta stays equal to the bit everywhere.
+Before a sum, the ranks meet: a few numbers say whether one failed, was interrupted, or wants a checkpoint written, so
+that none waits for another that does not come. From the shell, `mpiexec -n 4 nnarray train table.csv` does the same
+with a table's rows; `predict` and the others are the first rank's alone. A rank that is killed ends the run, as is
+MPI's way; with `checkpoint=` the same call goes on from the file that rank 0 keeps for all.
 
 ## Dask
 
@@ -40,6 +40,9 @@ True
 
 It is computed by the active `distributed.Client`, or by dask's own scheduler. Each task costs dask some milliseconds,
 so chunks should be of some thousand columns, a few on each worker.
+
+With `batch_size`, each update is of columns of one chunk and needs theta after the update before, so one worker computes
+at a time: further workers hold more data, and make mini-batches no faster. Under MPI, every rank has a part of each.
 
 ## What is the same to the bit
 

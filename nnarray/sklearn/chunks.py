@@ -65,7 +65,7 @@ def _by_parts(model: "MLP", method: Callable[..., Any], X: Any) -> Any:
 
 def _of_part(given: tuple[str, "MLP"], X: Any, like: Any) -> Any:
     name, model = given
-    return getattr(model, name)(X) if len(X) else like
+    return getattr(model, name)(X) if X.shape[0] else like
 
 
 def _parts(X: Any) -> tuple[Sequence[Any], Sequence[float]]:
@@ -80,7 +80,7 @@ def _rows_like(X: Any) -> Any:
     """Rows of the host that look like those of X."""
     if hasattr(X, "rechunk"):
         return np.zeros((1, *X.shape[1:]), X.dtype)
-    return X._meta_nonempty
+    return X._meta_nonempty.iloc[:1]  # where a dtype has a value for what is missing, the second row is of these
 
 
 def answers(model: "MLP", X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
@@ -102,7 +102,7 @@ def enter(
         raise TypeError(msg)
     like = validate_data(model, _rows_like(X), reset=reset, dtype=dtypes)
     if not hasattr(X, "rechunk"):
-        X = X.to_dask_array(lengths=True)
+        X = X.astype(like.dtype.name).to_dask_array(lengths=True)
     if np.isnan(X.shape[0]):
         msg = f"X has chunks of unknown size, shape {X.shape}: give X.compute_chunk_sizes()"
         raise ValueError(msg)
