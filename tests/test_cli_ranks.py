@@ -91,6 +91,39 @@ def test_a_run_that_is_kept_goes_on(table: Path, tmp_path: Path) -> None:
     assert models[0].params.vector.tobytes() == models[1].params.vector.tobytes()
 
 
+def test_a_model_is_applied_by_the_first_rank_alone(table: Path, tmp_path: Path) -> None:
+    assert nnarray("train", table, *OPTIONS, "--out", "m.safetensors", folder=tmp_path).returncode == 0
+    for words in (("predict", "m.safetensors", table), ("evaluate", "m.safetensors", table), ("info", "m.safetensors")):
+        one, two = (nnarray(*words, ranks=ranks, folder=tmp_path) for ranks in (None, 2))
+        assert (two.returncode, two.stdout) == (0, one.stdout), two.stderr
+    done = nnarray("predict", "m.safetensors", table, "--out", "p.csv", ranks=2, folder=tmp_path)
+    assert done.returncode == 0
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 84
+    failed = nnarray("predict", "m.safetensors", "none.csv", ranks=2, folder=tmp_path)
+    assert (failed.returncode, failed.stderr.count("nnarray: error:")) == (2, 1)
+
+
+def test_what_a_shell_starts_on_each_rank_is_its_own(table: Path, tmp_path: Path) -> None:
+    assert nnarray("train", table, *OPTIONS, "--out", "m.safetensors", folder=tmp_path).returncode == 0
+    command = " ".join(launched("predict", "m.safetensors", table, "--out", "p$PMI_RANK.csv"))
+    done = subprocess.run(
+        [launched(ranks=2)[0], "-n", "2", "sh", "-c", f"{command}; true"], cwd=tmp_path, check=False, timeout=200
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "p0.csv").read_text() == (tmp_path / "p1.csv").read_text()
+
+
+def test_ranks_that_were_given_other_tables_do_not_train_together(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "table0.csv").write_text(table.read_text())
+    (tmp_path / "table1.csv").write_text(table.read_text())
+    command = " ".join(launched("train", "table$PMI_RANK.csv", *OPTIONS))
+    mpiexec = launched(ranks=2)[0]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 200, "cwd": tmp_path}
+    done = subprocess.run([mpiexec, "-n", "2", "sh", "-c", f"{command}"], check=False, **options)
+    assert done.returncode == 2
+    assert "data must be the same on all ranks, got table0.csv on rank 0 and table1.csv on rank 1" in done.stderr
+
+
 def test_mpi4py_is_not_imported_elsewhere(table: Path, tmp_path: Path) -> None:
     code = (
         f"import sys; from nnarray.cli import main; main(['train', {str(table)!r}, *{OPTIONS!r}, '--quiet']); "

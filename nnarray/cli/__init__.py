@@ -33,7 +33,7 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 from nnarray.cli.parser import several
 from nnarray.cli.process import TerminatedAsInterrupted, WarningsInALine
-from nnarray.cli.ranks import first_speaks
+from nnarray.cli.ranks import first_speaks, is_of_the_first
 from nnarray.engine.ranks import RankError
 
 EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError, RankError)
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 if a check failed, 2 for a mistake, 130 after Ctrl-C, 143 after SIGTERM, which leaves what Ctrl-C leaves.
     """
     words = [str(word) for word in (sys.argv[1:] if argv is None else argv)]
+    if argv is None and is_of_the_first(words):
+        return 0
     with first_speaks(words):
         return _main(words)
 

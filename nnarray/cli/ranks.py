@@ -1,11 +1,14 @@
-"""`nnarray train` under mpiexec: every rank trains on its share of the rows, and the first one speaks and writes.
+"""The command line under mpiexec: every rank trains on its share of the rows, and the first one speaks and writes.
 
-Each rank reads the whole table, so that categories, means and medians are those of all rows.
+To train, each rank reads the whole table, so that categories, means and medians are those of all rows. All other
+commands are the first one's alone.
 """
 
+import argparse
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from nnarray.cli.errors import CommandError
@@ -13,6 +16,9 @@ from nnarray.engine import Ranks
 
 LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 """What mpiexec sets in the environment, by its kind; elsewhere mpi4py is not imported."""
+
+LAUNCHERS = ("hydra_pmi_proxy", "pmi_proxy", "mpiexec.gforker", "mpiexec", "mpirun", "orted", "prted", "slurmstepd")
+"""Processes, by the names that Linux gives them, whose children all run one command; a shell's may run others."""
 
 
 def communicator(data: str) -> Any:
@@ -34,14 +40,15 @@ def communicator(data: str) -> Any:
 
 
 @contextmanager
-def prepared_by_all(comm: Any) -> Iterator[None]:
-    """A block at whose end all ranks know whether another failed in it."""
+def prepared_by_all(comm: Any, arguments: argparse.Namespace) -> Iterator[None]:
+    """A block at whose end all ranks know whether another failed in it, or was given another command."""
     if comm is None:
         yield
         return
     with Ranks(comm) as ranks:
         yield
-        ranks.every(None)
+        plain = str | int | float | list | None
+        ranks.agree(**{name: value for name, value in vars(arguments).items() if isinstance(value, plain)})
 
 
 def share(V: Any, comm: Any) -> Any:
@@ -60,6 +67,20 @@ def first_speaks(words: Sequence[str]) -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
+
+
+def is_of_the_first(words: Sequence[str]) -> bool:
+    """Whether this is another rank than the first, of a command that the first one runs for all."""
+    return list(words[:1]) != ["train"] and _rank() not in (None, 0) and _is_launched()
+
+
+def _is_launched() -> bool:
+    """Whether the launcher itself started this process, and so the same command on all ranks."""
+    try:
+        parent = Path(f"/proc/{os.getppid()}/comm").read_text()
+    except OSError:  # another system than Linux
+        return False
+    return parent.strip() in LAUNCHERS
 
 
 def _rank() -> int | None:

@@ -96,7 +96,7 @@ def train(arguments: argparse.Namespace) -> int:
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
     run = going_on(arguments)
     comm = communicator(arguments.data)
-    with prepared_by_all(comm):
+    with prepared_by_all(comm, arguments):
         start = _start(arguments)
         prepared = prepare(arguments, start)
     network = _network(arguments, prepared) if start is None else start.network

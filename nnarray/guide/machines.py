@@ -41,8 +41,9 @@ True
 It is computed by the active `distributed.Client`, or by dask's own scheduler. Each task costs dask some milliseconds,
 so chunks should be of some thousand columns, a few on each worker.
 
-With `batch_size`, each update is of columns of one chunk and needs theta after the update before, so one worker computes
-at a time: further workers hold more data, and make mini-batches no faster. Under MPI, every rank has a part of each.
+With `batch_size`, each update is of columns of one chunk and needs theta after the update before, so one worker
+computes at a time: further workers hold more data, and make mini-batches no faster. Under MPI, every rank has a part of
+each.
 
 ## What is the same to the bit
 
