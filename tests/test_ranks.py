@@ -412,6 +412,22 @@ def test_things_that_differ_on_any_rank_are_refused_on_all(values: Any) -> None:
         assert f"thing must be the same on all ranks, got {values[0]} on rank 0 and" in str(error)
 
 
+@pytest.mark.parametrize("sizes", [(5, 6, 1), (300, 100, 100, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_units_in_another_order_are_other_parameters(sizes: tuple[int, ...], dtype: str) -> None:
+    network, (n_x, n_1, *_) = nn.Network(sizes), sizes
+    first, second, *rest = [(np.array(W), np.array(b)) for W, b in network.init(0, dtype=dtype)]
+    order = np.arange(n_1)
+    order[[1, 4]] = order[[4, 1]]
+    other = [(first[0][order], first[1][order]), (second[0][:, order], second[1]), *rest]
+    X, Y = np.ones((n_x, 7)), np.ones((sizes[-1], 7))
+
+    def call(comm: ThreadComm) -> Any:
+        return network.gradients([first, second, *rest] if comm.rank else other, X, Y, comm=comm)
+
+    assert all("the checksum of params must be the same" in str(error) for error in on_ranks(2, call))
+
+
 @pytest.mark.parametrize("size", [2, 3, 7, 1000])
 def test_words_tell_one_rank_of_many(size: int) -> None:
     for i in range(50):

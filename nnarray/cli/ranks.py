@@ -20,6 +20,9 @@ LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 LAUNCHERS = ("hydra_pmi_proxy", "pmi_proxy", "mpiexec.gforker", "mpiexec", "mpirun", "orted", "prted", "slurmstepd")
 """Processes, by the names that Linux gives them, whose children all run one command; a shell's may run others."""
 
+PLAIN = (str, int, float, list)
+"""Kinds of options that ranks compare."""
+
 
 def communicator(data: str) -> Any:
     """That of all ranks; None where there is one process.
@@ -47,8 +50,8 @@ def prepared_by_all(comm: Any, arguments: argparse.Namespace) -> Iterator[None]:
         return
     with Ranks(comm) as ranks:
         yield
-        plain = str | int | float | list | None
-        ranks.agree(**{name: value for name, value in vars(arguments).items() if isinstance(value, plain)})
+        given = vars(arguments).items()
+        ranks.agree(**{name: value for name, value in given if isinstance(value, PLAIN) or value is None})
 
 
 def share(V: Any, comm: Any) -> Any:

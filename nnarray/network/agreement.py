@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from nnarray.network.entry import Place
 
 CHECKSUM = "the checksum of params"
 """How messages call it."""
+
+COLUMNS = 509
+"""A prime, so that no two units of a layer have all their weights in the same columns."""
 
 
 def together(comm: Communicator | None) -> AbstractContextManager[Ranks | None]:
@@ -27,7 +31,7 @@ def agree(ranks: Ranks, network: Architecture, place: Place, *numbers: float, **
     """
     arrays = [V for layer in place.layers for V in layer]
     require_concrete("comm", **{f"params[{i}]": V for i, V in enumerate(arrays)})
-    params = sum(checksum(V, place.backend) for V in arrays)
+    params = crc32(repr([checksum(V, place.backend) for V in arrays]).encode())
     architecture = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
     own_cost = network.own_cost is not None
     found = {"batch_norm": network.batch_norm, "cost": own_cost, "dtype": place.dtype, CHECKSUM: params}
@@ -35,11 +39,16 @@ def agree(ranks: Ranks, network: Architecture, place: Place, *numbers: float, **
 
 
 def checksum(V: Array, backend: Backend) -> float:
-    """The sum of the values; where the host reads them, of their bits, which no rounding hides and which is faster."""
+    """The sum of the values; where the host reads them, of their bits, which no rounding hides and which is faster.
+
+    Bits are added up in columns, so that the same values in another order are told, too.
+    """
     V, own = backend.looked_into(V)
     if not own.is_host:
         return own.sum(V)
     flat = np.ascontiguousarray(own.to_numpy(V)).reshape(-1)
     even = len(flat) // 2 * 2
-    parts = flat[:even].view("uint64"), flat[even:].view("uint8")
-    return sum(int(np.add.reduce(bits, dtype="uint64")) for bits in parts)
+    bits = flat[:even].view("uint64")
+    rows = len(bits) // COLUMNS
+    columns = np.add.reduce(bits[: rows * COLUMNS].reshape(rows, COLUMNS), axis=0, dtype="uint64")
+    return crc32(columns.tobytes() + bits[rows * COLUMNS :].tobytes() + flat[even:].tobytes())
