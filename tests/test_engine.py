@@ -641,7 +641,7 @@ def test_a_run_of_small_steps_has_one_thread_and_one_of_large_steps_its_own() ->
 
 def test_training_on_small_batches_is_such_a_run(monkeypatch) -> None:
     """Piece by piece, as with dropout, and where a step is one call."""
-    network, layers, X, Y = problem((4, 7, 3), "tanh", "softmax", m=40)
+    network, layers, X, Y = problem((40, 70, 3), "tanh", "softmax", m=40)
     for owner, name, dropout in ((engine, "cost_and_gradients", 0.1), (TrainingSteps, "launch", 0.0)):
         seen: list[int] = []
         real = getattr(owner, name)
@@ -653,3 +653,11 @@ def test_training_on_small_batches_is_such_a_run(monkeypatch) -> None:
         monkeypatch.setattr(owner, name, looking)
         nn.train(network, X, Y, params=layers, epochs=1, batch_size=8, dropout=dropout)
         assert set(seen) == {1}
+
+
+def test_steps_without_a_product_for_two_threads_leave_blas_alone() -> None:
+    outside, network = BLAS_THREADS.outside(), nn.Network((64, 100, 10), output="softmax")
+    for columns, expected in ((1, outside), (2, 1)):
+        with engine.ThreadsOfSteps(network, columns, nn.backend("numpy")) as threads:
+            threads.hold()
+            assert set(settings()) == {expected}

@@ -8,7 +8,7 @@ from nnarray.engine.equations import numbers_of_cost
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.ranks import Communicator, RankError, Ranks
 from nnarray.engine.rules import Rule
-from nnarray.engine.threads import ThreadsOfARun
+from nnarray.engine.threads import ThreadsOfARun, ThreadsOfSteps
 from nnarray.engine.tiling import tile_width
 from nnarray.engine.training_steps import compiled_steps
 from nnarray.engine.updates import update
@@ -23,6 +23,7 @@ __all__ = [
     "Ranks",
     "Rule",
     "ThreadsOfARun",
+    "ThreadsOfSteps",
     "TileColumns",
     "batch_norm",
     "batch_norm_ranks",

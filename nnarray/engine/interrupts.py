@@ -22,11 +22,13 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            interrupts, ends = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+            interrupts = signal.getsignal(signal.SIGINT)
             if callable(interrupts):
                 self._listen(signal.SIGINT, interrupts, interrupts)
-            if self.before_termination is not None and (callable(ends) or ends is signal.SIG_DFL):
-                self._listen(signal.SIGTERM, ends, self._terminate)
+            if self.before_termination is not None:
+                ends = signal.getsignal(signal.SIGTERM)
+                if callable(ends) or ends is signal.SIG_DFL:
+                    self._listen(signal.SIGTERM, ends, self._terminate)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -103,3 +103,12 @@ class ThreadsOfARun:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+class ThreadsOfSteps(ThreadsOfARun):
+    """The same where nothing but steps is computed: tiny ones have one thread without a block."""
+
+    def __init__(self, network: Architecture, columns: int, backend: Backend) -> None:
+        super().__init__(network, columns, backend)
+        if is_tiny(network, columns):
+            self._block = None

@@ -100,6 +100,7 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     loss: ClassVar[str] = "log_loss"
     _has_numeric_y: ClassVar[bool] = False
+    _plain_y: ClassVar[str] = "biufU"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **MLP._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
@@ -312,9 +313,11 @@ class MLPClassifier(ClassifierMixin, MLP):
         if incremental is None and labels is not None and (y.ndim == 1 or y.shape[1] != labels):
             msg = f"y_val must have a column for each of the {labels} labels, got shape {tuple(y.shape)}"
             raise ValueError(msg)
+        own, wants_all = to_numpy(self.classes_), incremental is not None and self.warm_start
+        if not wants_all and y.ndim == 1 and np.all(np.any(to_numpy(y)[:, None] == own, axis=1)):
+            return
         classes = np.unique(to_numpy(y)) if y.ndim == 1 else to_numpy(unique_labels(y))
-        own = to_numpy(self.classes_)
-        if incremental is not None and self.warm_start:
+        if wants_all:
             if set(classes.tolist()) != set(own.tolist()):
                 msg = (
                     "warm_start can only be used where `y` has the same classes as in the previous call to fit. "

@@ -7,7 +7,7 @@ from operator import index
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnarray import engine
@@ -29,7 +29,7 @@ from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, first_statistics, folded
 from nnarray.network.chunks import Chunked
 from nnarray.network.numbers import require_penalties
-from nnarray.sklearn import bridge, chunks, solvers
+from nnarray.sklearn import bridge, chunks, direct, solvers
 from nnarray.sklearn.averaging import Averaged, Trained
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
 from nnarray.sklearn.optimizers import Optimizer, writable
@@ -41,6 +41,7 @@ from nnarray.sklearn.private import (
     get_namespace,
     get_namespace_and_device,
     move_to,
+    random_state_of,
     supported_float_dtypes,
 )
 from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, ActivationName, Settings
@@ -76,6 +77,8 @@ class MLP(Settings, ABC):
     hidden_layer_sizes: Any
     activation: ActivationName | Sequence[ActivationName]
     _has_numeric_y: ClassVar[bool]
+    _plain_y: ClassVar[str]
+    """the kinds of NumPy's dtypes of a y that needs no conversion"""
     _is_normalized = False
     """whether what is fitted has batch normalisation"""
 
@@ -206,7 +209,7 @@ class MLP(Settings, ABC):
         batch = _batch(examples, place, dtype, sizes)
         validating = None if validation is None else _batch(validation, place, dtype, sizes)
         self.n_outputs_ = sizes[-1]
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = random_state_of(self.random_state, vars(self).get("_random_state"))
         if begins:
             self._initialize(sizes, dtype, own)
         network = self._network()
@@ -251,12 +254,28 @@ class MLP(Settings, ABC):
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The examples, checked, and all where X is; beside a dask X, all else is here."""
         y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
-        if self._has_numeric_y:
-            _require_numbers_in(y)
         if chunks.is_chunked(X):
+            if self._has_numeric_y:
+                _require_numbers_in(y)
             dtypes = _dtypes(self.dtype, np, None)
             given = X, y, sample_weight
             return Examples(*chunks.enter(self, *given, dtypes=dtypes, incremental=incremental, reset=reset))
+        if reset or not direct.takes_examples(self, X, y):
+            X, y = self._validated(X, y, reset=reset)
+        Y = self._targets(y, incremental=incremental)
+        if isinstance(sample_weight, list | tuple):
+            sample_weight = np.asarray(sample_weight)
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        weights = self._class_weighted(weights, y, incremental=incremental)
+        xp, is_array_api, device = get_namespace_and_device(X)
+        if is_array_api:
+            Y, weights = move_to(Y, weights, xp=xp, device=device)
+        return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
+
+    def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        """X and y as scikit-learn's checks leave them, y where X is."""
+        if self._has_numeric_y:
+            _require_numbers_in(y)
         xp, _, device = get_namespace_and_device(X)
         X, y = validate_data(
             self,
@@ -270,15 +289,7 @@ class MLP(Settings, ABC):
         )
         if get_namespace(X)[1]:
             y = moved(y, xp, device)
-        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        Y = self._targets(y, incremental=incremental)
-        if isinstance(sample_weight, list | tuple):
-            sample_weight = np.asarray(sample_weight)
-        weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
-        weights = self._class_weighted(weights, y, incremental=incremental)
-        if get_namespace(X)[1]:
-            Y, weights = move_to(Y, weights, xp=xp, device=device)
-        return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _has_validation(self, validation: tuple[Any, Any, Any]) -> bool:
         """Whether there are validation examples; raises ValueError where there is a part of them."""
@@ -338,10 +349,16 @@ class MLP(Settings, ABC):
         dtype = _float_name(None, self.coefs_[0])
         if self._trained is not None:
             return writable(place.asarray(self._trained.variables, dtype))
-        kept, views = vars(self).get("_kept"), [*self.coefs_, *self.intercepts_]
-        if kept and kept.backend == place and all(a is b for a, b in zip(kept.views, views, strict=False)):
+        kept = self._kept_views
+        if kept is not None and kept.backend == place:
             return kept.theta
         return place.steps.join([(W, b) for W, b in self._layers(place, dtype)])
+
+    @property
+    def _kept_views(self) -> Kept | None:
+        """The vector of `coefs_` and `intercepts_`, where they are its views."""
+        kept, views = vars(self).get("_kept"), [*self.coefs_, *self.intercepts_]
+        return kept if kept and all(a is b for a, b in zip(kept.views, views, strict=False)) else None
 
     @property
     def _trained(self) -> Trained | None:
@@ -413,6 +430,8 @@ class MLP(Settings, ABC):
         """A[L] of each example, shape (m, n_outputs), where X is."""
         check_is_fitted(self)
         check_same_namespace(X, self, attribute="_first_coefs", method=method)
+        if (A := self._predicted_directly(X)) is not None:
+            return A
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         own = _place_of(X)
         place = choose(self.backend, own)
@@ -425,6 +444,16 @@ class MLP(Settings, ABC):
             A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
         A = own.asarray(A.T)
         return writable(np.ascontiguousarray(A)) if own.is_host else A
+
+    def _predicted_directly(self, X: Any) -> Array | None:
+        """The same of a small table that needs no conversion; else None."""
+        kept = self._kept_views
+        if kept is None or self.workers is not None or not direct.takes(self, X):
+            return None
+        if not choose(self.backend, kept.backend).is_host:
+            return None
+        A = engine.direct.predict(self._network()._replace(batch_norm=False), kept.theta, X.T)
+        return None if A is None else np.ascontiguousarray(A.T)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())

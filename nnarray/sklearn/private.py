@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from functools import wraps
+from numbers import Integral
 from traceback import clear_frames
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from sklearn import get_config, set_config
+from sklearn.utils import check_random_state
 
 try:
     from sklearn.base import _fit_context
@@ -42,6 +45,7 @@ __all__ = [
     "get_namespace",
     "get_namespace_and_device",
     "move_to",
+    "random_state_of",
     "settled",
     "supported_float_dtypes",
     "training_begins",
@@ -116,6 +120,23 @@ def training_begins(model: Any) -> None:
 
 CHECKING = "_is_checking"
 """An attribute that an estimator has until training has begun."""
+
+
+class OwnRandomState(np.random.RandomState):
+    """One that nobody else has."""
+
+
+def random_state_of(seed: Any, last: Any) -> np.random.RandomState:
+    """scikit-learn's `check_random_state`; of a whole number, it is the last one again where that was our own.
+
+    To make a new one, which draws a seed of the machine first, takes as long as a step.
+    """
+    if not isinstance(seed, Integral):
+        return cast("np.random.RandomState", check_random_state(seed))
+    if not isinstance(last, OwnRandomState):
+        return OwnRandomState(int(seed))
+    last.seed(int(seed))
+    return last
 
 
 def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:

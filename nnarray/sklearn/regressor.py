@@ -52,6 +52,7 @@ class MLPRegressor(RegressorMixin, MLP):
     activation: ActivationName | Sequence[ActivationName] = "relu"
 
     _has_numeric_y: ClassVar[bool] = True
+    _plain_y: ClassVar[str] = "biuf"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **MLP._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson"})],

@@ -86,7 +86,7 @@ class Descent:
 
     def begin(self, size: int) -> tuple[Interrupts, engine.ThreadsOfARun]:
         """Before steps on batches of this size: the two blocks in which they are made."""
-        self.interrupts, self.threads = Interrupts(), engine.ThreadsOfARun(self.network, size, self.backend)
+        self.interrupts, self.threads = Interrupts(), engine.ThreadsOfSteps(self.network, size, self.backend)
         self.forget()
         return self.interrupts, self.threads
 
