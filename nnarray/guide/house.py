@@ -20,17 +20,32 @@ A learner reads `core` alone, a compiler engineer works in `programs`, a perform
 
 ## The way of X
 
-1. `network.gradients(params, X, Y)` finds the namespace and device of the arrays, checks shapes and dtypes, and does
-   not copy X (`network.entry`).
-2. `engine.cost_and_gradients` cuts the columns into tiles, by the sizes of the layers alone (`engine.tiling`).
-3. For the shape of a tile there is a program, or it is made now: core's forward, cost and backward are called once on
-   placeholders (`programs.trace`); the graph that comes of it is rewritten (`lowering`), put in order as products and
-   fused loops (`schedule`), given memory (`memory`), and printed by a target (`targets`).
-4. Threads run it tile by tile (`engine.workers`), and partial sums are added in one fixed tree.
-5. The gradient comes back as `Parameters`, one vector with its W and b as views.
+What `network.gradients(params, X, Y)` does, from the call down to native code and back:
 
-On namespaces that compile what they are called with themselves, such as JAX, and on arrays that have no values yet,
-core's functions run as they stand.
+| floor | what happens there | where |
+|---|---|---|
+| 5 `network` | namespace, device, shapes and dtypes are checked; X is not copied | `network.entry` |
+| 4 `engine` | X is cut into tiles of columns, by the sizes of the layers alone | `compute`, `tiling` |
+| 4 `engine` | what a tile computes is named, and its program looked up by its shape | `equations`, `compiling` |
+| 3 `backends` | a shape that is new gets a program of the library whose arrays these are | `new_program` |
+| 2 `programs` | core's functions are called on placeholders, which gives a graph of what they ask for | `trace` |
+| 1 `core` | forward, cost and backward: called on placeholders, once per shape | `propagation` |
+| 2 `programs` | the graph is rewritten, put in order, given memory | `lowering`, `schedule`, `memory` |
+| 2 `programs` | loops are printed as LLVM's code or as CUDA kernels, products as calls of BLAS | `targets` |
+| 4 `engine` | threads call the program with each tile: on a CPU that is one native call | `workers` |
+| 2 `programs` | it checks the arrays, fills in their addresses, runs loops and products | `targets.llvm.driver` |
+| 4 `engine` | the tiles' sums are added in one fixed tree, divided by m, and penalised | `workers`, `compute` |
+| 5 `network` | the gradient comes back as `Parameters`, one vector with W and b as views | `parameters` |
+
+The rows from `new_program` to `targets` are for the first tile of a shape; later ones go straight to the native call.
+A batch of one tile, of plain arrays of NumPy, takes the short way, `engine.direct`: one call in which the program
+looks at the values, too, and anything unusual goes the long way above, which says what is wrong.
+
+`nn.train` (floor 6) makes one program of a whole step where the backend can: the mini-batch is gathered, its gradient
+computed and theta updated in one native call, or on a GPU in one captured CUDA graph (`engine.captured`,
+`training.replays`); where nothing asks in between, one call makes many steps.
+
+On JAX core's functions run under `jax.jit`, and on torch's arrays, or arrays that have no values yet, as they stand.
 
 ## What holds it
 
