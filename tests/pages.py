@@ -21,6 +21,17 @@ from nnarray.examples.__main__ import draw
 MODULES = ("guide", "core", "training", "training.schedules", "sklearn", "examples", "onnx", "cli")
 PAGES = ("nnarray", *(f"nnarray.{name}" for name in MODULES), r"!nnarray\.cli\..*")
 
+CSS = """
+img { max-width: 100% }
+.docstring { overflow-wrap: anywhere }
+.docstring code { white-space: break-spaces }
+.docstring table { display: block; overflow-x: auto; overflow-wrap: normal }
+.decorator-explained, .decorator-with_explained_init, .decorator-quiet { display: none }
+.decorator-available_where, .decorator-by_parts, .decorator-fits { display: none }
+@media (max-width: 770px) { .modulename { padding-right: 4rem } }
+"""
+"""Nothing is wider than a small screen, and decorators that change no call are not shown."""
+
 
 def without_a_word(members: list[doc.Doc], around: str = "") -> Iterator[str]:
     """The public names that no page says anything of, where a class may say it of its fields.
@@ -46,7 +57,7 @@ def main(folder: Path) -> None:
         getattr(nnarray, name)  # what is loaded on its first use is seen by pdoc only then
     # pdoc warns of a folder named nnarray beside the installed package, and runs from elsewhere for that.
     with TemporaryDirectory() as templates, chdir(templates), warnings.catch_warnings(record=True) as caught:
-        Path(templates, "custom.css").write_text("img { max-width: 100% }")
+        Path(templates, "custom.css").write_text(CSS)
         pdoc.render.configure(
             docformat="numpy", math=True, include_undocumented=False, template_directory=Path(templates)
         )
