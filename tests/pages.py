@@ -28,7 +28,7 @@ img { max-width: 100% }
 .docstring table { display: block; overflow-x: auto; overflow-wrap: normal }
 .decorator-explained, .decorator-with_explained_init, .decorator-quiet { display: none }
 .decorator-available_where, .decorator-by_parts, .decorator-fits { display: none }
-@media (max-width: 770px) { .modulename { padding-right: 4rem } }
+@media (max-width: 770px) { .modulename { padding-right: 4rem; overflow-wrap: anywhere } }
 """
 """Nothing is wider than a small screen, and decorators that change no call are not shown."""
 
