@@ -297,6 +297,10 @@ def _colours(output: str, Y: Any) -> tuple[Any, dict[str, Any]]:
     if output != "sigmoid":
         return Y[0], {"cmap": "viridis"}
     if len(Y) == 1:
-        return Y[0], {"cmap": "RdBu_r", "vmin": 0, "vmax": 1}
+        return Y[0], {
+            "cmap": "RdBu_r",
+            "vmin": -0.125,
+            "vmax": 1.125,
+        }  # at its ends, blue and red are both next to black
     combinations, of_each = np.unique(Y, axis=1, return_inverse=True)
     return of_each.ravel(), _classes(combinations.shape[1])

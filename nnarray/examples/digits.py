@@ -24,6 +24,7 @@ def draw(epochs: int = 60) -> Any:
     result = nn.train(network, *training, validation=validation, epochs=epochs, batch_size=64, l2=0.2)
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08)
     nn.plots.weight_images(result.params[0].W, (8, 8), columns=5, ax=left)
     left.set_title("the weights of 0 to 4 and of 5 to 9")
     nn.plots.cost_curves({"training": result}, curve="training_cost", ax=right)

@@ -2,9 +2,10 @@
 
 ![The gradient of each layer for four initialisations](vanishing_gradients.png)
 
-On the way back every layer multiplies dA by Wᵀ and by g'. Where that shrinks it, the gradient of the first layer is
-many powers of ten below that of the last: sigmoid's g' is at most 1/4, and weights of 0.01 shrink whatever they
-multiply. With He's scale, sqrt(2/n[l-1]), relu keeps it.
+On the way back every layer multiplies dA by Wᵀ and by g'. Where that shrinks it, as sigmoid's g' does, which is at most
+1/4, the gradient of the first layer is many powers of ten below that of the last. Weights of 0.01 shrink A on the way
+forward as much as dA on the way back, so that dW, their product, is next to nothing in every layer. With He's scale,
+sqrt(2/n[l-1]), relu keeps both.
 """
 
 from typing import Any
