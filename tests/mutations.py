@@ -19,6 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("test_core.py", "test_updates.py", "test_oracles.py")
 LEFT_OUT = ("readonly", "strict", "torch", "jax", "cupy", "jit", "scikit", "accelerated")
 """Words in the names of tests that need another library, or the steps that are switched off."""
+NORM, TRAINING, AVERAGING = "batch_norm", "../training/normalized", "../training/averaging"
+PASSES, TILES, RANKS = (f"../engine/normalized_{name}" for name in ("passes", "tiles", "ranks"))
+COUPLED = ("test_batch_norm.py", "test_batch_norm_tiles.py")
+TESTS_OF = {
+    NORM: COUPLED,
+    PASSES: (*COUPLED, "test_normalized_vjp.py"),
+    TILES: (*COUPLED, "test_normalized_vjp.py"),
+    RANKS: ("test_normalized_ranks.py",),
+    AVERAGING: ("test_averages.py", "test_normalized_runs.py"),
+    TRAINING: ("test_batch_norm.py", "test_normalized_runs.py", "test_normalized_ranks.py"),
+}
+"""What runs for files that those tests don't reach; PyTorch, whose modules are oracles there, is not left out."""
 
 
 class Mutation(NamedTuple):
@@ -29,6 +41,85 @@ class Mutation(NamedTuple):
     original: str
     replaced: str
 
+
+NORMALIZED = (
+    Mutation("batch norm: sum for mean", NORM, "keepdims=True) / Z.shape[1]\n    dev", "keepdims=True)\n    dev"),
+    Mutation("batch norm: variance by m - 1", NORM, "True) / Z.shape[1]\n\n", "True) / (Z.shape[1] - 1)\n\n"),
+    Mutation("batch norm: eps outside", NORM, "1.0 / xp.sqrt(variance + EPS)", "1.0 / (xp.sqrt(variance) + EPS)"),
+    Mutation("batch norm: no root", NORM, "1.0 / xp.sqrt(variance + EPS)", "1.0 / (variance + EPS)"),
+    Mutation("batch norm: mean added", NORM, "(Z - mean) * scale", "(Z + mean) * scale"),
+    Mutation("batch norm: no beta", NORM, "return gamma * Z_norm + beta", "return gamma * Z_norm"),
+    Mutation("batch norm: gamma and beta swapped", NORM, "gamma * Z_norm + beta\n", "beta * Z_norm + gamma\n"),
+    Mutation("batch norm: A for Z in g'", NORM, "A, Z if ACTIVATIONS[g].in_Z else A", "A, A"),
+    Mutation("batch norm: no dropout", NORM, "dropout(A_l, masks[l]) if masks else A_l", "A_l"),
+    Mutation("batch norm: dgamma is dbeta", NORM, "xp.sum(dZ * Z_norm, axis=1", "xp.sum(dZ, axis=1"),
+    Mutation("batch norm backward: no mean", NORM, "(dZ - by_mean - normal", "(dZ - normal"),
+    Mutation("batch norm backward: mean's sign", NORM, "(dZ - by_mean - normal", "(dZ + by_mean - normal"),
+    Mutation("batch norm backward: no variance", NORM, " - normalized.Z_norm * by_variance)", ")"),
+    Mutation("batch norm backward: no gamma", NORM, "return gamma * normalized.scale", "return normalized.scale"),
+    Mutation("batch norm backward: another g'", NORM, "backward[hidden[l - 1]](dA", "backward[hidden[-1]](dA"),
+    Mutation("batch norm backward: no dropout", NORM, "dA = dropout(dA, masks[l - 1])", "pass"),
+    Mutation(
+        "batch norm backward: m of weights",
+        NORM,
+        "columns = layers[l - 1][2], normalized[l - 1], dZ.shape[1]",
+        "columns = layers[l - 1][2], normalized[l - 1], m",
+    ),
+    Mutation("batch norm backward: no 1/m", NORM, "of_beta / m, of_gamma / m", "of_beta, of_gamma"),
+    Mutation("batch norm backward: order", NORM, "gradients[::-1], dZ", "gradients, dZ"),
+    Mutation("averages: swapped", NORM, "running_mean(average, value, BETA)", "running_mean(value, average, BETA)"),
+    Mutation("averages: beta", NORM, "BETA = 0.9\n", "BETA = 0.99\n"),
+    Mutation("averages: biased", NORM, "variance * (m / (m - 1))", "variance"),
+    Mutation("united: no spread of the means", NORM, " + share * (1 - share) * apart * apart", ""),
+    Mutation("united: the other's share", NORM, "mean + share * apart", "mean + (1 - share) * apart"),
+    Mutation("united: sign", NORM, "apart = other_mean - mean", "apart = mean - other_mean"),
+    Mutation("folded: sign", NORM, "beta - factor * mean", "beta + factor * mean"),
+    Mutation("folded: no eps", NORM, "gamma / xp.sqrt(variance + EPS)", "gamma / xp.sqrt(variance)"),
+    Mutation("passes: no dropout back", PASSES, 'dropout(dA, V["D"]) if "D" in V else dA', "dA"),
+    Mutation(
+        "passes: the layer below's",
+        PASSES,
+        'normalized_by(V, "own_", steps), **by',
+        'normalized_by(V, "", steps), **by',
+    ),
+    Mutation("passes: no g[L]'", PASSES, "steps.mean_backward[network.output](tile.Y, passed.A[-1])", "tile.Y"),
+    Mutation("passes: m of weights", TILES, "V / self.columns for V", "V / self.batch.m for V"),
+    Mutation(
+        "passes: tiles added",
+        TILES,
+        "Part(*batch_norm.united(one, other))",
+        "Part(one.columns + other.columns, one.mean + other.mean, one.variance + other.variance)",
+    ),
+    Mutation("passes: another tile's Z", TILES, '{"Z": self.Z[l - 1][start]', '{"Z": self.Z[l - 1][0]'),
+    Mutation("ranks: own columns", RANKS, "self.ranks, self.columns, self.met", "self.ranks, _, self.met"),
+    Mutation("ranks: no 1/m", RANKS, "    g /= m\n", ""),
+    Mutation(
+        "ranks: own statistics",
+        RANKS,
+        "[one for one in given if one is not None]",
+        "[one for one in given if one is not None][:1]",
+    ),
+    Mutation("average: not corrected", AVERAGING, "return corrected_mean(mean, beta, count) if", "return mean if"),
+    Mutation(
+        "average: of before", AVERAGING, "running_mean(vectors[-1], theta", "running_mean(vectors[-1], vectors[0]"
+    ),
+    Mutation("average: another beta", AVERAGING, " * (1 - beta**count) if", " if"),
+    Mutation(
+        "average: once too few",
+        AVERAGING,
+        "        super().made(count, own)\n        self.count += count",
+        "        super().made(count, own)\n        self.count += count - 1",
+    ),
+    Mutation(
+        "averages: do not move",
+        TRAINING,
+        "move_averages(descent.statistics, descent.seen",
+        "move_averages(descent.statistics, descent.statistics",
+    ),
+    Mutation(
+        "averages: of theta alone", TRAINING, "[theta, descent.statistics]), backend", "[theta, descent.seen]), backend"
+    ),
+)
 
 MUTATIONS = (
     Mutation("sigmoid: overflows for Z < 0", "activations", "E = xp.exp(-xp.abs(Z))", "E = xp.exp(-Z)"),
@@ -133,6 +224,7 @@ MUTATIONS = (
     Mutation("cosine: final added", "../training/schedules", "(self.learning_rate - self.final)", "self.learning_rate"),
     Mutation("cosine: comes back", "../training/schedules", "- self.warmup, 1), 1.0)", "- self.warmup, 1), 9.0)"),
     Mutation("warm-up: from 0", "../training/schedules", "(t + 1) / (self.warmup + 1)", "t / self.warmup"),
+    *NORMALIZED,
     Mutation("difference: not halved", "checking", "/ (2 * eps)", "/ eps"),
     Mutation("difference: one-sided", "checking", "- J(theta - eps * direction)) / (2 * eps)", "- J(theta)) / eps"),
     Mutation("norm: no root", "checking", "xp.sqrt(xp.sum(g * g))", "xp.sum(g * g)"),
@@ -164,9 +256,11 @@ def run_tests(mutation: Mutation | None) -> subprocess.CompletedProcess[str]:
             (package / "core" / f"{mutation.file}.py").write_text(mutated(mutation), encoding="utf-8")
         settings = {"PYTHONPATH": str(package.parent), "NNARRAY_PLAIN_STEPS": "1", "OPENBLAS_NUM_THREADS": "1"}
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
-        options += ["--rootdir", str(ROOT), "-k", " and ".join(f"not {word}" for word in LEFT_OUT)]
+        own = () if mutation is None else TESTS_OF.get(mutation.file, ())
+        left_out = [word for word in LEFT_OUT if not (own and word == "torch")]
+        options += ["--rootdir", str(ROOT), "-k", " and ".join(f"not {word}" for word in left_out)]
         command = [sys.executable, "-c", RUN_THE_TESTS, str(package.parent), *options]
-        command += [str(ROOT / "tests" / name) for name in TESTS]
+        command += [str(ROOT / "tests" / name) for name in own or TESTS]
         return subprocess.run(
             command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False
         )
