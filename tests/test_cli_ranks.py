@@ -48,16 +48,21 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_model_is_that_of_one_process(table: Path, tmp_path: Path) -> None:
-    one = nnarray("train", table, *OPTIONS, "--out", "one.safetensors", folder=tmp_path)
-    two = nnarray("train", table, *OPTIONS, "--out", "two.safetensors", "--history", "h.csv", ranks=2, folder=tmp_path)
+@pytest.mark.parametrize("further", [(), ("--batch-norm",)], ids=str)
+def test_the_model_is_that_of_one_process(further: tuple[str, ...], table: Path, tmp_path: Path) -> None:
+    words = ("train", table, *OPTIONS, *further, "--out")
+    one = nnarray(*words, "one.safetensors", folder=tmp_path)
+    two = nnarray(*words, "two.safetensors", "--history", "h.csv", ranks=2, folder=tmp_path)
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert "on 2 ranks" in two.stdout
     assert two.stdout.count("model written to") == 1
     assert len((tmp_path / "h.csv").read_text().splitlines()) == 41
     models = [nn.read_model(tmp_path / f"{name}.safetensors") for name in ("one", "two")]
     assert models[0].preprocessing == models[1].preprocessing
-    np.testing.assert_allclose(models[0].params.vector, models[1].params.vector, rtol=0, atol=1e-9)
+    of_one, of_two = (model.params for model in models)
+    np.testing.assert_allclose(of_one.vector, of_two.vector, rtol=0, atol=1e-9)
+    if further:
+        np.testing.assert_allclose(of_one.statistics, of_two.statistics, rtol=0, atol=1e-9)
 
 
 def test_an_error_is_said_once(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ With batch normalisation a batch is no such sum: mean and variance couple its co
 goes layer by layer, each layer in one pass over all tiles, and means and variances of tiles are united by the formula
 of Chan, Golub and LeVeque. From the way forward to the way back Z of the hidden layers is kept, so that memory grows
 with m: by Σ n[l] and the largest n[l] of the hidden layers, in numbers for each example. Predictions, which go by
-averages, keep nothing.
+averages, keep nothing. The ranks of a communicator meet after each pass, two small messages for each hidden layer, and
+add the gradients up in one.
 
 ## Threads
 
