@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, assert_type
 
 import numpy as np
+import numpy.typing as npt
 
 import nnarray as nn
 from nnarray.sklearn import MLPClassifier, MLPRegressor
@@ -28,6 +29,24 @@ assert_type(nn.load("model.safetensors"), tuple[nn.Network, nn.Parameters])
 text: str = network.summary()
 J, gradients = network.gradients(params, X, Y, l2=0.1)
 assert_type(gradients, nn.Parameters)
+assert_type(J, npt.NDArray[Any])
+assert_type(network.cost(params, X, Y, l1=0.1), npt.NDArray[Any])
+assert_type(network.predict(params, X), npt.NDArray[Any])
+assert_type(network.forward(params, X), list[npt.NDArray[Any]])
+assert_type(network.vjp(params, X)[1](Y)[1], npt.NDArray[Any])
+assert_type(network.predict(params, [[0.0], [1.0]]), Any)
+network.predict(params, X).argmx()  # type: ignore[attr-defined]
+network.cost(params, X, Y, l3=0.1)  # type: ignore[call-overload]
+
+
+class Tensor:
+    """An array of another library."""
+
+    shape, dtype, device = (2, 5), "float32", "cpu"
+
+
+assert_type(network.predict(params, Tensor()), Tensor)
+assert_type(network.gradients(params, Tensor(), Tensor())[0], Tensor)
 shapes = [(W.shape, layer.b.shape) for layer in gradients for W in layer]
 assert_type(nn.Adam().update(params, gradients, nn.Adam().init(params))[0], nn.Parameters)
 huber = nn.Cost(lambda A, Y, xp: abs(A - Y), dA=lambda A, Y, xp: A - Y)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from nnarray import engine
 from nnarray.backends import (
@@ -20,7 +21,7 @@ from nnarray.core import propagation, vector
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
-from nnarray.core.typing import Array
+from nnarray.core.typing import Array, ArrayT
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters, begun, folded, require_variances
@@ -44,6 +45,17 @@ from nnarray.network.numbers import check_count, check_optional_count, check_pen
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 from nnarray.network.typing import ArrayT
+
+
+class CostOptions(TypedDict, total=False):
+    """The keywords of `Network.cost` and `Network.gradients`."""
+
+    l2: float
+    l1: float
+    weights: Any
+    cost: Cost | None
+    workers: int | None
+    comm: engine.Communicator | None
 
 
 @dataclass(frozen=True)
@@ -259,6 +271,12 @@ class Network:
             return self, Parameters.from_layers(params, beside=place.backend)
         return Network(self.sizes, self.hidden, self.output), folded(enter_normalized(self, params))
 
+    @overload
+    def forward(self, params: Any, X: npt.NDArray[Any]) -> list[npt.NDArray[Any]]: ...
+    @overload
+    def forward(self, params: Any, X: ArrayT) -> list[ArrayT]: ...
+    @overload
+    def forward(self, params: Any, X: Any) -> list[Any]: ...
     @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:
         """What every layer makes of the examples.
@@ -292,6 +310,12 @@ class Network:
             require_finite(X, "X", place.backend)
             return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
 
+    @overload
+    def predict(self, params: Any, X: npt.NDArray[Any], *, workers: int | None = None) -> npt.NDArray[Any]: ...
+    @overload
+    def predict(self, params: Any, X: ArrayT, *, workers: int | None = None) -> ArrayT: ...
+    @overload
+    def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Any: ...
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
         """A[L]: the probability of class 1, of each class, the value or the rate of each example.
 
@@ -334,6 +358,12 @@ class Network:
         workers = check_optional_count(workers, "workers")
         return engine.predict(X, place.layers, self, place.backend, workers=workers)
 
+    @overload
+    def cost(self, params: Any, X: npt.NDArray[Any], Y: Any, **options: Unpack[CostOptions]) -> npt.NDArray[Any]: ...
+    @overload
+    def cost(self, params: Any, X: ArrayT, Y: Any, **options: Unpack[CostOptions]) -> ArrayT: ...
+    @overload
+    def cost(self, params: Any, X: Any, Y: Any, **options: Unpack[CostOptions]) -> Any: ...
     @explained
     def cost(
         self,
@@ -434,6 +464,16 @@ class Network:
         J = engine.batch_norm_ranks.cost(*given, ranks, **penalties, workers=workers)
         return place.backend.asarray(J, place.dtype)
 
+    @overload
+    def gradients(
+        self, params: Any, X: npt.NDArray[Any], Y: Any, **options: Unpack[CostOptions]
+    ) -> tuple[npt.NDArray[Any], Parameters]: ...
+    @overload
+    def gradients(
+        self, params: Any, X: ArrayT, Y: Any, **options: Unpack[CostOptions]
+    ) -> tuple[ArrayT, Parameters]: ...
+    @overload
+    def gradients(self, params: Any, X: Any, Y: Any, **options: Unpack[CostOptions]) -> tuple[Any, Parameters]: ...
     @explained
     def gradients(
         self,
@@ -559,6 +599,18 @@ class Network:
             require_finite_examples(batch, g, place)
             return J, NormalizedParameters(g, self.sizes, backend, seen)
 
+    @overload
+    def vjp(
+        self, params: Any, X: npt.NDArray[Any], *, workers: int | None = None
+    ) -> tuple[npt.NDArray[Any], Callable[[Any], tuple[Parameters, npt.NDArray[Any]]]]: ...
+    @overload
+    def vjp(
+        self, params: Any, X: ArrayT, *, workers: int | None = None
+    ) -> tuple[ArrayT, Callable[[Any], tuple[Parameters, ArrayT]]]: ...
+    @overload
+    def vjp(
+        self, params: Any, X: Any, *, workers: int | None = None
+    ) -> tuple[Any, Callable[[Any], tuple[Parameters, Any]]]: ...
     @quiet
     def vjp(
         self, params: Any, X: Any, *, workers: int | None = None
