@@ -21,7 +21,7 @@ from nnarray.core import propagation, vector
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
-from nnarray.core.typing import Array, ArrayT
+from nnarray.core.typing import Array
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters, begun, folded, require_variances
