@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("test_core.py", "test_updates.py", "test_oracles.py")
 LEFT_OUT = ("readonly", "strict", "torch", "jax", "cupy", "jit", "scikit", "accelerated")
 """Words in the names of tests that need another library, or the steps that are switched off."""
-NORM, TRAINING, AVERAGING = "batch_norm", "../training/normalized", "../training/averaging"
-PASSES, TILES, RANKS = (f"../engine/normalized_{name}" for name in ("passes", "tiles", "ranks"))
+NORM, TRAINING, AVERAGING = "batch_norm", "../training/batch_norm", "../training/averaging"
+PASSES, TILES, RANKS = (f"../engine/batch_norm_{name}" for name in ("passes", "tiles", "ranks"))
 COUPLED = ("test_batch_norm.py", "test_batch_norm_tiles.py")
 TESTS_OF = {
     NORM: COUPLED,
@@ -173,7 +173,7 @@ MUTATIONS = (
     Mutation("forward: no dropout", "propagation", "dropout(A_l, masks[l]) if masks else A_l", "A_l"),
     Mutation("cost: no 1/m", "propagation", "weights * loss) / m", "weights * loss)"),
     Mutation("cost: no weights", "propagation", "loss if weights is None else weights * loss", "loss"),
-    Mutation("backward: no weights", "propagation", "        dZ = weights * dZ\n", "        pass\n"),
+    Mutation("backward: no weights", "../engine/equations", "else tile.weights * dZ", "else dZ"),
     Mutation("backward: dW[L] from A[L]", "propagation", "(dZ, A[-2], m=m)", "(dZ, A[-1], m=m)"),
     Mutation("backward: W[l] for W[l+1]", "propagation", "W, _ = layers[l]", "W, _ = layers[l - 1]"),
     Mutation("backward: one g' for all layers", "propagation", "[hidden[l - 1]](dA", "[hidden[-1]](dA"),

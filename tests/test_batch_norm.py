@@ -40,7 +40,7 @@ def core_gradients(layers, X, Y, output, m, xp=np, hidden=HIDDEN, masks=()):
     dZ = steps.output_backward(passed.A[-1], Y)
     J = propagation.cost(passed.Z, Y, output, m=m, steps=steps)
     given = passed, normalized, layers, hidden
-    return J, batch_norm.backward_from(dZ, *given, m=m, steps=steps, masks=masks)[0], passed, normalized
+    return J, batch_norm.backward(dZ, *given, m=m, steps=steps, masks=masks)[0], passed, normalized
 
 
 def torch_layers(layers, batch_norms):
@@ -162,7 +162,7 @@ class TestNetwork:
         passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", steps=steps)
         dZ = steps.output_backward(passed.A[-1], Y) * (1 if weights is None else weights)
         J = propagation.cost(passed.Z, Y, "softmax", m=total, steps=steps, weights=weights)
-        wanted, _ = batch_norm.backward_from(dZ, passed, normalized, layers, HIDDEN, m=total, steps=steps)
+        wanted, _ = batch_norm.backward(dZ, passed, normalized, layers, HIDDEN, m=total, steps=steps)
         l2, l1 = options.get("l2", 0.0), options.get("l1", 0.0)
         for W, *_ in layers:
             J = J + l2 / (2 * total) * (W * W).sum() + l1 / total * abs(W).sum()

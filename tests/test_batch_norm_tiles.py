@@ -41,7 +41,7 @@ class TestTiles:
         passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", steps=steps, masks=masks)
         dZ = steps.output_backward(passed.A[-1], Y) * (1 if weights is None else weights)
         J = propagation.cost(passed.Z, Y, "softmax", m=total, steps=steps, weights=weights)
-        wanted, _ = batch_norm.backward_from(dZ, passed, normalized, layers, HIDDEN, m=total, steps=steps, masks=masks)
+        wanted, _ = batch_norm.backward(dZ, passed, normalized, layers, HIDDEN, m=total, steps=steps, masks=masks)
         for W, *_ in layers:
             J = J + 0.3 / (2 * total) * (W * W).sum() + 0.1 / total * abs(W).sum()
         wanted = [

@@ -303,6 +303,7 @@ def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
     steps = bind(xp)
     passed = propagation.forward(V["X"], pairs, ("tanh",), "sigmoid", steps=steps, masks=[V["D"]])
     m, w = xp.sum(V["w"]), V["w"]
+    dZ = steps.output_backward(passed.A[-1], V["Y"])
     theta = vector.join(pairs, xp=xp)
     found = {f"g {name}": g.g(V["X"], xp=xp) for name, g in activations.ACTIVATIONS.items()}
     found |= {f"g' {name}": g.g_prime(V["X"], xp=xp) for name, g in activations.ACTIVATIONS.items()}
@@ -311,10 +312,8 @@ def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
     return found | {
         "forward": [*passed.A, *passed.cached, passed.Z],
         "cost": [propagation.cost(passed.Z, V["Y"], "sigmoid", m=mm, steps=steps, weights=w) for mm in (m, 5)],
-        "backward": propagation.backward(
-            passed, V["Y"], pairs, ("tanh",), m=m, steps=steps, weights=w, masks=[V["D"]]
-        ),
-        "backward, m an integer": propagation.backward(passed, V["Y"], pairs, ("tanh",), m=5, steps=steps),
+        "backward": propagation.backward(w * dZ, passed, pairs, ("tanh",), m=m, steps=steps, masks=[V["D"]]),
+        "backward, m an integer": propagation.backward(dZ, passed, pairs, ("tanh",), m=5, steps=steps),
         "l2_cost": [regularization.l2_cost(pairs, l2=0.3, m=mm, xp=xp) for mm in (m, 5)],
         "l2_gradient": [regularization.l2_gradient(V["W1"], l2=0.3, m=mm) for mm in (m, 5)],
         "l1_cost": [regularization.l1_cost(pairs, l1=0.3, m=mm, xp=xp) for mm in (m, 5)],
@@ -583,7 +582,9 @@ def test_the_sum_over_tiles_is_the_whole_batch(tiled, weighted) -> None:
         w = None if weights is None else weights[:, columns]
         passed = propagation.forward(X[:, columns], pairs, network.hidden, network.output, steps=steps)
         J = propagation.cost(passed.Z, Y[:, columns], network.output, m=m, steps=steps, weights=w)
-        gradients = propagation.backward(passed, Y[:, columns], pairs, network.hidden, m=m, steps=steps, weights=w)
+        dZ = steps.output_backward(passed.A[-1], Y[:, columns])
+        dZ = dZ if w is None else w * dZ
+        gradients, _ = propagation.backward(dZ, passed, pairs, network.hidden, m=m, steps=steps)
         return [J, steps.join(gradients)]
 
     tiles = [cost_and_gradients(slice(*cut)) for cut in pairwise(cuts)]

@@ -55,7 +55,7 @@ def forget_programs() -> None:
     """Let no program of the stand-in serve a GPU, nor one of another test."""
     compiling.compiled.cache_clear()
     engine.updates._program.cache_clear()
-    engine.compute._widest.clear()
+    engine.tiling._widest.clear()
 
 
 def on_gpu(precision: str | None = None) -> Backend:
@@ -572,7 +572,7 @@ class TestMemory:
     def test_examples_too_many_for_the_card_come_in_tiles(
         self, dtype, order, batch_size, gpu, monkeypatch, tmp_path
     ) -> None:
-        monkeypatch.setattr(engine.compute, "UPLOAD_BYTES", 5 * 8 * 90)
+        monkeypatch.setattr(engine.tiling, "UPLOAD_BYTES", 5 * 8 * 90)
         network, layers, batch = self.batch()
         host = np.asarray(np.abs(batch.X) * 10, dtype=dtype, order=order)
         table = np.memmap(tmp_path / "X", host.dtype, "w+", shape=host.T.shape if order == "F" else host.shape)

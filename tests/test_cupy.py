@@ -238,7 +238,7 @@ class TestMemory:
                     part //= 2
             emulator.limit_memory(total - free + size)
 
-        engine.compute._widest.clear()
+        engine.tiling._widest.clear()
         for programs in (engine.compiling.compiled, engine.batch_norm_passes.program_for, engine.updates._program):
             programs.cache_clear()  # one of another test would make room when it is dropped
         return leave
@@ -249,7 +249,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("batch_size", [None, 1000])
     def test_examples_of_twice_the_card(self, batch_size, leave, monkeypatch) -> None:
-        monkeypatch.setattr("nnarray.engine.compute.UPLOAD_BYTES", 2**18)
+        monkeypatch.setattr("nnarray.engine.tiling.UPLOAD_BYTES", 2**18)
         X, Y = self.data(20_000)
         expected = nn.train(self.NETWORK, X, Y, dtype="float64", epochs=2, batch_size=batch_size)
         leave(X.nbytes // 2)
@@ -258,7 +258,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("batch_size", [None, 1000])
     def test_so_it_is_with_batch_normalisation_which_keeps_less_than_x(self, batch_size, leave, monkeypatch) -> None:
-        monkeypatch.setattr("nnarray.engine.compute.UPLOAD_BYTES", 2**18)
+        monkeypatch.setattr("nnarray.engine.tiling.UPLOAD_BYTES", 2**18)
         network, (X, Y) = nn.Network((64, 6, 3), output="softmax", batch_norm=True), self.data(20_000)
         expected = nn.train(network, X, Y, dtype="float64", epochs=2, batch_size=batch_size)
         leave(X.nbytes // 2)
@@ -280,7 +280,7 @@ class TestMemory:
     def test_an_estimator_on_twice_the_card(self, settings, leave, monkeypatch) -> None:
         from nnarray.sklearn import MLPClassifier
 
-        monkeypatch.setattr("nnarray.engine.compute.UPLOAD_BYTES", 2**18)
+        monkeypatch.setattr("nnarray.engine.tiling.UPLOAD_BYTES", 2**18)
         X, Y = self.data(20_000)
         settings |= {"hidden_layer_sizes": (16,), "max_iter": 2, "random_state": 0}
         expected = MLPClassifier(**settings).fit(X.T, Y.argmax(0)).predict_proba(X.T)
@@ -313,7 +313,7 @@ class TestMemory:
         activations = 20_000 * (16 + 3) * 8
         leave(int(part * activations))
         found, g = self.NETWORK.gradients(theirs, *on_gpu)
-        assert engine.compute._widest
+        assert engine.tiling._widest
         assert abs(float(found) - float(J)) < 1e-12
         assert relative(g.vector, gradients.vector) < 1e-12
 

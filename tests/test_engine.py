@@ -22,7 +22,7 @@ from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import tiling, workers
 from nnarray.programs.targets import idle
 from nnarray.programs.targets.llvm.training_step import TrainingSteps
-from nnarray.training.batches import Dropout
+from nnarray.training.dropout import Dropout
 
 NUMPY = nn.backend("numpy")
 HIDDEN = tuple(ACTIVATIONS)

@@ -177,7 +177,8 @@ def test_dropout_s_backward_pass_is_that_of_the_loops(output) -> None:
     steps, m = bind(np), weights.sum()
     passed = propagation.forward(X, layers, network.hidden, output, steps=steps, masks=masks)
     J = propagation.cost(passed.Z, Y, output, m=m, steps=steps, weights=weights)
-    found = propagation.backward(passed, Y, layers, network.hidden, m=m, steps=steps, weights=weights, masks=masks)
+    dZ = weights * steps.output_backward(passed.A[-1], Y)
+    found, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=masks)
     J_expected, expected = lecture(network, layers, X, Y, weights=weights, masks=masks)
     assert_close(J, J_expected, 1e-10)
     for (dW, db), (dW_expected, db_expected) in zip(found, expected, strict=True):
@@ -413,9 +414,8 @@ def test_all_of_propagation_runs_under_jit(jax_space, output) -> None:
         steps, m = bind(xp), xp.sum(weights)
         passed = propagation.forward(X, layers, network.hidden, output, steps=steps, masks=masks)
         J = propagation.cost(passed.Z, Y, output, m=m, steps=steps, weights=weights)
-        gradients = propagation.backward(
-            passed, Y, layers, network.hidden, m=m, steps=steps, weights=weights, masks=masks
-        )
+        dZ = weights * steps.output_backward(passed.A[-1], Y)
+        gradients, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=masks)
         return passed, J, gradients, steps.split(steps.join(gradients), network.sizes)
 
     traced = jax.jit(partial(everything, jax.numpy))(layers, X, Y, weights, masks)

@@ -94,7 +94,7 @@ def forward(
     return Forward(A, cached, Z), normalized
 
 
-def backward_from(
+def backward(
     dZ: Array,
     passed: Forward,
     normalized: Sequence[Normalized],

@@ -46,24 +46,6 @@ def cost(Z: Array, Y: Array, output: str, *, m: Array, steps: Steps, weights: Ar
 
 
 def backward(
-    passed: Forward,
-    Y: Array,
-    layers: Pairs,
-    hidden: Sequence[str],
-    *,
-    m: Array,
-    steps: Steps,
-    weights: Array | None = None,
-    masks: Sequence[Array] = (),
-) -> list[tuple[Array, Array]]:
-    """(dW[1], db[1]), …, (dW[L], db[L]), from dZ[L] = A[L] - Y down to layer 1."""
-    dZ = steps.output_backward(passed.A[-1], Y)
-    if weights is not None:
-        dZ = weights * dZ
-    return backward_from(dZ, passed, layers, hidden, m=m, steps=steps, masks=masks)[0]
-
-
-def backward_from(
     dZ: Array,
     passed: Forward,
     layers: Pairs,

@@ -36,6 +36,24 @@ def l1_penalized(gradients: Pairs, layers: Pairs, *, l1: float, m: Array, xp: Na
     return [(dW + l1_gradient(W, l1=l1, m=m, xp=xp), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
 
 
+def cost_with_penalties(
+    J: Array, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
+) -> Array:
+    """The mean loss J with those penalties that are given."""
+    if l2 is not None:
+        J = J + l2_cost(layers, l2=l2, m=m, xp=xp)
+    return J if l1 is None else J + l1_cost(layers, l1=l1, m=m, xp=xp)
+
+
+def gradients_with_penalties(
+    gradients: Pairs, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
+) -> Pairs:
+    """The gradients with the shares of those penalties that are given."""
+    if l2 is not None:
+        gradients = penalized(gradients, layers, l2=l2, m=m)
+    return gradients if l1 is None else l1_penalized(gradients, layers, l1=l1, m=m, xp=xp)
+
+
 def dropout(A: Array, D: Array) -> Array:
     """Inverted dropout: A * D, where D is 0 for a dropped unit and 1/keep for a kept one, so that A's mean stays.
 

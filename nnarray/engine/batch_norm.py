@@ -9,12 +9,12 @@ from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 from nnarray.backends import Backend, require_finite
-from nnarray.core import batch_norm
+from nnarray.core import batch_norm, regularization
 from nnarray.core.propagation import Forward
 from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
-from nnarray.engine import compiling, compute, equations, jitted, updates
+from nnarray.engine import compiling, compute, equations, jitted, tiling, updates
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.batch_norm_tiles import ForwardPasses, Passes, PullPasses
 
@@ -71,7 +71,7 @@ def cost(
         return _computed(training_cost, tile, layers, network, backend, numbers)[0]
 
     def in_tiles(width: int) -> Array:
-        if compute.is_whole(width, batch):
+        if tiling.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         J = ForwardPasses(batch, layers, network, backend, workers=workers, width=width).cost()
         return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
@@ -99,7 +99,7 @@ def cost_and_gradients(
         return J, vector
 
     def in_tiles(width: int) -> tuple[Array, Array]:
-        if compute.is_whole(width, batch):
+        if tiling.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         passes = Passes(batch, layers, network, backend, workers=workers, width=width)
         J, sums = passes.cost_and_gradients()
@@ -129,7 +129,7 @@ def predict(
         return _computed(training_prediction, tile, layers, network, backend, rows=network.sizes[-1])[2]
 
     def in_tiles(width: int) -> Array:
-        if compute.is_whole(width, batch):
+        if tiling.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         return ForwardPasses(batch, layers, network, backend, workers=workers, width=width).prediction()
 
@@ -156,7 +156,7 @@ def pull(
         return _computed(training_pullback, tile, layers, network, backend, shapes=shapes, rows=network.sizes[0])[1:]
 
     def in_tiles(width: int) -> tuple[Array, Array]:
-        if compute.is_whole(width, batch):
+        if tiling.is_whole(width, batch):
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         passes = PullPasses(batch, layers, network, backend, workers=workers, width=width)
         gradients, dX = passes.pull()
@@ -182,7 +182,7 @@ def with_room(
 ) -> T:
     """What `in_tiles` makes of the whole batch in tiles of a width, for which there must be room."""
     try:
-        return compute.as_wide_as_fits(in_tiles, batch, weights_of(layers), network, backend, width)
+        return tiling.as_wide_as_fits(in_tiles, batch, weights_of(layers), network, backend, width)
     except MemoryError as error:
         kept = sum(network.sizes[1:-1]) + max(network.sizes[1:-1], default=0)
         msg = (
@@ -224,8 +224,7 @@ def training_cost(
 ) -> tuple[Array, list[Array]]:
     """J of the tile as a batch in training, given l2 or l1 with that penalty."""
     passed, _ = _forward(tile, layers, network, steps)
-    J = equations.loss(passed, tile, network, steps, m=m)
-    return equations.cost_with_penalties(J, weights_of(layers), m=m, xp=steps.xp, **penalties), []
+    return equations.loss_and_penalties(passed, tile, weights_of(layers), network, steps, m=m, **penalties), []
 
 
 def training_gradients(
@@ -233,11 +232,10 @@ def training_gradients(
 ) -> tuple[Array, list[Array]]:
     """J as in `training_cost`; dW[1], dbeta[1], dgamma[1], …, dW[L], db[L]; the statistics of the tile."""
     passed, normalized = _forward(tile, layers, network, steps)
-    J = equations.loss(passed, tile, network, steps, m=m)
-    J = equations.cost_with_penalties(J, weights_of(layers), m=m, xp=steps.xp, **penalties)
+    J = equations.loss_and_penalties(passed, tile, weights_of(layers), network, steps, m=m, **penalties)
     dZ = equations.output_gradient(passed, tile, network, steps)
     given = passed, normalized, layers, network.hidden
-    found, _ = batch_norm.backward_from(dZ, *given, m=m, steps=steps, masks=tile.masks)
+    found, _ = batch_norm.backward(dZ, *given, m=m, steps=steps, masks=tile.masks)
     made = with_penalties(found, layers, steps.xp, m=m, **penalties)
     return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
 
@@ -251,7 +249,7 @@ def training_pullback(tile: Tile, layers: Layers, network: Architecture, steps: 
     """dW[1], dbeta[1], dgamma[1], …, the statistics of the tile, and dX, given dA[L] in the place of Y."""
     passed, normalized = _forward(tile, layers, network, steps)
     dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
-    gradients, dZ = batch_norm.backward_from(dZ, passed, normalized, layers, network.hidden, m=1, steps=steps)
+    gradients, dZ = batch_norm.backward(dZ, passed, normalized, layers, network.hidden, m=1, steps=steps)
     made = [V for layer in gradients for V in layer]
     made += _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
     return None, [*made, steps.linear_backward_input(dZ, layers[0][0])]
@@ -296,7 +294,7 @@ def _averages_rule(average: Array, *, g: Array, t: int, alpha: float, xp: Namesp
 
 def with_penalties(found: Layers, layers: Layers, xp: Namespace, *, m: Array, **penalties: float) -> list[Array]:
     """The gradients of all layers one after the other, with the shares of those penalties that are given."""
-    pairs = equations.gradients_with_penalties(weights_of(found), weights_of(layers), m=m, xp=xp, **penalties)
+    pairs = regularization.gradients_with_penalties(weights_of(found), weights_of(layers), m=m, xp=xp, **penalties)
     return [V for pair, layer in zip(pairs, found, strict=True) for V in (*pair, *layer[2:])]
 
 

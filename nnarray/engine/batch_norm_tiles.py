@@ -18,6 +18,7 @@ from nnarray.engine import batch_norm_passes, compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.batch_norm_passes import Named, Pass
 from nnarray.engine.columns import TileColumns
+from nnarray.engine.tiling import NoRoomError
 
 
 class Passes:
@@ -129,7 +130,7 @@ class Passes:
         try:
             self.backend.xp.empty(rows * self.batch.columns, dtype=self.dtype)
         except MemoryError as error:
-            raise compute.NoRoomError(*error.args) from error
+            raise NoRoomError(*error.args) from error
 
 
 class PullPasses(Passes):
@@ -163,7 +164,9 @@ class ForwardPasses(Passes):
     def cost(self) -> Array:
         """The sum of the losses."""
         self._forward_through()
-        return self._over(lambda start, stop: self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0], add)
+        return self._over(
+            lambda start, stop: self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0], compute.added
+        )
 
     def prediction(self) -> Array:
         """A[L] (n[L], m)."""
@@ -211,12 +214,6 @@ class Sums(NamedTuple):
     below: Sequence[Array]
 
 
-def add(one: Array, other: Array) -> Array:
-    """The sum, in the memory of the first where it can be written."""
-    one += other
-    return one
-
-
 def add_both(one: Sequence[Array], other: Sequence[Array]) -> list[Array]:
     """The sums one by one, in memory of their own."""
     return [V + W for V, W in zip(one, other, strict=True)]
@@ -224,5 +221,5 @@ def add_both(one: Sequence[Array], other: Sequence[Array]) -> list[Array]:
 
 def add_each(one: Sums, other: Sums) -> Sums:
     """The sums of both."""
-    J = None if one.J is None else add(one.J, other.J)
-    return Sums(J, *(list(map(add, mine, its)) for mine, its in zip(one[1:], other[1:], strict=True)))
+    J = None if one.J is None else compute.added(one.J, other.J)
+    return Sums(J, *(list(map(compute.added, mine, its)) for mine, its in zip(one[1:], other[1:], strict=True)))

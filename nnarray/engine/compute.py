@@ -22,28 +22,17 @@ from nnarray.backends import (
     require_finite,
     usable_threads,
 )
-from nnarray.core import propagation
+from nnarray.core import propagation, regularization
 from nnarray.core.typing import Array, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.columns import TileColumns
 from nnarray.engine.threads import with_threads
-from nnarray.engine.tiling import tile_width
+from nnarray.engine.tiling import as_wide_as_fits, is_whole
 from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
-
-UPLOAD_BYTES = 2**28
-"""Bytes of X in a tile that comes from the host, so that a copy reaches the bus's rate; not measured yet."""
-
-
-class NoRoomError(MemoryError):
-    """There is no room for what is kept of the whole batch, however narrow its tiles are."""
-
-
-_widest: dict[tuple[tuple[int, ...], Backend], int] = {}
-"""of networks and backends that ran out of memory: the widest tiles that may fit"""
 
 
 def predict(
@@ -100,7 +89,7 @@ def cost(
 
         if keep is not None:
             keep.parts.clear()
-        J = _over_tiles(tile_cost, _added, batch, layers[0][0].dtype, network, backend, workers, width)
+        J = _over_tiles(tile_cost, added, batch, layers[0][0].dtype, network, backend, workers, width)
         return J if only_tile else cost_from_sum(J, batch.m, layers, backend, l2=l2, l1=l1)
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -155,7 +144,7 @@ def _cost_and_gradients(
         return program(*compiling.inputs_of(tile, layers, numbers), *gradients), g
 
     def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-        total = _added(one[0], other[0]), _added(one[1], other[1])
+        total = added(one[0], other[0]), added(one[1], other[1])
         spare.append(other[1])
         return total
 
@@ -180,7 +169,7 @@ def gradients_from_sums(
     numbers = equations.numbers_of_cost(m, l2, l1)
     if len(numbers) > 1:
         split = backend.steps.split(g, network.sizes)
-        g = backend.steps.join(equations.gradients_with_penalties(split, layers, xp=backend.xp, **numbers))
+        g = backend.steps.join(regularization.gradients_with_penalties(split, layers, xp=backend.xp, **numbers))
     return cost_from_sum(J, m, layers, backend, l2=l2, l1=l1), g
 
 
@@ -208,7 +197,7 @@ def pull(
             dX.put(start, part)
             return g
 
-        g = _over_tiles(sums, _added, batch, layers[0][0].dtype, network, backend, workers, width)
+        g = _over_tiles(sums, added, batch, layers[0][0].dtype, network, backend, workers, width)
         return g, dX.joined()
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -242,11 +231,6 @@ def cost_of(
     return cost_from_sum(J, batch.m, layers, backend, l2=l2, l1=l1)
 
 
-def is_whole(width: int, batch: Batch) -> bool:
-    """Whether one tile of this width holds the whole batch."""
-    return width is batch.columns or width >= batch.columns
-
-
 def _forward(
     wanted: equations.Equations,
     tile: Tile,
@@ -269,7 +253,7 @@ def _forward(
     return program(*inputs, A), A
 
 
-def _added(one: Array, other: Array) -> Array:
+def added(one: Array, other: Array) -> Array:
     """The sum, written over the first operand where arrays are mutable."""
     one += other
     return one
@@ -278,7 +262,7 @@ def _added(one: Array, other: Array) -> Array:
 def cost_from_sum(J: Array, m: Array, layers: Pairs, backend: Backend, *, l2: float, l1: float) -> Array:
     """J with its penalties, from the sum of the losses."""
     numbers = equations.numbers_of_cost(m, l2, l1)
-    return equations.cost_with_penalties(J / m, layers, xp=backend.xp, **numbers)
+    return regularization.cost_with_penalties(J / m, layers, xp=backend.xp, **numbers)
 
 
 def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array:
@@ -287,44 +271,6 @@ def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array
         with suppress(IndexError):
             return spare.pop()
     return backend.xp.empty(size, dtype=dtype)
-
-
-def as_wide_as_fits(
-    in_tiles: Callable[[int], T],
-    batch: Batch,
-    layers: Pairs,
-    network: Architecture,
-    backend: Backend,
-    width: int | None,
-) -> T:
-    """`in_tiles(width)`, with the width asked for or the best one.
-
-    Where a GPU has no room for them, their width is halved, now and in later calls, down to a single column.
-    """
-    if width is None:
-        width = _best_width(batch, layers, network, backend)
-    while True:
-        try:
-            with backend.current():
-                return in_tiles(width)
-        except MemoryError as error:
-            if backend.is_host or width == 1 or isinstance(error, NoRoomError):
-                _widest.pop((network.sizes, backend), None)
-                raise
-        batch.release()
-        width = _widest[network.sizes, backend] = -(-min(width, batch.columns) // 2)
-
-
-def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend) -> int:
-    """A width for the cache on NumPy, for copies of some size where X is on the host, else the whole batch."""
-    if backend.is_host:
-        return tile_width(network, batch.columns, layers[0][0].itemsize)
-    widest = _widest.get((network.sizes, backend), backend.most_columns)
-    if widest is None:
-        return batch.columns  # not compared with any number: a library that traces may have left m open
-    if batch.source.stays_on_host:
-        widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
-    return min(widest, batch.columns)
 
 
 def _over_tiles(

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 from nnarray.core import propagation
 from nnarray.core.outputs import over_units
-from nnarray.core.regularization import l1_cost, l1_penalized, l2_cost, penalized
+from nnarray.core.regularization import cost_with_penalties, gradients_with_penalties
 from nnarray.core.steps import Steps
-from nnarray.core.typing import Array, Namespace, Pairs
+from nnarray.core.typing import Array, Pairs
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.programs.placeholders import call_with
 
@@ -31,24 +31,6 @@ def numbers_of_cost(m: Any, l2: Any, l1: Any) -> dict[str, Any]:
 def has_penalty(strength: Any) -> bool:
     """Whether there is a penalty: its lambda is not 0, or an array whose value isn't known yet."""
     return not isinstance(strength, float | int) or strength != 0
-
-
-def cost_with_penalties(
-    J: Array, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
-) -> Array:
-    """The mean loss J with those penalties that are given."""
-    if l2 is not None:
-        J = J + l2_cost(layers, l2=l2, m=m, xp=xp)
-    return J if l1 is None else J + l1_cost(layers, l1=l1, m=m, xp=xp)
-
-
-def gradients_with_penalties(
-    gradients: Pairs, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
-) -> Pairs:
-    """The gradients with the shares of those penalties that are given."""
-    if l2 is not None:
-        gradients = penalized(gradients, layers, l2=l2, m=m)
-    return gradients if l1 is None else l1_penalized(gradients, layers, l1=l1, m=m, xp=xp)
 
 
 def prediction(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
@@ -79,7 +61,7 @@ def cost_and_gradients(
     passed = forward(tile, layers, network, steps)
     J = loss_and_penalties(passed, tile, layers, network, steps, m=m, **penalties)
     dZ = output_gradient(passed, tile, network, steps)
-    gradients, _ = propagation.backward_from(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
+    gradients, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=tile.masks)
     found = gradients_with_penalties(gradients, layers, m=m, xp=steps.xp, **penalties)
     return J, [V for pair in found for V in pair]
 
@@ -88,7 +70,7 @@ def pullback(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> 
     """dW[1], db[1], dW[2], … and dX, given dA[L] in the place of Y."""
     passed = forward(tile, layers, network, steps)
     dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
-    gradients, dZ = propagation.backward_from(dZ, passed, layers, network.hidden, m=1, steps=steps)
+    gradients, dZ = propagation.backward(dZ, passed, layers, network.hidden, m=1, steps=steps)
     return None, [*(V for pair in gradients for V in pair), steps.linear_backward_input(dZ, layers[0][0])]
 
 

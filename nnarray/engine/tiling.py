@@ -4,12 +4,17 @@ The width depends on the problem alone, never on the machine or on how many work
 are taken first, and with them the last bits of a result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import ceil
+from typing import TypeVar
 
+from nnarray.backends import Backend
+from nnarray.core.typing import Pairs
 from nnarray.core.vector import vector_size
-from nnarray.engine.batch import Architecture
+from nnarray.engine.batch import Architecture, Batch
+
+T = TypeVar("T")
 
 TILE_BYTES = 20 * 2**20
 """X and every A of one tile: of the order of a CPU's last-level cache."""
@@ -58,3 +63,58 @@ def _width(sizes: tuple[int, ...], columns: int, itemsize: int, coupled: bool) -
 def operations(sizes: Sequence[int], columns: int) -> int:
     """Of the matrix products of a forward and a backward pass."""
     return 6 * columns * vector_size(sizes)
+
+
+UPLOAD_BYTES = 2**28
+"""Bytes of X in a tile that comes from the host, so that a copy reaches the bus's rate; not measured yet."""
+
+
+class NoRoomError(MemoryError):
+    """There is no room for what is kept of the whole batch, however narrow its tiles are."""
+
+
+_widest: dict[tuple[tuple[int, ...], Backend], int] = {}
+"""of networks and backends that ran out of memory: the widest tiles that may fit"""
+
+
+def is_whole(width: int, batch: Batch) -> bool:
+    """Whether one tile of this width holds the whole batch."""
+    return width is batch.columns or width >= batch.columns
+
+
+def as_wide_as_fits(
+    in_tiles: Callable[[int], T],
+    batch: Batch,
+    layers: Pairs,
+    network: Architecture,
+    backend: Backend,
+    width: int | None,
+) -> T:
+    """`in_tiles(width)`, with the width asked for or the best one.
+
+    Where a GPU has no room for them, their width is halved, now and in later calls, down to a single column.
+    """
+    if width is None:
+        width = _best_width(batch, layers, network, backend)
+    while True:
+        try:
+            with backend.current():
+                return in_tiles(width)
+        except MemoryError as error:
+            if backend.is_host or width == 1 or isinstance(error, NoRoomError):
+                _widest.pop((network.sizes, backend), None)
+                raise
+        batch.release()
+        width = _widest[network.sizes, backend] = -(-min(width, batch.columns) // 2)
+
+
+def _best_width(batch: Batch, layers: Pairs, network: Architecture, backend: Backend) -> int:
+    """A width for the cache on NumPy, for copies of some size where X is on the host, else the whole batch."""
+    if backend.is_host:
+        return tile_width(network, batch.columns, layers[0][0].itemsize)
+    widest = _widest.get((network.sizes, backend), backend.most_columns)
+    if widest is None:
+        return batch.columns  # not compared with any number: a library that traces may have left m open
+    if batch.source.stays_on_host:
+        widest = min(widest, max(1, UPLOAD_BYTES // (network.sizes[0] * layers[0][0].itemsize)))
+    return min(widest, batch.columns)

@@ -18,8 +18,8 @@ from nnarray.network.entry import Place
 from nnarray.network.parameters import Parameters
 from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.private import check_sample_weight, check_y
-from nnarray.training.batches import Dropout
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
+from nnarray.training.dropout import Dropout
 
 if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP

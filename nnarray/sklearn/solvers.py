@@ -22,7 +22,7 @@ from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum,
 from nnarray.sklearn.private import check_optimize_result, training_begins
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
-from nnarray.training.batches import Dropout
+from nnarray.training.dropout import Dropout
 from nnarray.training.state import copied
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from nnarray.backends import Backend
 from nnarray.core.averages import corrected_mean, running_mean
 from nnarray.core.typing import Array, Namespace
 from nnarray.engine.rules import parts_of
-from nnarray.training.optimizers import Optimizer, Stateful
+from nnarray.training.optimizers import Optimizer
 from nnarray.training.state import State
+from nnarray.training.stateful import Stateful
 
 
 @dataclass(frozen=True)

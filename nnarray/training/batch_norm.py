@@ -10,8 +10,9 @@ from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.network.batch_norm import NormalizedParameters, folded
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
-from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent, Updates
+from nnarray.training.dropout import Dropout
 from nnarray.training.ranks import DescentOnRanks, Portions, ahead
 from nnarray.training.replays import Replays
 from nnarray.training.underway import Underway

@@ -10,8 +10,9 @@ from nnarray.network import chunks
 from nnarray.network.chunks import Chunk, Chunked
 from nnarray.network.entry import Place
 from nnarray.network.parameters import Parameters
-from nnarray.training.batches import Dropout, Orders
+from nnarray.training.batches import Orders
 from nnarray.training.descent import Descent
+from nnarray.training.dropout import Dropout
 from nnarray.training.replays import Replays
 
 

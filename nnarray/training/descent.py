@@ -13,7 +13,8 @@ from nnarray.engine import Architecture, Batch
 from nnarray.engine.interrupts import Interrupts
 from nnarray.network import scoring
 from nnarray.network.parameters import Parameters, dtype_name
-from nnarray.training.batches import Dropout, EqualBatches
+from nnarray.training.batches import EqualBatches
+from nnarray.training.dropout import Dropout
 from nnarray.training.replays import Replays
 from nnarray.training.streams import Stream
 from nnarray.training.underway import Underway

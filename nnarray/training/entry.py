@@ -33,9 +33,10 @@ from nnarray.training.arguments import (
     first_params,
 )
 from nnarray.training.batch_norm import check_batches
-from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint
 from nnarray.training.chunks import ChunkedBatches
+from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch
 from nnarray.training.loop import Run
 from nnarray.training.optimizers import Adam, Optimizer

@@ -18,16 +18,18 @@ from nnarray.network.chunks import Chunked
 from nnarray.network.parameters import Parameters
 from nnarray.training.averaging import Averaging, AveragingNormalized
 from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedTogether
-from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.descent import MOST_AT_ONCE, Descent
+from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch, History
-from nnarray.training.optimizers import Optimizer, Stateful
+from nnarray.training.optimizers import Optimizer
 from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.ranks import DescentOnRanks
 from nnarray.training.result import DivergenceError, TrainingResult
 from nnarray.training.state import Position, State, Waiting, copied
+from nnarray.training.stateful import Stateful
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
 from nnarray.training.watch import Seen, Watch

@@ -250,54 +250,6 @@ class Optimizer(ABC):
         """
 
 
-class Stateful:
-    """An optimiser with its state, which moves on from update to update."""
-
-    mean: Array | None = None
-    """the running mean of theta, where there is one"""
-    count = 0
-    """how many updates are in it"""
-
-    def __init__(self, optimizer: Optimizer, state: State) -> None:
-        self.optimizer, self.state = optimizer, state
-
-    @property
-    def t(self) -> int:
-        """How many updates were made."""
-        return self.state.t
-
-    @property
-    def rule(self) -> engine.Rule | None:
-        """The equations of an update; None for one of the caller's own, which has to be called each time."""
-        is_plain = type(self.optimizer).update_vector is Optimizer.update_vector
-        return self.optimizer.step if is_plain else None
-
-    def means(self, theta: Array, backend: Backend) -> list[Array]:
-        """The running means."""
-        return [getattr(self.state, name) for name in self.optimizer.remembers]
-
-    def average(self, theta: Array) -> Array:
-        """What a run gives back at theta: theta itself."""
-        return theta
-
-    def restore(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
-        """From a state of the optimiser, whatever the mean of theta was."""
-        self.state = state
-
-    def alphas(self, count: int) -> list[float]:
-        """The learning rates of the next updates."""
-        return [self.optimizer.alpha(self.t + i) for i in range(count)]
-
-    def update(self, theta: Array, g: Array, backend: Backend) -> Array:
-        """Theta after the next update, in its own memory where that can be written."""
-        theta, self.state = self.optimizer.update_vector(theta, g, self.state, backend, in_place=True)
-        return theta
-
-    def made(self, count: int, means: Sequence[Array]) -> None:
-        """After updates that captured steps made, with the running means that they made."""
-        self.state = State(self.t + count, **dict(zip(self.optimizer.remembers, means, strict=True)))
-
-
 @with_explained_init
 @dataclass(frozen=True)
 class GradientDescent(Optimizer):

@@ -13,8 +13,9 @@ from nnarray.core.typing import Array, Pairs
 from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
 from nnarray.engine.weights import weighs_nothing
 from nnarray.network import scoring
-from nnarray.training.batches import Dropout, Shuffled
+from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent
+from nnarray.training.dropout import Dropout
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.replays import Replays
 from nnarray.training.state import State
