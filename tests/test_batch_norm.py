@@ -366,6 +366,15 @@ class TestTraining:
             nn.train(network, X, Y * 1e3, epochs=500, optimizer=nn.GradientDescent(1e3))
         assert np.isfinite(network.predict(caught.value.params, X)).all()
 
+    @pytest.mark.parametrize("options", [{}, {"batch_size": 10}, {"average": 0.9}, {"validation": True}], ids=str)
+    def test_averages_that_stop_being_finite_are_a_divergence(self, options):
+        X, Y = examples(SIZES, "softmax", 20)
+        X, Y = (X * 1e25).astype("f4"), Y.astype("f4")  # whose variance is no float32
+        options = options | ({"validation": (X, Y)} if "validation" in options else {})
+        with pytest.raises(nn.DivergenceError) as caught:
+            nn.train(self.network, X, Y, epochs=3, **options)
+        assert np.isfinite(caught.value.params.statistics).all()
+
     def test_what_training_cannot_do_with_it_is_refused(self, tmp_path):
         X, Y = examples(SIZES, "softmax", 21)
         for batch_size in (1, 10):

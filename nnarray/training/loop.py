@@ -308,7 +308,7 @@ class Run:
         with self.interrupts.put_off:
             replays.launch(count)
             costs = replays.costs[:count].tolist()
-            self.diverges = not (math.isfinite(sum(costs)) and all_finite(self.theta, self.backend))
+            self.diverges = not (math.isfinite(sum(costs)) and all_finite(self.descent.variables, self.backend))
             if self.diverges:
                 for vector, was in zip(vectors, before, strict=True):
                     vector[...] = was
