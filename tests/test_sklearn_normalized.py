@@ -302,3 +302,12 @@ def test_scikit_learns_checks_pass_but_for_weights_that_mean_and_variance_do_not
         except Exception as error:
             if type(error).__name__ != "SkipTest":
                 raise
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 10}, {"solver": "lbfgs"}, {"average": 0.9}], ids=str)
+def test_averages_that_are_not_finite_are_no_fit(options) -> None:
+    generator = np.random.default_rng(0)
+    X = (generator.normal(size=(20, 2)) * 1e25).astype("f4")  # whose variance is no float32
+    model = MLPClassifier((4,), batch_norm=True, max_iter=3, **options)
+    with pytest.raises(ValueError, match="non-finite"):
+        model.fit(X, generator.integers(0, 2, 20))

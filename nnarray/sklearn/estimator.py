@@ -229,7 +229,7 @@ class MLP(Settings, ABC):
         finally:
             batch.release()
             self._publish(work)
-        if not all_finite(work.theta, place):
+        if not all_finite(work.variables, place):
             msg = (
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
