@@ -228,6 +228,22 @@ class TestNetwork:
         np.testing.assert_allclose(params.averages[0].mean[:, 0], module.running_mean.numpy(), rtol=0, atol=1e-12)
         np.testing.assert_allclose(params.averages[0].variance[:, 0], module.running_var.numpy(), rtol=0, atol=1e-12)
 
+    def test_averages_stay_behind_no_update(self):
+        network, optimizer = network_of(), nn.Adam()
+        params = network.init(dtype="float64")
+        _, gradients = network.gradients(params, *examples(SIZES, "softmax", 9))
+        clipped = np.clip(gradients.vector, -0.01, 0.01)
+        state = optimizer.init(params)
+        with pytest.raises(ValueError, match="gradients must hold their batch's mean and variance"):
+            optimizer.update(params, network.parameters(clipped), state)
+        moved, _ = optimizer.update(params, gradients.replace(clipped), state)
+        wanted = 0.9 * params.statistics + 0.1 * gradients.statistics
+        np.testing.assert_allclose(moved.statistics, wanted, rtol=0, atol=1e-15)
+        without = network.parameters(params.vector)
+        alone, _ = optimizer.update(without, network.parameters(clipped), state)
+        assert alone.statistics is None
+        np.testing.assert_array_equal(alone.vector, moved.vector)
+
     def test_equality_repr_summary_and_pickle(self):
         network = network_of()
         assert network != nn.Network(SIZES, HIDDEN, "softmax")

@@ -155,10 +155,19 @@ class NormalizedParameters(Parameters):
         return self.backend.xp.concat([self.vector, begun(self).statistics])
 
     def moved(self, theta: Array, gradients: Parameters) -> "NormalizedParameters":
-        """The same over another vector, with the averages moved towards those of the gradients' batch."""
-        seen = getattr(gradients, "statistics", None)
-        if seen is None or self.statistics is None:
+        """The same over another vector, with the averages moved towards those of the gradients' batch.
+
+        Raises ValueError for gradients that don't hold these: predictions would go by averages that stayed behind.
+        """
+        if self.statistics is None:
             return self.replace(theta)
+        seen = getattr(gradients, "statistics", None)
+        if seen is None:
+            msg = (
+                "gradients must hold their batch's mean and variance, as those of network.gradients and vjp do, and "
+                "gradients.replace(vector); or give params without averages, network.parameters(params.vector)"
+            )
+            raise ValueError(msg)
         with self.backend.current():
             statistics = batch_norm.averaged(self.statistics, self.backend.asarray(seen, self.dtype))
         return NormalizedParameters(theta, self.sizes, self.backend, statistics)

@@ -83,7 +83,8 @@ class Optimizer(ABC):
         Raises
         ------
         ValueError
-            If the gradients or the state are of other sizes than the parameters.
+            If the gradients or the state are of other sizes than the parameters; for parameters with averages of batch
+            normalisation, and gradients without the mean and variance of their batch.
         TypeError
             For what is no state.
         """
