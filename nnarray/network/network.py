@@ -499,8 +499,8 @@ class Network:
             left out, as many as this process may use (see NNARRAY_NUM_THREADS in the README).
         comm : mpi4py communicator, optional
             Take the examples of all its ranks together, each of which makes this call with the same params and l2 and
-            with columns of its own; their numbers may differ, and be 0: X (n_x, 0). m is everybody's, and every rank
-            gets the same result.
+            with columns of its own; their numbers may differ, and be 0: X (n_x, 0). m is everybody's, with batch
+            normalisation mean and variance are, too, and every rank gets the same result.
 
         Returns
         -------
