@@ -5,18 +5,23 @@ itself, `nnarray` or `python -m nnarray`.
 """
 
 import os
-import signal
 import sys
-import threading
 from itertools import pairwise
+
+try:
+    import _signal as signal  # type: ignore[import-not-found]  # without the milliseconds that `enum` takes to import
+except ImportError:  # a Python without it
+    import signal
 
 
 def begin() -> None:
     """Leave Ctrl-C to the system until `is_ready` is called, if this is the command's own process."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main and is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        BEGUN.append(True)
+    if is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        try:  # contextlib takes milliseconds as well
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            BEGUN.append(True)
+        except ValueError:  # another thread than the main one
+            pass
 
 
 def is_command() -> bool:

@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
 import nnarray as nn
 from nnarray.backends import unavailable_reason
 from nnarray.engine import jitted
+from nnarray.engine.jitted import padded_width
 
 SIZES = [(4, 7, 3), (30, 64, 64, 3), (20, 3), (5, 200, 3)]
 
@@ -26,11 +28,8 @@ EXACT_WIDTHS = 2
 FEWEST, MOST = 500, 3000
 """Examples of a round."""
 
-WARMING = 100
-"""Rounds before the clock starts, on numbers of examples spread evenly: what keeps so many shapes is full then."""
-
-LARGEST_GROWTH = 0.05
-"""Of the memory after that, by the end: 5 %."""
+LARGEST_GROWTH = 0.03
+"""Of the mean memory of the last quarter, above that of the quarter before it."""
 
 
 def resident() -> float:
@@ -39,10 +38,31 @@ def resident() -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def figures() -> tuple[float, int, int]:
-    """Megabytes, open descriptors and threads."""
-    gc.collect()
-    return resident(), len(os.listdir("/proc/self/fd")), threading.active_count()
+class Figures(NamedTuple):
+    """Of one moment."""
+
+    megabytes: float
+    descriptors: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.megabytes:.0f} MB, {self.descriptors} descriptors, {self.threads} threads"
+
+    @classmethod
+    def now(cls) -> "Figures":
+        gc.collect()
+        return cls(resident(), len(os.listdir("/proc/self/fd")), threading.active_count())
+
+
+def warming() -> list[int]:
+    """Numbers of examples for the rounds before the clock starts, after which nothing is left for JAX to compile.
+
+    JAX compiles a program for each width to which a batch or a whole is padded: a round for each of those of the last
+    batch, of fewer examples than others, and of the whole. What NumPy keeps, the last 64 shapes, is full then, too.
+    """
+    last = {padded_width(columns): columns for columns in range(1, BATCH_SIZE)}.values()
+    whole = {padded_width(m): m for m in range(FEWEST, MOST)}.values()
+    return [*(FEWEST * (1 + k % 5) + columns for k, columns in enumerate(last)), *whole]
 
 
 def one_round(generator: np.random.Generator, backends: list[str], m: int) -> None:
@@ -64,26 +84,31 @@ def one_round(generator: np.random.Generator, backends: list[str], m: int) -> No
 
 
 def main(seconds: float) -> int:
-    """Print the figures before and twelve times on the way, and say whether they stayed flat."""
+    """Print the figures before and after each quarter of the time, and say whether they stayed flat."""
     jitted.EXACT_WIDTHS = EXACT_WIDTHS
     backends = [name for name in ("numpy", "torch", "jax") if unavailable_reason(name) is None]
     generator = np.random.default_rng(0)
-    for m in generator.permutation(np.linspace(FEWEST, MOST, WARMING, dtype=int)):
-        one_round(generator, backends, int(m))
-    began, rounds, seen = time.monotonic(), 0, [figures()]
-    print(f"after {WARMING} rounds: {seen[0][0]:.0f} MB, {seen[0][1]} descriptors, {seen[0][2]} threads", flush=True)
-    while len(seen) <= 12:
-        one_round(generator, backends, int(generator.integers(FEWEST, MOST)))
-        rounds += 1
-        if time.monotonic() - began >= seconds * len(seen) / 12:
-            seen.append(figures())
-            print(
-                f"{rounds} rounds: {seen[-1][0]:.0f} MB, {seen[-1][1]} descriptors, {seen[-1][2]} threads", flush=True
-            )
-    early, late = seen[0], seen[-1]
-    grew = late[0] > early[0] * (1 + LARGEST_GROWTH) or late[1:] > early[1:]
+    for m in warming():
+        one_round(generator, backends, m)
+    print(f"after {len(warming())} rounds: {Figures.now()}", flush=True)
+    began, quarters = time.monotonic(), [list[Figures]() for _ in range(4)]
+    for i, quarter in enumerate(quarters, 1):
+        while not quarter or time.monotonic() - began < seconds * i / 4:
+            one_round(generator, backends, int(generator.integers(FEWEST, MOST)))
+            quarter.append(Figures.now())
+        print(f"after {len(quarter)} more: {quarter[-1]}, on average {mean(quarter):.0f} MB", flush=True)
+    *_, third, last = quarters
+    growth = mean(last) / mean(third) - 1
+    print(f"memory of the last quarter: {growth:+.1%} on the one before it")
+    more = [now > then for now, then in zip(last[-1][1:], third[-1][1:], strict=True)]
+    grew = growth > LARGEST_GROWTH or any(more)
     print("something grew" if grew else f"flat on {', '.join(backends)}")
     return int(grew)
+
+
+def mean(figures: list[Figures]) -> float:
+    """Megabytes on average: from round to round they differ by what the last shapes of NumPy's programs hold."""
+    return sum(one.megabytes for one in figures) / len(figures)
 
 
 if __name__ == "__main__":

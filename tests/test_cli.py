@@ -1,5 +1,6 @@
 """The command line, as a person meets it."""
 
+import ast
 import bz2
 import csv
 import gzip
@@ -24,7 +25,7 @@ import numpy as np
 import pytest
 
 import nnarray as nn
-from nnarray import training
+from nnarray import starting, training
 from nnarray.cli import arguments, main
 from nnarray.cli import check as checking
 from nnarray.cli.columns import standardisation
@@ -804,6 +805,12 @@ class TestInterrupt:
         assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
         done = start([sys.executable, "-c", "import nnarray"], env_extra={"PYTHONPATH": path})
         assert done.stderr.endswith("KeyboardInterrupt\n")
+
+    def test_before_that_nothing_is_imported_that_takes_time(self):
+        """Python's own start aside, Ctrl-C shows a traceback until then."""
+        code = "import sys; before = {*sys.modules}; exec(open(sys.argv[1]).read()); print([*{*sys.modules} - before])"
+        done = start([sys.executable, "-I", "-c", code, starting.__file__], check=True)
+        assert set(ast.literal_eval(done.stdout)) <= {"_signal", "itertools"}
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
     @pytest.mark.parametrize(

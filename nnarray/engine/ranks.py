@@ -66,10 +66,10 @@ class Ranks:
         try:
             self._interrupts.__enter__()
             self._interrupts.put_off.__enter__()
+            return self
         except BaseException as error:
             self._outer.__exit__(error)
             raise
-        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
