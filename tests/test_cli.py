@@ -538,10 +538,27 @@ class TestPlaces:
             save(path, *rest, **metadata)
 
         monkeypatch.setattr(train, "save", refuse)
-        code, out, _ = run("train", houses_csv, *QUICK, "--out", "mine")
+        code, out, err = run("train", houses_csv, *QUICK, "--out", "mine", "--json")
         assert code == 0
-        place = re.search(r"mine cannot be written \(No space left on device\); written to (\S+) in its place", out)[1]
+        place = re.search(r"mine cannot be written \(No space left on device\); written to (\S+) in its place", err)[1]
+        assert json.loads(out)["model"] == place
         assert read_model(place).network.sizes == (2, 8, 1)
+
+    def test_nor_are_predictions_lost(self, run, houses_csv, here, monkeypatch):
+        from nnarray.cli import apply
+
+        def refuse(path, content):
+            if "nnarray-" not in os.path.basename(path):
+                raise OSError(28, "No space left on device", path)
+            Path(path).write_bytes(content)
+
+        run("train", houses_csv, *QUICK)
+        monkeypatch.setattr(apply, "write_atomically", refuse)
+        code, out, err = run("predict", "model.safetensors", houses_csv, "--out", "mine.csv")
+        assert code == 0
+        place = re.search(r"written to (\S+) in its place", err)[1]
+        assert f"predictions written to {place}\n" in out
+        assert len(Path(place).read_text().splitlines()) == len(houses_csv.read_text().splitlines())
 
     def test_a_folder_that_cannot_be_written_to(self, run, houses_csv, here, monkeypatch):
         def refuse(*args, **options):

@@ -269,8 +269,9 @@ def _write(path: str | None, header: list[str], rows: list[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if path is not None:
-        write_or_beside(path, lambda place: write_atomically(place, text.getvalue().encode("utf-8", "surrogateescape")))
-        say(f"{len(rows)} predictions written to {one_line(path)}")
+        content = text.getvalue().encode("utf-8", "surrogateescape")
+        written = write_or_beside(path, lambda place: write_atomically(place, content))
+        say(f"{len(rows)} predictions written to {one_line(written)}")
     elif sys.stdout is not None and sys.stdout.isatty():
         say(text.getvalue(), end="")
     elif sys.stdout is not None:

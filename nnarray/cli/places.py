@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from nnarray.cli.errors import CommandError
-from nnarray.cli.output import one_line, say
+from nnarray.cli.output import note, one_line
 
 LONGEST_NAME = 200
 
@@ -87,7 +87,7 @@ def write_or_beside(name: str, write: Callable[[str], None]) -> str:
             except OSError:
                 continue
             reason = error.strerror or error
-            say(f"{one_line(name)} cannot be written ({reason}); written to {one_line(other)} in its place")
+            note(f"{one_line(name)} cannot be written ({reason}); written to {one_line(other)} in its place")
             return other
         raise OSError(error.errno, error.strerror or str(error), name) from error
     return name
