@@ -94,6 +94,27 @@ class TestAnotherThread:
         monkeypatch.setattr(tasks, "start_new_thread", no_thread)
         assert in_another_thread(threading.get_ident) == threading.get_ident()
 
+    def test_it_is_this_one_where_the_other_never_begins_and_none_where_that_begins_late(self, monkeypatch) -> None:
+        started, made = list[Task](), list[int]()
+        monkeypatch.setattr(tasks, "start_new_thread", lambda task, _: started.append(task))
+        monkeypatch.setattr(tasks, "STARTING", 0.01)
+        in_another_thread(lambda: made.append(threading.get_ident()))
+        assert made == [threading.get_ident()]
+        started[0]()
+        assert len(made) == 1
+
+    def test_one_that_takes_longer_than_a_thread_has_to_begin_is_waited_for(self, monkeypatch) -> None:
+        monkeypatch.setattr(tasks, "STARTING", 0.05)
+        began = list[int]()
+
+        def work() -> str:
+            began.append(threading.get_ident())
+            time.sleep(0.3)
+            return "done"
+
+        assert in_another_thread(work) == "done"
+        assert len(began) == 1
+
 
 FORKING = """
 import os, sys, threading, time

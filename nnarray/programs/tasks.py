@@ -13,6 +13,9 @@ from typing import Any
 
 HELPER, CALLER = "helper", "caller"
 
+STARTING = 2.0
+"""Seconds within which a thread begins its work; one that finds no memory for its first call never does."""
+
 
 class Task:
     """A call that another thread makes, unless its caller ends it before it begins."""
@@ -44,10 +47,14 @@ class Task:
         else:
             self.wait()
 
-    def wait(self) -> None:
-        """Wait until the call is over."""
-        while not self._is_over:
-            self._over.acquire()
+    def was_made(self) -> bool:
+        """Once it was ended: whether the other thread made the call."""
+        return self._whose[""] is HELPER
+
+    def wait(self, seconds: float = -1) -> None:
+        """Wait until the call is over, or for so long."""
+        while not self._is_over and self._over.acquire(timeout=seconds):
+            pass
 
 
 class Pool:
@@ -92,9 +99,14 @@ def in_another_thread(do: Callable[[], Any]) -> Any:
     except (RuntimeError, MemoryError):
         return do()
     try:
-        task.wait()
+        try:
+            task.wait(STARTING)
+        finally:
+            task.end()
     finally:
-        task.wait()
+        task.end()
+    if not task.was_made():
+        return do()
     if task.error is not None:
         raise task.error
     return task.result
