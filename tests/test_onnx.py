@@ -1,6 +1,7 @@
 """ONNX: what nnarray writes runs elsewhere with the same numbers, and what others write is read."""
 
 import json
+import os
 import warnings
 from typing import Any
 
@@ -279,6 +280,13 @@ class TestGraphsOfOthers:
         assert len(str(caught.value)) < 1000
         with pytest.raises(FileNotFoundError):
             nn.from_onnx(tmp_path / "missing")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX pipes")
+    def test_a_pipe_is_not_waited_on_nor_a_device_read(self, tmp_path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", "/dev/zero"):
+            with pytest.raises(nn.ModelFileError, match="is not a valid ONNX model: it is not a regular file"):
+                nn.from_onnx(path)
 
     def test_damaged_models_are_refused_or_whole(self) -> None:
         network, layers, _, _ = drawn(9)

@@ -13,7 +13,7 @@ from nnarray.network import Network, Parameters
 from nnarray.network.names import OutputName
 from nnarray.onnx.constants import constants_of
 from nnarray.onnx.library import onnx_library
-from nnarray.storage.reading import excerpt
+from nnarray.storage.reading import excerpt, require_regular
 
 COMPOSED = ("gelu", "gelu_tanh", "softplus", "elu", "selu")
 """What models of `to_onnx` bring along as functions."""
@@ -92,6 +92,7 @@ def _loaded(model: Any) -> tuple[str, Any]:
     name = "the model" if isinstance(model, bytes) else os.fspath(model)
     content = model
     if not isinstance(model, bytes):
+        require_regular("ONNX model", model)
         with open(model, "rb") as file:
             content = file.read()
     proto = onnx.ModelProto()

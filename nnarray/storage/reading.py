@@ -24,9 +24,7 @@ def read_as(kind: str, path: str, read: Callable[[str], T]) -> T:
     """
     from safetensors import SafetensorError
 
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        msg = f"{path} is not a valid {kind}: it is not a regular file"
-        raise ModelFileError(msg)
+    require_regular(kind, path)
     with open(path, "rb"):
         pass
     try:
@@ -37,6 +35,13 @@ def read_as(kind: str, path: str, read: Callable[[str], T]) -> T:
     except (MemoryError, RecursionError) as error:
         msg = f"{path} is not a valid {kind}: it asks for more memory than there is ({type(error).__name__})"
         raise ModelFileError(msg) from None
+
+
+def require_regular(kind: str, path: str | os.PathLike[str]) -> None:
+    """Raise ModelFileError for a pipe, on which reading waits, and a device; as `open` does for what is not there."""
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        msg = f"{os.fspath(path)} is not a valid {kind}: it is not a regular file"
+        raise ModelFileError(msg)
 
 
 def require_folder(path: str | os.PathLike[str]) -> None:
