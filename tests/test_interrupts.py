@@ -353,20 +353,17 @@ CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {
 FURTHER: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "export from the shell": lambda folder: with_model("export {0}/m.safetensors {0}/m.onnx", folder),
     "info from the shell": lambda folder: with_model("info {0}/m.safetensors", folder),
-    "train on a table": on_a_table,
     "score of a classifier": lambda _: scored(),
     "score of a regressor": lambda _: scored("MLPRegressor"),
     "fit with batch normalisation": lambda _: Fitting(batch_size=20, batch_norm=True),
     "fit by L-BFGS with batch normalisation": lambda _: Fitting("MLPRegressor", solver="lbfgs", batch_norm=True),
     "fit averages": lambda _: Fitting(batch_size=20, average=0.9, l1=1e-3),
-    "fit chunks": lambda _: fitting_chunks(),
     "fit torch": lambda _: fitting_torch(),
     "train with batch normalisation": lambda _: training_on(batch_norm=True, batch_size=10),
     "train with batch normalisation on torch": lambda _: training_on("torch", batch_norm=True, batch_size=10),
     "train with batch normalisation on JAX": lambda _: training_on("jax", batch_norm=True, batch_size=10),
     "train averages with both penalties": lambda _: training_on(average=0.9, l1=1e-3, l2=1e-2, batch_size=10),
     "train as one rank": lambda _: training_on(comm=One(), batch_size=10),
-    "train on chunks": lambda _: in_chunks("train"),
     "gradients of chunks": lambda _: in_chunks("gradients"),
     "predict chunks": lambda _: in_chunks("predict"),
     "gradients on torch": lambda _: asked("gradients", "torch"),
@@ -383,18 +380,25 @@ FURTHER: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "from ONNX": lambda _: as_onnx("read"),
     "to torch": lambda _: as_torch("to"),
     "from torch": lambda _: as_torch("from"),
-    "draw a history": drawn,
-    "draw a decision boundary": lambda _: boundary(),
     "check gradients": lambda _: checked(),
     "update": lambda _: own_updates(),
 }
 """What goes the same ways for the most part."""
 
-CALLS |= FURTHER
+SELDOM: dict[str, Callable[[Path], Callable[[], bool]]] = {
+    "train on a table": on_a_table,
+    "draw a history": drawn,
+    "fit chunks": lambda _: fitting_chunks(),
+    "train on chunks": lambda _: in_chunks("train"),
+    "draw a decision boundary": lambda _: boundary(),
+}
+"""What takes seconds under a tracer, and is only called where all points are taken."""
+
+CALLS |= FURTHER | (SELDOM if ALL else {})
 
 
 MOST = {
-    **dict.fromkeys(FURTHER, 8),
+    **dict.fromkeys(FURTHER, 6),
     "compile": 2,
     "command line": 10,
     "predict from the shell": 8,
@@ -406,10 +410,6 @@ MOST = {
     "fit a regressor in part": 15,
     "fit by L-BFGS": 15,
     "train on JAX": 12,
-    "train on a table": 2,
-    "draw a history": 3,
-    "fit chunks": 3,
-    "train on chunks": 3,
 }
 """Of the points of slower calls, fewer are taken where not all are."""
 
