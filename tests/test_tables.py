@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nnarray.files import read_model, save
+from nnarray.files.preprocessing import Category
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
@@ -673,6 +674,20 @@ class TestReading:
             assert trained(run, Path(source).resolve(), *again)["held_out"]["accuracy"] == 1
         write("other.csv", table.replace("1.2" if output == "softmax" else "3.1", "3.100"))
         assert "'3.100' is none of the model's classes" in run("evaluate", "model.safetensors", "other.csv")[2]
+
+    def test_codes_with_a_zero_in_front_are_categories_of_parquet_as_of_text(self, run):
+        """Postal codes: of a text file by their zeros, of a data frame's column of texts likewise."""
+        k = np.arange(90)
+        codes = np.array(["01067", "80331", "99084"])[k % 3]
+        pandas.DataFrame({"code": codes, "x": k % 7, "y": k % 3 == 0}).to_parquet("t.parquet")
+        pandas.DataFrame({"code": codes, "x": k % 7, "y": k % 3 == 0}).to_csv("t.csv", index=False)
+        pandas.DataFrame({"code": (k % 3).astype(str), "x": k % 7, "y": k % 3 == 0}).to_parquet("plain.parquet")
+        of_each = {}
+        for name in ("t.parquet", "t.csv", "plain.parquet"):
+            trained(run, Path(name).resolve(), "--epochs", "1", "--out", "m.safetensors")
+            of_each[name] = read_model("m.safetensors").preprocessing.columns[0]
+        assert of_each["t.parquet"] == of_each["t.csv"] == Category(("01067", "80331", "99084"))
+        assert type(of_each["plain.parquet"]).__name__ == "Number"
 
     def test_fractions_of_parquet_and_arrays_are_labels_where_classes_are_asked_for(self, run):
         k = np.arange(120) % 3

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.cli.dialect import CODE, WHOLE
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
@@ -98,7 +99,18 @@ def _table(
         columns.append(column)
     of_bytes = {field.name for field in file.schema_arrow if "binary" in str(field.type)} - set(unread)
     notes += [f"the column {quoted(name)} holds bytes, which are read as UTF-8" for name in names if name in of_bytes]
-    return Table(source, names, columns, names[-1], None, notes, unread=unread)
+    codes = frozenset(name for name, column in zip(names, columns, strict=True) if _are_codes(column))
+    return Table(source, names, columns, names[-1], None, notes, codes=codes, unread=unread)
+
+
+def _are_codes(values: npt.NDArray[Any]) -> bool:
+    """Whether a column of texts holds whole numbers, some with a zero in front: codes, as in a text file."""
+    if values.dtype.kind != "O":
+        return False
+    texts = {text for text in values if text is not None}
+    if not all(isinstance(text, str) and WHOLE.match(text) for text in texts):
+        return False
+    return any(text[0] == "0" and CODE.match(text) for text in texts)
 
 
 def _rounded_integers(file: Any, frame: Any) -> dict[Any, Any]:
