@@ -3,7 +3,7 @@
 The forward, backprop and update equations of Andrew Ng's first deep-learning course, written once against the Python
 Array API standard, for NumPy, CuPy, torch and JAX arrays.
 
-To read on: `nnarray.guide` (the lecture in code, large batches, GPUs, how it is built, how to add to it),
+To read on: `nnarray.guide` (the lecture in code, large batches, machines, GPUs, how it is built, how to add to it),
 `nnarray.core` (the equations), `nnarray.training` and its `nnarray.training.schedules`, `nnarray.sklearn`
 (scikit-learn's MLP), `nnarray.plots` and `nnarray.examples` (the course, drawn), `nnarray.onnx`, `nnarray.cli` (the
 command line).
@@ -20,7 +20,8 @@ The house, from the ground up; a module imports from its own floor and from lowe
 7. the faces   `files`, `onnx`, `bridges`, `sklearn`, `plots`, `examples` and the command line, `cli`
 
 X (n_x, m) of a call to `Network.gradients` is checked in `network`, cut into tiles in `engine`, and each tile runs
-through the program of its shape, which `programs` compiled of core's equations for a place that `backends` found.
+through the program of its shape, which `programs` compiled from core's equations for the device that `backends` found;
+`nnarray.guide.house` follows it, floor by floor, down to the native call.
 """
 
 from nnarray import starting as starting  # before NumPy, whose import takes most of the time

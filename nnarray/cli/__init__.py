@@ -9,15 +9,16 @@
 
 `nnarray COMMAND --help` names every option.
 
-A table is a CSV with any separator, decimal mark and packing, a Parquet file, or standard input (`-`); what is not
-clear of itself is asked for (`--sep`, `--decimal`, `--encoding`, `--no-header`). Numbers are standardised in float64,
-so dates, ids and coordinates keep the digits that tell rows apart; texts are categories, dates become days and
-seasons, and a missing number is its column's median. All of it stands in the model: `predict` and `evaluate` take a
-table with the same columns, in any order, and others beside them. Labels are kept as the table writes them. The
-result is that of rows which training never saw, beside what the most frequent class or the mean alone would give.
+A table is a CSV with any separator, decimal mark and compression, a Parquet file, or standard input (`-`); what cannot
+be told from the file is asked for (`--sep`, `--decimal`, `--encoding`, `--no-header`). Numbers are standardised in
+float64, so dates, ids and coordinates keep the digits that tell rows apart; texts are categories, dates become days
+and seasons, and a missing number is its column's median. The model file keeps all of it: `predict` and `evaluate` take
+a table with the same columns, in any order, and others beside them. Labels are kept as the table writes them. The
+scores are those of rows held out from training, beside what the most frequent class or the mean alone would score.
 
-In Python, `nn.read_model` gives the model with its preprocessing, and `nn.load` the network over raw numbers, with the
-scaling folded into it, where the table holds nothing else.
+In Python, `main` runs a command: `main(["train", "houses.parquet", "--target", "price"])` trains on what
+`houses.to_parquet("houses.parquet")` wrote of a data frame. `nn.read_model` gives the model with its preprocessing, and
+`nn.load` the network over raw numbers, with the scaling folded into it, where the table holds nothing else.
 """
 
 import os

@@ -37,7 +37,7 @@ TRAIN_NOTES = (
     "Numbers are standardised with the mean and the standard deviation of the training part, in float64, real-valued "
     "targets too. Texts are categories, with an input of 0 and 1 for each; dates become days and where they are in the "
     "year, the week and the day. A missing number is taken for the column's median, a missing text is a category "
-    "of its own. All of it stands in the model, which takes tables like this one.",
+    "of its own. The model file keeps all of it, and takes tables like this one.",
     f"What the target means: {RULE}. --output chooses instead; exp is for counts.",
     "Under mpiexec (extra mpi), every rank reads the whole table and trains on its share of the rows, --batch-size "
     "counts everybody's, and the first rank prints and writes. With --dropout 0 and batches of all rows the model is "
@@ -142,7 +142,7 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("columns", "COLUMNS are names with commas between them; an option may come again")
+    group = parser.add_argument_group("columns", "COLUMNS are names separated by commas; an option may be repeated")
     group.add_argument("--target", metavar="COLUMN", help="the column to predict (default: the last)")
     for option, what in (
         ("--features", "columns to learn from (default: all others)"),
@@ -164,7 +164,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("reading", "for what a file does not show of itself")
+    group = parser.add_argument_group("reading", "for what cannot be told from the file")
     names = ", ".join(SEPARATORS)
     group.add_argument("--sep", type=separator, metavar="MARK", help=f"between columns: {names}, or a character")
     group.add_argument("--decimal", choices=(".", ","), metavar="MARK", help='the decimal mark, "." or ","')
@@ -236,7 +236,7 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--staircase",
         action="store_true",
-        help="let a rate that falls as inverse-time, inverse-sqrt or exponential count epochs in the place of updates, "
+        help="let a rate that falls as inverse-time, inverse-sqrt or exponential count epochs instead of updates, "
         "and be constant within each",
     )
     group.add_argument("--epochs", type=whole(1), default=EPOCHS, metavar="N", help="at most (default: %(default)s)")

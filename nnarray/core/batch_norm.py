@@ -49,7 +49,7 @@ def normalize(Z: Array, mean: Array, variance: Array, *, xp: Namespace) -> Norma
 
 
 def scale_and_shift(Z_norm: Array, gamma: Array, beta: Array) -> Array:
-    """gamma Z_norm + beta, which goes into g in the place of Z."""
+    """gamma Z_norm + beta, which goes into g instead of Z."""
     return gamma * Z_norm + beta
 
 

@@ -26,14 +26,14 @@ class Architecture(Protocol):
 
     @property
     def reported_loss(self) -> Function | None:
-        """A loss, (Z[L], Y, xp=xp) to (1, m), that costs are taken of in the place of the output's own; else None.
+        """A loss, (Z[L], Y, xp=xp) to (1, m), that costs are taken of instead of the output's own; else None.
 
         Gradients stay those of the output's.
         """
 
     @property
     def own_cost(self) -> Any:
-        """A cost of the caller's own, with its `loss` and `dZ` or `dA`, in the place of the output's; else None."""
+        """A cost of the caller's own, with its `loss` and `dZ` or `dA`, instead of the output's; else None."""
 
     @property
     def batch_norm(self) -> bool:

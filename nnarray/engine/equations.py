@@ -67,7 +67,7 @@ def cost_and_gradients(
 
 
 def pullback(tile: Tile, layers: Pairs, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
-    """dW[1], db[1], dW[2], … and dX, given dA[L] in the place of Y."""
+    """dW[1], db[1], dW[2], … and dX, given dA[L] instead of Y."""
     passed = forward(tile, layers, network, steps)
     dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
     gradients, dZ = propagation.backward(dZ, passed, layers, network.hidden, m=1, steps=steps)

@@ -5,9 +5,9 @@ that was named and cannot run says why, and with which remedy; nothing falls bac
 CuPy where it works.
 
 What core's functions ask for becomes products by cuBLAS and CUDA kernels: everything between two products is fused
-into one kernel, and so is an update. What lies between the inputs and the gradient takes one piece of memory, and a
-step waits for nothing; training reads its costs when a callback, `patience` or validation asks for them, else ten
-times a second at most.
+into one kernel, and so is an update. All intermediate arrays live in one preallocated buffer, and a step never
+synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a second
+at most.
 
 A step of `nn.train` on mini-batches (gather, gradient, update) is captured as one CUDA graph and replayed with one
 call; what changes from step to step is read from device memory. Dropout and examples that stay on the host run step

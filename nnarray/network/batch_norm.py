@@ -30,7 +30,7 @@ class NormalizedLayer(NamedTuple):
     W: Array
     """(n[l], n[l-1])"""
     b: Array
-    """beta, (n[l], 1), which stands in the place of b: what b adds is taken out again with the mean"""
+    """beta, (n[l], 1), which stands instead of b: what b adds is taken out again with the mean"""
     gamma: Array
     """(n[l], 1)"""
 

@@ -1,4 +1,4 @@
-"""Costs of the caller's own, in the place of the one that an output brings along."""
+"""Costs of the caller's own, instead of the one that an output brings along."""
 
 import inspect
 from collections.abc import Callable
@@ -112,7 +112,7 @@ class WithCost(NamedTuple):
 
 
 def with_cost(network: "Architecture", cost: Any) -> "Architecture":
-    """The network as the engine sees it, with the cost in the place of its output's; without one, itself."""
+    """The network as the engine sees it, with the cost instead of its output's; without one, itself."""
     if cost is None:
         return network
     if not isinstance(cost, Cost):

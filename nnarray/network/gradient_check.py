@@ -69,7 +69,7 @@ def check_gradients(
     network, params, X, Y, l2, l1, weights, cost
         As in `Network.cost`.
     gradients : Parameters or sequence of (dW, db), optional
-        What to check in the place of nnarray's own: those of a backward pass of one's own, of the shapes of (W, b).
+        What to check instead of nnarray's own: those of a backward pass of one's own, of the shapes of (W, b).
     eps : float
         Half the distance of the two points of a difference.
     coordinates : int, optional

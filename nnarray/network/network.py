@@ -395,7 +395,7 @@ class Network:
         weights : array, shape (1, m) or (m,), optional
             How much the loss of each example counts, ≥ 0; m becomes their sum.
         cost : Cost, optional
-            A cost of one's own in the place of the output's.
+            A cost of one's own instead of the output's.
         workers : int, optional
             Threads on NumPy, see `gradients`.
         comm : mpi4py communicator, optional

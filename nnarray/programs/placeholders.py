@@ -1,6 +1,6 @@
 """Functions on arrays that may be a caller's own, losses and update rules: called as they are, or traced in a program.
 
-While a program is traced, a caller's function gets placeholders for its arrays and, in the place of the namespace,
+While a program is traced, a caller's function gets placeholders for its arrays and, instead of the namespace,
 one that traces. Whatever cannot be traced raises NotTraceableError, never a wrong number: equations that need it are
 computed as they stand.
 """

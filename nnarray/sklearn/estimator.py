@@ -124,7 +124,7 @@ class MLP(Settings, ABC):
             How much the loss of each example counts, ≥ 0.
         X_val, y_val, sample_weight_val : optional
             Validation examples, as X, y and `sample_weight`: their loss and score after each epoch are recorded, and
-            with `early_stopping` they decide in the place of a share of X. (They are nnarray's, under the names that
+            with `early_stopping` they decide instead of a share of X. (They are nnarray's, under the names that
             scikit-learn's gradient boosting has for them.)
 
         Returns

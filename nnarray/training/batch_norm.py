@@ -47,7 +47,7 @@ class DescentNormalized(Descent):
         self.move_to(variables[:size])
 
     def params(self, first: Parameters, variables: Array) -> Parameters:
-        """The parameters that such a vector is, in the place of the first ones."""
+        """The parameters that such a vector is, instead of the first ones."""
         size = first.vector.shape[0]
         return NormalizedParameters(variables[:size], first.sizes, self.backend, variables[size:])
 

@@ -78,7 +78,7 @@ class Descent:
         self.move_to(variables)
 
     def params(self, first: Parameters, variables: Array) -> Parameters:
-        """The parameters of what a run goes on from, in the place of the first ones."""
+        """The parameters of what a run goes on from, instead of the first ones."""
         return first.replace(variables)
 
     def move_to(self, theta: Array) -> None:

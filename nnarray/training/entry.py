@@ -123,7 +123,7 @@ def train(
     weights : array, shape (1, m) or (m,), optional
         How much the loss of each example counts, ≥ 0.
     cost : Cost, optional
-        A cost of one's own in the place of the output's.
+        A cost of one's own instead of the output's.
     dropout : float or sequence of float, default=0.0
         The share of hidden units dropped in training, in [0, 1): one figure, or one per hidden layer.
     input_dropout : float, default=0.0
@@ -170,7 +170,7 @@ def train(
     checkpoint : path, optional
         A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
-        epoch so far. It is written whole or not at all, in the place of the one before, and once more at the end, at
+        epoch so far. It is written whole or not at all, replacing the one before, and once more at the end, at
         Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
         handles it). Where it can't be written later on, there is a warning, and training goes on. A file that is there
         already is gone on from (`resume`), and never written over by a run that begins.
