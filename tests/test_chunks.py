@@ -207,6 +207,9 @@ def test_checkpoints_go_on_to_the_bit(batch_size: int | None, tmp_path: Path) ->
             nn.train(network, x, y, epochs=9, resume=path, **other)
     with pytest.raises(ValueError, match="X"):
         nn.train(network, chunked(X, (150, 150)), y, epochs=9, resume=path, **options)
+    for other_x, other_y in ((x + 1, y), (x, 1 - y), (x * chunked(1.0 + (np.arange(M)[None] > 200)), y)):
+        with pytest.raises(ValueError, match="hold other numbers"):
+            nn.train(network, other_x, other_y, epochs=9, resume=path, **options)
     rest = nn.train(network, x, y, epochs=9, resume=path, **options)
     assert rest.params.vector.tobytes() == whole.params.vector.tobytes()
     assert [e.cost for e in rest.history] == [e.cost for e in whole.history]

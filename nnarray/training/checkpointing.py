@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from nnarray.backends import Backend, all_finite, is_sparse, quiet
+from nnarray.network import chunks
 from nnarray.network.costs import Cost
 from nnarray.network.parameters import Parameters
 from nnarray.storage.reading import ModelFileError
@@ -42,7 +43,7 @@ class Checkpoints(NoCheckpoints):
     def __init__(self, run: "Run", file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> None:
         self.run, self.file = run, file
         self.asked = {"seed": seed, "cost": None if cost is None else name_of(cost.loss)}
-        self.examples = checksum(run.batches, run.theta.dtype, run.backend) if isinstance(run.batches, Shuffled) else 0
+        self.examples = _checksum_of(run)
         self.table = HistoryTable()
         self.written_at: tuple[int, int] | None = None
         """the updates and epochs made at the last checkpoint"""
@@ -146,9 +147,9 @@ class Checkpoints(NoCheckpoints):
         run, network, batches = self.run, self.run.network, self.run.batches
         data: dict[str, Any] = {"X": "a stream"}
         if isinstance(batches, ChunkedBatches):
-            chunks = batches.whole.chunks
-            data = {"X": [chunk.columns for chunk in chunks], "batch_size": batches.size}
-            data |= {"weights": chunks[0].weights is not None}
+            parts = batches.whole.chunks
+            data = {"X": [part.columns for part in parts], "batch_size": batches.size}
+            data |= {"weights": parts[0].weights is not None}
         elif isinstance(batches, Shuffled):
             whole = batches.whole
             data = {"X": list(whole.source.shape), "weights": whole.weights is not None, "batch_size": batches.size}
@@ -169,6 +170,14 @@ class Checkpoints(NoCheckpoints):
             "min_delta": run.patience.min_delta,
             "examples": self.examples,
         }
+
+
+def _checksum_of(run: "Run") -> int:
+    if isinstance(run.batches, Shuffled):
+        return checksum(run.batches, run.theta.dtype, run.backend)
+    if isinstance(run.batches, ChunkedBatches):
+        return chunks.checksum(run.batches.whole, SAMPLED, run.dtype)
+    return 0
 
 
 @quiet  # in which NumPy's seeds set the error state
