@@ -98,6 +98,24 @@ def test_the_same_bits_for_any_number_of_workers(workers: int, run: str, expecte
         assert bits(nn.train(network, x.persist(), y.persist(), **OPTIONS, **RUNS[run])) == expected[run]
 
 
+def test_what_workers_hold_is_there_as_long_as_it_is_needed() -> None:
+    """Targets of the host go to the workers once, and predictions may outlive the array that they are of."""
+    network, x, y = case()
+    params, Y = network.init(0, dtype="float64"), y.compute(scheduler="sync")
+    weights = np.random.default_rng(1).random(M)
+    with dask.config.set(scheduler="sync"):
+        J, predicted = network.cost(params, x, y, weights=weights), network.predict(params, x).compute()
+    with in_threads(1):
+        for _ in range(6):
+            assert network.cost(params, x.persist(), Y, weights=weights) == J
+        held = x.persist()
+        lazily = network.predict(params, held)
+        del held
+        gc.collect()
+        time.sleep(0.3)
+        assert lazily.compute().tobytes() == predicted.tobytes()
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_the_same_bits_after_workers_were_killed_at_any_moment(run: str, client: Any) -> None:
     network, x, y = case()

@@ -1,5 +1,6 @@
 """Tasks of dask, computed by its scheduler: the active `distributed.Client`, whose workers may die, or dask's own."""
 
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -30,6 +31,15 @@ class WorkersLostError(RuntimeError):
     params: Any = None
     state: Any = None
     history: Any = None
+
+
+def are_held(collection: Any) -> bool:
+    """Whether workers hold parts of a collection for as long as its graph holds on to them.
+
+    The tasks of an optimized graph know such parts by their names alone, and dask lets them go with the collection.
+    """
+    client = sys.modules.get("distributed")
+    return client is not None and bool(client.futures_of(collection))
 
 
 def compute(tasks: Sequence[Any]) -> list[Any]:

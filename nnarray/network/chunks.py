@@ -121,7 +121,8 @@ def _cut(V: np.ndarray, X: Any) -> Any:
 
 def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
     """A task for each chunk of so many columns, with all rows."""
-    tasks: list[Any] = V.rechunk({0: -1, 1: tuple(columns)}).to_delayed()[0].tolist()
+    V = V.rechunk({0: -1, 1: tuple(columns)})
+    tasks: list[Any] = V.to_delayed(optimize_graph=not workers.are_held(V))[0].tolist()
     return tasks
 
 
