@@ -13,9 +13,6 @@ from nnarray.programs.tasks import in_another_thread
 SPEED = 3
 """LLVM's level of optimisation for what goes over arrays."""
 
-SPEED_OF_CONTROL = 1
-"""For what calls that, once per piece or step: its short loops, made for vectors, took most of a compilation's time."""
-
 _numbers = count()
 _engines = dict[str, tuple[Any, Any, Any]]()
 
@@ -43,16 +40,25 @@ def _compiled(source: str, *, is_control: bool) -> Compiled:
     module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
     module.verify()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=SPEED_OF_CONTROL if is_control else SPEED)
-    options.loop_vectorization = options.loop_interleaving = not is_control
+    options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    (_passes_of_control(llvm) if is_control else builder.getModulePassManager()).run(module, builder)
     engine.add_module(module)
     engine.finalize_object()
     address = engine.get_function_address(name)
     run = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(address)
     return Compiled(run, address)
+
+
+def _passes_of_control(llvm: Any) -> Any:
+    """For what is called once per piece or step: variables in registers. All passes would take ten times as long."""
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    return passes
 
 
 def _engine() -> tuple[Any, Any, Any]:

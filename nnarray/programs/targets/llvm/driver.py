@@ -51,9 +51,13 @@ class Tables(NamedTuple):
     calls: list[TableCall]
 
 
+CALLS, FIRST_CALL, FIRST_ARRAY = 5, 6, 7
+"""Words of %plan: how many calls there are, at which word the first of them is, and at which the first array is."""
+
+
 def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
     """%plan for arrays like these."""
-    words = [len(given), *[len(part) for part in tables]]
+    words = [len(given), *[len(part) for part in tables], 0]
     for x in given:
         words += [id(type(x)), id(x.dtype), x.ndim]
         for length, stride in zip(x.shape, x.strides, strict=True):
@@ -61,24 +65,31 @@ def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
     words += tables.words
     for pair in (*tables.data, *tables.places, *tables.numbers, *tables.calls):
         words += pair
+    words[FIRST_CALL] = len(words) - 2 * len(tables.calls)
     return np.array(words, np.int64)
 
 
+@lru_cache(maxsize=1)
 def driver() -> Compiled:
     """The function, which returns 1 if it did nothing because the arrays are others than those of %plan."""
-    return _driver(runs=True)
+    code = Code("double")
+    refused = code.value(f"call i32 inttoptr (i64 {filler().address} to ptr)(ptr %plan, ptr %given, ptr %memory)")
+    code.require(code.value(f"icmp eq i32 {refused}, 0"))
+    calls, first = (code.parameter("%plan", i, "i64") for i in (CALLS, FIRST_CALL))
+    pair = code.value(f"getelementptr i64, ptr %plan, i64 {first}")
+    with code.loop(calls) as i:
+        call = code.value(f"getelementptr [2 x i64], ptr {pair}, i64 {i}")
+        function, table = code.word(call, "0", "ptr"), code.word(call, "1")
+        code.value(f"call i32 {function}(ptr {code.value(f'getelementptr i64, ptr %memory, i64 {table}')})")
+    return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
 
 
+@lru_cache(maxsize=1)
 def filler() -> Compiled:
     """The same, but for the calls, which somebody else makes."""
-    return _driver(runs=False)
-
-
-@lru_cache(maxsize=2)
-def _driver(*, runs: bool) -> Compiled:
     code = Code("double")
     at = code.variable("i64")
-    code.do(f"store i64 6, ptr {at}")
+    code.do(f"store i64 {FIRST_ARRAY}, ptr {at}")
 
     def following() -> str:
         """The next word of %plan."""
@@ -95,7 +106,7 @@ def _driver(*, runs: bool) -> Compiled:
     def table_word(i: str) -> str:
         return code.value(f"getelementptr i64, ptr %memory, i64 {i}")
 
-    count, words, data, places, numbers, calls = [code.parameter("%plan", i, "i64") for i in range(6)]
+    count, words, data, places, numbers = [code.parameter("%plan", i, "i64") for i in range(CALLS)]
     with code.loop(count) as i:
         owner = code.word("%given", i, "ptr")
         require_equal(field(owner, arrays.TYPE, "i64"), following())
@@ -117,7 +128,4 @@ def _driver(*, runs: bool) -> Compiled:
     with code.loop(numbers):
         word = table_word(following())
         code.do(f"store i64 {code.word('%given', following())}, ptr {word}")
-    with code.loop(calls if runs else "0"):
-        function = code.value(f"inttoptr i64 {following()} to ptr")
-        code.value(f"call i32 {function}(ptr {table_word(following())})")
     return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
