@@ -272,7 +272,7 @@ def processor(monkeypatch, request) -> Any:
         return llvm, target.create_target_machine(cpu=request.param, features="", opt=3, jit=True)
 
     of_steps = training_step._function, training_step._gathering
-    functions = compiler.compiled, driver._driver, *of_steps, team.leader, team.helper
+    functions = compiler.compiled, driver.driver, driver.filler, *of_steps, team.leader, team.helper
     monkeypatch.setattr(compiler, "_machine", machine)
     monkeypatch.setattr(compiler, "_engines", {})
     for function in functions:

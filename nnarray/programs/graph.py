@@ -6,6 +6,7 @@ them, and the targets print them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,22 +36,22 @@ class Node:
     shape: Shape
     dtype: np.dtype[Any]
 
-    @property
+    @cached_property
     def base(self) -> "Node":
         """The node whose memory this one shares: of a transpose, its source's; else itself."""
         return self.nodes[0].base if self.operation == "transpose" else self
 
-    @property
-    def nodes(self) -> "list[Node]":
+    @cached_property
+    def nodes(self) -> "tuple[Node, ...]":
         """The sources that are arrays."""
-        return [source for source in self.sources if isinstance(source, Node)]
+        return tuple([source for source in self.sources if isinstance(source, Node)])
 
-    @property
-    def reads(self) -> "list[Node]":
+    @cached_property
+    def reads(self) -> "tuple[Node, ...]":
         """The nodes whose memory the sources share."""
-        return [node.base for node in self.nodes]
+        return tuple([node.base for node in self.nodes])
 
-    @property
+    @cached_property
     def matrix_shape(self) -> tuple[int, int]:
         """The shape as that of a matrix: a number is 1 × 1, a vector is a row."""
         rows, columns = (1, 1, *self.shape)[-2:]

@@ -189,10 +189,13 @@ class ColumnBlocks:
         """All of them in this order."""
         return [*self.before, *self.block, *self.after]
 
+    @property
+    def are_several(self) -> bool:
+        """Whether an input is read twice, and does not stay in the cache meanwhile."""
+        return self.twice is not None and self._width() < self.columns
+
     def suits(self, memory: Memory) -> bool:
         """Whether this order is worth having, and sums that the blocks add to have places to themselves."""
-        if self.twice is None or self._width() >= self.columns:
-            return False
         products = [stage for stage in self.block if isinstance(stage, Product)]
         sums = [stage for stage in products if self._adds_up(stage)]
         if not sums or not all([is_call(stage) and stage.node in memory.outputs for stage in sums]):
@@ -238,7 +241,7 @@ def _with_columns(graph: Graph) -> set[Node]:
     for node in graph.nodes:
         if node.operation == "partial_sums" or (isinstance(node, Reduction) and node.axis != 0):
             continue
-        sources = node.nodes
+        sources = list(node.nodes)
         if node.operation == "matmul":
             left, *sources = sources
             if left in found:

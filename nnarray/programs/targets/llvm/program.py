@@ -224,7 +224,7 @@ def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory]:
     A plan in blocks has its stages in another order.
     """
     blocks = ColumnBlocks(plan)
-    if blocks.twice is not None:
+    if blocks.are_several:
         plan_of_blocks = plan.with_stages(blocks.stages)
         memory = Memory(plan_of_blocks)
         if blocks.suits(memory):
