@@ -271,8 +271,8 @@ def processor(monkeypatch, request) -> Any:
         target = llvm.Target.from_default_triple()
         return llvm, target.create_target_machine(cpu=request.param, features="", opt=3, jit=True)
 
-    of_steps = training_step._function, training_step._gathering
-    functions = compiler.compiled, driver.driver, driver.filler, *of_steps, team.leader, team.helper
+    functions = [compiler.compiled, driver.driver, driver.filler, team.leader, team.helper]
+    functions += [training_step._function, training_step._gathering]
     monkeypatch.setattr(compiler, "_machine", machine)
     monkeypatch.setattr(compiler, "_engines", {})
     for function in functions:

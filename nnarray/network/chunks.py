@@ -122,7 +122,7 @@ def _cut(V: np.ndarray, X: Any) -> Any:
 def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
     """A task for each chunk of so many columns, with all rows."""
     V = V.rechunk({0: -1, 1: tuple(columns)})
-    tasks: list[Any] = V.to_delayed(optimize_graph=not workers.are_held(V))[0].tolist()
+    tasks: list[Any] = V.to_delayed(optimize_graph=not dask_tasks.are_held(V))[0].tolist()
     return tasks
 
 

@@ -71,10 +71,10 @@ def _of_part(given: tuple[str, "MLP"], X: Any, like: Any) -> Any:
 def _parts(X: Any) -> tuple[Sequence[Any], Sequence[float]]:
     """A task for each part, of all columns, and how many rows it has, NaN where that is not known."""
     if not hasattr(X, "rechunk"):
-        parts = X.to_delayed(optimize_graph=not workers.are_held(X))
+        parts = X.to_delayed(optimize_graph=not dask_tasks.are_held(X))
         return parts, [np.nan] * len(parts)
     rows = X.rechunk({1: -1})
-    return rows.to_delayed(optimize_graph=not workers.are_held(rows))[:, 0].tolist(), X.chunks[0]
+    return rows.to_delayed(optimize_graph=not dask_tasks.are_held(rows))[:, 0].tolist(), X.chunks[0]
 
 
 def _rows_like(X: Any) -> Any:
