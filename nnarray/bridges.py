@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 LEFT_OUT = ("Identity", "Flatten", "Dropout", "AlphaDropout")
-"""Modules that change nothing where a trained network predicts."""
+"""Modules that have no effect in prediction."""
 
 HIDDEN = {
     "ReLU": "relu",
@@ -40,7 +40,7 @@ SETTINGS = {"LeakyReLU": ("negative_slope", LEAK), "Softplus": ("beta", 1.0), "E
 """What these must be set to."""
 
 SOFTPLUS_THRESHOLD = 40.0
-"""From where on Softplus is the identity: where it rounds to it in float64, too."""
+"""The threshold above which Softplus is the identity: where it rounds to it in float64, too."""
 
 OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 """The same of the outputs; `Exp` is the module that `to_torch` makes."""
@@ -48,28 +48,28 @@ OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 
 @quiet
 def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Network, Parameters]:
-    """The network that a `torch.nn` module is, and a copy of its parameters, on its device.
+    """The network of a `torch.nn` module, and a copy of its parameters, on its device.
 
     Parameters
     ----------
     module : torch.nn.Linear or torch.nn.Sequential
         Linear layers with activations between them (ReLU, LeakyReLU, Tanh, Sigmoid, GELU, SiLU, Softplus, ELU, SELU,
         with PyTorch's own settings); sequences may hold sequences.
-        Flatten, Identity and Dropout are left out, as a trained network predicts without them. A layer without a bias
-        gets zeros. Where a BatchNorm1d follows every Linear layer but the last, before its activation, with PyTorch's
-        eps, the network has batch normalisation, with its running averages; elsewhere (behind an activation, before the
-        first layer, behind the last, behind some layers alone, of another eps) it is folded into a Linear layer beside
-        it, by its running averages.
+        Flatten, Identity and Dropout are ignored, as they have no effect in prediction. A layer without a bias gets
+        zeros. Where a BatchNorm1d follows every Linear layer but the last, before its activation, with PyTorch's eps,
+        the network has batch normalisation, with its running averages; elsewhere (after an activation, before the first
+        layer, after the last, after some layers only, with another eps) it is folded into an adjacent Linear layer, by
+        its running averages.
     output : {'sigmoid', 'softmax', 'identity', 'exp'}, optional
-        What the network predicts; left out, what the module's end says: Sigmoid, Softmax, or 'identity' for a Linear
-        layer. Modules for PyTorch's losses on logits end in one: 'softmax' for CrossEntropyLoss, 'sigmoid' for
+        The network's output; by default by the last module: Sigmoid, Softmax, or 'identity' for a Linear layer.
+        Modules for PyTorch's losses on logits end in a Linear layer: 'softmax' for CrossEntropyLoss, 'sigmoid' for
         BCEWithLogitsLoss, 'exp' for PoissonNLLLoss.
 
     Returns
     -------
     (Network, Parameters)
-        `network.predict(params, X)` is `module(X.T).T` after `module.eval()`, with the output's function over it where
-        `output` says one.
+        `network.predict(params, X)` is `module(X.T).T` after `module.eval()`, followed by the output's function where
+        `output` names one.
 
     Raises
     ------
@@ -110,15 +110,15 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     Parameters
     ----------
     network : Network
-        The architecture. One with batch normalisation has a BatchNorm1d behind each hidden Linear layer, and is given
-        in evaluation mode, in which it predicts; `module.train()` goes on training it.
+        The architecture. With batch normalisation, the module has a BatchNorm1d after each hidden Linear layer, and is
+        returned in evaluation mode, for prediction; call `module.train()` to train it further.
     params : Parameters or sequence of (W, b)
         They are copied; the module is of their dtype, and on their device where they are PyTorch's.
 
     Returns
     -------
     torch.nn.Sequential
-        Linear layers, activations, and at its end Sigmoid, Softmax or Exp, of which an 'identity' output has none.
+        Linear layers, activations, and at its end Sigmoid, Softmax or Exp, or nothing for an 'identity' output.
 
     Examples
     --------
@@ -265,7 +265,7 @@ class _Dense:
 
 
 def _line_of(normalization: Any) -> tuple[Any, Any]:
-    """The scale and the shift that a BatchNorm1d is by its running averages, in float64."""
+    """The scale and the shift of a BatchNorm1d with its running averages, in float64."""
     scale = 1 / (normalization.running_var.double() + normalization.eps).sqrt()
     if normalization.weight is not None:
         scale = normalization.weight.detach().double() * scale

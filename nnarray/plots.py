@@ -1,8 +1,8 @@
-"""Pictures of a learner's questions, drawn by matplotlib (the extra `plot`).
+"""Plots for learners, drawn by matplotlib (the extra `plot`).
 
-Each function draws into the axes that it is given as `ax`, or into a new figure of pyplot's, and gives the axes back; a
-notebook shows the figure, and a script after `plt.show()`. A whole run's figure is `History.plot`. What these look like
-on the course's exercises is in `nnarray.examples`.
+Each function draws into the axes given as `ax`, or into a new pyplot figure, and returns the axes; a notebook displays
+the figure, a script after `plt.show()`. `History.plot` draws a whole run. `nnarray.examples` shows the plots of the
+course's exercises.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ from nnarray.training import Epoch, History, TrainingResult
 __all__ = ["cost_curves", "decision_boundary", "learning_rates", "weight_images"]
 
 CURVES = tuple(name for name in Epoch._fields if name not in ("epoch", "params"))
-"""What a history's curves may be of."""
+"""The columns of a history that can be drawn."""
 
 
 @quiet
 def decision_boundary(
     network: Network, params: Any, X: Any, Y: Any = None, *, resolution: int = 200, ax: Any = None
 ) -> Any:
-    """What a network of two inputs says of each point of the plane, and the examples.
+    """The predictions of a network with two inputs over the plane, and the examples.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def decision_boundary(
     params : Parameters or sequence of (W, b)
         W[l] (n[l], n[l-1]) and b[l] (n[l], 1).
     X : array, shape (2, m)
-        The examples: what is drawn is the rectangle around them.
+        The examples; the rectangle around them is drawn.
     Y : array, shape (n[L], m), optional
-        Their targets, by which they are coloured; left out, no example is drawn.
+        Their targets, by which they are coloured; without them, no examples are drawn.
     resolution : int, default=200
         Points along each side.
     ax : matplotlib axes, optional
@@ -90,7 +90,7 @@ def cost_curves(
     Parameters
     ----------
     runs : mapping of str to History or TrainingResult, or one of these
-        By what the legend calls each, such as its learning rate.
+        The runs by their names in the legend, such as the learning rate.
     curve : str, default="cost"
         What to draw instead: "validation_cost", "validation_score", "training_cost", "training_score", "learning_rate"
         or "seconds".
@@ -106,7 +106,7 @@ def cost_curves(
     ValueError
         For a curve that no epoch has.
     TypeError
-        For what is no run.
+        For anything else than runs.
     ImportError
         Where matplotlib is missing (the extra `plot`).
 
@@ -135,14 +135,14 @@ def cost_curves(
 
 
 def learning_rates(schedules: Mapping[str, Callable[[int], float]], updates: int, *, ax: Any = None) -> Any:
-    """Schedules compared: alpha over the updates.
+    """The learning rates of several schedules over the updates.
 
     Parameters
     ----------
     schedules : mapping of str to callable
-        By what the legend calls each, `nn.schedules` or functions of the number of updates made so far.
+        By their names in the legend, `nn.schedules` or functions of the number of updates made so far.
     updates : int
-        How many updates to draw; an epoch of mini-batches is as many as it has batches.
+        How many updates to draw; an epoch has as many as it has mini-batches.
     ax : matplotlib axes, optional
         Where to draw; left out, in a new figure.
 
@@ -173,7 +173,7 @@ def learning_rates(schedules: Mapping[str, Callable[[int], float]], updates: int
 
 @quiet
 def weight_images(W: Any, shape: tuple[int, int], *, columns: int | None = None, ax: Any = None) -> Any:
-    """The weights of each unit of a layer that sees images, as images.
+    """The weights of each unit of a layer with images as inputs, as images.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def weight_images(W: Any, shape: tuple[int, int], *, columns: int | None = None,
     shape : (int, int)
         Height and width of an image.
     columns : int, optional
-        Images beside each other; left out, about as many as below each other.
+        Images per row; by default about as many as there are rows.
     ax : matplotlib axes, optional
         Where to draw; left out, in a new figure.
 

@@ -38,7 +38,7 @@ from nnarray.cli.ranks import first_speaks, is_of_the_first
 from nnarray.engine.ranks import RankError
 
 EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError, RankError)
-"""What a person can put right; everything else is a defect of ours and shows its traceback."""
+"""Errors that the user can fix; everything else is a bug of ours and shows its traceback."""
 
 FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED = 2, 130, 141, 143
 
@@ -47,7 +47,7 @@ FAILED, INTERRUPTED, PIPE_CLOSED, TERMINATED = 2, 130, 141, 143
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0; 1 if a check failed, 2 for a mistake, 130 after Ctrl-C, 143 after SIGTERM, which leaves what Ctrl-C leaves.
+    0; 1 if a check failed, 2 for a usage error, 130 after Ctrl-C, 143 after SIGTERM, which saves what Ctrl-C saves.
     """
     words = [str(word) for word in (sys.argv[1:] if argv is None else argv)]
     if argv is None and is_of_the_first(words):
@@ -103,7 +103,7 @@ def _line(error: BaseException) -> str:
 
 
 def _discard_output() -> None:
-    """Point stdout at nothing, so that flushing it at exit does not meet the closed pipe once more."""
+    """Redirect stdout to the null device, so that flushing it at exit does not hit the closed pipe again."""
     with suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())

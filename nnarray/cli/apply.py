@@ -32,7 +32,7 @@ from nnarray.files.preprocessing import Column, Number, Scaling
 
 
 class Inputs(NamedTuple):
-    """A table and what the model's network takes of it."""
+    """A table, and the network's inputs from it."""
 
     table: Table
     X: npt.NDArray[Any]
@@ -104,7 +104,7 @@ def _inputs(
     with_target: bool = False,
     ids: Sequence[str] = (),
 ) -> Inputs:
-    """The table, and what its columns are to the model."""
+    """The table, and the role of its columns in the model."""
     columns, features = _columns(model), model.metadata.get("features")
     target = (arguments.target or model.metadata.get("target")) if with_target else None
     table = read_table(
@@ -174,7 +174,7 @@ def _X(model: Model, values: Sequence[Any]) -> npt.NDArray[Any]:
 def _look_for_gaps(
     columns: Sequence[Column], names: Sequence[str], values: Sequence[Any], table: Table, missing: str, *, fills: bool
 ) -> None:
-    """Refuse missing cells where that was asked for or nothing stands for them; else tell of them, and of far ones."""
+    """Refuse missing cells where requested or where no fill value exists; else report them, and outliers."""
     if missing == "refuse" or not fills:
         refuse_holes(table, names, values, fills=fills)
     for said in cell_notes(columns, names, values):
@@ -201,7 +201,7 @@ def _true(table: Table, classes: list[Any] | None) -> npt.NDArray[Any]:
 def _trained_on(
     known: Remembered, inputs: Inputs, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: list[Any] | None
 ) -> dict[str, Any]:
-    """What to say where the model was trained on some of these rows, and its figures on those it was not."""
+    """The note where the model was trained on some of these rows, and its figures on the held-out ones."""
     again = seen(inputs.X, known.sketch)
     if not again.rows:
         return {}
@@ -265,7 +265,7 @@ def _with_ids(
 
 
 def _write(path: str | None, header: list[str], rows: list[list[str]]) -> None:
-    """Predictions as CSV, to a file or to standard output: as they are into a pipe, escaped on a terminal."""
+    """Write predictions as CSV to a file or to standard output: verbatim into a pipe, escaped on a terminal."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if path is not None:

@@ -1,4 +1,4 @@
-"""The command line's words: commands, options, their defaults and their help."""
+"""The command line's interface: commands, options, their defaults and their help."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -36,18 +36,18 @@ TRAIN_NOTES = (
     "is held out to the end, for the printed result alone.",
     "Numbers are standardised with the mean and the standard deviation of the training part, in float64, real-valued "
     "targets too. Texts are categories, with an input of 0 and 1 for each; dates become days and where they are in the "
-    "year, the week and the day. A missing number is taken for the column's median, a missing text is a category "
+    "year, the week and the day. A missing number is filled with the column's median, a missing text is a category "
     "of its own. The model file keeps all of it, and takes tables like this one.",
     f"What the target means: {RULE}. --output chooses instead; exp is for counts.",
     "Under mpiexec (extra mpi), every rank reads the whole table and trains on its share of the rows, --batch-size "
-    "counts everybody's, and the first rank prints and writes. With --dropout 0 and batches of all rows the model is "
+    "is the total, and the first rank prints and writes. With --dropout 0 and batches of all rows the model is "
     "that of one process, within rounding; else each rank draws its own shuffles and masks.",
     "examples:\n  nnarray train digits\n  nnarray train houses.csv \\\n      --target price --hidden 64,32 \\\n"
     "      --out houses.safetensors \\\n      --plot curve.png",
 )
 
 PREDICT_NOTES = (
-    "A table's columns are found by the names they had in training, in any order, and others are left alone. A "
+    "A table's columns are found by the names they had in training, in any order, and others are ignored. A "
     "model that was saved without names takes all columns but those in --drop, in their order.",
 )
 
@@ -116,13 +116,13 @@ def _add_train(commands: Any) -> None:
     places.add_argument(
         "--resume",
         metavar="MODEL",
-        help="go on with a saved model: its columns, scales, classes and layers; or with a run, from its checkpoint",
+        help="continue a saved model: its columns, scales, classes and layers; or resume a run from its checkpoint",
     )
     places.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help="keep there what a killed run goes on from: the same command goes on where a FILE is left, to the same "
-        "model, and a run that ends removes it",
+        help="write checkpoints there, from which a killed run resumes: the same command resumes from a FILE that is "
+        "left, to the same model, and a run that ends removes it",
     )
     places.add_argument(
         "--checkpoint-every",
@@ -131,7 +131,7 @@ def _add_train(commands: Any) -> None:
         metavar="TIME",
         help='how often: seconds, or epochs such as "5 epochs" (default: 30)',
     )
-    places.add_argument("--force", action="store_true", help=f"overwrite a {DEFAULT_MODEL} that is there already")
+    places.add_argument("--force", action="store_true", help=f"overwrite an existing {DEFAULT_MODEL}")
     places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
     places.add_argument("--history", metavar="FILE", help="write cost and score of every epoch as CSV")
     places.add_argument(
@@ -149,7 +149,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         ("--drop", "columns to leave out"),
         ("--categorical", "columns whose cells are categories, whatever they look like"),
         ("--numeric", "columns that are numbers, and nothing else"),
-        ("--id", "columns that tell rows apart: not learnt from, and carried through predict"),
+        ("--id", "columns that identify rows: not learnt from, and carried through predict"),
     ):
         group.add_argument(option, action="append", default=[], metavar="COLUMNS", help=what)
     group.add_argument("--weights", metavar="COLUMN", help="how much each row counts, a number ≥ 0")
@@ -158,7 +158,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         "--missing",
         choices=("fill", "drop", "refuse"),
         default="fill",
-        help="missing cells: fill them, as told below; drop their rows, also those without a target; or refuse them "
+        help="missing cells: fill them (see below); drop their rows, also those without a target; or refuse them "
         "(default: %(default)s)",
     )
 
@@ -247,7 +247,7 @@ def _add_descent(parser: argparse.ArgumentParser) -> None:
         "--average",
         type=number(0, below=1),
         metavar="BETA",
-        help="keep the weights averaged along the way, about those of the last 1/(1-BETA) updates",
+        help="average the weights, over about the last 1/(1-BETA) updates",
     )
     group.add_argument(
         "--patience",
@@ -315,7 +315,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     _add_backend(group)
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: %(default)s)")
     group.add_argument(
-        "--precision", choices=PRECISIONS, help="on cupy, what products of float32 round to (default: nothing)"
+        "--precision", choices=PRECISIONS, help="on cupy, the precision of float32 products (default: full)"
     )
     group.add_argument(
         "--workers",

@@ -1,4 +1,4 @@
-"""What `nnarray train` keeps of a run that may be killed, and what it goes on from."""
+"""The checkpoints that `nnarray train` writes, and those it resumes from."""
 
 import argparse
 import os
@@ -14,15 +14,15 @@ class GoingOn(NamedTuple):
     kept: str | None
     """where they are written"""
     source: str | None
-    """the one that another run left, to go on from"""
+    """the one to resume from, left by another run"""
 
     @property
     def note(self) -> str:
-        """What is said of it where training begins."""
+        """The note on it when training begins."""
         return f", from the checkpoint {self.source} on" if self.source else ""
 
     def ends(self, stopped: str) -> str:
-        """Remove the checkpoint of a run that ended, and what is said of one that is left."""
+        """Remove the checkpoint of a finished run; return the note on one that is left."""
         if self.kept is None:
             return ""
         if stopped == "interrupt":
@@ -33,7 +33,7 @@ class GoingOn(NamedTuple):
 
 
 def going_on(arguments: argparse.Namespace) -> GoingOn:
-    """What --checkpoint and --resume ask for: a checkpoint that is there already is the later one."""
+    """The checkpoints for --checkpoint and --resume: an existing file of --checkpoint is the later one."""
     resumed = arguments.resume if arguments.resume is not None and is_checkpoint(arguments.resume) else None
     kept = arguments.checkpoint or resumed
     return GoingOn(kept, kept if kept is not None and os.path.exists(kept) else resumed)

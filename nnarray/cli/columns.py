@@ -1,4 +1,4 @@
-"""What a table's columns are, numbers, categories or dates, and what they become: decided once, in training."""
+"""The kinds of a table's columns, numbers, categories or dates, and their encodings: decided once, in training."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ LARGEST = 1e300
 """Beyond it, sums and differences of numbers overflow."""
 
 FARTHEST, LOOKED_AT = 1000.0, 10_000
-"""How far out a number makes the others of its column useless, and how many of these are looked at."""
+"""From which distance an outlier makes the others of its column useless, and how many numbers are checked."""
 
 REMEDY = (
     "Mend such cells, mark them as missing with --na, take the column as categories with --categorical or leave it out "
@@ -33,9 +33,9 @@ REMEDY = (
 TRUTH = {"True", "False", None}
 
 MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
-"""Categories that a column may have; one with more keeps those that occur in so many rows."""
+"""The most categories of a column, and the fewest rows of a category that is kept where there are more."""
 FEWEST_QUANTITIES, MOST_QUANTITIES = 3, 20
-"""Different numbers with units from which on a column is told of, and up to which it is one of categories."""
+"""The number of different values with units from which a column is reported, and up to which it is categorical."""
 FEWEST_FOR_IDS = 20
 """Rows from which on a column whose cells are all different looks like an id."""
 
@@ -50,13 +50,13 @@ class Feature(NamedTuple):
     layout: str = dates.ISO
     """how dates are written"""
     note: str = ""
-    """what is to be said of what it was taken for"""
+    """a note on how it was interpreted"""
 
 
 def decide(
     table: Table, names: Sequence[str], categorical: Sequence[str] = (), numeric: Sequence[str] = ()
 ) -> list[Feature]:
-    """What each of these columns is. Raises CommandError that tells of all columns that are nothing."""
+    """The kind of each of these columns. Raises CommandError, which lists all columns that can't be interpreted."""
     features, problems = [], []
     for place, name in enumerate(names):
         values = table.columns[place] if table.names is None else table.column(name)
@@ -69,7 +69,7 @@ def decide(
 
 
 def convert(table: Table, name: str, column: Column) -> npt.NDArray[Any]:
-    """The values of a column that was decided on in training. Raises CommandError for cells that are none."""
+    """The values of a column whose kind was decided in training. Raises CommandError for cells that don't fit it."""
     values = table.column(name)
     if isinstance(column, Category):
         texts = _as_texts(values)
@@ -120,7 +120,7 @@ def _decide(table: Table, name: str, values: npt.NDArray[Any], is_category: bool
 
 
 def _of_quantities(name: str, texts: npt.NDArray[Any]) -> str:
-    """What to say of categories that are numbers with units. Raises CommandError where there are too many."""
+    """The note on categories that are numbers with units. Raises CommandError where there are too many."""
     found = find_quantities(texts.tolist())
     if found is None or found.different < FEWEST_QUANTITIES:
         return ""
@@ -215,7 +215,7 @@ def _others(bad: npt.NDArray[Any]) -> str:
 
 
 class Fitted(NamedTuple):
-    """What the columns become, what is to be said of some, and which are constant and so ignored."""
+    """The encodings of the columns, notes on some of them, and those that are constant and so ignored."""
 
     columns: list[Column]
     notes: list[str]
@@ -223,7 +223,7 @@ class Fitted(NamedTuple):
 
 
 def fit(features: Sequence[Feature], rows: npt.NDArray[Any]) -> Fitted:
-    """What each column becomes, by the training part's rows."""
+    """The encoding of each column, fitted to the training part's rows."""
     columns: list[Column] = []
     notes: list[str] = []
     problems = []
@@ -293,7 +293,7 @@ def _id_warning(feature: Feature, known: npt.NDArray[Any]) -> str:
 
 
 def outlier(known: npt.NDArray[Any], rows: npt.NDArray[Any], median: float) -> str:
-    """What to say of a number beside which all others are next to the same; `rows` are where the numbers stand.
+    """The note on an outlier beside which all other numbers are nearly equal; `rows` are the numbers' rows.
 
     Such a one lies FARTHEST times as far from the median as nine tenths of those that differ from it. Standardisation
     gives at least a tenth of the way to it the length 1, so that these others stay within ±10 / FARTHEST: a network's

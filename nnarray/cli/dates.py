@@ -1,4 +1,4 @@
-"""Columns of dates: how they are written, and the days since 1970 that they are."""
+"""Columns of dates: their formats, and their conversion to days since 1970."""
 
 import re
 from collections import Counter
@@ -36,7 +36,7 @@ NAMED_PATTERN = re.compile(
 COMPACT_PATTERN = re.compile(r"\d{8}$")
 
 WRITTEN = {ISO: ISO_PATTERN, "year": YEAR_FIRST_PATTERN, "named": NAMED_PATTERN, "numeric": NUMERIC_PATTERN}
-"""Dates that are read; of the numeric ones it is yet to be told whether the day or the month comes first."""
+"""The supported dates; for numeric ones the order of day and month is still to be determined."""
 
 UNREAD = {
     "times of day": (rf"{CLOCK}|\d{{1,3}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?", "as hours, such as 14.5"),
@@ -65,12 +65,12 @@ UNREAD = {
         "as 2026-01-31",
     ),
 }
-"""What is written so that it is not read, each with what would be."""
+"""Formats that are not supported, each with what to write instead."""
 
 UNREAD_PATTERNS = {kind: re.compile(f"(?:{pattern})$", re.IGNORECASE) for kind, (pattern, _) in UNREAD.items()}
 
 START = re.compile(r"-?P?T?\d|[A-Za-z]{3,9}[ .,-]|Q[1-4]")
-"""How every moment begins: what does not is none of all the above."""
+"""The beginning of every date or time: a text without it is none of the above."""
 
 LOOKED_AT, PROBED, LONGEST = 1000, 50, 60
 
@@ -136,7 +136,7 @@ def read_days(texts: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
 
 
 def _year_first(text: str, layout: str) -> str | None:
-    """A date so that nobody can take its day for its month; None for what is no date of the layout.
+    """A date rewritten so that day and month are unambiguous; None for a text that is no date of the layout.
 
     pandas would take 31/01/2026 for one with the month first, 2026-01-02 for one with the day first, and "now" for one.
     """

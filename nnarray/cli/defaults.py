@@ -1,4 +1,4 @@
-"""What `nnarray train` chooses where it is not told: by the size of the data and the kind of target, never by name."""
+"""The defaults of `nnarray train`, chosen by the size of the data and the kind of target, never by name."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The one place through which words reach a terminal: nothing that a file holds may move its cursor or break off."""
+"""All output to a terminal: nothing in a file may move the cursor or raise an encoding error."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ LONGEST = 200
 IN_ASCII = str.maketrans(
     {"²": "^2", "…": "...", "≥": ">=", "≤": "<=", "×": "x", "‖": "|", "–": "-", "ĝ": "g^", "—": "-"}
 )
-"""What our own words are written with where a terminal knows ASCII only."""
+"""The replacements for characters in our own messages on a terminal that supports ASCII only."""
 
 
 def say(text: Any = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
@@ -20,13 +20,13 @@ def say(text: Any = "", *, end: str = "\n", stream: TextIO | None = None) -> Non
 
 
 def note(text: Any) -> None:
-    """Print to standard error, where a closed one is nobody's loss."""
+    """Print to standard error, ignoring a closed one."""
     with contextlib.suppress(OSError, ValueError):
         _write(sys.stderr, f"{text}\n")
 
 
 def visible(text: str) -> str:
-    r"""The text with everything escaped that is no visible character, no space and no line end.
+    r"""The text with all characters escaped but visible ones, spaces and line ends.
 
     Control characters, terminal escapes, marks that turn the direction of writing and halves of surrogate pairs.
 
@@ -39,7 +39,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: Any) -> str:
-    """A label or a name among words of ours: whole, escaped, and without line ends."""
+    """A label or a name for a message: in full, escaped, and without line ends."""
     return visible(str(text)).replace("\n", r"\n")
 
 

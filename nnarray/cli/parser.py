@@ -1,4 +1,4 @@
-"""argparse, as people want it: what was meant, one line per error, help as wide as the terminal."""
+"""argparse with suggestions, one line per error, and help as wide as the terminal."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from nnarray.network.foreign import own_names
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells a mistake in one line, with what may have been meant."""
+    """A parser that reports an error in one line, with a suggestion."""
 
     def error(self, message: str) -> NoReturn:
         """Raise CommandError."""
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         raise CommandError(msg)
 
     def refuse(self, unknown: Sequence[str], words: Sequence[str]) -> NoReturn:
-        """Raise CommandError for words that nothing takes."""
+        """Raise CommandError for unrecognised arguments."""
         meant = ""
         options = [name for name in self._option_string_actions if name[1] == "-"]
         for word in unknown:

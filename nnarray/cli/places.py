@@ -1,4 +1,4 @@
-"""Where results are written: looked at before the training, so that it is not lost for want of a place."""
+"""The files for results, checked before training, so that no result is lost because it cannot be written."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What a model file tells of its training, each entry used only if it is what training writes."""
+"""The training settings stored in a model file, each used only if it is valid."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class Split(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """What later commands need of a training."""
+    """The training settings that later commands need."""
 
     na: tuple[str, ...] = MISSING
     header: bool | None = None
@@ -30,7 +30,7 @@ class Remembered(NamedTuple):
 
 
 def remembered(model: Model, classes: list[Any] | None) -> Remembered:
-    """What the model's file tells; defaults for what it does not."""
+    """The settings in the model's file, with defaults for missing ones."""
     training = model.metadata.get("training", {})
     reading = _object(training, "reading")
     header, thousands = reading.get("header"), reading.get("thousands")

@@ -1,4 +1,4 @@
-"""How good predictions are, and what that is worth, in figures, words and tables."""
+"""The quality of predictions, compared with a baseline, in figures, words and tables."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ MOST_SHOWN = 20
 
 
 class Baseline(NamedTuple):
-    """What the training part alone says without any feature: its most frequent class or its mean."""
+    """The best constant prediction from the training part: its most frequent class or its mean."""
 
     answer: Any
     """the class's code, or the number"""
@@ -22,7 +22,7 @@ class Baseline(NamedTuple):
 
 
 def baseline(values: npt.NDArray[Any], classes: Sequence[Any] | None) -> Baseline:
-    """The best answer that is the same for all."""
+    """The best constant prediction."""
     if classes is None:
         return Baseline(float(np.mean(values)), f"the mean {np.mean(values):.6g}")
     code = int(np.bincount(values).argmax())
@@ -106,7 +106,7 @@ def _of_class(matrix: npt.NDArray[Any], code: int) -> dict[str, Any]:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """The figure that counts, and plainly that it is worth nothing where that is so."""
+    """The main figure, with a plain statement where it is no better than the baseline."""
     base = found.get("baseline")
     if "accuracy" in found:
         useless = base is not None and found["accuracy"] <= base["accuracy"]

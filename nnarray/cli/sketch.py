@@ -1,4 +1,4 @@
-"""A small memory of the rows a model was trained on, to tell when it is evaluated on the same."""
+"""A sketch of the rows that a model was trained on, to detect when it is evaluated on the same."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

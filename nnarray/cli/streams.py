@@ -1,4 +1,4 @@
-"""Opening a table's file: what it is is looked at before it is read, and unpacking has bounds."""
+"""Opening a table's file: its format is detected before it is read, and decompression is bounded."""
 
 import bz2
 import codecs
@@ -15,10 +15,10 @@ from nnarray.cli.errors import CommandError
 STANDARD_INPUT = "-"
 
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
-"""The first bytes of a file, and what packed it."""
+"""The compression of a file by its first bytes."""
 
 HARMLESS, DENSEST = 2**26, 100
-"""Bytes that may be unpacked from any file, and how many times its packed size a longer stretch of it may be."""
+"""Bytes to which any file may decompress, and the highest compression ratio of a longer stretch."""
 
 FIRST_LOOK, PLAINLY_TEXT = 2**24, DENSEST // 4
 """Bytes unpacked after which a start that is packed less densely than this is that of an ordinary table."""
@@ -80,10 +80,10 @@ class Source:
         return Unpacked(self.name, packed, kind)
 
     def _look_through(self, kind: str) -> None:
-        """Unpack the start and keep nothing, as far as it is packed densely. Raises CommandError for what is no table.
+        """Decompress and discard the start, as long as it is dense. Raises CommandError for what is no table.
 
-        Of a file that says that it unpacks to far more than tables do, all of it is unpacked so. In others, what is as
-        dense later on is refused when it is reached.
+        A file that declares a far larger size than tables have is decompressed to its end. In others, a dense stretch
+        further on is refused when it is reached.
         """
         chunk = bytearray(2**20)
         with self._packed() as packed:

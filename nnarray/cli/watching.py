@@ -1,4 +1,4 @@
-"""What a training shows of itself as it goes, and the table of its history."""
+"""The progress output of a training run, and the table of its history."""
 
 import csv
 import io

@@ -23,7 +23,7 @@ class WorkersLostError(RuntimeError):
     params : Parameters or None
         In training, those after the last update; None elsewhere.
     state : State or None
-        What belongs to them; `nn.train(…, state=error.state)` goes on from there, with the next epoch.
+        The state that belongs to them; `nn.train(…, state=error.state)` resumes from it, with the next epoch.
     history : History or None
         The epochs that were completed.
     """
@@ -43,7 +43,7 @@ def are_held(collection: Any) -> bool:
 
 
 def compute(tasks: Sequence[Any]) -> list[Any]:
-    """What the tasks give. Raises WorkersLostError where nobody is left to compute them."""
+    """The tasks' results. Raises WorkersLostError where no worker is left to compute them."""
     import dask
 
     client = _client(tasks)
@@ -51,7 +51,7 @@ def compute(tasks: Sequence[Any]) -> list[Any]:
 
 
 def _client(tasks: Sequence[Any]) -> Any:
-    """The client that would compute these tasks; None for another scheduler, and within a task, which makes room."""
+    """The client that would compute these tasks; None for another scheduler, and in a task, where dask secedes."""
     from dask.base import get_scheduler
 
     client = getattr(get_scheduler(collections=tasks), "__self__", None)
@@ -80,13 +80,13 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
     except CancelledError as error:
         msg = f"dask gave up the tasks: its scheduler is gone, or what they read was lost with a worker ({error})"
         raise WorkersLostError(msg) from error
-    finally:  # while somebody holds an error, and with it this frame, the same tasks would fail again
+    finally:  # a held error would keep this frame's futures alive, and the same tasks would fail again
         for future in futures:
             future.release()
 
 
 def _is_local(client: Any) -> bool | None:
-    """Whether its workers are known to be within reach, without the detour by the scheduler; None leaves it to dask."""
+    """Whether its workers can be reached directly, not through the scheduler; None leaves the choice to dask."""
     import distributed
 
     return isinstance(client.cluster, distributed.LocalCluster) or None

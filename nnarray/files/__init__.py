@@ -1,7 +1,7 @@
 """Models as files: one safetensors file holds the tensors W1, b1, …, WL, bL and one entry of JSON that describes them.
 
-A file is data and nothing else: reading one runs no code and follows no path in it. It is written beside its place and
-renamed into it, so that after a crash or on a full disk the old file or the new one is there, whole.
+A file is data and nothing else: reading one runs no code and follows no path in it. It is written to a temporary file
+and renamed, so that after a crash or on a full disk either the old or the new file is there, complete.
 """
 
 from nnarray.files.model import Model, load, read_model, save

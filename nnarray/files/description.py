@@ -1,13 +1,13 @@
-"""The JSON that describes a model in its file: what may stand in it, and nothing else.
+"""The JSON that describes a model in its file, and the validation of everything in it.
 
     {"format": 1, "sizes": [4, 16, 3], "hidden": ["relu"], "output": "softmax",
      "classes": […], "features": […], "target": "…", "preprocessing": {"mean": […], "scale": […]}, "training": {…},
      "user": …}
 
-What follows "output" is optional, and so is "batch_norm", true where hidden layers have it; "user" is whatever JSON its
-writer likes. Format 1 is a network that takes what a table holds, whatever "preprocessing" tells of its making; format
-2 is one that takes what the columns in "preprocessing" make of a table (see preprocessing.py), so that no reader of
-format 1 takes it for the other. Everything is checked on the way in and on the way out, by the same functions.
+The keys after "output" are optional, and so is "batch_norm", true where hidden layers have it; "user" is any JSON.
+Format 1 is a network that takes a table's raw numbers, with "preprocessing" for information only; format 2 is one that
+takes a table as encoded by the columns in "preprocessing" (see preprocessing.py), so that no reader of format 1
+mistakes it for the other. Everything is validated on reading and on writing, by the same functions.
 """
 
 import json
@@ -25,7 +25,7 @@ RAW, PREPARED = 1, 2
 REQUIRED = ("format", "sizes", "hidden", "output")
 
 BATCH_NORM = "batch_norm"
-"""What is true of a network with batch normalisation, and left out of others, so that older readers take those."""
+"""The key that is true with batch normalisation and omitted without, so that older readers accept those files."""
 
 
 def to_json(network: Network, metadata: Mapping[str, Any]) -> str:
@@ -62,7 +62,7 @@ def from_json(text: str) -> tuple[Network, dict[str, Any]]:
 
 
 def is_prepared(metadata: Mapping[str, Any]) -> bool:
-    """Whether the network takes what "preprocessing" makes of a table, rather than the table's own numbers."""
+    """Whether the network takes a table as encoded by "preprocessing", rather than its raw numbers."""
     return "columns" in metadata.get("preprocessing", {})
 
 
@@ -174,7 +174,7 @@ CHECKS: dict[str, Callable[[Any, Network], None]] = {
     "user": _check_user,
     "training": _check_training,
 }
-"""The metadata that a file may hold, and what each must be."""
+"""The metadata that a file may hold, and the check of each."""
 
 
 def _require(right: bool, key: str, expected: str, got: Any) -> None:

@@ -27,12 +27,12 @@ from nnarray.storage.reading import ModelFileError, is_text, read_as, require_fo
 
 
 def codes(A: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The class 0, 1, … that each column of A[L] says: the most probable one, or 1 where one unit says > 0.5."""
+    """The predicted class 0, 1, … of each column of A[L]: the most probable one; for one unit, 1 where it is > 0.5."""
     return np.asarray(A.argmax(axis=0) if A.shape[0] > 1 else A[0] > 0.5, dtype="int64")
 
 
 class Model(NamedTuple):
-    """What a model file holds."""
+    """The contents of a model file."""
 
     network: Network
     params: Parameters
@@ -51,12 +51,12 @@ class Model(NamedTuple):
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """What makes X of a table's columns; None where the network takes their numbers as they are."""
+        """The preprocessing from a table's columns to X; None where the network takes raw numbers."""
         return from_plain(self.metadata["preprocessing"]) if is_prepared(self.metadata) else None
 
     @property
     def classes(self) -> list[Any] | None:
-        """The labels of the classes, 0, 1, … where the file has none; None for a network that doesn't tell classes."""
+        """The labels of the classes, 0, 1, … where the file has none; None for a network that is no classifier."""
         if self.network.output == "softmax":
             return list(self.metadata.get("classes", range(self.network.sizes[-1])))
         if self.network.output == "sigmoid" and self.network.sizes[-1] == 1:
@@ -69,8 +69,8 @@ class Model(NamedTuple):
         Parameters
         ----------
         data : mapping, data frame or array, shape (columns, m)
-            The columns as a table has them: by name, m values each, or as rows. Scaling is done in float64, texts and
-            dates become numbers, a missing cell (NaN, None) becomes what stood for it in training.
+            The raw columns of a table, m values each: by name, or as rows. Scaling is done in float64, texts and dates
+            are encoded as numbers, and a missing cell (NaN, None) is filled as in training.
 
         Returns
         -------
@@ -102,7 +102,7 @@ class Model(NamedTuple):
         Returns
         -------
         array, shape (n[L], m)
-            float64 on the host where the target was scaled in training, else what the network's backend gives.
+            float64 on the host where the target was scaled in training, else the parameters' dtype and backend.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Model(NamedTuple):
         return preprocessing.answers(self.params.backend.to_numpy(A))
 
     def labels(self, data: Any) -> list[Any]:
-        """The class of each of a table's rows: the most probable one, or of two the second where A[L] > 0.5.
+        """The predicted class of each row of a table: the most probable one, or of two the second where A[L] > 0.5.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class Model(NamedTuple):
         Returns
         -------
         list of str, int or float, length m
-            As the table wrote them that it was trained on.
+            As written in the table that the model was trained on.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Model(NamedTuple):
         return [classes[code] for code in codes(A)]
 
     def raw(self) -> tuple[Network, Parameters]:
-        """The network that takes a table's numbers as they are, and its parameters.
+        """The network that takes a table's raw numbers, and its parameters.
 
         Scaling is folded into the first layer and, of the target, into the last, in float64; so is batch normalisation,
         where there is scaling.
@@ -197,7 +197,7 @@ def save(
     Parameters
     ----------
     path : path
-        Where to. What is there is replaced by the whole new file, or stays. The format is safetensors, whatever the
+        The file to write; an existing one is replaced atomically. The format is safetensors, whatever the
         name says: an ending of another one, such as .pt or .onnx, gives a UserWarning with what writes that.
     network : Network
         The architecture.
@@ -211,15 +211,15 @@ def save(
         arrays. "preprocessing" is either "columns" and "target", what is to be done with a table before it enters the
         network (see `Model.prepare`), or "mean" and "scale", n_x numbers each, "target_mean" and "target_scale", n[L]
         numbers each: what was folded into W and b, for information. Further, "user", anything that JSON can say; and
-        "entries", a table of text by text that becomes further entries of the file's own metadata, such as
-        {"format": "pt"}. What `read_model` gives can be saved again.
+        "entries", a mapping of text to text that is added to the file's own metadata, such as {"format": "pt"}. The
+        metadata that `read_model` returns can be saved again.
 
     Raises
     ------
     TypeError
-        For a network that is none.
+        For a `network` that is not a Network.
     ValueError
-        If the parameters do not fit the network or are not finite, or for other metadata.
+        If the parameters do not fit the network or are not finite, or for invalid metadata.
     OSError
         If the file cannot be written, naming `path`.
 
@@ -253,20 +253,20 @@ def load(
 ) -> tuple[Network, Parameters]:
     """The network and the parameters in a model file.
 
-    They take a table's numbers as they are: what `nnarray train` keeps beside a network, the scaling of its inputs and
-    of its target, is folded into the first and the last layer, in float64. The parameters are float64 where float32
-    could not hold that (numbers far from zero beside their spread); give such a network float64.
+    They take a table's raw numbers: the scaling of inputs and target that `nnarray train` stores beside a network is
+    folded into the first and the last layer, in float64. The parameters are float64 where float32 would lose precision
+    (numbers far from zero relative to their spread); pass float64 data to such a network.
 
     Parameters
     ----------
     path : path
         The file.
     backend : str or Backend, optional
-        Where the parameters are to be; left out, the default (see `nn.backend`).
+        The backend of the parameters; by default as in `nn.backend`.
     network : Network, optional
-        The architecture, with which files of other tools are read, too: tensors W1, b1, …, WL, bL without a
+        The architecture, with which files of other tools can be read, too: tensors W1, b1, …, WL, bL without a
         description, W[l] of shape (n[l], n[l-1]) and b[l] of (n[l], 1) or (n[l],), in float32, float64, float16 or
-        bfloat16, of which the last two become float32. A file that has a description must be of this network.
+        bfloat16, of which the last two become float32. A file with a description must describe this network.
 
     Returns
     -------
@@ -275,7 +275,7 @@ def load(
     Raises
     ------
     ModelFileError
-        For whatever is wrong inside the file.
+        For a file with invalid contents.
     ValueError
         For a model that takes texts or dates, which `read_model(path).predict(table)` prepares.
     FileNotFoundError, IsADirectoryError, PermissionError

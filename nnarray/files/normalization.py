@@ -23,20 +23,20 @@ from nnarray.network.chunks import is_chunked
 from nnarray.network.names import DTypeName
 
 COLUMNS_AT_ONCE = 2**14
-"""Examples that are brought into float64 at a time."""
+"""The number of examples converted to float64 at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Normalization:
-    """(x - mean)/scale of every input, in float64, rounded afterwards, once.
+    """(x - mean)/scale of every input, computed in float64 and rounded once.
 
-    Numbers far from zero beside their spread, such as dates and ids, keep the digits that tell examples apart. What
-    comes out further than 10⁹ from zero is cut off there.
+    Numbers far from zero relative to their spread, such as dates and ids, keep the digits that tell examples apart.
+    Results are clipped to ±10⁹.
 
     Attributes
     ----------
     mean, scale : ndarray of float64, shape (n_x, 1)
-        The lecture's mu and sigma. The scale of an input that was always the same is 1.
+        The lecture's mu and sigma. The scale of a constant input is 1.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Normalization:
     scale: npt.NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Raise ValueError or TypeError for what is no mean and no scale."""
+        """Raise ValueError or TypeError for an invalid mean or scale."""
         for name in ("mean", "scale"):
             host = host_array(getattr(self, name), name)
             require_numbers(host, name, None)
@@ -71,7 +71,7 @@ class Normalization:
         Parameters
         ----------
         X : array, shape (n_x, m)
-            The examples to train on, and no others, of any namespace; what lies in a file is read piece by piece.
+            The training examples, and no others, of any namespace; a memory-mapped X is read in pieces.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class Normalization:
         Parameters
         ----------
         A : array, shape (n_x, m)
-            Of what this object was fitted on, of a regression's targets the predictions A[L], (n[L], m).
+            Normalised values; with an object fitted on a regression's targets, the predictions A[L], (n[L], m).
         dtype : {"float32", "float64"}, default="float64"
             Of the result; numbers far from zero beside their spread need float64.
 
@@ -173,20 +173,20 @@ class Normalization:
             raise ValueError(msg)
 
     def model(self, network: Network, params: Pairs) -> Model:
-        """The network with its normalisation: `predict` takes examples as they are, as will its file's.
+        """The network with its normalisation as a model, whose `predict` takes raw examples, also after saving.
 
         Parameters
         ----------
         network : Network
             The architecture, of n_x inputs.
         params : Parameters or sequence of (W, b)
-            Trained on what this object made of X.
+            Trained on X as normalised by this object.
 
         Returns
         -------
         Model
-            `nn.save(path, *model[:2], metadata=model.metadata)` writes it; `nn.read_model(path)` is it again, and
-            `nn.load(path)` is the network with the normalisation folded into W[1] and b[1].
+            `nn.save(path, *model[:2], metadata=model.metadata)` saves it; `nn.read_model(path)` restores it, and
+            `nn.load(path)` returns the network with the normalisation folded into W[1] and b[1].
 
         Raises
         ------

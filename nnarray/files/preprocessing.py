@@ -16,7 +16,7 @@ from nnarray.backends import backend_of, to_numpy
 Floats = npt.NDArray[np.float64]
 
 FARTHEST = 1e9
-"""Scaled numbers are cut off here, so that none is infinite in float32 and none makes the network overflow."""
+"""Scaled numbers are clipped here, so that none is infinite in float32 and none makes the network overflow."""
 
 FOLDABLE = 2.0**10
 """|mean| / scale up to which a network that takes raw inputs is as good in float32: it costs 10 of 24 bits."""
@@ -42,7 +42,7 @@ class Scaling(NamedTuple):
 
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers, which becomes one input; a missing one (NaN) is taken for `fill`."""
+    """A column of numbers, which becomes one input; a missing one (NaN) is replaced by `fill`."""
 
     scaling: Scaling
     fill: float
@@ -60,9 +60,9 @@ class Number:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of texts, which becomes one input of 0 and 1 per category; None among these is a missing cell.
+    """A column of texts, one-hot encoded with one input per category; the category None is a missing cell.
 
-    A text that is none of the categories is 0 in all of them.
+    An unknown text is 0 in all categories.
     """
 
     categories: tuple[str | None, ...]
@@ -74,7 +74,7 @@ class Category:
         return len(self.categories)
 
     def codes(self, values: Any) -> npt.NDArray[np.int64]:
-        """The place of every value among the categories, shape (m,); -1 for one that is none of them."""
+        """The index of every value's category, shape (m,); -1 for an unknown value."""
         places = {category: code for code, category in enumerate(self.categories)}
         return np.fromiter((places.get(as_text(value), -1) for value in values), "int64", len(values))
 
@@ -90,9 +90,9 @@ class Date:
     scalings: dict[str, Scaling]
     """those of DATE_PARTS that varied in training"""
     fill: float
-    """taken for a missing date, in days since 1970"""
+    """replaces a missing date, in days since 1970"""
     layout: str = "ISO8601"
-    """how the table's texts write a date, for whoever reads them; `encode` itself takes ISO 8601"""
+    """the date format of the table's texts, for the code that parses them; `encode` itself takes ISO 8601"""
     kind: ClassVar[str] = "date"
 
     @property
@@ -109,7 +109,7 @@ class Date:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A column that said nothing in training, such as a constant."""
+    """A column without information in training, such as a constant."""
 
     kind: ClassVar[str] = "ignored"
     width: ClassVar[int] = 0
@@ -130,7 +130,7 @@ PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}
 
 
 def _turn(period: float, function: Callable[[Floats], Any]) -> Callable[[Floats], Floats]:
-    """Where on a circle of `period` days the days are."""
+    """The phase of the days on a circle of `period` days."""
     return lambda days: np.asarray(function(2 * np.pi / period * (days % period)), dtype="float64")
 
 
@@ -139,7 +139,7 @@ DATE_PARTS: dict[str, Callable[[Floats], Floats]] = {"days": lambda days: days} 
     for unit, period in PERIODS.items()
     for name, function in (("sin", np.sin), ("cos", np.cos))
 }
-"""What a date becomes, from days since 1970; what is periodic is a point of a circle: December meets January."""
+"""The encodings of a date, from days since 1970; a periodic one is a point on a circle: December meets January."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocess
 def fold(
     layers: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], preprocessing: Preprocessing
 ) -> list[tuple[Floats, Floats]]:
-    """The layers that make of raw columns what `layers` make of prepared ones, in float64.
+    """The layers that compute from raw columns what `layers` compute from prepared ones, in float64.
 
     W (x - mean)/scale + b = (W/scale) x + (b - (W/scale) mean); an ignored column gets the weight 0. The last layer's Z
     is turned back into the target's own units. Raises ValueError for columns that are not numbers.

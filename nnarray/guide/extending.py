@@ -80,7 +80,7 @@ And of JAX's:
 
 ## An activation
 
-To use one, the first step is enough; the others bring it into the faces.
+To use one, the first step is enough; the others make it available in the faces.
 
 1. `core/activations.py`: g above g', both of arrays and `xp`, and a line in `ACTIVATIONS`, with `in_Z` where g' is
    written in Z and `has_kink` where it has none at 0. g' is written so that it neither overflows nor cancels.
@@ -95,13 +95,13 @@ target knows yet is a line in the table of each (`programs/targets`).
 
 A file in `backends/` with a subclass of `Backend`: `on(device)`, `owns(x)`, `fetched(x)`, `unavailable_reason()`, and
 what the library can do (`compiles`, `jits`, `compiles_steps`, …), each said once; a line in `backends/names.py`.
-Above that nothing asks for its name. The fixture `space` in `tests/conftest.py` takes it through every test of a
+Nothing above that depends on its name. The fixture `space` in `tests/conftest.py` runs it through every test of a
 namespace.
 
 ## A target
 
-A folder in `programs/targets/` that prints a `Plan`: its products of matrices and its loops, in order, with the
-places that `Memory` gave them. It states its `Limits` (how long a fused chain may be) and is called with the inputs
-and outputs of a graph. `tests/reference_target.py` is the smallest one, 94 lines of plain Python; every other is held
-to it, over dtypes, shapes and layouts. The backend whose arrays it runs on gives it out in `new_program`.
+A folder in `programs/targets/` that emits code for a `Plan`: its matrix products and its loops, in order, with the
+buffers that `Memory` assigned. It states its `Limits` (how long a fused chain may be) and is called with the inputs
+and outputs of a graph. `tests/reference_target.py` is the smallest one, 94 lines of plain Python; every other is tested
+against it, over dtypes, shapes and layouts. The backend whose arrays it runs on returns it from `new_program`.
 """

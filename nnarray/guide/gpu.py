@@ -11,20 +11,20 @@ at most.
 
 A step of `nn.train` on mini-batches (gather, gradient, update) is captured as one CUDA graph and replayed with one
 call; what changes from step to step is read from device memory. Dropout and examples that stay on the host run step
-by step, as do full batches and `network.gradients` in a loop of your own. (That the estimators' steps, and the batch
-of what is left in an epoch, are captured too has run on the emulated GPU alone.)
+by step, as do full batches and `network.gradients` in a loop of your own. (The capture of the estimators' steps, and of
+the smaller last batch of an epoch, has run on the emulated GPU only.)
 
-`nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", says what products of float32 round their factors
-to.
+`nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
+round their factors.
 
-An X that would take more than half of the GPU's free memory stays where it is, on the host or in a mapped file, in
-`nn.train` and in the estimators, and comes in tiles through pinned memory while the GPU computes with the tile
-before. Where memory runs out, tiles are halved.
+In `nn.train` and in the estimators, an X that would take more than half of the GPU's free memory stays on the host or
+in a mapped file, and is uploaded in tiles through pinned memory while the GPU computes on the tile before. Where memory
+runs out, tiles are halved.
 
 Without a GPU, all of it runs on an emulated one (`tests/emulator`): CuPy itself, with its arrays, streams, memory
 pool, launches and graphs, on a CUDA that runs on the host. Queued work is deferred as long as CUDA permits, so a
 missing synchronisation shows; memory has bounds, and a device cannot reach another's. There the tests hold costs,
 gradients, predictions, updates and whole runs to NumPy's (1e-12 in float64, 1e-5 in float32) and count launches,
-products, copies, graphs and waits. `nnarray check` tells whether gradients and agreement with NumPy hold on a
+products, copies, graphs and waits. `nnarray check` verifies gradients and agreement with NumPy on a
 machine.
 """

@@ -1,12 +1,12 @@
-"""How it is built: the floors, the way of X through them, and the benchmarks.
+"""How it is built: the floors, the path of X through them, and the benchmarks.
 
 ## The floors
 
-A module imports from its own floor and from lower ones, and no two files import each other; a test holds them to it.
+A module imports from its own floor and from lower ones, and no two files import each other; a test enforces this.
 
 | floor | folder | what is there |
 |---|---|---|
-| 0 | `storage` | files, written whole or not at all and read with suspicion; imports nothing of the others |
+| 0 | `storage` | files, written atomically and read as untrusted; imports nothing of the others |
 | 1 | `core` | the lecture: pure functions of arrays of any namespace |
 | 2 | `programs` | what core asks for, traced once per shape, scheduled and compiled |
 | 3 | `backends` | a file per array library and what it can; devices, dtypes, BLAS' threads |
@@ -18,7 +18,7 @@ A module imports from its own floor and from lower ones, and no two files import
 A learner reads `core` alone, a compiler engineer works in `programs`, a performance engineer in `engine` and
 `programs.targets`, and neither touches the mathematics.
 
-## The way of X
+## The path of X
 
 What `network.gradients(params, X, Y)` does, from the call down to native code and back:
 

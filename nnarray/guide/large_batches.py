@@ -3,8 +3,8 @@
 ## A batch is a sum
 
 J, dW[l] and db[l] are sums over examples divided by m. On NumPy a batch is cut into tiles of some thousand columns;
-each is taken from the first `W X` to the last `dW` while its activations are in the cache, with the whole batch's m,
-and the tiles' sums are added up. So the memory of a pass does not grow with m.
+each runs from the first `W X` to the last `dW` while its activations are in the cache, with the whole batch's m, and
+the tiles' sums are added up. So the memory of a pass does not grow with m.
 
 >>> import numpy as np
 >>> import nnarray as nn
@@ -15,32 +15,32 @@ and the tiles' sums are added up. So the memory of a pass does not grow with m.
 >>> np.allclose(whole.vector, (halves[0].vector + halves[1].vector) / 2)
 True
 
-X may lie in a file that is larger than memory: `np.load("large.npy", mmap_mode="r").T`, of float32, float64 or small
+X may be a mapped file larger than memory: `np.load("large.npy", mmap_mode="r").T`, of float32, float64 or small
 integers, is read as it is used, in `network.gradients`, `nn.train` and `nnarray.sklearn`.
 
 With batch normalisation a batch is no such sum: mean and variance couple its columns. A batch of several tiles then
-goes layer by layer, each layer in one pass over all tiles, and means and variances of tiles are united by the formula
-of Chan, Golub and LeVeque. From the way forward to the way back Z of the hidden layers is kept, so that memory grows
-with m: by Σ n[l] and the largest n[l] of the hidden layers, in numbers for each example. Predictions, which go by
-averages, keep nothing. The ranks of a communicator meet after each pass, two small messages for each hidden layer, and
-add the gradients up in one.
+goes layer by layer, each layer in one pass over all tiles, and the tiles' means and variances are combined by the
+formula of Chan, Golub and LeVeque. Z of the hidden layers is stored from the forward to the backward pass, so that
+memory grows with m: by Σ n[l] and the largest n[l] of the hidden layers, in numbers per example. Predictions, which
+use running averages, store nothing. The ranks of a communicator meet after each pass, two small messages for each
+hidden layer, and add the gradients up in one.
 
 ## Threads
 
 Tiles are computed by all cores with one BLAS thread each. How a batch is cut depends on the sizes alone, and sums are
-added in a fixed order: a result has the same bits for any number of threads. They are as many as the CPUs that the
-process may use, its container pays for and BLAS is set to (`OMP_NUM_THREADS`, threadpoolctl, joblib's workers);
-`NNARRAY_NUM_THREADS`, or the argument `workers=`, decides instead. A batch of a single tile runs on one thread where
+added in a fixed order: a result has the same bits for any number of threads. The thread count is limited by the CPUs
+available to the process, its container's quota and the setting of BLAS (`OMP_NUM_THREADS`, threadpoolctl, joblib's
+workers); `NNARRAY_NUM_THREADS`, or `workers=`, overrides it. A batch of a single tile runs on one thread where
 it is small; else its products are cut into pieces, by their sizes again, which threads share.
 
-A step of `nn.train` and of the estimators (batch, gradient, update) is one native call on NumPy, and where nobody
-asks in between, many of them are.
+A step of `nn.train` and of the estimators (batch, gradient, update) is one native call on NumPy, and where nothing
+reads results in between, one call makes many steps.
 
-Where another library brings a BLAS of its own, as SciPy does, its threads and NumPy's wait for each other: `with
-threadpoolctl.threadpool_limits(1):` around the whole is then faster.
+Where another library has its own BLAS, as SciPy does, its threads and NumPy's wait for each other: `with
+threadpoolctl.threadpool_limits(1):` around all of it is then faster.
 
 ## What can be switched off
 
 `NNARRAY_MACHINE_CODE=0` leaves LLVM out and runs lists of NumPy's calls; `NNARRAY_PLAIN_STEPS=1` runs core's own
-functions, and nothing compiled. The results stay right, only later; tests run both ways.
+functions, and nothing compiled. The results stay correct, only slower; tests run both ways.
 """

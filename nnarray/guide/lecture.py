@@ -39,7 +39,7 @@ array([[800.]])
 *The slip:* Y of shape (m, 1) beside A of shape (1, m): NumPy broadcasts A - Y to (m, m) in silence. `nn.Network`
 refuses it, and says both shapes.
 
-## The way back
+## The backward pass
 
 dZ[L] = A[L] - Y for each of the four outputs, since each cost is the negative log-likelihood of a family whose mean
 is g. For the sigmoid it is the lecture's da = -y/a + (1-y)/(1-a) times g'(z) = a (1-a).
@@ -95,9 +95,9 @@ without its correction for means that start at zero, or with t from 0.
 penalised. Inverted dropout divides by the share of units kept. *The slip:* dropping units in prediction, too.
 
 `nnarray.core.batch_norm`: Z of a batch to mean 0 and deviation 1, and gamma Z_norm + beta into g, where beta stands for
-b. *The slips:* a dZ that leaves out what Z does by the batch's mean and variance; that mean and variance in prediction,
+b. *The slips:* a dZ that ignores how the batch's mean and variance depend on Z; that mean and variance in prediction,
 where their averages belong.
 
-What alpha and beta should be is searched for in powers of ten (`nnarray.examples.random_search`). *The slip:* drawing
+alpha and beta are searched on a logarithmic scale (`nnarray.examples.random_search`). *The slip:* drawing
 them uniformly, which puts nine alphas of ten above a tenth of the largest.
 """

@@ -1,7 +1,7 @@
 """Several machines: MPI's ranks and dask's workers, what is the same to the bit, what a killed one costs, when it pays.
 
-A gradient is a sum over columns, so whoever has some of the columns can compute their part of it. Existing engines
-place the work; nnarray brings the sums.
+A gradient is a sum over columns, so a process can compute the part of the columns that it holds. Existing engines
+distribute the work; nnarray provides the sums.
 
 ## MPI
 
@@ -21,8 +21,8 @@ MPI's way; with `checkpoint=` the same call goes on from the file that rank 0 ke
 
 ## Dask
 
-X and Y are dask arrays whose chunks hold columns. theta goes out to the workers, each chunk's sums are taken where it
-lies, and they are added up, neighbours first, in a tree that depends on the chunks alone:
+X and Y are dask arrays whose chunks hold columns. theta is sent to the workers, each chunk's sums are computed on the
+worker that holds it, and they are added up, neighbours first, in a tree that depends on the chunks alone:
 
 >>> import dask
 >>> import dask.array as da

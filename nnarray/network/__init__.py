@@ -1,4 +1,4 @@
-"""The network: its architecture, its parameters, and what can be asked of them."""
+"""The network: its architecture, its parameters, and the functions of them."""
 
 from nnarray.engine.dask_tasks import WorkersLostError
 from nnarray.network.batch_norm import NormalizedParameters

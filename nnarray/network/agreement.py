@@ -12,22 +12,22 @@ from nnarray.engine import Architecture, Communicator, Ranks
 from nnarray.network.entry import Place
 
 CHECKSUM = "the checksum of params"
-"""How messages call it."""
+"""Its name in error messages."""
 
 COLUMNS = 509
 """A prime, so that no two units of a layer have all their weights in the same columns."""
 
 
 def together(comm: Communicator | None) -> AbstractContextManager[Ranks | None]:
-    """The block in which the ranks of a communicator compute as one; without one, a block that does nothing."""
+    """A context in which the ranks of a communicator compute together; without one, a context that does nothing."""
     return nullcontext() if comm is None else Ranks(comm)
 
 
 def agree(ranks: Ranks, network: Architecture, place: Place, *numbers: float, **options: Any) -> list[float]:
     """The sums over all ranks of a few numbers, where network, parameters, their dtype and the options are the same.
 
-    Raises ValueError on all ranks where they differ. Parameters are compared by a checksum, a cost of the caller's own
-    by whether there is one.
+    Raises ValueError on all ranks where they differ. Parameters are compared by a checksum, a custom cost
+    by its presence alone.
     """
     arrays = [V for layer in place.layers for V in layer]
     require_concrete("comm", **{f"params[{i}]": V for i, V in enumerate(arrays)})

@@ -1,4 +1,4 @@
-"""Parameters of a network with batch normalisation: W, beta and gamma, and the averages for the time after training."""
+"""Parameters of a network with batch normalisation: W, beta and gamma, and the running averages for prediction."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,33 +36,33 @@ class NormalizedLayer(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """Of a hidden layer's Z: of a batch, or exponentially weighted averages over the batches of training."""
+    """Mean and variance of a hidden layer's Z: of one batch, or exponentially weighted over the training batches."""
 
     mean: Array
     """(n[l], 1)"""
     variance: Array
-    """(n[l], 1), of all examples as a batch tells it, Σ (Z - mean)² / (m-1)"""
+    """(n[l], 1), the unbiased estimate Σ (Z - mean)² / (m-1)"""
 
 
 class NormalizedParameters(Parameters):
     """Every W, beta and gamma of a network with batch normalisation, or their gradients, as `Parameters` are.
 
     `params[l-1]` of a hidden layer has the fields W, b (which is beta) and gamma; the last layer is plain. `averages`
-    are those of the hidden layers' mean and variance, by which `Network.predict` normalises: `nn.train` and
-    `optimizer.update` move them on, by a tenth towards those of each batch. (`averages` of gradients are the batch's.)
+    are the running averages of the hidden layers' mean and variance, by which `Network.predict` normalises: `nn.train`
+    and `optimizer.update` move them a tenth of the way to those of each batch. (Those of gradients are the batch's.)
 
-    Transforms of JAX and torch take `params.vector`: they would derive by the averages, too.
+    Pass `params.vector` to transforms of JAX and torch, which would differentiate with respect to the averages, too.
 
     Parameters
     ----------
     theta : array, shape (size,)
-        Every W[l], row by row, beta[l] and gamma[l] after each other, and W[L], b[L]. It is taken as it is.
+        W[1], beta[1], gamma[1], W[2], …, W[L], b[L], each W[l] row by row. It is neither checked nor copied.
     sizes : sequence of int
         (n_x, n[1], …, n[L]).
     backend : Backend or None
-        Where theta is; None looks when it is asked for.
+        The backend of theta; None determines it on first use.
     statistics : array, shape (2 Σ n[l] of the hidden layers,), optional
-        mean[1], variance[1], mean[2], …; left out, nothing can be predicted.
+        mean[1], variance[1], mean[2], …; without them, predictions are not possible.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class NormalizedParameters(Parameters):
         layers : NormalizedParameters or sequence of (W, beta, gamma)
             W[l] (n[l], n[l-1]), beta[l] and gamma[l] (n[l], 1), and of the last layer (W, b).
         beside : Backend, optional
-            Where nested lists go; left out, to the default (see `nn.backend`).
+            The backend for nested lists; by default as in `nn.backend`.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class NormalizedParameters(Parameters):
 
     @property
     def variables(self) -> Array:
-        """All that training moves, as one vector: theta and after it the statistics."""
+        """Everything that training updates, as one vector: theta, then the statistics."""
         return self.backend.xp.concat([self.vector, begun(self).statistics])
 
     def moved(self, theta: Array, gradients: Parameters) -> "NormalizedParameters":
@@ -189,7 +189,7 @@ class NormalizedParameters(Parameters):
 
     @quiet
     def _repr_html_(self) -> str | None:
-        """Of each layer the shape of W and the ranges of W, of b or beta and of gamma, as of Parameters."""
+        """A table with the shape of W and the ranges of W, of b or beta and of gamma for each layer."""
         if not is_concrete(self.vector) or self.vector.ndim != 1:
             return None
         from nnarray.network.html import table
@@ -225,7 +225,7 @@ def _rebuild(theta: Array, sizes: tuple[int, ...], precision: str | None, statis
 
 
 def first_statistics(sizes: Sequence[int], theta: Array, backend: Backend) -> Array:
-    """mean 0 and variance 1 of every unit, in theta's dtype: what averages begin with, as PyTorch's do."""
+    """The initial averages, in theta's dtype: mean 0 and variance 1 for every unit, as in PyTorch."""
     xp, dtype = backend.xp, theta.dtype
     with backend.current():
         columns = [(xp.zeros_like(theta[:n]), xp.ones_like(theta[:n])) for n in sizes[1:-1]]
@@ -233,7 +233,7 @@ def first_statistics(sizes: Sequence[int], theta: Array, backend: Backend) -> Ar
 
 
 def begun(params: NormalizedParameters) -> NormalizedParameters:
-    """The parameters, with averages to begin with where they have none."""
+    """The parameters, with initial averages where they have none."""
     if params.statistics is not None:
         return params
     statistics = first_statistics(params.sizes, params.vector, params.backend)
@@ -241,7 +241,7 @@ def begun(params: NormalizedParameters) -> NormalizedParameters:
 
 
 def require_variances(statistics: Array, sizes: Sequence[int], backend: Backend) -> None:
-    """Raise ValueError for averages that are not finite, and for a variance below 0, of which there is no root."""
+    """Raise ValueError for averages that are not finite, and for negative variances."""
     if not is_concrete(statistics):
         return
     require_finite(statistics, "statistics", backend)

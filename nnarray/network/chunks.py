@@ -1,7 +1,7 @@
-"""Examples in the chunks of a dask array: each chunk's sums are taken where it lies, and added up in a tree of chunks.
+"""Examples in the chunks of a dask array: each chunk's sums are computed on its worker, and added up in a tree.
 
-The order of the sums depends on the chunks alone, and each chunk is computed by one thread: where the chunks are, and
-how many workers there are, changes no bit. The scheduler is dask's: the active `distributed.Client`, else its own.
+The order of the sums depends on the chunks alone, and each chunk is computed by one thread, so neither the location of
+the chunks nor the number of workers changes a bit. The scheduler is the active `distributed.Client`, else dask's own.
 """
 
 import sys
@@ -45,7 +45,7 @@ def require_no_ranks(comm: Any) -> None:
 
 
 def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Place | None:
-    """The layers of `params`, which live here, beside chunks that may be elsewhere; None for params of dask.
+    """The layers of local `params`, for use with chunks that may be remote; None for params that are dask arrays.
 
     Raises ValueError for a communicator beside chunks.
     """
@@ -57,7 +57,7 @@ def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Place 
 
 
 class Chunk(NamedTuple):
-    """Columns that lie together: tasks of dask that give X, Y and weights, or None for those that there are not."""
+    """A chunk of columns: the dask tasks that return X, Y and weights, or None for what is absent."""
 
     X: Any
     Y: Any
@@ -78,7 +78,7 @@ class Chunked:
         counts = X.chunks[1]
         if Y is not None:
             Y = _checked(Y, f"{of}Y", "(n[L], m)", n_L, X)
-        if weights is not None:  # one number for each example, which are read here, once
+        if weights is not None:  # one number per example, fetched to this process once
             (weights,) = dask_tasks.compute([weights]) if is_chunked(weights) else [weights]
             weights = enter_weights(weights, m=self.columns, backend=backend("numpy"), dtype="float64")
             weights = _cut(weights, X)
@@ -90,7 +90,7 @@ class Chunked:
         """Nothing is held."""
 
     def unweighted(self, chosen: Sequence[int]) -> "Chunked":
-        """Some of the chunks, as a whole of their own, whose examples weigh alike."""
+        """A subset of the chunks, without example weights."""
         other = copy(self)
         other.chunks = [self.chunks[i]._replace(weights=None) for i in chosen]
         other.columns = sum(chunk.columns for chunk in other.chunks)
@@ -98,7 +98,7 @@ class Chunked:
 
 
 def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
-    """V as a dask array whose shape is known and right; what is an array of the host is cut as X is."""
+    """V as a dask array of validated shape; a host array is chunked like X."""
     V = V if is_chunked(V) else np.asarray(V)
     if any(np.isnan(n) for n in V.shape):
         msg = f"{argument} has chunks of unknown size, shape {V.shape}: give {argument}.compute_chunk_sizes()"
@@ -113,7 +113,7 @@ def _checked(V: Any, argument: str, letters: str, rows: int, X: Any) -> Any:
 
 
 def _cut(V: np.ndarray, X: Any) -> Any:
-    """An array of the host in chunks like those of X, which go to the workers once, not with each step."""
+    """A host array in chunks like those of X, sent to the workers once and not with each step."""
     import dask.array as da
 
     return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
@@ -127,20 +127,20 @@ def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
 
 
 Sums: TypeAlias = tuple[np.ndarray | None, float, float]
-"""Of some columns: of the gradient, if it is wanted, of the losses, and m.
+"""The sums over some columns: of the gradient (None if not requested), of the losses, and m.
 
-A plain tuple whose array comes first: anything else, dask pickles, and so copies, on its way by the scheduler.
+A plain tuple with the array first: anything else dask pickles, and so copies, on its way through the scheduler.
 """
 
 FOLDED = 4
-"""Sums that one task adds up: each task costs dask some milliseconds."""
+"""The number of sums that one task adds up, as each task costs dask some milliseconds."""
 
 
 class Draw(Protocol):
-    """Of a batch of chunks, what each of them draws."""
+    """The dropout masks that each chunk of a batch draws."""
 
     def on(self, batch: Batch, dtype: str, backend: Backend, first: int) -> Batch:
-        """A part of the batch, from that column of it on, with the masks of its units."""
+        """The part of the batch that begins at column `first`, with its masks."""
 
 
 def cost(
@@ -164,8 +164,8 @@ def cost_and_gradients(
 ) -> tuple[float, Array | None, float]:
     """J and its gradient, laid out as theta, and what they are divided by.
 
-    `columns` are some of a single chunk's, `masks` drop units of the batch that all are together. Where some columns of
-    a chunk weigh next to nothing, there is no gradient of them.
+    `columns` selects columns of a single chunk, `masks` drops units of the whole batch. The gradient is None where the
+    selected columns weigh next to nothing.
     """
     g, losses, m = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
     if columns is None:
@@ -178,7 +178,7 @@ def cost_and_gradients(
 
 
 def predict(network: Architecture, place: Place, X: Any) -> Any:
-    """A[L] as a dask array, which is not computed yet."""
+    """A[L] as a lazy dask array."""
     import dask.array as da
 
     chunked = Chunked(network.sizes, X)
@@ -225,7 +225,7 @@ def _sums_of(
 
 
 def _theta(place: Place) -> Any:
-    """Theta as one thing that tasks share, so that it goes to each worker once."""
+    """Theta as one delayed object that tasks share, so that it is sent to each worker once."""
     import dask
 
     copy = place.backend.steps.join(place.layers)
@@ -260,7 +260,7 @@ def _added(*sums: Sums) -> Sums:
 
 @contextmanager
 def _placed(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Place]:
-    """Where a worker computes a chunk, in one thread: on its own default backend, or where the chunk is already."""
+    """The place where a worker computes a chunk, with one thread: the chunk's device, else the default backend."""
     own = backend_of(X)
     place = backend() if own is None or own.is_host else own
     block = Block(one=True)
@@ -295,7 +295,7 @@ def _sums(
 
 @contextmanager
 def _told(first: int) -> Iterator[None]:
-    """A block whose errors tell which chunk they are about."""
+    """A context whose errors name the chunk that they are about."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -306,7 +306,7 @@ def _told(first: int) -> Iterator[None]:
 def _batch(
     network: Architecture, place: Place, X: Any, Y: Any, weights: Any, columns: np.ndarray | None
 ) -> tuple[Batch, float]:
-    """The columns of a chunk, all of them or some, whose sums are divided by nothing yet, and their m."""
+    """All or some columns of a chunk, as a batch whose sums are not divided by m yet, and their m."""
     there = place.backend
     X, Y, weights = (
         None if V is None else convert(V, name, backend=there, dtype=place.dtype)

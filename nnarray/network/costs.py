@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """A cost of one's own: the loss of each example, and its derivative by Z[L] or by A[L].
+    """A custom cost: the loss of each example, and its derivative with respect to Z[L] or A[L].
 
     Parameters
     ----------
@@ -21,23 +21,24 @@ class Cost:
         `loss(A, Y, xp=xp)`, with `dA`, or `loss(Z, Y, xp=xp)`, with `dZ`: the losses of the examples, shape (1, m), or
         of every unit, shape (n[L], m), which are added up.
     dA : callable, optional
-        `dA(A, Y, xp=xp)`, the derivative of the loss by A[L], shape (n[L], m); the way on to Z[L] is the output's.
+        `dA(A, Y, xp=xp)`, the derivative of the loss with respect to A[L], shape (n[L], m), from which nnarray derives
+        that with respect to Z[L] by the output's chain rule.
     dZ : callable, optional
-        `dZ(Z, Y, xp=xp)`, the derivative by Z[L], shape (n[L], m), for a loss that is written in Z[L], the better way
-        where A[L] saturates. One of `dA` and `dZ` is given.
+        `dZ(Z, Y, xp=xp)`, the derivative with respect to Z[L], shape (n[L], m), for a loss written in Z[L], which is
+        more accurate where A[L] saturates. Give exactly one of `dA` and `dZ`.
 
-    The functions are written in operators and in functions of the Array API standard, of the namespace `xp`, and look
-    at no value: then they run on every backend, tile by tile, and as part of compiled programs. (What a program can't
-    do is computed call by call.) As everywhere, dA and dZ leave out the factor 1/m, example weights and the penalty:
-    these are added by nnarray. Targets Y need only be finite. Make a cost once and use it again, since what is compiled
-    is kept by the object.
+    Write the functions with operators and with Array API functions of the namespace `xp`, without branching on values:
+    then they run on every backend, tile by tile, and as part of compiled programs. (What a program can't express runs
+    call by call.) As everywhere, dA and dZ leave out the factor 1/m, example weights and the penalty: these are added
+    by nnarray. Targets Y need only be finite. Create a cost once and reuse it, since compiled programs are cached per
+    object.
 
-    A model file holds a network with its output and no code: to go on training what was loaded, give the cost again.
+    A model file stores the network and its output, but no code: to resume training a loaded model, pass the cost again.
 
     Raises
     ------
     TypeError
-        If a function cannot be called so, or if not exactly one of `dA` and `dZ` is given.
+        If a function does not accept these arguments, or unless exactly one of `dA` and `dZ` is given.
 
     Examples
     --------
@@ -88,10 +89,10 @@ class Cost:
 
 
 def _require_call(function: Callable[..., Any], name: str) -> None:
-    """Raise TypeError for a function that takes other arguments than the ones it will be given."""
+    """Raise TypeError for a function that cannot be called with the arguments it will be given."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of some that are written in C
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return
     try:
         signature.bind(None, None, xp=None)
@@ -101,7 +102,7 @@ def _require_call(function: Callable[..., Any], name: str) -> None:
 
 
 class WithCost(NamedTuple):
-    """An architecture with a cost of the caller's own."""
+    """An architecture with a custom cost."""
 
     sizes: tuple[int, ...]
     hidden: tuple[str, ...]

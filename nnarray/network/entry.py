@@ -1,4 +1,4 @@
-"""The way into a network: a caller's parameters, X, Y and weights checked and made one batch, or refused with a reason.
+"""Validation of a network's inputs: the caller's parameters, X, Y and weights become one batch, or raise an error.
 
 Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), weights are (1, m).
 """
@@ -87,9 +87,9 @@ def plain_theta(network: Architecture, params: Any) -> Any:
 
 
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
-    """X as (n_x, m) in `dtype` on `backend`; not looked into.
+    """X as (n_x, m) in `dtype` on `backend`; its values are not checked.
 
-    What lies in a mapped file stays there on NumPy; what is too large for a GPU stays on the host, as HostColumns.
+    On NumPy a memory-mapped X stays in its file; an X too large for a GPU stays on the host, as HostColumns.
     """
     stays = stays_on_host(X, network.sizes, dtype, backend)
     if backend.is_host and mapped_file(X) is not None:
@@ -193,7 +193,7 @@ def enter_batch(network: Architecture, params: Any, X: Any, Y: Any, weights: Any
 def enter_training_batch(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None
 ) -> tuple[Place, Batch]:
-    """`enter_batch` of a network with batch normalisation in training."""
+    """`enter_batch` for training a network with batch normalisation."""
     place, batch = enter_batch(network, params, X, Y, weights)
     require_several(batch, "X")
     return place, batch
@@ -212,7 +212,7 @@ def require_several(batch: Batch, argument: str) -> None:
 def make_batch(
     network: Architecture, X: Any, Y: Any, weights: Any, *, backend: Backend, dtype: str, of: str = ""
 ) -> Batch:
-    """X, Y and weights as one batch; `of` says in messages which data they are, as in "validation X"."""
+    """X, Y and weights as one batch; `of` names the data in messages, as in "validation X"."""
     X = enter_X(network, X, backend=backend, dtype=dtype, argument=f"{of}X")
     m = X.shape[1]
     with backend.current():
@@ -264,7 +264,7 @@ def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
 
 
 def require_finite_examples(batch: Batch, g: Array, place: Place) -> None:
-    """Raise ValueError for an X that is not finite, having looked at the batch's gradient g first, unless X is smaller.
+    """Raise ValueError for an X that is not finite, checking the batch's gradient g first, unless X is smaller.
 
     X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
     """
@@ -279,7 +279,7 @@ def require_finite_examples(batch: Batch, g: Array, place: Place) -> None:
 
 
 def choose_backend(explicit: str | Backend | None, params: Parameters | None, **data: Any) -> Backend:
-    """Where a call computes that may be told a backend: there, else where its arrays are, else the default."""
+    """The backend of a call: the explicit one, else that of its arrays, else the default."""
     if explicit is not None:
         return choose(explicit, None)
     return choose(None, same_backend(params=None if params is None else params.backend, **data))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Meaning(NamedTuple):
-    """One thing that is said to a network, an optimiser, training or an estimator."""
+    """One argument of a network, an optimiser, training or an estimator."""
 
     names: tuple[str, ...]
     """nnarray's, scikit-learn's where estimators have that, and others'"""
@@ -69,7 +69,7 @@ def own_names(name: str, known: Collection[str]) -> list[str]:
 
 
 def explanation(called: str, name: str, known: Collection[str]) -> str:
-    """What a TypeError says of an unknown keyword of the function that is `called` so, and has the `known` ones."""
+    """The message of a TypeError for an unknown keyword of the function `called`, whose keywords are `known`."""
     message = f"{called.removesuffix('.__init__')}() got an unexpected keyword argument {name!r}"
     meanings = [meaning for meaning in MEANINGS if name in meaning.names]
     if not meanings:

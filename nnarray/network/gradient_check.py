@@ -21,7 +21,7 @@ from nnarray.network.numbers import check_count, check_number, check_penalty, ch
 
 
 class GradientCheck(NamedTuple):
-    """What a gradient check found."""
+    """The result of a gradient check."""
 
     relative_difference: float
     """‖g - ĝ‖ / (‖g‖ + ‖ĝ‖) over what was compared: below 1e-7 for a right gradient of a smooth network"""
@@ -73,13 +73,13 @@ def check_gradients(
     eps : float
         Half the distance of the two points of a difference.
     coordinates : int, optional
-        How many coordinates of theta are compared, drawn by `seed` where it has more; left out, up to 1000, or none if
-        `directions` are asked for.
+        The number of coordinates of theta to compare, drawn at random by `seed` where it has more; by default up to
+        1000, or none if `directions` is given.
     directions : int, default=0
         How many random directions of length 1 are compared: each takes two costs and sees every parameter at once,
         which suits a large network.
     seed : int or None, default=0
-        Of both draws.
+        The seed of both draws.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def check_gradients(
     >>> check_gradients(network, network.init(seed=1), X, Y).relative_difference < 1e-7
     True
 
-    A backward pass of one's own, here with a wrong sign in its last layer:
+    Your own backward pass, here with a wrong sign in its last layer:
 
     >>> params = network.init(seed=1, dtype="float64")
     >>> J, ((dW1, db1), (dW2, db2)) = network.gradients(params, X, Y)
@@ -193,7 +193,7 @@ class Differences:
         self.names.append(name)
 
     def report(self) -> GradientCheck:
-        """The comparisons as one figure."""
+        """The result of the comparisons so far."""
         if not self.names:
             return GradientCheck(float("nan"), "nowhere", float("nan"), float("nan"), 0, self.kinks)
         g, g_hat = np.array(self.analytic), np.array(self.numerical)
@@ -205,7 +205,7 @@ class Differences:
 
 
 class NormalizedDifferences(Differences):
-    """The same of a network with batch normalisation, in training."""
+    """The differences for a network with batch normalisation, in training mode."""
 
     def _layers(self, theta: Array, network: Architecture) -> Layers:
         return engine.batch_norm.split(theta, network.sizes, xp=self.backend.xp)

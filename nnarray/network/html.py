@@ -1,4 +1,4 @@
-"""Tables for notebooks, which show what an object's `_repr_html_` gives."""
+"""HTML tables for `_repr_html_`, which notebooks display."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
-    """A table with a line of text above it; every cell is text, whatever it holds."""
+    """An HTML table with a caption, all cells escaped."""
     above = f"<div>{html.escape(caption)}</div>" if caption else ""
     body = "".join(_row(row, "td") for row in rows)
     return f"{above}<table><thead>{_row(head, 'th')}</thead><tbody>{body}</tbody></table>"

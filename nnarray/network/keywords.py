@@ -1,4 +1,4 @@
-"""Calls whose TypeError for a keyword of another library says nnarray's word."""
+"""Functions whose TypeError for another library's keyword suggests nnarray's."""
 
 from __future__ import annotations  # whose evaluation at run time stops torch.compile
 
@@ -12,7 +12,7 @@ C = TypeVar("C")
 
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, whose TypeError for an unknown keyword says what may have been meant."""
+    """`function`, whose TypeError for an unknown keyword suggests the right one."""
     code = _innermost(function).__code__
     known = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 

@@ -19,9 +19,9 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     labels : array or sequence of int, shape (m,) or (1, m)
         0, 1, …, classes - 1.
     classes : int
-        How many there are.
+        The number of classes.
     dtype : {"float32", "float64"}, default="float32"
-        Of the result.
+        The dtype of the result.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
     Raises
     ------
     ValueError
-        For labels out of range, no labels and another rank.
+        For labels out of range, for no labels, and for arrays of another rank.
     TypeError
         For labels or classes that are no integers.
 
@@ -52,7 +52,7 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
 
 
 def _one_hot_of_traced(labels: Array, classes: int, dtype: str) -> Array:
-    """Y of labels that have no values yet: a column is all 0 where a label turns out to be out of range."""
+    """Y of traced labels, whose values are unknown: a label out of range gives a column of zeros."""
     place = backend_of(labels) or default_backend()
     wanted = place.dtype(dtype)
     _check_label_shape(labels)

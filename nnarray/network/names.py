@@ -1,4 +1,4 @@
-"""The names that a caller chooses from, as types: a checker tells a misspelt one before the program runs."""
+"""The names that a caller chooses from, as literal types, so that a type checker reports a misspelt one."""
 
 from typing import Literal, TypeAlias
 

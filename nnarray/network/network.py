@@ -1,4 +1,4 @@
-"""Network: the architecture, and the questions one asks of it."""
+"""Network: the architecture, with its predictions, costs, gradients and scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,17 +76,17 @@ class Network:
         The last activation and with it the cost: "sigmoid" (binary, multilabel), "softmax" (one class of n[L]),
         "identity" (regression, half the squared error) or "exp" (counts, Poisson).
     batch_norm : bool, default=False
-        Batch normalisation of the hidden layers, of Z before g: a batch's mean is taken out of Z = W A_prev and its
-        standard deviation divided by, then g takes gamma Z_norm + beta (Ioffe & Szegedy, ICML 2015). The parameters
-        are `NormalizedParameters`, (W, beta, gamma) of hidden layers. `gradients`, `cost`, `vjp` and `nn.train` are in
-        training: they take the batch's own mean and variance, of at least 2 examples that all count alike. Of a batch
-        of several tiles they keep Z of the hidden layers (`cost` of one of them), so that memory grows with m there.
-        `forward`, `predict` and `score` go by the parameters' averages, as the plain network of `folded` does.
+        Batch normalisation of the hidden layers, before g: Z = W A_prev is normalised by the batch's mean and standard
+        deviation, and g is applied to gamma Z_norm + beta (Ioffe & Szegedy, ICML 2015). The parameters are
+        `NormalizedParameters`, (W, beta, gamma) of hidden layers. `gradients`, `cost`, `vjp` and `nn.train` run in
+        training mode: they use the batch's own mean and variance, over at least 2 examples of equal weight. For a batch
+        of several tiles they store Z of the hidden layers (`cost` that of one layer), so that memory grows with m.
+        `forward`, `predict` and `score` use the parameters' running averages, as the plain network of `folded` does.
 
     Raises
     ------
     ValueError
-        For sizes or names that make no network.
+        For invalid sizes or names.
     TypeError
         For sizes that are no integers.
 
@@ -103,9 +103,9 @@ class Network:
     output: OutputName = "sigmoid"
     batch_norm: bool = False
     reported_loss: ClassVar[None] = None
-    """its cost is taken of the output's own loss"""
+    """None: the cost is that of the output's own loss"""
     own_cost: ClassVar[None] = None
-    """a cost of one's own is an argument of each call"""
+    """None: a custom cost is an argument of each call"""
 
     @explained
     def __init__(
@@ -127,7 +127,7 @@ class Network:
 
     @property
     def size(self) -> int:
-        """How many parameters the network has, the length of theta."""
+        """The number of parameters, the length of theta."""
         return engine.batch_norm.theta_size(self.sizes) if self.batch_norm else vector.vector_size(self.sizes)
 
     @explained
@@ -140,17 +140,17 @@ class Network:
         backend: str | Backend | None = None,
         dtype: DTypeName = "float32",
     ) -> Parameters:
-        """First parameters: W normal with the scheme's standard deviation, b zero; one seed, the same on every backend.
+        """Initial parameters, W normal with the scheme's standard deviation, b zero; the same on every backend.
 
         Parameters
         ----------
         seed : int or None, default=0
-            Of the draw, which is made on the host in float64; None draws anew each time.
+            Seed of the draw, which is made on the host in float64; None draws different parameters each time.
         scheme : {"he", "xavier", "lecun", "small", "zeros"}, default="he"
             The standard deviation of W[l]: sqrt(2/n[l-1]); Glorot's sqrt(2/(n[l-1]+n[l])); sqrt(1/n[l-1]), which the
             lecture calls Xavier; 0.01; or 0.
         backend : str or Backend, optional
-            Where they are to be; left out, the default (see `nn.backend`).
+            The backend to create them on; by default as in `nn.backend`.
         dtype : {"float32", "float64"}, default="float32"
             Their dtype.
 
@@ -162,7 +162,7 @@ class Network:
         Raises
         ------
         ValueError
-            For a scheme, a dtype or a seed that is none.
+            For an invalid scheme, dtype or seed.
         BackendUnavailableError
             For a backend that cannot run here.
         """
@@ -190,14 +190,13 @@ class Network:
         Parameters
         ----------
         theta : array, shape (size,)
-            Every W[l], row by row, and b[l] after each other. On CuPy, one whose entries don't lie side by side is
-            copied.
+            W[1], b[1], W[2], b[2], …, each W[l] row by row. On CuPy, a theta that is not contiguous is copied.
         backend : str or Backend, optional
-            Where they are to be; left out, where theta is.
+            The backend to create them on; by default that of theta.
         dtype : {"float32", "float64"}, optional
             Their dtype; left out, float32 and float64 stay as they are, and every other real dtype becomes float32.
         statistics : array, shape (2 Σ n[l] of the hidden layers,), optional
-            With batch normalisation, the averages mean[1], variance[1], mean[2], …, each of n[l], to predict by.
+            With batch normalisation, the running averages mean[1], variance[1], mean[2], …, n[l] entries each.
 
         Returns
         -------
@@ -240,7 +239,7 @@ class Network:
 
     @quiet
     def folded(self, params: Any) -> "tuple[Network, Parameters]":
-        """The plain network that this one with batch normalisation is at test time.
+        """The equivalent plain network, with batch normalisation folded into W and b by its running averages.
 
         Parameters
         ----------
@@ -251,8 +250,8 @@ class Network:
         -------
         (Network, Parameters)
             The same sizes, without batch normalisation, and the same predictions: W ← gamma W / sqrt(variance + eps)
-            and b = beta - gamma mean / sqrt(variance + eps), eps 1e-5. A network without batch normalisation gives
-            itself and its params.
+            and b = beta - gamma mean / sqrt(variance + eps), eps 1e-5. A network without batch normalisation is
+            returned as it is, with its params.
 
         Raises
         ------
@@ -279,7 +278,7 @@ class Network:
     def forward(self, params: Any, X: Any) -> list[Any]: ...
     @quiet
     def forward(self, params: Any, X: Any) -> list[Array]:
-        """What every layer makes of the examples.
+        """The activations of every layer.
 
         Parameters
         ----------
@@ -317,7 +316,7 @@ class Network:
     @overload
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Any: ...
     def predict(self, params: Any, X: Any, *, workers: int | None = None) -> Array:
-        """A[L]: the probability of class 1, of each class, the value or the rate of each example.
+        """A[L], the predictions: the probability of class 1 or of each class, the value or the rate of each example.
 
         Parameters
         ----------
@@ -393,13 +392,13 @@ class Network:
         l1 : float, default=0.0
             lambda ≥ 0 of the L1 penalty; ‖W‖₁ is the sum of the magnitudes, whose derivative is taken as 0 at 0.
         weights : array, shape (1, m) or (m,), optional
-            How much the loss of each example counts, ≥ 0; m becomes their sum.
+            Example weights ≥ 0, which multiply the losses; their sum takes the place of m.
         cost : Cost, optional
             A cost of one's own instead of the output's.
         workers : int, optional
             Threads on NumPy, see `gradients`.
         comm : mpi4py communicator, optional
-            Take the examples of all ranks together, see `gradients`.
+            Compute over the examples of all ranks, see `gradients`.
 
         Returns
         -------
@@ -488,15 +487,15 @@ class Network:
         workers: int | None = None,
         comm: engine.Communicator | None = None,
     ) -> tuple[Array, Parameters]:
-        """J as `cost` gives it, and its derivatives by every W[l] and b[l].
+        """J as in `cost`, and its derivatives with respect to every W[l] and b[l].
 
         Parameters
         ----------
         params, X, Y, l2, l1, weights, cost
-            As in `cost`. An X that lies in a file (`np.memmap`) is read as it is used.
+            As in `cost`. A memory-mapped X (`np.memmap`) is read as it is used.
         workers : int, optional
-            On NumPy the examples are taken tile by tile, of a few thousand columns each, by so many threads at once;
-            left out, as many as this process may use (see NNARRAY_NUM_THREADS in the README).
+            Thread count on NumPy, where each thread processes tiles of a few thousand columns; by default as many as
+            the process may use (see NNARRAY_NUM_THREADS in the README).
         comm : mpi4py communicator, optional
             Take the examples of all its ranks together, each of which makes this call with the same params and l2 and
             with columns of its own; their numbers may differ, and be 0: X (n_x, 0). m is everybody's, with batch
@@ -515,24 +514,24 @@ class Network:
         TypeError
             For what holds no real numbers, and arrays of two namespaces or devices.
         RuntimeError
-            With `comm`, where another rank fails; it says which, and how.
+            With `comm`, where another rank fails; the message says which, and how.
 
         Notes
         -----
-        Where X is a dask array (Y and weights may be of dask or plain, params are plain), each chunk of columns gives
-        its sums where it lies, in one thread of dask's; they are added up in an order that depends on the chunks alone,
-        so the bits are the same for any number of workers. Chunks of some of the rows are put together first. So it is
-        in `cost` and `score`, and `predict` gives a dask array that is computed when dask is asked.
+        Where X is a dask array (Y and weights may be dask or plain arrays, params are plain), the sums over each chunk
+        of columns are computed on the worker that holds it, in one dask thread, and added up in an order that depends
+        on the chunks alone, so the bits are the same for any number of workers. Chunks that hold only some of the rows
+        are concatenated first. `cost` and `score` work the same way, and `predict` returns a lazy dask array.
 
-        The result has the same bits for any number of workers, and whatever other threads do. A batch of one tile takes
-        no workers: a small one has one thread, and the products of a larger one are cut by their sizes into pieces that
-        threads share. (Without machine code, threads of BLAS share them in one of more than 10⁹ operations, or too few
-        columns to be cut. There the last bits depend on how many these are, and a call waits for its turn where other
-        threads compute in tiles.) Memory for a pass does not grow with m, but with batch normalisation by Σ n[l] and
-        the largest n[l] of the hidden layers, in numbers for each example.
+        The result has the same bits for any number of workers, whatever other threads do. A batch of one tile uses no
+        workers: a small one runs on one thread, and the matrix products of a larger one are split by their sizes into
+        blocks that threads share. (Without machine code, BLAS threads share the products of a batch of more than 10⁹
+        operations, or of too few columns to be split. Then the last bits depend on the number of BLAS threads, and a
+        call waits its turn while other threads compute tiles.) The memory of a pass does not grow with m, except with
+        batch normalisation: by Σ n[l] and the largest n[l] of the hidden layers, in numbers per example.
 
-        On CuPy, arrays that passed the checks once are not looked into again, so that a call waits for nothing: what is
-        written into them later is the caller's to check.
+        On CuPy, the values of an array are checked once and not again, so that later calls need not synchronise: what
+        is written into it afterwards is the caller's to check.
         """
         if weights is None and cost is None and workers is None and comm is None:
             found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2, l1)
@@ -615,7 +614,7 @@ class Network:
     def vjp(
         self, params: Any, X: Any, *, workers: int | None = None
     ) -> tuple[Array, Callable[[Any], tuple[Parameters, Array]]]:
-        """A[L] and the way back from it for any cost: the vector-Jacobian product.
+        """A[L], and a function that backpropagates any cost from it: the vector-Jacobian product.
 
         Parameters
         ----------
@@ -632,11 +631,11 @@ class Network:
             As `predict` gives it. With batch normalisation it is that of training, by the mean and variance of these
             m ≥ 2 examples, and `pull` goes back through both; `network.folded(params)` gives the network of test time.
         pull : callable
-            `pull(dA)`, with dA the derivative of a cost by A[L], shape (n[L], m), gives the cost's derivatives by every
-            W[l] and b[l], as Parameters, and dX, shape (n_x, m). They are sums over the columns: what the cost divides
-            by is part of dA. It may be called any number of times. It goes forward again, tile by tile, so that nothing
-            is kept; params and X have to stay as they are until then. It raises ValueError for a dA of another shape or
-            not finite.
+            `pull(dA)`, with dA the derivative of a cost with respect to A[L], shape (n[L], m), returns the cost's
+            derivatives with respect to every W[l] and b[l], as Parameters, and to X, shape (n_x, m). They are sums over
+            the columns: a factor such as 1/m belongs in dA. It may be called any number of times. It recomputes the
+            forward pass tile by tile instead of storing activations, so params and X must not be modified in between.
+            It raises ValueError for a dA of another shape or not finite.
 
         Raises
         ------
@@ -682,9 +681,9 @@ class Network:
 
     @quiet
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
-        """How good the predictions are: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
+        """The score of the predictions: accuracy for "sigmoid" and "softmax", R² for "identity" and "exp".
 
-        A sigmoid unit says 1 above 0.5, and an example of several units is right where all of them are.
+        A sigmoid unit predicts 1 above 0.5; an example with several units is right where all of them are.
 
         Parameters
         ----------
@@ -746,7 +745,7 @@ class Network:
 
 
 def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batch]]:
-    """How a call that takes a cost enters its arguments."""
+    """The function that validates the arguments of a call that takes a cost."""
     if ranks is None:
         return enter_batch
     from nnarray.network.portions import enter_portion  # which seldom is needed
@@ -779,7 +778,7 @@ def check_scheme(scheme: Any) -> None:
 
 
 def require_one_place(X: Any) -> None:
-    """Raise ValueError for chunks of dask, over which batch normalisation would take its statistics."""
+    """Raise ValueError for dask chunks, which batch normalisation would couple by its statistics."""
     if is_chunked(X):
         msg = (
             "X must be an array, not one of dask, where the network has batch normalisation, whose mean and variance "

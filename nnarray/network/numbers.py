@@ -8,11 +8,11 @@ import numpy as np
 from nnarray.backends import is_constant
 
 NOT_A_NUMBER = (bool, np.bool_, str, np.complexfloating)
-"""What Python would take for a number, or drop half of, where one is asked for."""
+"""Types that Python would convert to a float, or truncate to one, but that are no real numbers."""
 
 
 def check_penalty(strength: Any, argument: str) -> Any:
-    """A penalty's lambda, a finite number ≥ 0; an array that is traced or differentiated stays what it is."""
+    """A penalty's lambda, a finite number ≥ 0; a traced or differentiated array is returned unchanged."""
     if hasattr(strength, "shape") and not is_constant(strength) and tuple(strength.shape) == ():
         return strength
     return check_number(strength, argument, at_least=0.0)
@@ -34,7 +34,7 @@ def check_number(value: Any, argument: str, *, at_least: float = -np.inf, below:
         raise TypeError(msg)
     try:
         checked = float(value)
-    except OverflowError:  # of a whole number beyond all floats
+    except OverflowError:  # of an int too large for a float
         checked = np.inf
     if not (at_least <= checked < below and isfinite(checked)):
         bounds = f" ≥ {at_least:g}" if at_least > -np.inf else ""

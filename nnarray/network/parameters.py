@@ -42,11 +42,11 @@ class Parameters(Sequence[Layer]):
     Parameters
     ----------
     theta : array, shape (size,)
-        Every W[l], row by row, and b[l] after each other, float32 or float64. It is taken as it is.
+        W[1], b[1], W[2], b[2], …, each W[l] row by row, float32 or float64. It is neither checked nor copied.
     sizes : sequence of int
         (n_x, n[1], …, n[L]).
     backend : Backend or None
-        Where theta is; None looks when it is asked for.
+        The backend of theta; None determines it on first use.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Parameters(Sequence[Layer]):
         layers : Parameters or sequence of (W, b)
             W[l] (n[l], n[l-1]) and b[l] (n[l], 1), arrays of one namespace and device or nested lists.
         beside : Backend, optional
-            Where nested lists go; left out, to the default (see `nn.backend`).
+            The backend for nested lists; by default as in `nn.backend`.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class Parameters(Sequence[Layer]):
 
     @property
     def backend(self) -> Backend:
-        """Where theta is. What a transform puts in theta's place need not be an array, and is not asked until then."""
+        """The backend of theta, determined on first use: what a transform puts in its place need not be an array."""
         if self._backend is None:
             self._backend = backend_of(self.vector) or default_backend()
         return self._backend
@@ -137,7 +137,7 @@ class Parameters(Sequence[Layer]):
         Parameters
         ----------
         theta : array, shape (size,)
-            Of this backend. It is taken as it is; `Network.parameters` checks and converts.
+            On this backend. It is neither checked nor converted, as `Network.parameters` does.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class Parameters(Sequence[Layer]):
 
     @property
     def variables(self) -> Array:
-        """All that training moves, as one vector: theta."""
+        """Everything that training updates, as one vector: theta."""
         return self.vector
 
     def moved(self, theta: Array, gradients: "Parameters") -> "Parameters":
@@ -160,7 +160,7 @@ class Parameters(Sequence[Layer]):
         Parameters
         ----------
         backend : Backend
-            Where they are to be.
+            The target backend.
         dtype : {"float32", "float64"}, optional
             Their dtype; left out, it stays.
 
@@ -172,7 +172,7 @@ class Parameters(Sequence[Layer]):
         Raises
         ------
         ValueError
-            For a dtype that is none, or that the backend hasn't.
+            For an invalid dtype, or one that the backend does not support.
 
         Examples
         --------
@@ -196,7 +196,7 @@ class Parameters(Sequence[Layer]):
 
     @quiet
     def _repr_html_(self) -> str | None:
-        """Of each layer the shapes and the range of W and b; None, so the text, where values are not known yet."""
+        """A table of each layer's shapes and ranges of W and b; None, so that the text is shown, for traced values."""
         if not is_concrete(self.vector) or self.vector.ndim != 1:
             return None
         from nnarray.network.html import table
@@ -217,7 +217,7 @@ def range_of(V: Array, backend: Backend) -> str:
 def as_layers(layers: Any, beside: Backend | None = None) -> tuple[list[Layer], tuple[int, ...], Backend]:
     """Any sequence of (W, b) as layers of one backend and dtype, with their sizes (n_x, n[1], …, n[L]).
 
-    Nested lists live nowhere yet: they go to the backend `beside`, that of the arrays they are used with.
+    Nested lists have no backend yet: they go to `beside`, that of the arrays they are used with.
     """
     try:
         pairs = [(W, b) for W, b in layers]

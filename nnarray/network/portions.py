@@ -1,4 +1,4 @@
-"""What one of several ranks has of the examples: any number of columns, also none, which may weigh nothing."""
+"""One rank's share of the examples: any number of columns, possibly none, and possibly all of weight 0."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Parameters as trees that JAX's and torch's transforms look into: one leaf, theta.
+"""Parameters as pytrees of JAX and torch, with one leaf: theta.
 
-A library is told of the class when Parameters are first made after its import, so that nothing is imported for it.
+The class is registered with a library when Parameters are first created after its import, so nothing is imported.
 """
 
 import sys
@@ -11,7 +11,7 @@ _told: set[str] = set()
 
 
 def tell_libraries(cls: Callable[..., Any]) -> None:
-    """Make `cls`, Parameters, a tree of those of JAX and torch that are imported and have not been told."""
+    """Register `cls`, Parameters, as a pytree with JAX and torch, where they are imported and do not know it yet."""
     for library, tell in TELL.items():
         if library not in _told and library in sys.modules:
             _told.add(library)

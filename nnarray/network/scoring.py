@@ -1,4 +1,4 @@
-"""How good predictions are, as one figure."""
+"""The score of predictions, accuracy or R²."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from nnarray.backends import Backend, is_concrete, number
 from nnarray.core.typing import Array, Namespace
 
 NAMES = {"softmax": "accuracy", "sigmoid": "accuracy", "identity": "R²", "exp": "R²"}
-"""What `score` is, by the output."""
+"""The name of the score, by output."""
 
 
 def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
@@ -29,7 +29,7 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
 
 
 class Part(NamedTuple):
-    """What some of the predictions add to the score of all."""
+    """The contribution of some of the predictions to the score of all."""
 
     m: int
     right: float = 0.0
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 def part(A: Array, Y: Array, output: str, backend: Backend) -> Part:
-    """What these predictions add; arrays of the host."""
+    """The contribution of these predictions, in host arrays."""
     m = A.shape[1]
     if output in {"softmax", "sigmoid"}:
         return Part(m, score(A, Y, output, backend) * m)
@@ -63,7 +63,7 @@ def of_parts(parts: Sequence[Part], output: str) -> float:
 
 
 def _share(right: Array, A: Array, xp: Namespace) -> Any:
-    """How many of the examples are `right`; an array like A where they are not concrete."""
+    """The fraction of examples that are `right`; an array of A's dtype where they are not concrete."""
     count, m = xp.count_nonzero(right), right.shape[0]
     return int(count) / m if is_concrete(count) else xp.astype(count, A.dtype) / m
 

@@ -7,7 +7,7 @@ HEAD = ("layer", "units", "activation", "W", "b", "parameters")
 
 
 class Summary(str):
-    """The table of a network's layers: text, which a prompt shows in its lines and a notebook as a table."""
+    """The table of a network's layers: plain text at a prompt, an HTML table in a notebook."""
 
     __slots__ = ("rows",)
 

@@ -1,4 +1,4 @@
-"""A network's layers as ONNX nodes, put into a graph of any maker."""
+"""A network's layers as ONNX nodes, added to a graph by any builder."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
@@ -46,10 +46,10 @@ class Graph(Protocol):
         """The name of a new constant."""
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """The name of what a new node makes of its inputs."""
+        """The name of a new node's output."""
 
     def composed(self, name: str, Z: str) -> str:
-        """The name of g(Z), for an activation that is no operator of ONNX."""
+        """The name of g(Z), for an activation without an ONNX operator."""
 
 
 def add_layers(graph: Graph, A: str, layers: HostPairs, hidden: Sequence[str], output: str) -> str:

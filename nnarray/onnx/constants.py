@@ -1,4 +1,4 @@
-"""The constants of an ONNX graph: its initializers, and what is computed of them alone."""
+"""The constants of an ONNX graph: its initializers, and values computed from these alone."""
 
 from typing import Any, TypeAlias
 
@@ -25,11 +25,11 @@ FOLDED = ("Identity", "Transpose", "Cast")
 """Nodes whose results are constants where their inputs are."""
 
 NUMBERS = ("value_float", "value_int", "value_floats", "value_ints")
-"""What a constant node may hold besides a tensor, of what a layer may need."""
+"""The attributes of Constant nodes that a layer may need, besides a tensor."""
 
 
 def _value(node: Any, found: Constants) -> npt.NDArray[Any] | None:
-    """What a node makes of constants; None for a kind of constant that no layer has."""
+    """The value of a node whose inputs are constants; None for a kind of constant that no layer has."""
     onnx = onnx_library()
     settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Constant":

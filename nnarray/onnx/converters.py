@@ -55,7 +55,7 @@ class Container:
         return name
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """The name of what a new node makes of its inputs."""
+        """The name of a new node's output."""
         made: str = self.scope.get_unique_variable_name(op.lower())
         self.put(made, op, *inputs, **attributes)
         return made

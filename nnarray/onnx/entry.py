@@ -23,8 +23,8 @@ def to_onnx(
     ----------
     network : Network, MLPClassifier, MLPRegressor or Model
         The architecture; one with batch normalisation is written as the plain one of `Network.folded`. A fitted
-        estimator of `nnarray.sklearn`, or what `nn.read_model` gives, comes alone, with its own labels or scaling; a
-        pipeline goes to skl2onnx after `nnarray.onnx.register_sklearn_converters()`.
+        estimator of `nnarray.sklearn`, or the result of `nn.read_model`, goes alone, with its own labels or scaling;
+        pipelines are converted by skl2onnx after `nnarray.onnx.register_sklearn_converters()`.
     params : Parameters or sequence of (W, b)
         Of a Network: of any namespace; the graph computes in their dtype, float32 or float64.
     opset : int, default=17
@@ -47,7 +47,7 @@ def to_onnx(
     ImportError
         Where onnx is missing (the extra `onnx`).
     TypeError
-        For what is none of these.
+        For any other `network`.
     ValueError
         For parameters that don't fit or are not finite, an opset that is too old or that the installed onnx doesn't
         know, an activation that the graph can't have, metadata that a file can't hold.

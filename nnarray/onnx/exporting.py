@@ -1,4 +1,4 @@
-"""A model with all that it does around its network, from a table's cells to labels, as one ONNX graph."""
+"""A model with its preprocessing and its labels, from a table's cells on, as one ONNX graph."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ DAYS = "days since 1970-01-01 UTC"
 """What the cells of a date are."""
 
 KEPT = ("classes", "features", "target", "preprocessing", "user")
-"""What of a model's metadata goes with the graph; how it was trained stays behind."""
+"""The metadata that are exported with the graph; those about training are not."""
 
 
 @quiet
@@ -71,15 +71,15 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
         the columns that hold them, and says so.
         A model of classes has the outputs "label", (m,), of the classes' own kind, and "probabilities", (m, classes)
         in the parameters' dtype; others have "prediction", (m, n[L]), float64 where the target was scaled.
-        Where a model takes numbers as they are, without preprocessing, NaN makes NaN of "prediction"; of classes there
-        is none that a label could be, and a runtime refuses the call, as `predict` does (an index out of bounds).
+        Where a model takes raw numbers, without preprocessing, NaN gives a "prediction" of NaN; in a classifier no
+        label is possible then, and a runtime raises an error (index out of bounds), as `predict` does.
 
     Raises
     ------
     ImportError
         Where onnx is missing (the extra `onnx`).
     TypeError, ValueError
-        For an opset that is none, and for what a graph can't say: two categories of the same text, one of them for
+        For an invalid opset, and for what a graph can't represent: two categories of the same text, one of them for
         missing cells, or classes that are whole numbers beyond 64 bits.
     """
     return _as_graph(model, opset, missing, _Outputs)
@@ -155,7 +155,7 @@ class _Cells:
         return (self.features[k] if self.features else "") or f"column {k + 1}"
 
     def runs(self) -> Iterator[_Run]:
-        """Numbers that stand beside each other at once, every other column by itself."""
+        """Adjacent columns of numbers together, every other column by itself."""
         used = [(k, column) for k, column in enumerate(self.columns) if not isinstance(column, Ignored)]
         for is_number, group in groupby(used, lambda pair: isinstance(pair[1], Number)):
             pairs = list(group)

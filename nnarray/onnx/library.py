@@ -4,7 +4,7 @@ from typing import Any
 
 
 def onnx_library() -> Any:
-    """The module onnx; ImportError says how to come by it."""
+    """The module onnx; an ImportError says how to install it."""
     try:
         import onnx
         import onnx.helper

@@ -16,7 +16,7 @@ from nnarray.onnx.library import onnx_library
 from nnarray.storage.reading import excerpt, require_regular
 
 COMPOSED = ("gelu", "gelu_tanh", "softplus", "elu", "selu")
-"""What models of `to_onnx` bring along as functions."""
+"""The functions that models of `to_onnx` define."""
 HIDDEN = {
     "Relu": "relu",
     "Tanh": "tanh",
@@ -33,22 +33,23 @@ OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 PASSING = {"Identity", "Dropout", "Flatten", "Cast", "Reshape", "Squeeze"}
 """Nodes that leave each example's numbers as they are (Reshape and Squeeze: if the shape is right)."""
 LABELLING = {"ArgMax", "Greater", "GreaterOrEqual", "Binarizer", "ZipMap", "ReduceSum"}
-"""Nodes that turn predictions into labels, beside which they stay an output of their own."""
+"""Nodes that turn predictions into labels, where the predictions are an output, too."""
 
 
 @quiet
 def from_onnx(model: Any, *, output: OutputName | None = None) -> tuple[Network, Parameters]:
-    """The network that a plain dense ONNX graph is, and its parameters on the host.
+    """The network of a plain dense ONNX graph, and its parameters on the host.
 
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
         A chain of Gemm, or of MatMul and Add, with Relu, LeakyRelu, Tanh or Sigmoid between them, from one input with
         examples as rows, as PyTorch, Keras and skl2onnx write it. BatchNormalization is folded into the layer before
-        it, or behind an activation and before the first layer into the next. What chooses labels behind it is left out.
+        it, or, after an activation or before the first layer, into the next. Nodes that turn predictions into labels
+        are ignored.
     output : {'sigmoid', 'softmax', 'identity', 'exp'}, optional
-        What the network predicts; left out, what the chain's end says: Sigmoid, Softmax, Exp or 'identity'. Graphs that
-        end in logits have no other way to say it.
+        The network's output; by default by the chain's last node: Sigmoid, Softmax, Exp, else 'identity'. Give it for
+        graphs that end in logits.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def from_onnx(model: Any, *, output: OutputName | None = None) -> tuple[Network,
     ImportError
         Where onnx is missing (the extra `onnx`).
     ModelFileError
-        For what is no ONNX model, and for a graph that is no dense network, naming the node.
+        For an invalid ONNX model, and for a graph that is not a dense network, naming the node.
     ValueError
         For an `output` that contradicts the graph's end.
     """
@@ -85,7 +86,7 @@ def from_onnx(model: Any, *, output: OutputName | None = None) -> tuple[Network,
 
 
 def _loaded(model: Any) -> tuple[str, Any]:
-    """What to call the model in messages, and the model."""
+    """The model's name for messages, and the model."""
     onnx = onnx_library()
     if isinstance(model, onnx.ModelProto):
         return "the model", model
@@ -105,7 +106,7 @@ def _loaded(model: Any) -> tuple[str, Any]:
 
 
 class Found(NamedTuple):
-    """What a graph is made of."""
+    """The layers found in a graph."""
 
     layers: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
     hidden: list[str]
@@ -170,7 +171,7 @@ class _Chain:
         return Found(layers, hidden, None if last is None else OUTPUTS[last])
 
     def _step(self) -> bool:
-        """Go past the next node, or the nodes of one activation; whether there was one."""
+        """Consume the next node, or the nodes of one activation; return whether there was one."""
         users = self.users.get(self.at, [])
         if self._takes_leaky_relu(users) or self._takes_silu(users):
             return True
@@ -235,7 +236,7 @@ class _Chain:
         self.at = node.output[0]
 
     def _line_of(self, node: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The scale and the shift that a BatchNormalization is by its running averages."""
+        """The scale and the shift of a BatchNormalization with its running averages."""
         settings, given = _settings(node), [self.constants.get(name) for name in node.input[1:]]
         known = [np.asarray(V, dtype="float64") for V in given if V is not None]
         if settings.get("training_mode", 0) or not self.has_rows or node.input[0] != self.at:
@@ -320,7 +321,7 @@ class _Chain:
         return not node.domain and node.op_type in {**HIDDEN, **OUTPUTS}
 
     def _is_prediction(self, name: str) -> bool:
-        """Whether the value is an output, as it is or beside its complement, and nothing but labels comes of it."""
+        """Whether the value is an output, itself or beside its complement, and only labels are computed from it."""
         users = self.users.get(name, [])
         complement = [node for node in users if node.op_type == "Sub" and self._is_complement(node, name)]
         found = name in self.outputs

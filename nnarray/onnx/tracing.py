@@ -1,4 +1,4 @@
-"""Core's activations as ONNX nodes: called on values of a graph that is being built, they write themselves."""
+"""Core's activations as ONNX nodes: called on values of a graph under construction, they add their nodes to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Value:
         self.graph, self.name, self.dtype = graph, name, graph.dtype
 
     def op(self, op: str, *others: Any, **attributes: Any) -> Value:
-        """What a node makes of this value and others, which may be numbers."""
+        """The output of a node on this value and others, which may be numbers."""
         names = [other.name if isinstance(other, Value) else self.constant(other) for other in others]
         return Value(self.graph, self.graph.node(op, self.name, *names, **attributes))
 
@@ -64,7 +64,7 @@ class Value:
 
 
 def _of_both(op: str, x: Any, y: Any) -> Value:
-    """What a node that takes its inputs in any order makes of a value and another, or a number."""
+    """The output of a commutative node on a value and another value or a number."""
     value, other = (x, y) if isinstance(x, Value) else (y, x)
     made: Value = value.op(op, other)
     return made

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OLDEST_OPSET, DEFAULT_OPSET = 13, 17
 INPUT, OUTPUT = "X", "A"
 DOMAIN = "nnarray"
-"""Of the functions that a model brings along."""
+"""The domain of the functions that a model defines."""
 
 
 def network_to_onnx(network: Network, params: Any, *, opset: int, metadata: Mapping[str, Any]) -> "onnx.ModelProto":
@@ -123,12 +123,12 @@ class Nodes:
         return self.output(self.fresh(f"{op}_{len(self.nodes)}"), op, *inputs, **attributes)
 
     def output(self, name: str, op: str, *inputs: str, **attributes: Any) -> str:
-        """The same, by a name that is taken already, such as that of an output of the graph."""
+        """A new node whose output has a reserved name, such as that of an output of the graph."""
         self.nodes.append(onnx_library().helper.make_node(op, [*inputs], [name], name=name, **attributes))
         return name
 
     def fresh(self, name: str) -> str:
-        """The name, or one like it that nothing has yet; it is taken from now on."""
+        """The name, or a similar one that is not in use yet; it is reserved from now on."""
         found = name
         while found in self.taken:
             found = f"{name}_{len(self.taken)}" if found == name else f"{found}_"

@@ -4,10 +4,10 @@
 
 The parameters, methods, attributes and warnings are those of scikit-learn 1.9 (the extra `sklearn`). With the same
 `random_state`, in float64, whole runs of sgd, adam and L-BFGS give its losses, parameters and predictions to 1e-6,
-but where training itself is so touchy that scikit-learn's own run moves as far when X changes in its last bit.
+unless training is so ill-conditioned that scikit-learn's own run changes as much when the last bit of X does.
 scikit-learn's tests of its MLP and its estimator checks pass on both.
 
-They have besides: `class_weight`; validation examples (`fit(X, y, X_val=…, y_val=…)`) and `validation_loss_curve_`; an
+They add `class_weight`; validation examples (`fit(X, y, X_val=…, y_val=…)`) and `validation_loss_curve_`; an
 activation per layer, leaky_relu and others; `dropout`, `input_dropout`, `l1`; `batch_norm`; the weights' `average`;
 `dtype`, `workers`; `verbose="progress"`; `LossCurveDisplay.from_estimator(model)`. `backend="cupy"` trains on the GPU
 what lies on the host; with scikit-learn's `array_api_dispatch`, arrays are trained where they are, and results come

@@ -1,4 +1,4 @@
-"""Weights averaged along the way of an estimator's training."""
+"""Weight averaging during an estimator's training."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from nnarray.training.state import copied
 
 
 class Trained(NamedTuple):
-    """What training goes on from, where `coefs_` and `intercepts_` are other numbers."""
+    """The state that training resumes from, where it differs from `coefs_` and `intercepts_`."""
 
     variables: Array
     """theta, and with batch normalisation the averages of mean and variance after it"""
@@ -26,7 +26,7 @@ class Trained(NamedTuple):
 
     @property
     def given(self) -> Array:
-        """The average, or what was trained where nothing is in it."""
+        """The average, or the trained vector where there is none."""
         return self.variables if self.mean is None else average_of(self.mean, self.beta, self.number, self.variables)
 
 
@@ -79,13 +79,13 @@ class Averaged:
         return copied(self.mean, backend), self.count
 
     def trained(self, variables: Array, home: Backend) -> Trained:
-        """What training goes on from, at home."""
+        """The state that training resumes from, on the backend `home`."""
         if self.mean is None:
             return Trained(variables)
         return Trained(variables, writable(home.asarray(self.mean)), self.count, self.beta)
 
     def go_back(self, held: Any) -> None:
-        """To a mean of before, or to none."""
+        """Restore an earlier mean, or none."""
         self.mean, self.count = held or (None, 0)
 
 
@@ -103,14 +103,14 @@ class AveragedNormalized(Averaged):
         return self.optimizer.update(theta, g, backend)
 
     def add(self, variables: Array, backend: Backend) -> None:
-        """Take theta and the averages after an update into the mean."""
+        """Add theta and the averages, after an update, to the mean."""
         assert self.mean is not None
         self.mean = added(self.mean, self.beta, variables, backend)
         self.count += 1
 
 
 def averaged(optimizer: Optimizer, beta: float, before: Trained | None, work: Descent) -> Averaged:
-    """The optimiser with the mean that goes on from `before`, or with one that begins, of all that `work` moves."""
+    """The optimiser with a mean of everything that `work` trains, continued from `before` or new."""
     mean, count = work.backend.xp.zeros_like(work.variables), 0
     if before is not None and before.mean is not None:
         mean, count = writable(work.backend.asarray(before.mean, work.dtype)), before.number

@@ -53,5 +53,5 @@ class BatchesOfRows(Batches):
         return None if self.in_table_order else self.rows
 
     def counted(self, m: float, columns: int) -> float:
-        """What the cost of a batch counts in the mean of an epoch's: its examples, whatever they weigh."""
+        """The weight of a batch's cost in the epoch's mean: its number of examples, whatever their weights."""
         return columns

@@ -48,7 +48,7 @@ def enter(network: Network, params: Any) -> Parameters:
 
 
 def fill(model: "MLP", network: Network, params: Parameters) -> None:
-    """Make the model one that was fitted to these parameters: on the host, unless scikit-learn dispatches to theirs."""
+    """Set the model's fitted state to these parameters: on the host, unless scikit-learn dispatches to their device."""
     place = params.backend if get_namespace(params.vector)[1] else backend("numpy")
     variables = place.xp.asarray(place.asarray(params.variables, params.dtype), copy=True)
     model.n_features_in_, model.n_outputs_ = network.sizes[0], network.sizes[-1]
@@ -60,7 +60,7 @@ def fill(model: "MLP", network: Network, params: Parameters) -> None:
 
 
 def binarizer(network: Network, classes: Any) -> LabelBinarizer:
-    """What turns labels into the network's targets; ValueError for classes that don't fit it."""
+    """The binarizer from labels to the network's targets. Raises ValueError for classes that don't fit it."""
     n_L = network.sizes[-1]
     kind = "multiclass" if network.output == "softmax" else "binary" if n_L == 1 else "multilabel-indicator"
     count = 2 if kind == "binary" else n_L

@@ -1,4 +1,4 @@
-"""Tables of dask: rows in chunks, of which each gives its sums or its predictions where it lies."""
+"""dask tables: rows in chunks, whose sums and predictions are computed on the workers that hold them."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def is_chunked(X: Any) -> bool:
 
 
 def by_parts(method: Method) -> Method:
-    """A method of X that gives a dask array of a dask X, each part of it computed when it is asked for."""
+    """A method of X that returns a lazy dask array for a dask X, one part for each of X's."""
 
     @wraps(method)
     def call(model: "MLP", X: Any) -> Any:
@@ -78,19 +78,19 @@ def _parts(X: Any) -> tuple[Sequence[Any], Sequence[float]]:
 
 
 def _rows_like(X: Any) -> Any:
-    """Rows of the host that look like those of X."""
+    """Host rows with the columns and dtypes of X."""
     if hasattr(X, "rechunk"):
         return np.zeros((1, *X.shape[1:]), X.dtype)
     return X._meta_nonempty.iloc[:1]  # where a dtype has a value for what is missing, the second row is of these
 
 
 def answers(model: "MLP", X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-    """y, the predictions and the weights of all rows, here; X stays where it is."""
+    """y, the predictions and the weights of all rows, on the client; X stays on the workers."""
     return on_host(y), on_host(model.predict(X)), on_host(sample_weight)
 
 
 def on_host(V: Any) -> Any:
-    """What dask has of V, here."""
+    """V on the client, computed if it is a dask collection."""
     return dask_tasks.compute([V])[0] if is_chunked(V) else V
 
 
@@ -148,5 +148,5 @@ class BatchesOfChunks(ChunkedBatches):
         self.shuffle = model.shuffle
 
     def drawn(self, count: int) -> np.ndarray:
-        """So many things in the order of the next epoch."""
+        """The indices of `count` items in the order of the next epoch."""
         return super().drawn(count) if self.shuffle else np.arange(count)

@@ -35,18 +35,18 @@ from nnarray.sklearn.settings import ActivationName
 @with_explained_init
 @dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
-    """Multi-layer perceptron for classes: scikit-learn's MLPClassifier on nnarray's engine, with more to it.
+    """Multi-layer perceptron classifier: scikit-learn's MLPClassifier on nnarray's engine, with additional features.
 
-    One class of two, one of several, or several yes-or-no labels at once (y of zeros and ones, one column each). The
-    loss is the log-loss. With the same `random_state`, in float64, its numbers are those of scikit-learn 1.9.
+    Binary, multiclass or multilabel (y of zeros and ones, one column per label). The loss is the log-loss. With the
+    same `random_state`, in float64, its numbers are those of scikit-learn 1.9.
 
     Parameters
     ----------
     <shared parameters>
 
     class_weight : dict, list of dict, 'balanced' or None, default=None
-        *nnarray's.* Weights of the classes, which multiply `sample_weight`: by class; for several labels one dict for
-        each; 'balanced' weighs every class alike, n_samples / (n_classes count). `partial_fit` takes no 'balanced'.
+        *nnarray's.* Class weights, which multiply `sample_weight`: a dict by class, for multilabel y a list of one dict
+        per label; 'balanced' weighs all alike, n_samples / (n_classes count). `partial_fit` doesn't support 'balanced'.
 
     Attributes
     ----------
@@ -55,8 +55,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     coefs_, intercepts_ : list of arrays
         The weights of layer l = 0, 1, …, of shape (n units in, n units out), and its biases, in the namespace and on
-        the device of X. They are what predicts: with `batch_norm` folded, with `average` averaged; what training goes
-        on from is kept beside them then, and takes no notice of what is written to them.
+        the device of X. Predictions use them: folded with `batch_norm`, averaged with `average`. With either,
+        training resumes from parameters kept separately, and writing to `coefs_` has no effect on it.
 
     loss_, best_loss_ : float
         The last and the lowest loss, with the penalty; `best_loss_` is None with `early_stopping`, absent for 'lbfgs'.
@@ -69,13 +69,13 @@ class MLPClassifier(ClassifierMixin, MLP):
         there are any. *The losses are nnarray's.*
 
     best_validation_score_ : float or None
-        The score whose parameters `early_stopping` gave back.
+        The score of the parameters that `early_stopping` restored.
 
     n_iter_, t_ : int
         The iterations of the last `fit`, and the examples seen by 'sgd' and 'adam'.
 
     n_layers_, n_outputs_, n_features_in_ : int
-        The layers with that of the inputs, the units of the last one, and the features.
+        The number of layers, including the input layer, of units in the last one, and of features.
 
     feature_names_in_ : ndarray of str
         The names of the features, if X had such.
@@ -116,7 +116,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         X, y, sample_weight
             As in `fit`.
         classes : array, shape (n_classes,), optional
-            All classes that will ever come. The first call needs them; later ones may repeat them.
+            All classes that may occur in any call. Required in the first call, optional in later ones.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self
 
     def _classes_of_all_calls(self, classes: Any, X: Any) -> Any:
-        """The argument where X is; None where it only says again what is known."""
+        """The argument on X's device; None where it only repeats the known classes."""
         if hasattr(self, "classes_") and np.array_equal(to_numpy(self.classes_), np.unique(to_numpy(classes))):
             return None
         xp, is_array_api, device = get_namespace_and_device(X)
@@ -156,7 +156,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     @settled
     @quiet
     def from_network(cls, network: Network, params: Any, classes: Any = None, **parameters: Any) -> Self:
-        """A fitted classifier that predicts as the network does, and goes on from its parameters with `partial_fit`.
+        """A fitted classifier that predicts as the network does, and can be trained further by `partial_fit`.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class MLPClassifier(ClassifierMixin, MLP):
             Its parameters, of any namespace; they are copied.
         classes : array-like of shape (n_classes,), optional
             The labels of its units in ascending order, for a single unit those of 0 and 1; left out, 0, 1, … Several
-            units of a sigmoid are labels of their own, each 0 or 1, and take none.
+            sigmoid units are independent labels, each 0 or 1, and take no classes.
         **parameters
             Further parameters of the estimator, such as `solver`.
 
@@ -308,7 +308,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return xp.astype(Y, xp.bool)
 
     def _check_classes(self, y: Any, *, incremental: bool | None) -> None:
-        """Raise ValueError for classes that this model doesn't have; a warm start wants all of them."""
+        """Raise ValueError for classes that this model doesn't have; a warm start requires all of them."""
         labels = self.classes_.shape[0] if self._label_binarizer.y_type_.startswith("multilabel") else None
         if incremental is None and labels is not None and (y.ndim == 1 or y.shape[1] != labels):
             msg = f"y_val must have a column for each of the {labels} labels, got shape {tuple(y.shape)}"
@@ -364,7 +364,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _labels(self, A: Array) -> Array:
-        """The classes that the predictions A, (m, n_outputs), say."""
+        """The predicted classes of A, (m, n_outputs)."""
         if type(A) is type(self.classes_) is np.ndarray and self._label_binarizer.y_type_ == "multiclass":
             return self.classes_[A.argmax(axis=1)]  # as the binarizer does, without all its checks
         xp, is_array_api = get_namespace(self.classes_)

@@ -18,18 +18,18 @@ THEIRS = {ACTIVATIONS[name]: name for name in ("identity", "logistic", "tanh", "
 
 
 def from_sklearn(estimator: Any) -> tuple[Network, Parameters]:
-    """The network that a fitted MLP of scikit-learn is, and a copy of its parameters.
+    """The network of a fitted scikit-learn MLP, and a copy of its parameters.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Of `sklearn.neural_network`, fitted; one of `nnarray.sklearn` gives what its `to_network` does.
+        Of `sklearn.neural_network`, fitted; one of `nnarray.sklearn` is converted by its `to_network`.
 
     Returns
     -------
     (Network, Parameters)
         `network.predict(params, X.T)` is A[L], (n_outputs, n_samples): the probability of class 1, of each class, of
-        each label, or the numbers. In the dtype and the namespace of `coefs_`. To go on as nnarray's estimator:
+        each label, or the numbers. In the dtype and the namespace of `coefs_`. To continue as nnarray's estimator:
         `nnarray.sklearn.MLPClassifier.from_network(network, params, classes=estimator.classes_)`.
 
     Raises
@@ -84,12 +84,12 @@ def to_sklearn(network: Network, params: Any, classes: Any = None) -> Any:
     Returns
     -------
     MLPClassifier or MLPRegressor
-        It predicts as the network does, and `partial_fit` goes on from its parameters.
+        It predicts as the network does, and can be trained further by `partial_fit`.
 
     Raises
     ------
     TypeError
-        For what is no network, and classes of a regressor.
+        For anything but a Network, and for classes of a regressor.
     ValueError
         For hidden layers that scikit-learn doesn't have, and for parameters or classes that don't fit.
 
@@ -125,7 +125,7 @@ def to_sklearn(network: Network, params: Any, classes: Any = None) -> Any:
 
 
 def _begin(model: Any) -> None:
-    """What scikit-learn's `partial_fit` goes on from: no example seen, no loss yet."""
+    """The state from which scikit-learn's `partial_fit` starts: no example seen, no loss yet."""
     model.n_iter_ = model.t_ = model._no_improvement_count = 0
     model.loss_curve_, model.best_loss_ = [], np.inf
     model.validation_scores_ = model.best_validation_score_ = None

@@ -1,4 +1,4 @@
-"""A network with its parameters in the place where it computes, and how L-BFGS trains it."""
+"""A network with its parameters on the backend that computes, and its training by L-BFGS."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -33,7 +33,7 @@ class ReportedNetwork(NamedTuple):
 
     @property
     def reported_loss(self) -> Function:
-        """The loss of the output, as scikit-learn has it."""
+        """The loss of the output, as scikit-learn defines it."""
         return REPORTED_LOSSES[self.output]
 
 
@@ -52,17 +52,17 @@ class EstimatorDescent(Descent):
         super().__init__(network, theta, backend, **options)
         self.home = home
         self.updates: Updates | None = None
-        """what moves theta; None for L-BFGS, or before it begins"""
+        """the optimiser of theta; None for L-BFGS, and before training"""
 
     @property
     def given(self) -> Array:
-        """What the estimator is to predict by: what was trained, or its average."""
+        """The vector with which the estimator predicts: the trained one, or its average."""
         return self.variables if self.updates is None else self.updates.average(self.variables)
 
     def minimize(
         self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float
     ) -> Any:
-        """SciPy's L-BFGS-B from theta on; `callback` sees J after each iteration."""
+        """Minimise J by SciPy's L-BFGS-B, from theta; `callback` gets J after each iteration."""
         from scipy.optimize import minimize
 
         J = 0.0

@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: the way from a table into the engine and back."""
+"""The base of the classifier and the regressor: from a table to the engine and back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def has_partial_fit(model: "MLP") -> bool:
 
 
 class Examples(NamedTuple):
-    """A table where its owner has it: X (m, n_features), Y (m, n_outputs), weights (m,) or None."""
+    """A table on the caller's device: X (m, n_features), Y (m, n_outputs), weights (m,) or None."""
 
     X: Any
     Y: Array
@@ -72,7 +72,7 @@ class Kept(NamedTuple):
 
 
 class MLP(Settings, ABC):
-    """A multi-layer perceptron in scikit-learn's manner. `MLPClassifier` and `MLPRegressor` are to be used."""
+    """The base class of a multi-layer perceptron in scikit-learn's style: use `MLPClassifier` or `MLPRegressor`."""
 
     hidden_layer_sizes: Any
     activation: ActivationName | Sequence[ActivationName]
@@ -109,19 +109,19 @@ class MLP(Settings, ABC):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
-        """Train from first parameters, or with `warm_start` from those of the last call.
+        """Train from initial parameters, or with `warm_start` from those of the last call.
 
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows. Of a dask array or dask dataframe, each chunk of rows gives its sums where it lies;
-            y and `sample_weight` are brought here. A batch is of one chunk then: chunks come in a drawn order, and
-            their rows are shuffled within, so a `batch_size` of thousands is worth its way. The values are looked at
-            as they are trained on.
+            The examples, as rows. For a dask array or dataframe, the sums over each chunk of rows are computed on the
+            worker that holds it; y and `sample_weight` are fetched to the client. Each batch is then drawn from one
+            chunk: chunks come in random order, their rows shuffled, so a `batch_size` of thousands is worth its
+            communication. Values are validated during training.
         y : array, shape (n_samples,) or (n_samples, n_outputs)
-            The labels, of a regressor the numbers.
+            The labels, or for a regressor the numbers.
         sample_weight : array, shape (n_samples,), optional
-            How much the loss of each example counts, ≥ 0.
+            Example weights ≥ 0, which multiply the losses.
         X_val, y_val, sample_weight_val : optional
             Validation examples, as X, y and `sample_weight`: their loss and score after each epoch are recorded, and
             with `early_stopping` they decide instead of a share of X. (They are nnarray's, under the names that
@@ -237,7 +237,7 @@ class MLP(Settings, ABC):
             raise ValueError(msg)
 
     def _descent(self, network: ReportedNetwork, batch: Any, place: Backend, own: Backend) -> EstimatorDescent:
-        """The network where training begins or goes on."""
+        """The network with the parameters from which training starts or resumes."""
         options: dict[str, Any] = {"home": own, "l2": float(self.alpha), "l1": float(self.l1), "workers": self.workers}
         if not network.batch_norm:
             descent = chunks.ChunkedDescent if isinstance(batch, Chunked) else EstimatorDescent
@@ -252,7 +252,7 @@ class MLP(Settings, ABC):
         return NormalizedEstimatorDescent(network, variables[:size], place, statistics=variables[size:], **options)
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
-        """The examples, checked, and all where X is; beside a dask X, all else is here."""
+        """The validated examples, all on X's device; with a dask X, Y and weights on the client."""
         y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
         if chunks.is_chunked(X):
             if self._has_numeric_y:
@@ -292,7 +292,7 @@ class MLP(Settings, ABC):
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _has_validation(self, validation: tuple[Any, Any, Any]) -> bool:
-        """Whether there are validation examples; raises ValueError where there is a part of them."""
+        """Whether there are validation examples; raises ValueError where some of their arguments are missing."""
         X_val, y_val, weights = validation
         if X_val is None and (y_val is not None or weights is not None):
             msg = f"{'y_val' if y_val is not None else 'sample_weight_val'} is provided, but X_val was not provided."
@@ -345,7 +345,7 @@ class MLP(Settings, ABC):
         return ReportedNetwork(sizes, hidden, output, self._is_normalized)
 
     def _standing(self, place: Backend) -> Array:
-        """What training goes on from: where nothing else was kept, the vector of `coefs_` and `intercepts_`."""
+        """The vector that training resumes from: that of `coefs_` and `intercepts_`, unless another was kept."""
         dtype = _float_name(None, self.coefs_[0])
         if self._trained is not None:
             return writable(place.asarray(self._trained.variables, dtype))
@@ -362,7 +362,7 @@ class MLP(Settings, ABC):
 
     @property
     def _trained(self) -> Trained | None:
-        """What training goes on from, where that is not in `coefs_` and `intercepts_`."""
+        """The state that training resumes from, where that is not `coefs_` and `intercepts_`."""
         kept = vars(self).get("_kept_training")
         return None if kept is None else Trained(**kept)
 
@@ -374,7 +374,7 @@ class MLP(Settings, ABC):
         ]
 
     def _publish(self, work: EstimatorDescent) -> None:
-        """Make what was found the fitted parameters, where X is."""
+        """Make the trained vector the fitted parameters, on X's device."""
         kept = vars(self).get("_kept")
         if kept is not None and kept.theta is work.given:
             return
@@ -383,7 +383,7 @@ class MLP(Settings, ABC):
         self._show(trained, work.network.sizes, work.home)
 
     def _show(self, trained: Trained, sizes: tuple[int, ...], own: Backend) -> None:
-        """`coefs_` and `intercepts_` as views of the vector that predicts, and what training goes on from beside it."""
+        """Set `coefs_` and `intercepts_` to views of the vector that predicts, and keep the training state beside."""
         theta = trained.given
         if self._is_normalized:
             size = engine.batch_norm.theta_size(sizes)
@@ -515,7 +515,7 @@ def _require_numbers_in(y: Any) -> None:
 
 
 def _place_of(X: Any) -> Backend:
-    """Where a checked X is, or here, where dask has it."""
+    """The backend of a validated X; the host's for dask."""
     return (None if chunks.is_chunked(X) else backend_of(X)) or backend("numpy")
 
 
@@ -526,7 +526,7 @@ def moved(y: Any, xp: Any, device: Any) -> Any:
 
 
 def _dtypes(wanted: str | None, xp: Any, device: Any) -> list[Any]:
-    """The dtypes that X may keep; the first is what others become."""
+    """The dtypes that X may keep; others are converted to the first."""
     if wanted is not None:
         return [getattr(xp, wanted)]
     supported = supported_float_dtypes(xp, device=device)
@@ -563,7 +563,7 @@ def _require_float32(X: Any) -> None:
 def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Array:
     """X of shape (n_x, m) where it is computed by a network of these sizes.
 
-    On NumPy it is brought into the dtype tile by tile, and to a GPU that has no room for all of it, too.
+    On NumPy it is converted to the dtype tile by tile; to a GPU without room for all of it, it is uploaded likewise.
     """
     if is_sparse(X) and not place.is_host:
         msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'

@@ -1,7 +1,7 @@
 """The losses that scikit-learn reports; the gradient is that of the output's own loss, in core.
 
-It takes the logarithm of probabilities A[L], which it keeps off 0 and 1 by the dtype's eps, so that no loss of one unit
-exceeds -log eps and the last digits of a large one are those of 1 - A. It averages squared errors over the units where
+It takes the logarithm of probabilities A[L] clipped to [eps, 1 - eps] of the dtype, so that no loss of one unit exceeds
+-log eps and the last digits of a large one are those of 1 - A. It averages squared errors over the units where
 their gradient sums them, and its Poisson loss is half the deviance, 0 for a perfect prediction.
 """
 
@@ -10,7 +10,7 @@ from nnarray.core.outputs import exp_loss, identity_loss, over_units, softmax
 from nnarray.core.typing import Array, Function, Namespace
 
 TINY = 1e-30
-"""In the place of Y = 0 under a logarithm that is multiplied by 0."""
+"""Replaces Y = 0 in a logarithm that is multiplied by 0."""
 
 
 def binary_log_loss(Z: Array, Y: Array, *, xp: Namespace) -> Array:

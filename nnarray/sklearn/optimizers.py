@@ -13,15 +13,15 @@ from nnarray.core import updates
 from nnarray.core.typing import Array, Namespace
 
 SMALLEST_RATE, RATE_DIVISOR = 1e-6, 5.0
-"""Of the "adaptive" learning rate."""
+"""The constants of the "adaptive" learning rate."""
 
 
 @dataclass(frozen=True)
 class Momentum:
     """v ← beta v + alpha g;  theta ← theta - v, or theta - (beta v + alpha g) for Nesterov.
 
-    `core.updates` has the factor (1-beta) before g, and alpha outside of v. Here beta may be 1, and an alpha that
-    changes leaves the v that was gathered as it is.
+    `core.updates` has the factor (1-beta) before g, and alpha outside of v. Here beta may be 1, and a change
+    of alpha does not rescale the v accumulated so far.
     """
 
     beta: float
@@ -54,7 +54,7 @@ class Adam:
 class Optimizer:
     """A rule with its state: the learning rate, the number of updates and the vectors that it remembers.
 
-    These are made at the first update.
+    The vectors are created at the first update.
     """
 
     def __init__(self, formula: Momentum | Adam, alpha: float) -> None:
@@ -63,11 +63,11 @@ class Optimizer:
         self.vectors: Sequence[Array] = ()
 
     def move_to(self, backend: Backend, dtype: str) -> None:
-        """Go on elsewhere."""
+        """Move the vectors to another backend or dtype."""
         self.vectors = [writable(backend.asarray(vector, dtype)) for vector in self.vectors]
 
     def plain(self) -> dict[str, Any]:
-        """All of it as names, numbers and arrays, so that a file of an estimator needs none of these classes."""
+        """The optimiser as names, numbers and arrays, so that an estimator's file contains none of these classes."""
         rule = {"rule": type(self.formula).__name__, **asdict(self.formula)}
         vectors = [to_numpy(vector) for vector in self.vectors]
         numbers = {name: value for name, value in vars(self).items() if name != "formula"}
@@ -75,7 +75,7 @@ class Optimizer:
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> "Optimizer":
-        """The optimiser that `plain` was of."""
+        """The optimiser from what `plain` returned."""
         numbers = dict(plain)
         rule, optimizer = dict(numbers.pop("rule")), object.__new__(RATES[numbers.pop("rate")])
         vars(optimizer).update(numbers, formula=RULES[rule.pop("rule")](**rule))
@@ -85,7 +85,7 @@ class Optimizer:
     """of theta there is none"""
 
     def average(self, variables: Array) -> Array:
-        """What is given back of what was trained: that."""
+        """The vector to predict with: the trained one."""
         return variables
 
     def held(self, backend: Backend) -> None:
@@ -95,7 +95,7 @@ class Optimizer:
         """To no mean."""
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
-        """Theta after the next update, in its own memory on NumPy and CuPy."""
+        """Theta after the next update, in place on NumPy and CuPy."""
         self.t += 1
         vectors = [theta, *self.means(theta, backend)]
         theta, *self.vectors = engine.update(self.rule, vectors, g, backend, t=self.t, alpha=self.alpha, in_place=True)
@@ -158,7 +158,7 @@ class Adaptive(Optimizer):
 
 
 def writable(x: Array) -> Array:
-    """`x`, or a copy where it is NumPy's and read-only, as what it sees of JAX's memory or of a mapped file is."""
+    """`x`, or a copy of a read-only NumPy array, such as a view of JAX's memory or of a mapped file."""
     return x.copy() if isinstance(x, np.ndarray) and not x.flags.writeable else x
 
 

@@ -1,4 +1,4 @@
-"""What nnarray.sklearn uses of scikit-learn's private names, all in this file; and its decorators, with their types."""
+"""scikit-learn's private names that nnarray.sklearn uses, all in this file, and its decorators, with their types."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -114,7 +114,7 @@ def _leave(model: Any, before: dict[str, Any]) -> None:
 
 
 def training_begins(model: Any) -> None:
-    """From now on, the estimator stays as far trained as it is, however `fit` ends."""
+    """From now on, the estimator keeps its training progress, however `fit` ends."""
     vars(model).pop(CHECKING, None)
 
 

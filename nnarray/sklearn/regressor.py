@@ -23,9 +23,9 @@ from nnarray.sklearn.settings import ActivationName
 @with_explained_init
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):
-    """Multi-layer perceptron for numbers: scikit-learn's MLPRegressor on nnarray's engine, with more to it.
+    """Multi-layer perceptron regressor: scikit-learn's MLPRegressor on nnarray's engine, with additional features.
 
-    y holds one number per example or several. With the same `random_state`, in float64, its numbers are those of
+    y holds one or several numbers per example. With the same `random_state`, in float64, its numbers are those of
     scikit-learn 1.9.
 
     Parameters
@@ -62,7 +62,7 @@ class MLPRegressor(RegressorMixin, MLP):
     @settled
     @quiet
     def from_network(cls, network: Network, params: Any, **parameters: Any) -> Self:
-        """A fitted regressor that predicts as the network does, and goes on from its parameters with `partial_fit`.
+        """A fitted regressor that predicts as the network does, and can be trained further by `partial_fit`.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class MLPRegressor(RegressorMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
+            The examples, as rows; for a dask array or dataframe, the result is a lazy dask array.
 
         Returns
         -------

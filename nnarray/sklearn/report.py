@@ -1,4 +1,4 @@
-"""What is written down and shown while an estimator is trained."""
+"""The records and the output of an estimator's training."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """What is written down and shown of each iteration."""
+    """Records and prints each iteration."""
 
     def __init__(self, model: "MLP", work: EstimatorDescent, validation: Batch | None) -> None:
         self.model, self.work, self.validation = model, work, validation
@@ -25,7 +25,7 @@ class Report:
             model.validation_loss_curve_ = getattr(model, "validation_loss_curve_", None) or []
 
     def iteration(self, loss: float, validated: "Validated | None") -> None:
-        """The loss of an iteration, and what the validation examples said, if there are any."""
+        """Record an iteration's loss, and the validation figures if there are any."""
         model = self.model
         model.n_iter_ = self.iterations = self.iterations + 1
         model.loss_ = loss
@@ -51,7 +51,7 @@ class Report:
 
 
 class Validated(NamedTuple):
-    """What the validation examples said."""
+    """The loss and the score of the validation examples."""
 
     loss: float
     score: float

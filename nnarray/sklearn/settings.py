@@ -1,4 +1,4 @@
-"""The parameters that both estimators have, with what may be given for each."""
+"""The parameters of both estimators, and the values that each accepts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,24 +56,24 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
         The exponent of 'invscaling'.
 
     max_iter : int, default=200
-        The most epochs of 'sgd' and 'adam', iterations of 'lbfgs'.
+        The maximum number of epochs for 'sgd' and 'adam', of iterations for 'lbfgs'.
 
     shuffle : bool, default=True
         Whether 'sgd' and 'adam' shuffle the examples before each epoch.
 
     random_state : int, RandomState instance or None, default=None
-        Draws the first parameters, the split of `early_stopping`, the order of the examples and the dropped units.
+        Seeds the initial parameters, the split of `early_stopping`, the order of the examples and the dropped units.
 
     tol : float, default=1e-4
-        The gain in loss, or in validation score, that counts as one; for 'lbfgs' the largest entry of a gradient that
-        counts as none.
+        The smallest gain in loss, or in validation score, that counts as an improvement; 'lbfgs' has converged where no
+        entry of the gradient is larger.
 
     verbose : bool, int or 'progress', default=False
         Whether to print the loss after each iteration. *'progress' shows a progress bar on standard error instead; it
         is nnarray's.*
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the parameters that the last `fit` found.
+        Whether `fit` starts from the parameters of the last `fit`.
 
     momentum : float, default=0.9
         The momentum of 'sgd', in [0, 1].
@@ -82,8 +82,8 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
         Whether that is Nesterov's momentum.
 
     early_stopping : bool, default=False
-        Whether 'sgd' and 'adam' set a share of the examples aside, stop when their score no longer gains `tol` in
-        `n_iter_no_change` epochs, and give back the parameters of the best score.
+        Whether 'sgd' and 'adam' hold out a share of the examples, stop when their score has not gained `tol` for
+        `n_iter_no_change` epochs, and restore the parameters of the best score.
 
     validation_fraction : float, default=0.1
         The share set aside, unless `fit` is given validation examples.
@@ -92,13 +92,13 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
         The decay of Adam's running means, in [0, 1).
 
     epsilon : float, default=1e-8
-        What Adam adds to the root.
+        The constant that Adam adds to the root.
 
     n_iter_no_change : int, default=10
         The epochs without a gain of `tol` after which training ends.
 
     max_fun : int, default=15000
-        The most evaluations of 'lbfgs'.
+        The maximum number of function evaluations for 'lbfgs'.
 
     l1 : float, default=0.0
         *nnarray's.* The L1 penalty's strength: the loss of 'sgd' and 'adam' gains l1 / m Σ|W|.
@@ -111,27 +111,28 @@ hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
         *nnarray's.* The share of inputs dropped likewise.
 
     batch_norm : bool, default=False
-        *nnarray's.* Batch normalisation of the hidden layers, before the activation: training takes each batch's own
-        mean and variance (every batch has two examples at least; `sample_weight` does not enter them), predictions the
-        exponentially weighted averages of these, as PyTorch's `BatchNorm1d`. `coefs_` and `intercepts_` are folded, so
-        that they predict what the estimator predicts; `to_network` gives what was trained, from which `partial_fit` and
-        a warm start go on. 'lbfgs' takes mean and variance of all examples, and predicts by the last ones.
+        *nnarray's.* Batch normalisation of the hidden layers, before the activation: training uses each batch's own
+        mean and variance (every batch has at least two examples; `sample_weight` does not enter them), prediction their
+        exponentially weighted averages, like PyTorch's `BatchNorm1d`. `coefs_` and `intercepts_` are folded, so that
+        they alone give the estimator's predictions; `to_network` returns the trained parameters, from which
+        `partial_fit` and a warm start resume. 'lbfgs' uses mean and variance of all examples, and predicts with the
+        last ones.
 
     average : float or None, default=None
-        *nnarray's.* beta in [0, 1): `coefs_` and `intercepts_` are the weights of 'sgd' and 'adam' averaged along the
-        way, exponentially weighted and corrected for their start, and with `batch_norm` their mean and variance too.
-        Validation and `early_stopping` go by them. `partial_fit` goes on from what was trained, and goes on averaging;
-        every `fit` begins a new average.
+        *nnarray's.* beta in [0, 1): `coefs_` and `intercepts_` are the averaged weights of 'sgd' and 'adam',
+        exponentially weighted and corrected for their start, and with `batch_norm` their mean and variance too.
+        Validation and `early_stopping` use them. `partial_fit` resumes from the trained weights and continues the
+        average; every `fit` starts a new one.
 
     backend : {'numpy', 'cupy', 'torch', 'jax', 'auto'} or None, default=None
-        *nnarray's.* Where to compute. None is where X lies: on the CPU, or with scikit-learn's `array_api_dispatch` on
-        the device of X. Named, X is moved there once, and results come back to where X lies.
+        *nnarray's.* Where to compute. None is where X is: on the CPU, or with scikit-learn's `array_api_dispatch` on
+        the device of X. To a named backend X is moved once, and results are moved back to the device of X.
 
     dtype : {'float32', 'float64'} or None, default=None
         *nnarray's.* The dtype of the parameters; None is that of X, float64 if X holds no floats.
 
     workers : int or None, default=None
-        *nnarray's.* The most threads on NumPy; None is as many as the process may use."""
+        *nnarray's.* The maximum thread count on NumPy; None is as many as the process may use."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

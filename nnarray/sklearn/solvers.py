@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from nnarray.sklearn.estimator import MLP
 
 FEWEST_STEPS = 50
-"""Of one size, for which it pays to capture them."""
+"""Steps of one batch size from which on capturing them pays off."""
 
 
 def begin(model: "MLP", variables: Array, backend: Backend) -> None:
-    """The records of a model that was not trained yet, at theta and what stands beside it."""
+    """Start the records of an untrained model, at theta and its statistics."""
     model.loss_curve_ = []
     splits = model.early_stopping and model.solver != "lbfgs"
     model.validation_scores_, model.validation_loss_curve_ = ([], []) if splits else (None, None)
@@ -64,7 +64,7 @@ def check(model: "MLP", layers: int, *, incremental: bool) -> None:
 def fit_lbfgs(
     model: "MLP", work: EstimatorDescent, examples: Batch, validation: Batch | None, *, incremental: bool
 ) -> None:
-    """Train by L-BFGS; what stops it before it converged is a ConvergenceWarning."""
+    """Train by L-BFGS, with a ConvergenceWarning if it stops before it has converged."""
     report = Report(model, work, validation)
 
     def iteration_ends(J: float) -> None:
@@ -84,7 +84,7 @@ def fit_lbfgs(
 def fit_stochastic(
     model: "MLP", work: EstimatorDescent, examples: Batch, validation: Batch | None, *, incremental: bool
 ) -> None:
-    """Train epoch by epoch; partial_fit is one of them."""
+    """Train epoch by epoch; `partial_fit` is a single epoch."""
     work.updates = updates = updates_of(model, work, incremental=incremental)
     _require_records(model, work)
     rows, validation = _split(model, work, examples, validation)
@@ -128,7 +128,7 @@ def fit_stochastic(
 
 
 def _require_records(model: "MLP", work: EstimatorDescent) -> None:
-    """Begin the records that a model has not, since it was trained by L-BFGS or with other parameters so far."""
+    """Start the records that a model lacks because it was trained by L-BFGS or with other parameters before."""
     if not hasattr(model, "_no_improvement_count"):
         begin(model, work.variables, work.backend)
     if model.early_stopping and model.best_validation_score_ is None:
@@ -138,7 +138,7 @@ def _require_records(model: "MLP", work: EstimatorDescent) -> None:
 
 
 def _dropout_of(model: "MLP", work: EstimatorDescent) -> Dropout:
-    """The masks, in each partial_fit others."""
+    """The dropout masks, different in each `partial_fit`."""
     rates, input_rate = check_rates(model.dropout, len(work.network.hidden)), float(model.input_dropout)
     drops = any([*rates, input_rate])
     seed = [model._random_state.randint(2**31), model.t_] if drops else 0
@@ -207,7 +207,7 @@ def _split(
 
 
 def _epoch_ends(model: "MLP", report: Report) -> bool:
-    """Count epochs that brought nothing; whether training is over."""
+    """Count epochs without improvement, and return whether training is over."""
     _count(model, report.work)
     model._optimizer.iteration_ends(model.t_)
     if model._no_improvement_count <= model.n_iter_no_change:

@@ -1,4 +1,4 @@
-"""The arguments of `train`: checked, and brought to one place."""
+"""The arguments of `train`: validated, and moved to one backend."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from nnarray.training.state import State
 from nnarray.training.streams import Stream
 
 MakeBatch: TypeAlias = Callable[..., Batch]
-"""`make_batch`, or what a rank has in its place."""
+"""`make_batch`, or `make_portion` on a rank."""
 
 
 @quiet
@@ -38,10 +38,10 @@ def enter_training(
     dtype: DTypeName,
     make: MakeBatch = make_batch,
 ) -> tuple[Parameters, Batch | Chunked | Stream, Batch | Chunked | None]:
-    """The first parameters, the examples, and the validation examples if there are any, all in one place.
+    """The initial parameters, the examples, and the validation examples if there are any, all on one backend.
 
-    `costed` is the network with the cost that the targets are for. Without Y, X is a stream. `make` makes a batch of
-    arrays.
+    `costed` is the network with its cost, for which targets are validated. Without Y, X is a stream. `make` makes a
+    batch of arrays.
     """
     check_scheme(scheme)
     stream = Stream(X) if Y is None else None
@@ -84,7 +84,7 @@ def _entered(network: Network, params: Any, beside: Backend | None) -> Parameter
 
 
 def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
-    """Raise TypeError for what is no network, no optimiser or cannot be called."""
+    """Raise TypeError for an invalid network or optimiser, and for a callback that is not callable."""
     require_network(network)
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         msg = f"optimizer must be an optimiser such as nn.Adam(), got {optimizer!r}"
@@ -95,7 +95,7 @@ def check_choices(network: Any, optimizer: Any, callback: Any) -> None:
 
 
 def check_stream(X: Any, weights: Any, batch_size: int | None, epochs: int, comm: Any) -> None:
-    """Raise TypeError for an X that is no stream where there is no Y, ValueError for what a stream doesn't go with."""
+    """Raise TypeError where Y is missing and X is no stream, ValueError for options that don't work with a stream."""
     if hasattr(X, "shape") or not (callable(X) or isinstance(X, Iterable)):
         msg = f"Y must be given beside a {type(X).__name__} X, got NoneType; without Y, X is an iterable of batches"
         raise TypeError(msg)
@@ -161,7 +161,7 @@ def _examples(
 
 
 def _require_dask_together(X: Any, Y: Any, X_validation: Any, Y_validation: Any) -> None:
-    """Raise TypeError for dask arrays of which an X of the host knows nothing."""
+    """Raise TypeError for other arguments that are dask arrays where X is a host array."""
     given = {"Y": (Y, X), "X of validation": (X_validation, X), "Y of validation": (Y_validation, X_validation)}
     for name, (V, beside) in given.items():
         if is_chunked(V) and not is_chunked(beside):

@@ -1,4 +1,4 @@
-"""Weights averaged along the way: the running mean of theta after every update, beside the optimiser's own means."""
+"""Weight averaging: the running mean of theta after every update, beside the optimiser's own running means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class AveragedRule:
     """An optimiser's rule and after it the running mean of theta, the last vector, as one rule."""
 
     optimizer: Any
-    """what has the equations of an update as its `step`"""
+    """the object whose `step` is the equations of an update"""
     beta: float
 
     def step(self, *vectors: Array, g: Array, t: int, alpha: float, xp: Namespace) -> Sequence[Array]:
@@ -40,17 +40,17 @@ class Mean:
 
 
 def average_of(mean: Array, beta: float, count: int, trained: Array) -> Array:
-    """The mean of `count` updates, corrected for its start at zero; what was trained before the first update."""
+    """The mean of `count` updates, corrected for its start at zero; the trained vector before the first update."""
     return corrected_mean(mean, beta, count) if count else trained
 
 
 def by_another_beta(mean: Array, before: float, beta: float, count: int) -> Array:
-    """A mean by the beta of before as one by `beta`: of the same average, once both are corrected for their start."""
+    """A mean by the old beta, converted to one by `beta` with the same corrected average."""
     return corrected_mean(mean, before, count) * (1 - beta**count) if count and before != beta else mean
 
 
 def added(mean: Array, beta: float, trained: Array, backend: Backend) -> Array:
-    """The mean after a further update, in its own memory where that can be written."""
+    """The mean after a further update, in place where arrays are mutable."""
     (mean,) = engine.update(Mean(beta).step, [mean], trained, backend, t=1, alpha=0.0, in_place=True)
     return mean
 
@@ -68,7 +68,7 @@ class Averaging(Stateful):
 
     @property
     def rule(self) -> engine.Rule | None:
-        """The equations of an update and of the mean; None where the optimiser's may change, or have to be called."""
+        """The equations of an update and of the mean; None where the optimiser's may change or must be called."""
         return self._rule
 
     def average(self, theta: Array) -> Array:
@@ -80,7 +80,7 @@ class Averaging(Stateful):
         return [*super().means(theta, backend), self.mean]
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
-        """Theta after the next update, in its own memory where that can be written."""
+        """Theta after the next update, in place where arrays are mutable."""
         if self.rule is None:
             theta = super().update(theta, g, backend)
             self.add(theta, backend)
@@ -91,18 +91,18 @@ class Averaging(Stateful):
         return theta
 
     def add(self, theta: Array, backend: Backend) -> None:
-        """Take theta after an update into the mean."""
+        """Add theta, after an update, to the mean."""
         self.mean = added(self.mean, self.beta, theta, backend)
         self.count += 1
 
     def made(self, count: int, means: Sequence[Array]) -> None:
-        """After updates that captured steps made, with the running means that they made."""
+        """Record updates made by captured steps, with the running means they produced."""
         *own, self.mean = means
         super().made(count, own)
         self.count += count
 
     def restore(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
-        """From a state of the optimiser and a mean of so many updates; without a mean, from the one that is there."""
+        """Restore the optimiser's state and a mean of `count` updates; without a mean, keep the present one."""
         super().restore(state, mean, count, beta)
         if mean is not None:
             self.mean = mean if beta is None else by_another_beta(mean, beta, self.beta, count)
@@ -110,7 +110,7 @@ class Averaging(Stateful):
 
 
 class AveragingNormalized(Averaging):
-    """The same of theta and the statistics of batch normalisation as one vector, which is added once both have moved.
+    """Averaging of theta and the statistics of batch normalisation as one vector, added once both are updated.
 
     So the statistics are averaged as theta is, as by torch.optim.swa_utils.AveragedModel(…, use_buffers=True).
     """

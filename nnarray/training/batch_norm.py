@@ -19,7 +19,7 @@ from nnarray.training.underway import Underway
 
 
 class DescentNormalized(Descent):
-    """Theta on its way down, and beside it the averages, which every update moves on."""
+    """Gradient descent on theta, and beside it the running averages, which every update moves."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class DescentNormalized(Descent):
         return [*super().vectors(updates), self.statistics]
 
     def moved(self, replays: Replays, updates: Updates, count: int) -> None:
-        """After so many captured steps."""
+        """Record updates made by captured steps."""
         theta, *means, self.statistics = replays.vectors
         updates.made(count, means)
         if theta is not self.theta:
@@ -100,18 +100,18 @@ class DescentNormalized(Descent):
 
 
 class DescentNormalizedTogether(DescentNormalized):
-    """The same on all ranks: theta and the averages have the same bits everywhere."""
+    """`DescentNormalized` on several ranks: theta and the averages have the same bits everywhere."""
 
     def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
         super().__init__(network, theta, backend, **options)
         self.ranks = ranks
 
     def captured(self, *_: Any) -> Replays | None:
-        """None: within a gradient, the ranks meet."""
+        """None: a gradient requires communication between the ranks."""
         return None
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
-        """J of everybody's batches as one in training, with the penalties."""
+        """J over the batches of all ranks as one, in training mode, with the penalties."""
         batch, _ = ahead(batch, dropout, self.dtype)
         given = batch, self.layers, self.network, self.backend, self.ranks
         J = engine.batch_norm_ranks.cost(*given, l2=self.l2, l1=self.l1, workers=self.workers)
@@ -119,12 +119,12 @@ class DescentNormalizedTogether(DescentNormalized):
         return J
 
     def cost_and_score(self, batch: Any, variables: Array | None = None) -> tuple[float, Any]:
-        """The mean loss of everybody's examples without the penalties, and their score, both at test time."""
+        """The mean loss over all ranks' examples without the penalties, and their score, both in test mode."""
         plain = DescentOnRanks(*self._at_test_time(variables), self.ranks, l2=0.0, l1=0.0, workers=self.workers)
         return plain.cost_and_score(batch)
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
-        """J and the gradient of everybody's portions together, and their m; the statistics are kept for the update."""
+        """J and the gradient over the portions of all ranks, and their m; the statistics are kept for the update."""
         masked, position = ahead(batch, dropout, self.dtype)
         given = masked, self.layers, self.network, self.backend, self.ranks
         J, g, m, self.seen = engine.batch_norm_ranks.cost_and_gradients(
@@ -153,7 +153,7 @@ class _WithAverages:
 
 
 def _plain(network: Architecture) -> Any:
-    """The architecture at test time, with the cost that it has."""
+    """The architecture in test mode, with its cost."""
     if isinstance(network, Network):
         return Network(network.sizes, network.hidden, network.output)
     return network._replace(batch_norm=False)  # type: ignore[attr-defined]

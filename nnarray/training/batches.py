@@ -14,12 +14,12 @@ from nnarray.engine.weights import weighs_nothing
 
 
 def seed_of(seed: int | Sequence[int] | None, purpose: int) -> "np.random.SeedSequence":
-    """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
+    """An independent seed for each purpose, so that drawing more for one does not change the others."""
     return np.random.SeedSequence(seed, spawn_key=(purpose,))
 
 
 class Batches(ABC):
-    """The batches of one epoch after the other: `size` columns of the `whole` at a time, in the order that is drawn.
+    """The batches of successive epochs: `size` columns of the `whole` at a time, in a drawn order.
 
     `columns` are how many of them an epoch has; None: all.
     """
@@ -40,23 +40,23 @@ class Batches(ABC):
         """The order of the columns in the next epoch; None: all as they stand."""
 
     def counted(self, m: float, columns: int) -> float:
-        """What the cost of a batch counts in the mean of an epoch's."""
+        """The weight of a batch's cost in the epoch's mean."""
         return m
 
     def epoch(self) -> Sequence[Iterable[Any]]:
-        """The next epoch: its full batches, and the one of what is left."""
+        """The next epoch: its full batches, and the smaller last one."""
         order, full = self.draw(), self.columns // self.size
         parts = (0, self.size, full), (full * self.size, self.columns - full * self.size, 1)
         return [EqualBatches(self, order, first, size, number) for first, size, number in parts if size]
 
     def release(self) -> None:
-        """Give back what X on the host was brought to a GPU with."""
+        """Release the buffers through which X is uploaded from the host."""
         self.whole.release()
 
 
 @dataclass(frozen=True)
 class EqualBatches:
-    """Batches of one size that follow one another in an epoch: from which place of its order on, and how many."""
+    """Consecutive batches of one size in an epoch: their number, and the place in its order where they begin."""
 
     batches: Batches
     order: "np.ndarray | None"
@@ -87,14 +87,14 @@ class EqualBatches:
         return [0.0 if weighs_nothing(total, weights.dtype.name) else total for total in sums]
 
     def counts(self, ms: Sequence[float]) -> list[float]:
-        """What the cost of each batch counts in the mean of the epoch's."""
+        """The weight of each batch's cost in the epoch's mean."""
         return [1.0] if self.batches.is_whole else [self.batches.counted(m, self.size) for m in ms]
 
     def __iter__(self) -> Iterator[tuple[Batch, float]]:
-        """Each batch and what its cost counts.
+        """Each batch with the weight of its cost.
 
-        Those whose examples weigh nothing are as good as absent. (No generator: one that is closed half-way may swallow
-        an interrupt.)
+        Batches whose examples all have weight 0 are skipped. (Not a generator: closing one half-way may swallow an
+        interrupt.)
         """
         ms, whole, indices = self.ms, self.batches.whole, self.indices
         counts = self.counts(ms)
@@ -149,7 +149,7 @@ class Shuffled(Orders, Batches):
         return self.generator.permutation(self.columns)
 
     def sample(self, most: int) -> Batch:
-        """Up to so many of the examples, drawn at random, always the same; they weigh alike."""
+        """Up to `most` of the examples, drawn at random but always the same, without example weights."""
         whole = self.whole._replace(weights=None, m=self.columns)
         if self.columns <= most:
             return whole

@@ -18,7 +18,7 @@ EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
 
 
 LONGEST_NAME = 255
-"""Bytes of a file's name, on all common file systems."""
+"""The most bytes in a file's name, on all common file systems."""
 
 
 class Interval(Protocol):
@@ -110,7 +110,7 @@ class CheckpointFile:
         self.path, self.interval = path, interval
 
     def write(self, content: bytes) -> bool:
-        """Write the file, whole or not at all; whether it is written. Where it can't be, there is a warning."""
+        """Write the file atomically, and return whether that worked; warn where it did not."""
         try:
             write_atomically(self.path, content)
         except OSError as error:
@@ -123,7 +123,7 @@ class CheckpointFile:
 
 
 def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[CheckpointFile | None, str | None]:
-    """Where and when to write, if anywhere, and the file to go on from, if there is one."""
+    """The checkpoint file to write, if any, and the file to resume from, if any."""
     interval, file = check_interval(every), None
     if checkpoint is not None:
         from nnarray.storage import reading
@@ -145,7 +145,7 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Checkpoi
 
 
 def _require_no_other(file: CheckpointFile | None, resumed: str | None) -> None:
-    """Raise FileExistsError where the run would write over a file that it does not go on from."""
+    """Raise FileExistsError where the run would overwrite a file that it does not resume."""
     if file is None or not os.path.exists(file.path):
         return
     if resumed is None or not os.path.exists(resumed) or not os.path.samefile(file.path, resumed):
@@ -154,7 +154,7 @@ def _require_no_other(file: CheckpointFile | None, resumed: str | None) -> None:
 
 
 def _require_place(path: str) -> None:
-    """Raise where no file can be put in this one's place: now, and not after the first half minute of training."""
+    """Raise OSError now, not after the first half minute of training, where the file cannot be written."""
     if not path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if os.path.isdir(path):
@@ -166,7 +166,7 @@ def _require_place(path: str) -> None:
 
 
 def check_interval(every: Any) -> Interval:
-    """The interval that is meant by a number of seconds, or by a number of epochs in words."""
+    """The interval for a number of seconds, or for epochs in words."""
     if not isinstance(every, str):
         return EverySeconds(check_number(every, "checkpoint_every", at_least=0.0))
     found = EPOCHS.fullmatch(every)

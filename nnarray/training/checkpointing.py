@@ -1,4 +1,4 @@
-"""A run that writes checkpoints, or goes on from one."""
+"""Runs that write checkpoints, or resume from one."""
 
 import math
 import sys
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from nnarray.training.loop import Run
 
 SAMPLED = 16
-"""Examples by which data are told from others of the same shape."""
+"""The number of examples in the checksum that identifies the data."""
 
 
 class Checkpoints(NoCheckpoints):
-    """The checkpoints of a run: where the run stands as a file, and back.
+    """The checkpoints of a run: its state saved to a file, and restored.
 
-    The seed, and a cost of the caller's own, tell it from other runs beside what the run knows. A stream's checkpoints
-    are those of the ends of its epochs, and so are those of whole batches whose costs belong to the parameters before
-    an update: where such an epoch is broken off, its beginning is written.
+    The seed and a custom cost are part of the run's identity, beside what the run itself knows. Streams are
+    checkpointed at the ends of epochs only, and so are whole batches whose cost is that of the parameters before the
+    update: where such an epoch is interrupted, the state at its beginning is written.
     """
 
     def __init__(self, run: "Run", file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> None:
@@ -65,18 +65,18 @@ class Checkpoints(NoCheckpoints):
         return sys.maxsize if self.file is None else self.file.interval.ahead(self.run.epochs)
 
     def end(self) -> None:
-        """Leave the run, so that nothing holds its arrays longer than before."""
+        """Detach from the run, so that its arrays can be freed."""
         run = self.run
         run.checkpoints, run.descent.between, run.interrupts.before_termination = NoCheckpoints(), None, None
 
     def write_if_due(self) -> None:
-        """Write a checkpoint in the middle of an epoch, if it is time and can be gone on from there."""
+        """Write a checkpoint within an epoch, if one is due and the run can be resumed from it."""
         if self.file is not None and self.file.interval.is_due_within() and not self.run.keeps_beginnings:
             self.write()
 
     @quiet
     def write(self) -> None:
-        """Write a checkpoint of where the run stands, between any two steps; none of weights that are not finite."""
+        """Write a checkpoint of the run's state, between any two steps, unless weights are not finite."""
         run = self.run
         at = run.updates.t, run.epochs
         if self.file is None or at == self.written_at or not all_finite(run.descent.variables, run.backend):
@@ -87,7 +87,7 @@ class Checkpoints(NoCheckpoints):
                 self.written_at = at
 
     def continue_from(self, path: str) -> None:
-        """Have the run go on from a checkpoint."""
+        """Resume the run from a checkpoint."""
         run = self.run
         found = self._read(path)
         run.take(found.now)
@@ -110,7 +110,7 @@ class Checkpoints(NoCheckpoints):
         return read_checkpoint(path, self._described(), self.run.params, self.run.optimizer.remembers)
 
     def _restore_epoch(self, path: str, within: Within) -> None:
-        """Have it go on in the middle of an epoch, whose order is drawn again."""
+        """Resume within an epoch, whose order is drawn again."""
         underway = self.run.descent.begin_epoch(self.run.batches)
         if not underway.fits(within):
             msg = f"{path} is not a valid checkpoint: its epoch has not so many batches"
@@ -118,12 +118,12 @@ class Checkpoints(NoCheckpoints):
         underway.restore(within, self.run.backend)
 
     def _params(self, state: State) -> Parameters:
-        """The parameters of a state that was read, where the run computes."""
+        """The parameters of a loaded state, on the run's backend."""
         assert state.position is not None
         return state.position.params.to(self.run.backend, self.run.dtype)
 
     def _here(self, state: State) -> State:
-        """A state that was read, where the run computes."""
+        """A loaded state, on the run's backend."""
         run, position = self.run, state.position
         assert position is not None
         means = {name: run.backend.asarray(getattr(state, name), run.dtype) for name in run.optimizer.remembers}
@@ -143,7 +143,7 @@ class Checkpoints(NoCheckpoints):
         return Checkpoint(self._described(), run.first, seconds, now, patience.best, patience.state, within, history)
 
     def _described(self) -> Mapping[str, Any]:
-        """What tells this run from another one, in JSON."""
+        """The JSON that identifies this run."""
         run, network, batches = self.run, self.run.network, self.run.batches
         data: dict[str, Any] = {"X": "a stream"}
         if isinstance(batches, ChunkedBatches):
@@ -182,7 +182,7 @@ def _checksum_of(run: "Run") -> int:
 
 @quiet  # in which NumPy's seeds set the error state
 def checksum(batches: Shuffled, dtype: Any, backend: Backend) -> int:
-    """A number by which other data of the same shape are told: of a few examples, always the same ones."""
+    """A checksum of a few examples, always the same ones, that tells the data from others of the same shape."""
     sample, found = batches.sample(SAMPLED), 0
     if sample.columns:
         X, Y, *_ = sample.tile(0, sample.columns, dtype, backend)
@@ -193,7 +193,7 @@ def checksum(batches: Shuffled, dtype: Any, backend: Backend) -> int:
 
 
 def described(optimizer: Optimizer) -> Mapping[str, Any]:
-    """An optimiser's name and hyperparameters, in JSON; of a rule of one's own that may change them, the name."""
+    """An optimiser's name and hyperparameters in JSON; of a custom rule that may change them, only the name."""
     known = {"optimizer": type(optimizer).__qualname__}
     if not (is_dataclass(optimizer) and optimizer.__dataclass_params__.frozen):
         return known
@@ -201,7 +201,7 @@ def described(optimizer: Optimizer) -> Mapping[str, Any]:
 
 
 def name_of(function: Any) -> str:
-    """How a function is called where it was written."""
+    """The qualified name of a function, or of a callable's type."""
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 

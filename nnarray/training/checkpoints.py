@@ -1,17 +1,17 @@
-"""A checkpoint: where a run stands, as one safetensors file, from which it goes on to the same bits.
+"""A checkpoint: the state of a run in one safetensors file, from which it resumes to the same bits.
 
-The file holds tensors and one entry of JSON, and is read as what anybody may have written: nothing in it is run, and
-everything is checked before it is used.
+The file holds tensors and one entry of JSON, and is treated as untrusted: nothing in it is run, and everything is
+validated before it is used.
 
     {"format": 1, "run": {…}, "first": 0, "seconds": 12.5,
      "now": {"t": 40, "epoch": 5, "order": {…}, "masks": {…}, "waiting": null}, "best": null,
      "patience": {"lowest": 0.3, "reference": 0.3, "waited": 0, "best_epoch": 5},
      "within": {"group": 0, "done": 3, "is_number": true, "counted": 0.0}}
 
-"run" says what the run is of; "order" and "masks" are states of generators, an epoch's order is drawn again. A run on
-several ranks has "draws", too: of each rank, "order" and "masks" for "now" and "best". Beside it are theta, the running
-means v and s, of batch normalisation the statistics, all of them of the best epoch where one is kept, the columns of
-the history and, within an epoch, what its costs come to.
+"run" identifies the run; "order" and "masks" are generator states, from which an epoch's order is drawn again. A run on
+several ranks also has "draws": for each rank, "order" and "masks" for "now" and "best". The tensors are theta, the
+running means v and s and the statistics of batch normalisation, the same for the best epoch where one is kept, the
+columns of the history and, within an epoch, the sum of its costs so far.
 """
 
 import json
@@ -45,18 +45,18 @@ Check: TypeAlias = Callable[[Any], bool]
 
 
 class Checkpoint(NamedTuple):
-    """Where a run stands."""
+    """The state of a run."""
 
     run: Mapping[str, Any]
-    """what it is of: network, data, optimiser, options"""
+    """what identifies it: network, data, optimiser, options"""
     first: int
-    """the epoch after which it began, 0 unless it went on from another run's state"""
+    """the epoch after which it began, 0 unless it resumed from another run's state"""
     seconds: float
     """how long it has trained"""
     now: State
     """theta, running means and generators; of an epoch that has begun, the order is to be drawn again"""
     best: State | None
-    """those of the best epoch, where somebody waits for a better one"""
+    """the same for the best epoch, with early stopping"""
     patience: PatienceState
     """what early stopping has seen"""
     within: Within | None
@@ -119,9 +119,9 @@ def as_bytes(checkpoint: Checkpoint, backend: Backend) -> bytes:
 
 
 def read_checkpoint(path: str, run: Mapping[str, Any], first: Parameters, remembers: Sequence[str]) -> Checkpoint:
-    """The checkpoint in a file, on the host, of this run: with parameters like the `first`, and these running means.
+    """The checkpoint of this run in a file, on the host: with parameters like the `first`, and these running means.
 
-    Raises ValueError for one of another run, ModelFileError for what is no checkpoint, and as `open` does.
+    Raises ValueError for a checkpoint of another run, ModelFileError for an invalid file, and as `open` does.
     """
     description, tensors = read_as("checkpoint", path, _content)
     _require_same_run(path, description["run"], run)
@@ -132,7 +132,7 @@ def is_checkpoint(path: str) -> bool:
     """Whether the file is a checkpoint, valid or not."""
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.isfile(path):  # a pipe would be waited on
+    if not os.path.isfile(path):  # opening a pipe would block
         return False
     try:
         with safe_open(path, framework="numpy") as file:
@@ -164,7 +164,7 @@ def _plain(state: State | None) -> dict[str, Any] | None:
 
 
 def _without_infinities(costs: Any) -> dict[str, Any]:
-    """The fields of what early stopping has seen; None for the infinity that the first cost falls below."""
+    """The fields of early stopping's state, with None for an infinite cost, which JSON lacks."""
     return {name: None if value == math.inf else value for name, value in costs._asdict().items()}
 
 
@@ -277,7 +277,7 @@ def _require_finite(vector: npt.NDArray[Any], what: str) -> None:
 
 
 def _vector(tensors: Tensors, name: str, length: int | None, dtype: str | None = None) -> npt.NDArray[Any]:
-    """A tensor, taken out of them; of any length where that is None, and of either dtype."""
+    """A validated tensor, removed from `tensors`; None for `length` or `dtype` accepts any."""
     found = tensors.pop(name, None)
     dtypes = ("float32", "float64") if dtype is None else (dtype,)
     shape = None if found is None else found.shape
@@ -291,7 +291,7 @@ def _vector(tensors: Tensors, name: str, length: int | None, dtype: str | None =
 
 
 def _require_all(found: Any, checks: Mapping[str, Check], what: str) -> None:
-    """Raise ValueError unless it is an object of these keys, each with what its check takes."""
+    """Raise ValueError unless `found` is an object with these keys, whose values pass their checks."""
     if not isinstance(found, dict) or found.keys() != checks.keys():
         msg = f"its {what} must be an object of {', '.join(checks)}, got {short(found)}"
         raise ValueError(msg)
@@ -378,10 +378,10 @@ DESCRIPTION: Mapping[str, Check] = {
     ),
     "within": _or_none(_object(WITHIN, "epoch")),
 }
-"""What the JSON must be."""
+"""The required fields of the JSON."""
 
 DRAWS: Mapping[str, Check] = {"draws": _or_none(lambda value: isinstance(value, list) and all(map(_are_draws, value)))}
-"""What it may have beside that."""
+"""Its optional fields."""
 
 TENSORS = {
     *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "statistics", "v", "s", "average")),

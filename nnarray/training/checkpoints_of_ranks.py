@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from nnarray.training.loop import Run
 
 OWN = ("X", "examples", "weights", "batch_size", "validation")
-"""What ranks may differ in, of what tells a run from another one."""
+"""The fields of a run's identity in which ranks may differ."""
 
 
 def check_checkpoint_of_all(
     checkpoint: Any, every: Any, resume: Any, ranks: Ranks
 ) -> tuple[CheckpointFile | None, str | None]:
-    """`check_checkpoint` on rank 0, whose files count; the others know whether and when."""
+    """`check_checkpoint` on rank 0, which has the files; the other ranks are told whether and when to write."""
     if ranks.rank == 0:
         file, resumed = check_checkpoint(checkpoint, every, resume)
     else:
@@ -32,7 +32,7 @@ def check_checkpoint_of_all(
 
 
 class CheckpointsOfRanks(Checkpoints):
-    """The checkpoints of ranks, which come to each of them after the same step: as rank 0's clock says."""
+    """The checkpoints of several ranks, made after the same step on all of them, by rank 0's clock."""
 
     def __init__(self, run: "Run", file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> None:
         super().__init__(run, file, seed, cost)
@@ -61,13 +61,13 @@ class CheckpointsOfRanks(Checkpoints):
         self.ranks.keep(None, None)
 
     def write_if_due(self) -> None:
-        """Write a checkpoint in the middle of an epoch, if it was time at the last meeting."""
+        """Write a checkpoint within an epoch, if one was due at the last synchronisation."""
         if self.ranks.is_due and not self.run.keeps_beginnings:
             self.write()
 
     @quiet
     def write(self) -> None:
-        """Write a checkpoint of where all ranks stand, unless the last one is of there; every rank calls."""
+        """Write a checkpoint of all ranks' state, unless it is unchanged since the last one; every rank calls this."""
         run, at = self.run, (self.run.updates.t, self.run.epochs)
         if self.file is None or at == self.written_at or not all_finite(run.descent.variables, run.backend):
             return
@@ -83,7 +83,7 @@ class CheckpointsOfRanks(Checkpoints):
         return self.file.write(as_bytes(found, self.run.backend))
 
     def _read(self, path: str) -> Checkpoint:
-        """What rank 0 reads, with the draws of this rank."""
+        """The checkpoint that rank 0 reads, with this rank's generator states."""
         run = self.run
         read = None
         if self.ranks.rank == 0:

@@ -1,4 +1,4 @@
-"""Training on the chunks of dask arrays: the sums of every update are taken where the chunks lie."""
+"""Training on the chunks of dask arrays: the sums of every update are computed on the workers that hold the chunks."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ from nnarray.training.replays import Replays
 
 
 class ChunkedBatches(Orders):
-    """Batches of the columns of chunks: each of one chunk, which come in a drawn order and are shuffled within.
+    """Batches of columns from one chunk each: chunks come in random order, their columns shuffled.
 
-    One batch of everything is of all chunks, as they stand.
+    A full batch holds all chunks, in their given order.
     """
 
     def __init__(self, whole: Chunked, size: int | None, seed: int | Sequence[int] | None) -> None:
@@ -38,7 +38,7 @@ class ChunkedBatches(Orders):
         return [self._of_chunk(self.whole.chunks[i], columns) for i, columns in zip(order, orders, strict=True)]
 
     def drawn(self, count: int) -> np.ndarray:
-        """So many things in a drawn order."""
+        """A random permutation of `count` indices."""
         return self.generator.permutation(count)
 
     def _of_chunk(self, chunk: Chunk, columns: np.ndarray) -> Iterable[Any]:
@@ -46,7 +46,7 @@ class ChunkedBatches(Orders):
         return [(([chunk], part), None) for part in parts]
 
     def sample(self, most: int) -> Chunked:
-        """Chunks of up to so many columns, but at least one, drawn at random, always the same; they weigh alike."""
+        """Random but always the same chunks of up to `most` columns in all, at least one chunk, without weights."""
         order = np.random.default_rng(0).permutation(len(self.whole.chunks))
         ends = np.cumsum([self.whole.chunks[i].columns for i in order])
         return self.whole.unweighted(sorted(order[: max(1, int(np.sum(ends <= most)))]))
@@ -56,18 +56,18 @@ class ChunkedBatches(Orders):
 
 
 class DescentOnChunks(Descent):
-    """Theta on its way down, here, while the examples are in chunks elsewhere."""
+    """Gradient descent on a local theta, with the examples in chunks on dask's workers."""
 
     _held: tuple[Chunk, Chunk] | None = None
-    """the chunk whose columns are taken now, as it was given, and as it is kept where it was computed"""
+    """the current chunk, as it was given and as persisted"""
 
     def forget(self) -> None:
-        """Let the chunk go."""
+        """Release the persisted chunk."""
         super().forget()
         self._held = None
 
     def _computed_once(self, chunk: Chunk) -> Chunk:
-        """A chunk of several batches, which is not computed again for each of them."""
+        """The chunk, persisted so that it is not computed again for each of its batches."""
         import dask
 
         if self._held is None or self._held[0] is not chunk:

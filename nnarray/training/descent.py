@@ -1,4 +1,4 @@
-"""Theta on its way down: an update for each batch, or many by one call where steps are captured."""
+"""Gradient descent on theta: one update per batch, or many in one call where steps are captured."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -20,7 +20,7 @@ from nnarray.training.streams import Stream
 from nnarray.training.underway import Underway
 
 MOST_AT_ONCE = 1024
-"""Steps on all examples that one call may make."""
+"""The most full-batch steps in one call."""
 
 
 class Updates(Protocol):
@@ -32,7 +32,7 @@ class Updates(Protocol):
 
     @property
     def rule(self) -> engine.Rule | None:
-        """The rule's equations; None for an update of the caller's own, which has to be called each time."""
+        """The rule's equations; None for a custom update, which has to be called each time."""
 
     def means(self, theta: Array, backend: Backend) -> Sequence[Array]:
         """The running means; zeros like theta before the first update."""
@@ -41,14 +41,14 @@ class Updates(Protocol):
         """The learning rates of the next updates."""
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
-        """Theta after the next update, in its own memory where that can be written."""
+        """Theta after the next update, in place where arrays are mutable."""
 
     def made(self, count: int, means: Sequence[Array]) -> None:
-        """After updates that captured steps made, with the running means that they made."""
+        """Record updates made by captured steps, with the running means they produced."""
 
 
 class Descent:
-    """A network's theta on a backend, on its way down.
+    """Gradient descent of a network's theta on a backend.
 
     `l2` and `l1` are the penalties' lambdas, `workers` bounds the threads that take tiles.
     """
@@ -60,7 +60,7 @@ class Descent:
         self.l2, self.l1 = l2, l1
         self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []
-        """gradients whose update was made"""
+        """gradient vectors that may be overwritten"""
         self.underway: Underway | None = None
         """the epoch that has begun"""
         self.between: Callable[[], None] | None = None
@@ -70,7 +70,7 @@ class Descent:
 
     @property
     def variables(self) -> Array:
-        """What a run goes on from: theta."""
+        """The vector that a run resumes from: theta."""
         return self.theta
 
     def restore(self, variables: Array) -> None:
@@ -86,13 +86,13 @@ class Descent:
         self.theta, self.layers = theta, self.backend.steps.split(theta, self.network.sizes)
 
     def begin(self, size: int) -> tuple[Interrupts, engine.ThreadsOfARun]:
-        """Before steps on batches of this size: the two blocks in which they are made."""
+        """The two contexts, interrupts and threads, in which steps on batches of this size are made."""
         self.interrupts, self.threads = Interrupts(), engine.ThreadsOfSteps(self.network, size, self.backend)
         self.forget()
         return self.interrupts, self.threads
 
     def forget(self) -> None:
-        """Let captured steps go, with the memory that they hold."""
+        """Release captured steps and their memory."""
         self._replays = {}
 
     def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
@@ -144,11 +144,11 @@ class Descent:
         fewest: int = 1,
         underway: Underway | None = None,
     ) -> Array:
-        """An update for each batch; the mean of their costs, on the device, in which each counts as `batches` says.
+        """Make an update for each batch; return the weighted mean of their costs, on the device.
 
-        Steps are captured where there are at least so many batches of one size. An epoch that is `underway` goes on.
+        Steps are captured where there are at least `fewest` batches of a size. An epoch that is `underway` is resumed.
         """
-        if self.backend.jits:  # what is left of m has ever new sizes, each of which would be compiled
+        if self.backend.jits:  # last batches differ in size from epoch to epoch, and each size would be compiled
             fewest = max(fewest, 2)
         underway = underway or self.begin_epoch(batches)
         for group in underway.rest:
@@ -231,7 +231,7 @@ class Descent:
         replays.launch_all(len(ms) - done, made, self.interrupts, self.between)
 
     def _count_earlier(self, group: EqualBatches, underway: Underway) -> None:
-        """Count the costs of captured steps that were made elsewhere, where this group's are not captured."""
+        """Count the costs of captured steps from before a resume, where this group's steps are not captured."""
         costs = underway.earlier.astype("float64")
         counts = np.array(group.counts(group.ms)[underway.done - len(costs) : underway.done], "float64")
         with self.interrupts.put_off:
@@ -239,9 +239,9 @@ class Descent:
             underway.earlier = underway.earlier[:0]
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
-        """J and its gradient, what J counts in the mean of the epoch's, and dropout's position after the batch.
+        """J and its gradient, the weight of J in the epoch's mean, and dropout's position after the batch.
 
-        Without a gradient nothing in the batch weighs anything.
+        The gradient is None where all examples of the batch have weight 0.
         """
         masked, position = dropout.ahead(batch, self.dtype)
         return *self.cost_and_gradient(masked, self.spare), weighs, position

@@ -1,4 +1,4 @@
-"""The way into training: what the caller gives is checked, brought to one place, and run."""
+"""The entry of training: the arguments are validated, moved to one backend, and run."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -88,40 +88,40 @@ def train(
     Parameters
     ----------
     network : Network
-        The architecture. With batch normalisation every update takes its batch's own mean and variance, and `params` of
-        the result hold the averages that predictions go by; dask's arrays are refused, and batches of one example.
+        The architecture. With batch normalisation every update uses its batch's own mean and variance, and `params` of
+        the result hold the running averages for predictions; dask arrays and batches of a single example are refused.
     X : array, shape (n_x, m), or stream of batches
         The examples, as columns. A float32 table of shape (m, n_x) in C order enters as its transpose without being
         copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
-        iterated once per epoch, or a function without arguments that gives one, such as a generator function. Batches
+        iterated once per epoch, or a function without arguments that returns one, such as a generator function. Batches
         hold examples as columns: those of a torch DataLoader, rows, come as `lambda: ((X.T, Y.T) for X, Y in loader)`.
-        Of a dask array, each chunk of columns gives its sums where it lies, see `Network.gradients`. With `batch_size`
-        each batch is of one chunk: chunks come in a drawn order, and their columns are shuffled within. Y may be of
-        dask or of the host; weights are brought to the host.
+        The sums over each chunk of a dask array are computed on the worker that holds it, see `Network.gradients`. With
+        `batch_size` each batch is drawn from one chunk: chunks come in random order, their columns shuffled. Y may be a
+        dask or a host array; weights are fetched to the host.
     Y : array, shape (n[L], m)
         The targets.
     params : Parameters or sequence of (W, b), optional
-        The first parameters, W[l] (n[l], n[l-1]) and b[l] (n[l], 1), which are not written to; left out, those of
-        `network.init(seed, scheme)` in `dtype`. They beat those of `state`.
+        The initial parameters, W[l] (n[l], n[l-1]) and b[l] (n[l], 1), which are not modified; by default those of
+        `network.init(seed, scheme)` in `dtype`. They take precedence over those of `state`.
     optimizer : optimizer, default=Adam()
         GradientDescent, Momentum, Nesterov, RMSprop or Adam.
     state : State, optional
-        The `state` of an earlier result, from whose parameters to go on: 5 epochs and then 7 are 12, to the bit.
-        Running means, the count of updates that a schedule is given, shuffles and masks are those that would have come
-        next, so `seed` counts for nothing; epochs are counted on, and the history holds the new ones. Give the same
-        optimiser, data and options again. Where `patience` gave back the best epoch, it goes on from there, and waits
-        on. A run that ended within an epoch goes on with a new one.
+        The `state` of an earlier result, to resume from its parameters: 5 epochs and then 7 equal 12, to the bit.
+        Running means, the update count that a schedule is given, shuffles and masks continue where they left off, so
+        `seed` has no effect; epochs are numbered on, and the history holds the new ones. Pass the same optimiser, data
+        and options again. Where `patience` restored the best epoch, training resumes from it, and so does the count of
+        epochs without improvement. A run that ended within an epoch resumes with a new one.
     epochs : int
-        How often to go through all examples.
+        The number of passes over all examples.
     batch_size : int, optional
-        Examples of an update, in an order shuffled anew each epoch; left out, all of them.
+        Examples per update, shuffled anew each epoch; by default all of them.
     l2 : float, default=0.0
-        lambda ≥ 0 of the L2 penalty. As in scikit-learn, an update divides by its own batch: the loss by the sum of the
-        batch's weights, and the penalty by the same, so that smaller batches want a smaller `l2`.
+        lambda ≥ 0 of the L2 penalty. As in scikit-learn, an update divides both the loss and the penalty by the sum of
+        its own batch's weights, so smaller batches need a smaller `l2`.
     l1 : float, default=0.0
         lambda ≥ 0 of the L1 penalty (l1/m) Σ ‖W[l]‖₁, divided as `l2` is; both together are the elastic net.
     weights : array, shape (1, m) or (m,), optional
-        How much the loss of each example counts, ≥ 0.
+        Example weights ≥ 0, which multiply the losses.
     cost : Cost, optional
         A cost of one's own instead of the output's.
     dropout : float or sequence of float, default=0.0
@@ -129,44 +129,44 @@ def train(
     input_dropout : float, default=0.0
         The share of inputs dropped in training, in [0, 1): X is multiplied by a mask D[0] as A[l] is by D[l].
     seed : int or None, default=0
-        For weights, shuffles and masks, the same on every backend; None draws one.
+        The seed of initial weights, shuffles and masks, which are the same on every backend; None draws one.
     scheme : str, default="he"
         How weights are initialised, as in `Network.init`.
     backend : str or Backend, optional
-        Where to compute; left out, where the arrays are.
+        The backend to compute on; by default that of the arrays.
     dtype : {"float32", "float64"}, default="float32"
-        That of parameters which are not given.
+        The dtype of the initial parameters, unless `params` is given.
     validation : (X, Y), optional
-        Examples whose cost and score each epoch records, and beside them those of as many that are trained on, up to
-        2000, all without penalty and dropout, and with batch normalisation at test time.
+        Examples whose cost and score are recorded each epoch, together with those of as many training examples, up to
+        2000; all without penalty and dropout, and with batch normalisation in test mode.
     average : float, optional
-        beta in [0, 1): give back the weights averaged along the way, v/(1 - beta^t) with v ← beta v + (1-beta) theta
-        after each of t updates, about the mean of the last 1/(1-beta) of them (Polyak & Juditsky, 1992, exponentially
-        weighted). The descent itself takes no notice. `params` of the result and of a callback's epoch, and what
-        validation sees, are the averaged ones; an epoch's `cost` is of those that were trained, and without validation
-        `patience` goes by it, and gives back the average at the best epoch. `state` holds both, so that a run goes on
-        to the bit, from the trained ones, where `params` is left out; one from a run without an average begins one, and
-        of one with another beta the average goes on by the new one.
-        What a `DivergenceError` keeps was not averaged. With batch normalisation, the statistics that predictions go by
-        are averaged as the weights are, as by torch.optim.swa_utils.AveragedModel with `use_buffers=True`.
+        beta in [0, 1): return averaged weights, v/(1 - beta^t) with v ← beta v + (1-beta) theta after each of t
+        updates, about the mean of the last 1/(1-beta) of them (Polyak & Juditsky, 1992, exponentially weighted). The
+        descent itself is not affected. `params` of the result and of a callback's epoch are the averaged weights, and
+        validation uses them; an epoch's `cost` is that of the trained weights, and without validation `patience`
+        monitors it, and restores the average at the best epoch. `state` holds both, so that a run without `params`
+        resumes to the bit from the trained weights; a state without an average starts one, and an average with another
+        beta continues with the new one.
+        The parameters in a `DivergenceError` are not averaged. With batch normalisation, the running averages are
+        averaged as the weights are, as by torch.optim.swa_utils.AveragedModel with `use_buffers=True`.
     patience : int, optional
-        Stop after so many epochs in a row without the cost (of the validation examples, if there are any) falling by
-        more than `min_delta`, and give back the parameters of the best epoch.
+        Stop after this many consecutive epochs in which the cost (of the validation examples, if there are any) did not
+        fall by more than `min_delta`, and restore the parameters of the best epoch.
     min_delta : float, default=0.0
         ≥ 0, see `patience`.
     callback : callable, optional
-        Called with each `Epoch`; by returning something true it stops the run.
+        Called with each `Epoch`; a truthy return value stops the run.
     progress : bool, optional
-        Whether to show a bar; left out, on a terminal and in a notebook.
+        Whether to show a progress bar; by default on a terminal and in a notebook.
     workers : int, optional
         Threads on NumPy; left out, as many as the process may use. Results have the same bits for any number.
     comm : mpi4py communicator, optional
-        Train on the examples of all its ranks together. Every rank makes this call, with examples (and validation
-        examples) of its own, whose numbers may differ and be 0, and with the same options otherwise: where options, a
-        schedule's rate or the parameters differ after an epoch, all raise ValueError. `batch_size` counts everybody's;
-        each rank shuffles its own examples and gives an equal portion of them to every batch. All ranks have the same
-        parameters, to the bit, and history, and stop together: where one's callback says so, on Ctrl-C on any, or where
-        one fails. Only rank 0 shows a bar.
+        Train on the examples of all its ranks. Every rank makes this call with its own examples (and validation
+        examples), whose number may differ and be 0, and otherwise with the same options: where options, a schedule's
+        rate or the parameters differ after an epoch, all raise ValueError. `batch_size` is the total over all ranks;
+        each rank shuffles its own examples and contributes an equal portion of them to every batch. All ranks have the
+        same parameters, to the bit, and history, and stop together: when any rank's callback stops the run, on Ctrl-C
+        on any rank, or when one fails. Only rank 0 shows a bar.
     checkpoint : path, optional
         A file in which the run keeps what another process can go on from, should this one be killed: parameters, the
         optimiser's state, the position within the epoch, what is drawn next, dropout's masks, the history, the best
@@ -178,22 +178,21 @@ def train(
         from it.
     checkpoint_every : float or str, default=30.0
         Seconds between two checkpoints, which are made between any two updates; or epochs, as "epoch" or "5 epochs".
-        The checkpoints of a stream are those of the ends of its epochs. With `comm`, rank 0's clock counts.
+        On a stream, checkpoints are made at the ends of epochs only. With `comm`, rank 0's clock decides.
     resume : bool or path, default=False
-        True goes on from `checkpoint`, or begins where that is not there yet; a path goes on from that file. Make the
-        same call again: on the same backend, parameters, history (but for `seconds`), `state` and `best_epoch` end
-        with the bits of a run that nobody disturbed. `epochs` counts those of the checkpoint, and may be more than
-        before; `params`, `state` and the `seed` were used when the run began. What the optimiser's own schedule, a
-        `callback` or a stream keeps for itself is not in the file: a stream's function is called anew for each epoch
-        that is left.
+        True resumes from `checkpoint`, or starts a new run if that file does not exist; a path resumes from that file.
+        Repeat the same call: on the same backend, parameters, history (but for `seconds`), `state` and `best_epoch` end
+        with the bits of an uninterrupted run. `epochs` includes those of the checkpoint, and may be more than before;
+        `params`, `state` and the `seed` were used when the run began. Internal state of a custom schedule, a
+        `callback` or a stream is not in the file: a stream's function is called again for each remaining epoch.
 
     Returns
     -------
     TrainingResult
-        `params`, `history`, `state` and `stopped`. Ctrl-C ends the training between two updates and returns what there
-        is, with `stopped` "interrupt": `params` and `state` are those after the last update, and an epoch that was
-        broken off has no record in `history`. Where its weights are not finite, `params` are those of the last epoch
-        after which they were, and `state` is one before the first update (t = 0), from which a schedule begins anew.
+        `params`, `history`, `state` and `stopped`. Ctrl-C ends the training between two updates and returns the result
+        so far, with `stopped` "interrupt": `params` and `state` are those after the last update, and an interrupted
+        epoch has no record in `history`. If its weights are not finite, `params` are those after the last epoch in
+        which they were, and `state` is an initial one (t = 0), with which a schedule starts over.
 
     Raises
     ------
@@ -201,19 +200,19 @@ def train(
         For shapes that don't fit, values that are not finite or that the output can't model, and options out of range;
         for a checkpoint of another network, other data (as far as a few examples tell), optimiser or options.
     ModelFileError
-        For a checkpoint that is none, whatever is wrong in it.
+        For a file that is not a valid checkpoint.
     OSError
-        Where there is no folder for the checkpoint, no file to go on from, or one that the run does not go on from.
+        Where the checkpoint's folder or the file to resume does not exist, or `checkpoint` exists and is not resumed.
     TypeError
-        For arguments of another kind, arrays of two namespaces or devices, and traced arrays.
+        For arguments of the wrong type, arrays of two namespaces or devices, and traced arrays.
     DivergenceError
-        When the cost or the weights stop being finite; it keeps the last finite parameters.
+        When the cost or the weights are no longer finite; it holds the last finite parameters.
     BackendUnavailableError
         For a backend that cannot run here.
     RuntimeError
         With `comm`, where another rank fails; it says which, and how.
     WorkersLostError
-        Where X is a dask array and none of the workers is left; it keeps the last parameters and state.
+        Where X is a dask array and no worker is left; it holds the last parameters and state.
 
     Examples
     --------
@@ -294,7 +293,7 @@ def _making(ranks: Ranks | None) -> MakeBatch:
 def _check_checkpoint(
     checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None
 ) -> tuple[CheckpointFile | None, str | None]:
-    """Where and when to write a checkpoint, if anywhere, and the file to go on from, if there is one."""
+    """The checkpoint file to write, if any, and the file to resume from, if any."""
     if ranks is None:
         return check_checkpoint(checkpoint, every, resume)
     from nnarray.training.checkpoints_of_ranks import check_checkpoint_of_all
@@ -320,7 +319,7 @@ def _batches_of(
     first: Parameters,
     ranks: Ranks | None,
 ) -> Shuffled | ChunkedBatches | Stream:
-    """The batches of a run, by where the examples are."""
+    """The batches of a run on a stream, on chunks, on one process or on ranks."""
     if isinstance(examples, Stream):
         return examples
     if isinstance(examples, Chunked):

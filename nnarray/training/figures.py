@@ -1,4 +1,4 @@
-"""Figures that are kept by nobody but the caller, drawn by matplotlib, which is imported here alone."""
+"""matplotlib figures outside of pyplot, which only the caller holds; training imports matplotlib here alone."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -15,7 +15,7 @@ DPI = 120
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure without pyplot, which a notebook shows all the same."""
+    """A figure outside of pyplot, which a notebook displays nevertheless."""
 
     def _repr_png_(self) -> bytes:
         content = BytesIO()
@@ -29,7 +29,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Any, path: str | PathLike[str]) -> None:
-    """As `figure.savefig` does, in the format that the name says, but whole or not at all."""
+    """Save a figure in the format of the file's extension, as `figure.savefig` does, but atomically."""
     name, content = fspath(path), BytesIO()
     ending = splitext(name)[1][1:].lower()
     kind = ending or figure.canvas.get_default_filetype()

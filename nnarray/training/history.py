@@ -1,4 +1,4 @@
-"""What happened in training, epoch by epoch."""
+"""The history of a training run, epoch by epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
@@ -8,7 +8,7 @@ from nnarray.backends import quiet
 from nnarray.network.parameters import Parameters
 
 MOST_SHOWN = 10
-"""Epochs that a notebook shows of a history."""
+"""The most epochs of a history that a notebook shows."""
 
 
 class Epoch(NamedTuple):
@@ -21,7 +21,7 @@ class Epoch(NamedTuple):
     learning_rate: float
     """alpha of the epoch's last update"""
     seconds: float
-    """since training began; on a GPU, which works behind, until the cost was read"""
+    """since training began; on a GPU, which computes asynchronously, until the cost was read"""
     validation_cost: float | None = None
     """the mean loss over the validation examples after the epoch, without the penalty"""
     validation_score: float | None = None
@@ -30,7 +30,7 @@ class Epoch(NamedTuple):
     """the same, of as many training examples, up to 2000, where there are validation examples to compare with"""
     training_score: float | None = None
     params: Parameters | None = None
-    """the parameters after the epoch, while a callback sees the record; not kept in the history"""
+    """the parameters after the epoch, in the record that a callback gets; not kept in the history"""
 
     def __repr__(self) -> str:
         from nnarray.network.html import short
@@ -55,7 +55,7 @@ class History(Sequence[Epoch]):
     epochs : iterable of Epoch, default=()
         The records.
     kept_epoch : int, optional
-        The epoch of the parameters that training gave back.
+        The epoch whose parameters training returned.
     score_name : str, default="score"
         What the scores are: "accuracy" or "R²".
 
@@ -73,7 +73,7 @@ class History(Sequence[Epoch]):
     ) -> None:
         self._epochs = list(epochs)
         self.kept_epoch = kept_epoch
-        """the epoch of the parameters that training gave back"""
+        """the epoch whose parameters training returned"""
         self.score_name = score_name
         """what the scores are: accuracy or R²"""
 
@@ -88,12 +88,12 @@ class History(Sequence[Epoch]):
         self._epochs.append(epoch)
 
     def columns(self) -> dict[str, list[Any]]:
-        """The history as a table: what `pandas.DataFrame` takes as it is.
+        """The history as a table of columns, which `pandas.DataFrame` accepts.
 
         Returns
         -------
         dict of str to list
-            By each field of `Epoch` but `params`, its values, one per epoch; None where an epoch has none.
+            For each field of `Epoch` but `params`, its values, one per epoch; None where an epoch has none.
         """
         names = [name for name in Epoch._fields if name != "params"]
         return {name: [getattr(epoch, name) for epoch in self._epochs] for name in names}
@@ -102,27 +102,26 @@ class History(Sequence[Epoch]):
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """A matplotlib figure of cost and score over the epochs, with the kept one marked.
 
-        Where there were validation examples, their curves stand beside those of training examples, all without penalty
-        and dropout; else there is the cost of the batches, with both.
+        With validation examples, their curves are drawn beside those of training examples, all without penalty and
+        dropout; without them, the cost of the batches, which includes both.
 
         Parameters
         ----------
         path : path, optional
-            Where to save it, in the format that the name says, such as .png or .svg; the file is written whole or not
-            at all.
+            Where to save it, in the format of its extension, such as .png or .svg; the file is written atomically.
 
         Returns
         -------
         matplotlib.figure.Figure
-            A notebook shows it where it is the last expression of a cell. It is none of pyplot's, so that nothing keeps
-            it: `plt.show()` does not open it (`nnarray.plots.cost_curves(history)` draws for that).
+            A notebook displays it as the last expression of a cell. It is not registered with pyplot, which would keep
+            it alive, so `plt.show()` does not open it (use `nnarray.plots.cost_curves(history)` for that).
 
         Raises
         ------
         ImportError
             Where matplotlib is missing (the extra `plot`).
         ValueError
-            For an ending that names no format of matplotlib's.
+            For an extension that matplotlib does not support.
         OSError
             Where the file can't be written.
         """
@@ -162,7 +161,7 @@ class History(Sequence[Epoch]):
         return f"History({len(self)} epochs, last {self._epochs[-1] if self._epochs else None})"
 
     def _repr_html_(self) -> str:
-        """The first and the last epochs, with the columns that have something to say."""
+        """A table of the first and the last epochs, without empty columns."""
         from nnarray.network.html import table
 
         known = {name: values for name, values in self.columns().items() if any(v is not None for v in values)}

@@ -38,16 +38,16 @@ Figures = tuple[float | None, float | None, float | None, float | None]
 """Cost and score of the validation examples, and of training examples, without penalty and dropout."""
 
 MOST_COMPARED = 2000
-"""Training examples of which an epoch records cost and score; there are no more of them than for validation."""
+"""The most training examples whose cost and score an epoch records; never more than there are for validation."""
 
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """One training run: what stays the same in it, and theta and the optimiser's state as they move."""
+    """One training run: its constant settings, and theta and the optimiser's state as they change."""
 
     network: Architecture
     params: Parameters
-    """the first parameters, of which the later ones are replacements"""
+    """the initial parameters, from which later ones are made by replacing theta"""
     optimizer: Optimizer
     batches: Shuffled | ChunkedBatches | Stream
     dropout: Dropout
@@ -59,7 +59,7 @@ class Run:
     average: float | None = None
     """beta of the average of the parameters; None for none"""
     ranks: Ranks | None = None
-    """those that train together; None where this process trains alone"""
+    """the ranks that train together; None for a single process"""
     history: History = field(default_factory=History)
 
     @quiet
@@ -98,7 +98,7 @@ class Run:
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
         self.begun_at: State | None = None
-        """where the present epoch began, if that is needed"""
+        """the state at the start of the present epoch, if needed"""
         self.keeps_beginnings = self.cost_is_of_before
         self.checkpoints: NoCheckpoints = NoCheckpoints()
 
@@ -117,11 +117,11 @@ class Run:
 
     @property
     def given(self) -> Array:
-        """What the run would give back now: theta and what stands beside it, or the average of that."""
+        """The vector that the run would return now: theta with any statistics, or its average."""
         return self.updates.average(self.descent.variables)
 
     def continue_from(self, state: State) -> None:
-        """Start where the state was left, by this optimiser or by another run."""
+        """Resume from a state, of `optimizer.update` or of another run."""
         self.take(state)
         waiting = None if state.position is None else state.position.waiting
         if waiting is not None and waiting.validated == (self.validation is not None) and not self.cost_is_of_before:
@@ -129,7 +129,7 @@ class Run:
         self.first = self.epochs
 
     def take(self, state: State) -> None:
-        """Take over running means, the count of updates, and what is drawn next."""
+        """Restore running means, the update count, and the states of the generators."""
         self.optimizer.check_state(state, self.params)
         means = {
             name: copied(self.backend.asarray(getattr(state, name), self.dtype), self.backend)
@@ -150,7 +150,7 @@ class Run:
         self.dropout.restore(position.masks)
 
     def snapshot(self) -> State:
-        """The optimiser's state and where the run stands, for good: later updates change neither."""
+        """A copy of the optimiser's state and the run's position, which later updates don't change."""
         now = self.updates.state
         means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
         position = Position(
@@ -238,20 +238,20 @@ class Run:
 
         if self.ranks is None:
             return ask()
-        # What agree() cannot look into, such as a function that is the schedule, shows here.
+        # What agree() cannot compare, such as a schedule that is a plain function, shows here.
         params = {CHECKSUM: checksum(self.descent.variables, self.backend)}
         self.ranks.agree(learning_rate=record.learning_rate, **params)
         return self.ranks.any(ask)
 
     def _show(self, bar: Silent) -> None:
-        """Read what is known, and show what the bar has not shown yet."""
+        """Read the finished epochs, and show those that the bar has not shown yet."""
         self.read()
         for record in self.history[self.shown :]:
             bar.show(record)
         self.shown = len(self.history)
 
     def _best(self) -> State:
-        """The state of the best parameters where somebody waited for them, else of the last."""
+        """The state of the best parameters with early stopping, else of the last ones."""
         best = self.patience.best
         if best is None or (self.cost_is_of_before and self._next_cost() < self.patience.lowest):
             return self.snapshot()
@@ -266,7 +266,7 @@ class Run:
 
     @quiet
     def epoch(self, number: int) -> None:
-        """One pass over the examples; what came of it is watched, and not read yet."""
+        """One pass over the examples; its figures are recorded, and read from the device later."""
         if self.keeps_beginnings:
             with self.interrupts.put_off:
                 self.begun_at = self.snapshot()
@@ -283,9 +283,9 @@ class Run:
 
     @quiet
     def epochs_in_one_call(self, most: int) -> bool:
-        """Several epochs of whole batches in one call, if nobody asks in between, and if that can be; whether it was.
+        """Make several full-batch epochs in one call, if nothing reads in between and steps can be captured.
 
-        Where cost or weights stop being finite, nothing was done: epoch by epoch it will be seen when.
+        Returns whether it did. Where cost or weights become non-finite, nothing is changed: single epochs show when.
         """
         if self.must_know or self.diverges or not self.batches.is_whole or self.dropout.drops:
             return False
@@ -300,7 +300,7 @@ class Run:
         try:
             for i in range(replays.at_once(min(most, self.checkpoints.ahead, MOST_AT_ONCE))):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
-        except Exception:  # of a schedule, which is asked ahead: the epochs before it may end the run
+        except Exception:  # of a schedule, called ahead of time: earlier epochs may end the run
             if not alphas:
                 raise
         count = len(alphas)
@@ -346,7 +346,7 @@ class Run:
 
     @quiet
     def _end_interrupted(self) -> None:
-        """Keep what is finite of an epoch that was broken off, and read what came before it."""
+        """Keep the parameters of an interrupted epoch if they are finite, and read the epochs before it."""
         self.read()
         if not all_finite(self.descent.variables, self.backend):
             self.descent.restore(self.watch.last_finite)

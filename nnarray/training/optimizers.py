@@ -54,7 +54,7 @@ class Optimizer(ABC):
         Returns
         -------
         State
-            Of the parameters' dtype, where they are.
+            In the parameters' dtype, on their backend.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Optimizer(ABC):
         return self.init_vector(params.vector, params.backend)
 
     def update(self, params: Any, gradients: Any, state: State) -> tuple[Parameters, State]:
-        """New parameters and state; the old ones stay as they are.
+        """New parameters and state; the old ones are not modified.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class Optimizer(ABC):
         return self._update(params, gradients, state)
 
     def _directly(self, params: Parameters, g: Any, state: State) -> tuple[Parameters, State] | None:
-        """The same where all vectors are plain ones of NumPy, and the update is the rule's own."""
+        """`update` by the fast path, for plain NumPy vectors and a rule that does not override `update_vector`."""
         if type(self).update_vector is not Optimizer.update_vector:
             return None
         names = self.remembers
@@ -122,7 +122,7 @@ class Optimizer(ABC):
         return params.moved(theta, gradients), state
 
     def check_state(self, state: Any, params: Parameters) -> None:
-        """See whether `update` can go on from a state.
+        """Validate that `update` can continue from a state.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Optimizer(ABC):
         backend : Backend
             Where they are.
         in_place : bool, default=False
-            Whether theta and the running means may be written over.
+            Whether theta and the running means may be overwritten.
 
         Returns
         -------
@@ -227,8 +227,8 @@ class Optimizer(ABC):
         """The equations of update number t at rate alpha: theta and the running means, from those before it.
 
         Called as `step(*vectors, g=g, t=t, alpha=alpha, xp=xp)`; a subclass names them.
-        A rule of one's own is a subclass with this method. It may do whatever the namespace `xp` can; what is written
-        in operators and elementwise functions of the standard, and looks at no value, runs as a compiled program.
+        A custom rule is a subclass with this method. It may use anything in the namespace `xp`; a rule written with
+        operators and elementwise functions of the standard, without branching on values, runs as a compiled program.
 
         Parameters
         ----------
@@ -246,8 +246,8 @@ class Optimizer(ABC):
         Returns
         -------
         tuple of array, shape (size,)
-            Theta and the running means after the update, a tuple also of theta alone; of another dtype, they are
-            brought into that of g.
+            Theta and the running means after the update, a tuple even for theta alone; other dtypes are cast to that
+            of g.
         """
 
 

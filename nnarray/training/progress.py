@@ -42,7 +42,7 @@ class Bar(Silent):
 
 
 def progress_bar(epochs: int, progress: bool | None, done: int = 0) -> Silent:
-    """A bar at the epochs that are done, if it is asked for; else where standard error is a terminal or a notebook."""
+    """A bar at `done` epochs, if `progress`; by default where standard error is a terminal or a notebook."""
     return Bar(epochs, done) if (_someone_reads() if progress is None else progress) else Silent()
 
 

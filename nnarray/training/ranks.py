@@ -1,4 +1,4 @@
-"""One training run on several ranks, each with examples of its own: every update is of a batch of all together."""
+"""One training run on several ranks, each with its own examples: every update is of one batch over all ranks."""
 
 import secrets
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ def own_seed(seed: int | None, ranks: Ranks) -> int | Sequence[int] | None:
 
 
 def settings_of(optimizer: Optimizer) -> str:
-    """An optimiser as ranks compare it: a function, such as a schedule of one's own, by its kind alone."""
+    """An optimiser as ranks compare it: a function, such as a custom schedule, by its type alone."""
     from nnarray.training.schedules import Schedule  # which seldom is needed
 
     values = {
@@ -60,9 +60,9 @@ def sums_of(state: State | None) -> str:
 
 
 class Portions(Shuffled):
-    """The portions that this rank has of batches which all make together: its columns, shuffled, in equal portions.
+    """The portions of this rank in the common batches: its columns, shuffled, in equal portions.
 
-    There are so many as batches of `size` columns hold everybody's; a portion may be of no columns.
+    There are as many as batches of `size` columns over all ranks; a portion may be empty.
     """
 
     def __init__(self, whole: Batch, size: int | None, seed: Any, backend: Backend, ranks: Ranks, dtype: str) -> None:
@@ -89,7 +89,7 @@ class Portions(Shuffled):
         return self.number == 1
 
     def epoch(self) -> Sequence[Iterable[Any]]:
-        """The portions of the next epoch, some perhaps of no columns, with what all weigh where that is known."""
+        """The portions of the next epoch, some perhaps empty, with the weight of all ranks' where it is known."""
         indices = self.draw()
         if indices is None:
             return [list(zip([self.whole], self.ms, strict=True))]
@@ -107,7 +107,7 @@ class Portions(Shuffled):
         return self.whole._replace(m=m, order=order)
 
     def sample(self, most: int) -> Batch:
-        """As of one process; of no columns where this rank has none, or is asked for none."""
+        """As in a single process; empty where this rank has no columns or `most` is 0."""
         if most and self.columns:
             return super().sample(most)
         return self.whole._replace(order=Order(self.backend.on_device(NOBODY), NOBODY), weights=None, m=0)
@@ -119,23 +119,23 @@ def ahead(batch: Batch, dropout: Dropout, dtype: str) -> tuple[Batch, int]:
 
 
 class DescentOnRanks(Descent):
-    """Theta on its way down on all ranks: the same everywhere, to the bit."""
+    """Gradient descent on all ranks, with the same theta everywhere, to the bit."""
 
     def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
         super().__init__(network, theta, backend, **options)
         self.ranks = ranks
 
     def captured(self, *_: Any) -> Replays | None:
-        """None: between a gradient and its update, the ranks add up."""
+        """None: between a gradient and its update, the ranks add up their sums."""
         return None
 
     def cost(self, batch: Batch, dropout: Dropout) -> Array:
-        """J of everybody's batches, with the penalty."""
+        """J over the batches of all ranks, with the penalty."""
         batch, _ = ahead(batch, dropout, self.dtype)
         return self._cost(batch, self.layers, l2=self.l2, l1=self.l1)
 
     def cost_and_score(self, batch: Batch, theta: Array | None = None) -> tuple[float, Any]:
-        """The mean loss of everybody's examples without the penalty, and the score of their predictions."""
+        """The mean loss over all ranks' examples without the penalty, and the score of their predictions."""
         A = TileColumns(batch.columns, self.backend)
         J = self._cost(batch, self.layers_of(theta), l2=0.0, l1=0.0, keep=A)
         part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend) if batch.columns else None
@@ -151,7 +151,7 @@ class DescentOnRanks(Descent):
         return J
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
-        """J and the gradient of everybody's portions together, and their m."""
+        """J and the gradient over the portions of all ranks, and their m."""
         masked, position = ahead(batch, dropout, self.dtype)
         m = self.ranks.sums(float(batch.m))[0] if weighs is None else weighs
         if weighs_nothing(m, self.dtype):

@@ -1,4 +1,4 @@
-"""Captured steps, made in calls that are short enough for Ctrl-C to be heard between two."""
+"""Captured steps, made in calls short enough for Ctrl-C to take effect between two of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from nnarray.engine import ThreadsOfARun, numbers_of_cost
 from nnarray.engine.interrupts import Interrupts
 
 SECONDS = 0.05
-"""A call is to take about so long."""
+"""The target duration of a call."""
 
 FASTER = 4
-"""A call makes at most so many times the steps of those before, whose time is known."""
+"""A call makes at most this many times the steps of the largest call timed so far."""
 
 
 class Replays:
-    """Captured `steps` and how fast they were so far; other threads take their turn between two calls."""
+    """Captured `steps` and their speed so far; other threads get their turn between two calls."""
 
     def __init__(self, steps: Any, threads: ThreadsOfARun) -> None:
         self._steps, self._threads = steps, threads
@@ -33,7 +33,7 @@ class Replays:
         return self._steps.vectors
 
     def at_once(self, most: int) -> int:
-        """How many steps the next call makes, of at most so many."""
+        """The number of steps in the next call, at most `most`."""
         in_time = int(SECONDS / self._each) if self._each > 0 else 1
         return max(1, min(in_time, FASTER * self._most, most))
 
@@ -48,7 +48,7 @@ class Replays:
         t: int,
         vectors: Sequence[Array],
     ) -> None:
-        """Begin steps on the columns in this order: each has its m and alpha, and t updates made the vectors."""
+        """Begin steps on the columns in this order, with an m and an alpha for each, after t updates of the vectors."""
         rows = [
             (tuple(numbers_of_cost(m, l2, l1).values()), (i, alpha))
             for i, (m, alpha) in enumerate(zip(ms, alphas, strict=True), t + 1)
@@ -70,9 +70,9 @@ class Replays:
         interrupts: Interrupts,
         between: Callable[[], None] | None = None,
     ) -> None:
-        """Make so many steps; `made` is told after each call how many it made, before an interrupt can come.
+        """Make `count` steps; after each call, `made` gets its number of steps, before an interrupt can arrive.
 
-        `between` two calls, something else may be done.
+        `between` is called between two calls.
         """
         while count:
             now = self.at_once(count)

@@ -1,4 +1,4 @@
-"""What training gives back, and what it keeps where it diverges."""
+"""The result of training, and the error when it diverges."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ class DivergenceError(FloatingPointError):
     Attributes
     ----------
     params : Parameters
-        Of the last epoch after which they were finite.
+        Those after the last epoch in which they were finite.
     history : History
         The epochs up to it.
     """
@@ -28,7 +28,7 @@ class DivergenceError(FloatingPointError):
 
 
 class TrainingResult(NamedTuple):
-    """What training gives back."""
+    """The result of training."""
 
     params: Parameters
     """the trained parameters: the best ones where `patience` was given, else the last; averaged with `average`"""
@@ -38,11 +38,11 @@ class TrainingResult(NamedTuple):
     """what ended the training: "epochs", "patience", "callback" or "interrupt" """
     best_epoch: int | None
     """the epoch with the lowest cost, that of the validation examples where there are any; None if no epoch ended.
-    Where a whole batch is taken at once and there are no validation examples, a cost is that of the parameters before
-    the epoch's update, and those are what `patience` gives back, unless the last parameters are better still"""
+    With full batches and without validation examples, an epoch's cost is that of the parameters before its update, and
+    `patience` restores those, unless the last parameters are better still"""
     state: State
-    """the optimiser's state that belongs to `params`, or to the trained ones that were averaged, in `position.params`;
-    `optimizer.update` can go on with it, and `train`"""
+    """the optimiser's state for `params`, or for the trained parameters behind the average, in `position.params`;
+    `optimizer.update` and `train` can continue from it"""
 
     def _repr_html_(self) -> str:
         from nnarray.network.html import table

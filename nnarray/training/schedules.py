@@ -1,6 +1,6 @@
 """Learning-rate schedules: alpha as a function of the number of updates made before this one, 0, 1, 2, …
 
-Any callable from a count to a float serves in their place. All of them count updates; with `steps`, the number of
+Any callable from a count to a float can be used instead. All of them count updates; with `steps`, the number of
 updates in an epoch, they count epochs, 0, 1, 2, …: smoothly, so that half of one passes in half an epoch, or with
 `staircase=True` whole ones alone, so that alpha is constant within an epoch. The lecture's (course 2, week 2) are
 
@@ -33,7 +33,7 @@ class Schedule:
     Raises
     ------
     TypeError
-        For a parameter of any schedule that is no number, or a `staircase` that is not True or False.
+        For a parameter that is not a number, or a `staircase` that is not True or False.
     ValueError
         For a number that is not finite or out of its bounds.
     """

@@ -1,4 +1,4 @@
-"""What is remembered between updates, and where a training run stands."""
+"""The state of an optimiser between updates, and the position of a training run."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from nnarray.network.parameters import Parameters
 
 
 class Waiting(NamedTuple):
-    """What early stopping has seen, after an epoch that was the best so far."""
+    """The state of early stopping after an epoch that was the best so far."""
 
     lowest: float
     """the lowest cost"""
     reference: float
-    """the cost that the next ones are to fall below by min_delta"""
+    """the cost that the next ones must undercut by min_delta"""
     waited: int
     """for how many epochs none did"""
     validated: bool
@@ -22,7 +22,7 @@ class Waiting(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a training run stands after an epoch."""
+    """The position of a training run after an epoch."""
 
     epoch: int
     """how many epochs were trained"""
@@ -44,7 +44,7 @@ class Position(NamedTuple):
 
 
 class State(NamedTuple):
-    """What an optimiser remembers between updates."""
+    """The state of an optimiser between updates."""
 
     t: int
     """how many updates were made"""
@@ -53,7 +53,7 @@ class State(NamedTuple):
     s: Array | None = None
     """the running mean of g², shape (size,), for the rules that have one"""
     position: Position | None = None
-    """where the run of `train` stands that gave this state, so that another one can go on; None after other updates"""
+    """the position of the `train` run that returned this state, so that another can resume; None after other updates"""
     average: Array | None = None
     """the running mean of theta, shape (size,), not corrected for its start at zero, of a run that averages; with batch
     normalisation, after it that of the statistics"""
@@ -70,11 +70,11 @@ class State(NamedTuple):
 
 
 def _in_short(value: Any) -> str:
-    """An array as its dtype and shape, anything else as it is."""
+    """An array as its dtype and shape, anything else unchanged."""
     shape = getattr(value, "shape", None)
     return repr(value) if shape is None else f"<{value.dtype} {tuple(shape)}>"
 
 
 def copied(theta: Array, backend: Backend) -> Array:
-    """Theta as it is now: programs write the next one over it."""
+    """A copy of theta, whose memory programs overwrite with the next one."""
     return theta.copy() if backend.compiles else theta

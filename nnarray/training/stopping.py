@@ -8,12 +8,12 @@ from nnarray.training.state import State, Waiting
 
 
 class PatienceState(NamedTuple):
-    """What early stopping has seen so far."""
+    """The state of early stopping."""
 
     lowest: float
     """the lowest cost"""
     reference: float
-    """the cost that the next ones are to fall below by min_delta"""
+    """the cost that the next ones must undercut by min_delta"""
     waited: int
     """for how many epochs none did"""
     best_epoch: int | None
@@ -31,7 +31,7 @@ class Patience:
         self.reference, self.waited = math.inf, 0
 
     def restore(self, best: State, waiting: Waiting) -> None:
-        """Go on from an epoch that was the best one of another run."""
+        """Resume from the best epoch of another run."""
         assert best.position is not None
         self.lowest, self.reference, self.waited, _ = waiting
         self.best_epoch = best.position.epoch
@@ -39,7 +39,7 @@ class Patience:
 
     @property
     def state(self) -> PatienceState:
-        """What it has seen so far, but for the best state."""
+        """The state of early stopping, without the best parameters."""
         return PatienceState(self.lowest, self.reference, self.waited, self.best_epoch)
 
     @state.setter
@@ -47,7 +47,7 @@ class Patience:
         self.lowest, self.reference, self.waited, self.best_epoch = state
 
     def see(self, epoch: int, cost: float, snapshot: Callable[[], State]) -> None:
-        """Take note of an epoch; `snapshot` gives its state, which is kept where somebody waits for a better one."""
+        """Record an epoch; if it is the best so far, keep the state that `snapshot` returns."""
         if cost < self.reference - self.min_delta:
             self.reference, self.waited = cost, 0
         else:
@@ -57,12 +57,12 @@ class Patience:
             self.best = None if self.epochs is None else snapshot()
 
     def waiting(self, epoch: int, *, validated: bool) -> Waiting | None:
-        """What another run needs to go on from this epoch as this one would; None unless it is the best one."""
+        """The state with which another run resumes from this epoch as this one would; None unless it is the best."""
         if epoch != self.best_epoch:
             return None
         return Waiting(self.lowest, self.reference, self.waited, validated)
 
     @property
     def is_over(self) -> bool:
-        """Whether it has waited for as many epochs as it may."""
+        """Whether its patience is exhausted."""
         return self.epochs is not None and self.waited >= self.epochs

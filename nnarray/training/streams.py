@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 from nnarray.engine import Batch
 
 Given: TypeAlias = tuple[Any, Any, Any]
-"""X, Y and the weights, or None, of a batch as it comes."""
+"""A batch as the stream yields it: X, Y, and weights or None."""
 
 
 class Stream:
-    """The batches of one epoch after the other: what an iterable yields, or what a function's iterables yield.
+    """The batches of successive epochs: those that an iterable yields, or the iterables that a function returns.
 
-    `first` is the first batch of the first epoch, as it came. A stream draws nothing: its order is its maker's.
+    `first` is the first batch of the first epoch, as yielded. A stream draws nothing: its order is the iterable's.
     """
 
     is_whole = False
@@ -26,13 +26,13 @@ class Stream:
         self.begun: Iterator[Given] | None = chain([self.first], epoch)
 
     def entering(self, enter: Callable[[Any, Any, Any, str], Batch]) -> "Stream":
-        """The stream whose batches are checked by `enter`, which is told how to speak of them in messages."""
+        """The stream with its batches validated by `enter`, which also gets their name for error messages."""
         self.enter = enter
         self.size = self.enter(*self.first, "batch 1: ").columns
         return self
 
     def epoch(self) -> list[Iterator[tuple[Batch, Any]]]:
-        """The batches of the next epoch, each with what its cost counts in the mean: its m."""
+        """The batches of the next epoch, each with the weight of its cost in the mean: its m."""
         epoch, self.begun = self.begun or self._epoch(), None
         return [map(self._entered, count(1), epoch)]
 
@@ -47,7 +47,7 @@ class Stream:
         return batch, batch.m
 
     def _epoch(self) -> Iterator[Given]:
-        """What comes in the next epoch. (No generator: one that is closed half-way may swallow an interrupt.)"""
+        """The next epoch's batches, as yielded. (Not a generator: closing one half-way may swallow an interrupt.)"""
         batches = iter(self.source() if callable(self.source) else self.source)
         first = next(batches, None)
         if first is None:

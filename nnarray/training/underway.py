@@ -1,4 +1,4 @@
-"""An epoch as far as it has come."""
+"""The progress of an epoch."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,26 +12,26 @@ from nnarray.training.batches import EqualBatches
 
 
 class Within(NamedTuple):
-    """How far an epoch has come, in numbers on the host."""
+    """The progress of an epoch, in numbers on the host."""
 
     group: int
     """how many groups of equal batches are over"""
     done: int
     """how many batches of the next group made their update"""
     total: npt.NDArray[Any]
-    """shape (1,), what the costs come to that are counted already"""
+    """shape (1,), the sum of the costs counted so far"""
     is_number: bool
-    """whether that is a number, and no array of the backend's"""
+    """whether that is a Python number rather than an array of the backend"""
     counted: float
-    """what these count together"""
+    """the sum of their weights"""
     costs: npt.NDArray[Any]
-    """those of the group's batches that are not counted yet, the last ones that are done"""
+    """the costs of the group's last finished batches, which are not counted yet"""
 
 
 class Underway:
-    """The groups of an epoch's batches, how many made their update, and their costs; it moves on together with theta.
+    """The groups of an epoch's batches, the number of updates made, and their costs, in step with theta.
 
-    Captured steps keep the costs of a group until it is over.
+    Captured steps hold the costs of a group until it is finished.
     """
 
     def __init__(self, groups: Sequence[Iterable[Any]]) -> None:
@@ -40,9 +40,9 @@ class Underway:
         self.total: Array = 0.0
         self.count = 0.0
         self.earlier: npt.NDArray[Any] = np.zeros(0)
-        """costs that a run before this one kept of the present group"""
+        """costs of the present group from the run that was resumed"""
         self.replays: Any = None
-        """the captured steps that keep those after them"""
+        """the captured steps that hold the costs after those"""
         self.replayed = 0
         """how many of them were made"""
 
@@ -79,7 +79,7 @@ class Underway:
         return Within(self.group, self.done, total, is_number, self.count, costs)
 
     def fits(self, within: Within) -> bool:
-        """Whether an epoch of these groups can have come so far."""
+        """Whether this progress is possible in an epoch of these groups."""
         numbers = [*map(_number, self.groups), 0]
         return within.group < len(numbers) and len(within.costs) <= within.done <= numbers[within.group]
 

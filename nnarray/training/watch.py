@@ -1,4 +1,4 @@
-"""What a run needs to know of itself: costs, and whether all is finite. It stays on the device until it is read."""
+"""The figures that a run monitors: costs, and whether all is finite. They stay on the device until they are read."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from nnarray.core.typing import Array
 from nnarray.training.state import copied
 
 SECONDS = 0.1
-"""For how long a run may go ahead of what is known of it, where nobody asks."""
+"""How long a run may continue without reading its figures, unless something needs them."""
 
 
 class Seen(NamedTuple):
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
 
 class Watch:
-    """The epochs that nobody has read yet, and theta after the last epoch after which everything was finite."""
+    """The epochs not yet read, and theta after the last epoch in which everything was finite."""
 
     def __init__(self, theta: Array, backend: Backend) -> None:
         self.backend = backend
@@ -34,11 +34,11 @@ class Watch:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to read, if only to tell a diverged run before long."""
+        """Whether it is time to read, so that divergence is detected soon."""
         return self.backend.is_host or time.perf_counter() - self._read_at > SECONDS
 
     def see(self, epoch: int, cost: Array, theta: Array, alpha: float, *, validated: bool = True) -> None:
-        """Take note of an epoch, without waiting for the device to have computed it.
+        """Record an epoch, without waiting for the device to compute it.
 
         `validated` is whether its validation cost was finite.
         """
@@ -54,7 +54,7 @@ class Watch:
         self._unread.append(Seen(epoch, cost, finite, alpha))
 
     def see_several(self, first: int, costs: Sequence[float], theta: Array, alphas: Sequence[float]) -> None:
-        """Take note of epochs that were made at once on the host, with all their costs and weights finite."""
+        """Record epochs that were made in one call on the host, with all their costs and weights finite."""
         self.last_finite = copied(theta, self.backend)
         self._unread += [
             Seen(epoch, cost, True, alpha) for epoch, (cost, alpha) in enumerate(zip(costs, alphas, strict=True), first)
