@@ -321,7 +321,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=whole(1),
         metavar="N",
-        help="threads of BLAS (default: 1 where the mini-batches are small, else its own choice)",
+        help="threads on NumPy (default: 1 where the mini-batches are small, else all that the process may use)",
     )
     group.add_argument(
         "--seed",

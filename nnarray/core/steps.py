@@ -1,8 +1,7 @@
 """The steps that the equations consist of, bound to one namespace.
 
 propagation.py is written in these steps and nothing else. `bind` closes this package's own functions over `xp`; a
-backend may replace any of them by a faster one that gives the same result, and propagation.py cannot tell. A faster one
-may work in the memory of what nobody needs after it: the Z of activation_forward and the dA of activation_backward.
+backend may replace any of them by a faster one that gives the same result, and propagation.py cannot tell.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,9 +1,9 @@
 """The equations over a batch, tile by tile: costs and gradients are sums over columns, predictions lie side by side.
 
-Each tile goes forward, and back, while its activations are in the cache. A batch of one tile runs straight through: on
-NumPy in one thread, or if it is large in several, as `threads` says and no other thread. In every function,
-`workers` bounds the threads that take tiles (None: all that may be used) and `width` is the columns of a tile (None:
-on NumPy `tiling.tile_width`, else what the device has room for).
+Each tile goes forward, and back, while its activations are in the cache. Tiles give sums, which are divided by the
+whole batch's m once they are added up. A batch of one tile runs straight through: on NumPy in one thread, or if it is
+large in several, as `threads` says and no other thread. In every function, `workers` bounds the threads that take tiles
+(None: all that may be used) and `width` is the columns of a tile (None: as `tiling` says).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
-"""How wide a tile is: as many columns as keep X and every A[l] in the cache.
+"""How wide a tile is: on CPUs as many columns as keep X and every A[l] in the cache, on GPUs as many as fit.
 
-The width depends on the problem alone, never on the machine or on how many workers there are: it decides which sums
-are taken first, and with them the last bits of a result.
+On CPUs the width depends on the problem alone, never on the machine or on how many workers there are: it decides which
+sums are taken first, and with them the last bits of a result.
 """
 
 from collections.abc import Callable, Sequence

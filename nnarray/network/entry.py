@@ -1,6 +1,11 @@
 """Validation of a network's inputs: the caller's parameters, X, Y and weights become one batch, or raise an error.
 
 Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), weights are (1, m).
+
+Y and weights are looked into here. NaN and infinity in X are refused where X is read anyway: by `gradients` in the
+gradient, in which they always show (`require_finite_examples`); by `cost`, `predict` and `vjp` tile by tile
+(`engine.compute`); by training before the first epoch (`training.arguments`); on the fast path by the compiled program
+(`engine.direct`).
 """
 
 from collections.abc import Sequence
@@ -87,7 +92,7 @@ def plain_theta(network: Architecture, params: Any) -> Any:
 
 
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
-    """X as (n_x, m) in `dtype` on `backend`; its values are not checked.
+    """X as (n_x, m) in `dtype` on `backend`; its values are not checked here, see the module.
 
     On NumPy a memory-mapped X stays in its file; an X too large for a GPU stays on the host, as HostColumns.
     """

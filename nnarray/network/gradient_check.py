@@ -164,19 +164,27 @@ class Differences:
         self.kinks = 0
 
     def _gradient_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Array:
-        layers = self.backend.steps.split(self.theta, network.sizes)
+        layers = self._layers(self.theta, network)
         return engine.cost_and_gradients(batch, layers, network, self.backend, l2=l2, l1=l1)[1]
+
+    def _layers(self, theta: Array, network: Architecture) -> Any:
+        return self.backend.steps.split(theta, network.sizes)
+
+    def _forward(self, batch: Batch, layers: Any, network: Architecture) -> propagation.Forward:
+        steps = self.backend.steps
+        return propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps)
 
     def _cost_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Callable[[Array], Array]:
         backend = self.backend
 
         def J(theta: Array) -> Array:
-            layers = backend.steps.split(theta, network.sizes)
-            passed = propagation.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
+            layers = self._layers(theta, network)
+            passed = self._forward(batch, layers, network)
             kept = zip(passed.cached, network.hidden, strict=True)
-            signs = [W > 0 for W, _ in layers] if l1 else []
+            signs = [layer[0] > 0 for layer in layers] if l1 else []
             self.patterns.append([*(A > 0 for A, name in kept if ACTIVATIONS[name].has_kink), *signs])
-            return engine.cost_of(passed, batch, layers, network, backend, l2=l2, l1=l1)
+            weights = engine.batch_norm.weights_of(layers)
+            return engine.cost_of(passed, batch, weights, network, backend, l2=l2, l1=l1)
 
         return J
 
@@ -214,19 +222,9 @@ class NormalizedDifferences(Differences):
         layers = self._layers(self.theta, network)
         return engine.batch_norm.cost_and_gradients(batch, layers, network, self.backend, l2=l2, l1=l1)[1]
 
-    def _cost_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Callable[[Array], Array]:
-        backend = self.backend
-
-        def J(theta: Array) -> Array:
-            layers = self._layers(theta, network)
-            passed, _ = batch_norm.forward(batch.X, layers, network.hidden, network.output, steps=backend.steps)
-            kept = zip(passed.cached, network.hidden, strict=True)
-            signs = [layer[0] > 0 for layer in layers] if l1 else []
-            self.patterns.append([*(A > 0 for A, name in kept if ACTIVATIONS[name].has_kink), *signs])
-            weights = engine.batch_norm.weights_of(layers)
-            return engine.cost_of(passed, batch, weights, network, backend, l2=l2, l1=l1)
-
-        return J
+    def _forward(self, batch: Batch, layers: Layers, network: Architecture) -> propagation.Forward:
+        steps = self.backend.steps
+        return batch_norm.forward(batch.X, layers, network.hidden, network.output, steps=steps)[0]
 
 
 def name_of(i: int, sizes: Sequence[int], *, batch_norm: bool = False) -> str:
