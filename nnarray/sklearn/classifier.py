@@ -18,7 +18,8 @@ from nnarray.network import Network
 from nnarray.network.keywords import with_explained_init
 from nnarray.sklearn import bridge
 from nnarray.sklearn.chunks import answers, by_parts, is_chunked
-from nnarray.sklearn.estimator import MLP, has_partial_fit, moved
+from nnarray.sklearn.entry import moved
+from nnarray.sklearn.estimator import MLP, has_partial_fit
 from nnarray.sklearn.private import (
     StrOptions,
     available_where,

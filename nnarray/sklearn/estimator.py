@@ -15,16 +15,11 @@ from nnarray.backends import (
     Backend,
     all_finite,
     backend,
-    backend_of,
     choose,
     is_sparse,
     quiet,
-    require_finite,
-    to_numpy,
 )
 from nnarray.core.typing import Array
-from nnarray.engine import Batch, HostColumns, stays_on_host
-from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, first_statistics, folded
 from nnarray.network.chunks import Chunked
@@ -32,6 +27,17 @@ from nnarray.network.numbers import require_penalties
 from nnarray.sklearn import bridge, chunks, direct, solvers
 from nnarray.sklearn.averaging import Averaged, Trained
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
+from nnarray.sklearn.entry import (
+    Examples,
+    as_batch,
+    float_name,
+    is_wider_than_float32,
+    moved,
+    place_of,
+    require_numbers_in,
+    supported_dtypes,
+    transposed,
+)
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.sklearn.private import (
     available_where,
@@ -42,7 +48,6 @@ from nnarray.sklearn.private import (
     get_namespace_and_device,
     move_to,
     random_state_of,
-    supported_float_dtypes,
 )
 from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, ActivationName, Settings
 
@@ -53,14 +58,6 @@ def has_partial_fit(model: "MLP") -> bool:
         msg = f"partial_fit is only available for stochastic optimizers. {model.solver} is not stochastic."
         raise AttributeError(msg)
     return True
-
-
-class Examples(NamedTuple):
-    """A table on the caller's device: X (m, n_features), Y (m, n_outputs), weights (m,) or None."""
-
-    X: Any
-    Y: Array
-    weights: Array | None
 
 
 class Kept(NamedTuple):
@@ -185,10 +182,10 @@ class MLP(Settings, ABC):
         sizes = (int(examples.X.shape[1]), *units, int(examples.Y.shape[1]))
         _hidden_names(self.activation, len(units))
         solvers.check(self, len(units), incremental=incremental)
-        dtype = _float_name(self.dtype, examples.X) if begins else _float_name(None, self.coefs_[0])
+        dtype = float_name(self.dtype, examples.X) if begins else float_name(None, self.coefs_[0])
         further = self._enter_validation(*validation, outputs=sizes[-1]) if self._has_validation(validation) else None
         require_penalties(dtype, alpha=float(self.alpha), l1=float(self.l1))
-        place = choose(self.backend, _place_of(examples.X))
+        place = choose(self.backend, place_of(examples.X))
         with place.current():
             self._train(place, sizes, dtype, examples, further, begins=begins, incremental=incremental)
         return self
@@ -205,9 +202,9 @@ class MLP(Settings, ABC):
         incremental: bool,
     ) -> None:
         """Train at `place` a network of these sizes."""
-        own = _place_of(examples.X)
-        batch = _batch(examples, place, dtype, sizes)
-        validating = None if validation is None else _batch(validation, place, dtype, sizes)
+        own = place_of(examples.X)
+        batch = as_batch(examples, place, dtype, sizes)
+        validating = None if validation is None else as_batch(validation, place, dtype, sizes)
         self.n_outputs_ = sizes[-1]
         self._random_state = random_state_of(self.random_state, vars(self).get("_random_state"))
         if begins:
@@ -256,8 +253,8 @@ class MLP(Settings, ABC):
         y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
         if chunks.is_chunked(X):
             if self._has_numeric_y:
-                _require_numbers_in(y)
-            dtypes = _dtypes(self.dtype, np, None)
+                require_numbers_in(y)
+            dtypes = supported_dtypes(self.dtype, np, None)
             given = X, y, sample_weight
             return Examples(*chunks.enter(self, *given, dtypes=dtypes, incremental=incremental, reset=reset))
         if reset or not direct.takes_examples(self, X, y):
@@ -275,7 +272,7 @@ class MLP(Settings, ABC):
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         """X and y as scikit-learn's checks leave them, y where X is."""
         if self._has_numeric_y:
-            _require_numbers_in(y)
+            require_numbers_in(y)
         xp, _, device = get_namespace_and_device(X)
         X, y = validate_data(
             self,
@@ -285,7 +282,7 @@ class MLP(Settings, ABC):
             accept_sparse=["csr", "csc"],
             multi_output=True,
             y_numeric=self._has_numeric_y,
-            dtype=_dtypes(self.dtype, xp, device),
+            dtype=supported_dtypes(self.dtype, xp, device),
         )
         if get_namespace(X)[1]:
             y = moved(y, xp, device)
@@ -346,7 +343,7 @@ class MLP(Settings, ABC):
 
     def _standing(self, place: Backend) -> Array:
         """The vector that training resumes from: that of `coefs_` and `intercepts_`, unless another was kept."""
-        dtype = _float_name(None, self.coefs_[0])
+        dtype = float_name(None, self.coefs_[0])
         if self._trained is not None:
             return writable(place.asarray(self._trained.variables, dtype))
         kept = self._kept_views
@@ -414,9 +411,9 @@ class MLP(Settings, ABC):
         """
         check_is_fitted(self)
         names: Any = self._network()
-        network, place, trained = Network(*names), _place_of(self.coefs_[0]), self._trained
+        network, place, trained = Network(*names), place_of(self.coefs_[0]), self._trained
         if not network.batch_norm or trained is None:
-            pairs = self._layers(place, _float_name(None, self.coefs_[0]))
+            pairs = self._layers(place, float_name(None, self.coefs_[0]))
             return network, Parameters.from_layers([(place.xp.asarray(W, copy=True), b) for W, b in pairs])
         given = place.xp.asarray(trained.given, copy=True)
         return network, NormalizedParameters(given[: network.size], network.sizes, place, given[network.size :])
@@ -433,13 +430,13 @@ class MLP(Settings, ABC):
         if (A := self._predicted_directly(X)) is not None:
             return A
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        own = _place_of(X)
+        own = place_of(X)
         place = choose(self.backend, own)
-        dtype = _float_name(None, self.coefs_[0])
-        if self.dtype is None and _is_wider_than_float32(X.dtype, own):
+        dtype = float_name(None, self.coefs_[0])
+        if self.dtype is None and is_wider_than_float32(X.dtype, own):
             dtype = "float64"
         network = self._network()._replace(batch_norm=False)
-        X_T = _transposed(X.tocsr() if is_sparse(X) else X, place, dtype, network.sizes)
+        X_T = transposed(X.tocsr() if is_sparse(X) else X, place, dtype, network.sizes)
         with place.untracked(), place.current():
             A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
         A = own.asarray(A.T)
@@ -495,114 +492,3 @@ def _hidden_names(activation: str | Sequence[str], layers: int) -> tuple[str, ..
         msg = f"activation must be one of {set(ACTIVATIONS)} or a list of one per hidden layer ({layers}), got {names}"
         raise ValueError(msg)
     return tuple(ACTIVATIONS[name] for name in names)
-
-
-def _require_numbers_in(y: Any) -> None:
-    """Raise TypeError for a y of text, dates or other objects that are no numbers, where numbers are to be learned."""
-    if y is None or is_sparse(y) or (backend_of(y) is not None and not isinstance(y, np.ndarray)):
-        return  # scikit-learn speaks of these
-    try:
-        host = np.asarray(y)
-    except ValueError:  # ragged lists; of these, too
-        return
-    try:
-        right = host.dtype.kind in "biufc" or (host.dtype.kind == "O" and host.astype(np.float64) is not None)
-    except (TypeError, ValueError):
-        right = False
-    if not right:
-        msg = f"y must hold real numbers, got dtype {host.dtype}; for classes there is MLPClassifier"
-        raise TypeError(msg)
-
-
-def _place_of(X: Any) -> Backend:
-    """The backend of a validated X; the host's for dask."""
-    return (None if chunks.is_chunked(X) else backend_of(X)) or backend("numpy")
-
-
-def moved(y: Any, xp: Any, device: Any) -> Any:
-    """`y` where X is; class labels that are text stay in NumPy."""
-    is_text = isinstance(y, np.ndarray) and y.dtype.kind not in "biuf"
-    return y if is_text or is_sparse(y) else move_to(y, xp=xp, device=device)
-
-
-def _dtypes(wanted: str | None, xp: Any, device: Any) -> list[Any]:
-    """The dtypes that X may keep; others are converted to the first."""
-    if wanted is not None:
-        return [getattr(xp, wanted)]
-    supported = supported_float_dtypes(xp, device=device)
-    return [getattr(xp, name) for name in ("float64", "float32") if getattr(xp, name, None) in supported]
-
-
-def _float_name(wanted: str | None, x: Array) -> str:
-    """`wanted`, else x's own dtype by name."""
-    return wanted or ("float32" if "float32" in str(x.dtype) else "float64")
-
-
-def _is_wider_than_float32(dtype: Any, own: Backend) -> bool:
-    """Whether products of this dtype with float32 are float64, as NumPy has it."""
-    if own.is_host:
-        return bool(np.result_type(dtype, np.float32) != np.float32)
-    return bool(dtype == own.xp.float64)
-
-
-def _require_float32(X: Any) -> None:
-    """Raise ValueError, with row and column, for a checked X whose numbers are too large for float32."""
-    largest = float(np.finfo(np.float32).max)
-    values = X.data if is_sparse(X) else X
-    if values.shape[0] == 0 or max(map(abs, _place_of(values).extent(values))) <= largest:
-        return
-    for row in range(X.shape[0]):
-        host = X[[row]].toarray()[0] if is_sparse(X) else to_numpy(X[row])
-        with np.errstate(over="ignore"):
-            wrong = np.flatnonzero(~np.isfinite(host.astype(np.float32)))
-        if wrong.size:
-            msg = f"X must be finite in float32, got {host[wrong[0]]} at {[row, int(wrong[0])]}"
-            raise ValueError(msg)
-
-
-def _transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Array:
-    """X of shape (n_x, m) where it is computed by a network of these sizes.
-
-    On NumPy it is converted to the dtype tile by tile; to a GPU without room for all of it, it is uploaded likewise.
-    """
-    if is_sparse(X) and not place.is_host:
-        msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'
-        raise TypeError(msg)
-    if dtype == "float32" and _is_wider_than_float32(X.dtype, _place_of(X)):
-        _require_float32(X)
-    if place.is_host and (is_sparse(X) or isinstance(X, np.ndarray)):
-        return X.T
-    return HostColumns(X.T) if stays_on_host(X, sizes, dtype, place) else place.asarray(X, dtype).T
-
-
-def _checked_sum(weights: np.ndarray, dtype: str) -> float:
-    """Σ weights. Raises ValueError where it is 0 or out of range, or a weight is negative."""
-    if weights.min() < 0:
-        msg = f"sample_weight, and class_weight with it, must be ≥ 0, got {weights.min():g}"
-        raise ValueError(msg)
-    total = float(weights.sum(dtype="float64"))
-    if total == 0:
-        msg = "the sum of sample_weight must not be 0"
-        raise ValueError(msg)
-    if not can_weigh(total, dtype):
-        msg = (
-            f"the sum of sample_weight, with class_weight, must be from {1 / HEAVIEST[dtype]:.2g} to "
-            f"{HEAVIEST[dtype]:.2g} in {dtype}, got {total:g}; divide the weights by the largest, and alpha by the same"
-        )
-        raise ValueError(msg)
-    return total
-
-
-def _batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int]) -> Any:
-    """The examples as the engine takes them."""
-    X, Y, weights = examples
-    m = X.shape[0]
-    if weights is not None:
-        m = _checked_sum(to_numpy(weights), dtype)
-    if chunks.is_chunked(X):
-        return Chunked(sizes, X.T, Y.T, weights)
-    if weights is not None:
-        weights = place.asarray(weights, dtype)[None, :]
-    Y = place.asarray(Y, dtype)
-    require_finite(Y, "y", place)  # in this dtype
-    return Batch(_transposed(X, place, dtype, sizes), Y.T, m, weights)
