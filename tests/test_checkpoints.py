@@ -30,8 +30,8 @@ import nnarray as nn
 from nnarray.cli import main
 from nnarray.storage.atomic import write_atomically
 from nnarray.training import checkpoint_file
+from nnarray.training.checkpoint_format import DESCRIPTION, ENTRY, TENSORS
 from nnarray.training.checkpointing import Checkpoints
-from nnarray.training.checkpoints import DESCRIPTION, ENTRY, TENSORS
 
 ALL = os.environ.get("NNARRAY_CHECKPOINTS") == "all"
 

@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-from nnarray.training.checkpoints import is_checkpoint
+from nnarray.training.checkpoint_format import is_checkpoint
 
 
 class GoingOn(NamedTuple):

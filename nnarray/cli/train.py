@@ -35,7 +35,7 @@ from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
 from nnarray.files.preprocessing import Ignored, to_plain
 from nnarray.training import Optimizer, schedules
-from nnarray.training.checkpoints import is_checkpoint
+from nnarray.training.checkpoint_format import is_checkpoint
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gradient-descent": nn.GradientDescent,

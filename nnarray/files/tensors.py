@@ -12,7 +12,7 @@ from nnarray.files.batch_norm import require_variances
 from nnarray.files.description import from_json
 from nnarray.network import Network
 from nnarray.storage.reading import short
-from nnarray.training.checkpoints import ENTRY as CHECKPOINT
+from nnarray.training.checkpoint_format import ENTRY as CHECKPOINT
 
 ENTRY = "nnarray"
 """The entry of the file's metadata that holds the description."""

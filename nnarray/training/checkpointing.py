@@ -17,7 +17,7 @@ from nnarray.network.parameters import Parameters
 from nnarray.storage.reading import ModelFileError
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, NoCheckpoints
-from nnarray.training.checkpoints import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records
+from nnarray.training.checkpoint_format import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records
 from nnarray.training.chunks import ChunkedBatches
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.schedules import Schedule

@@ -7,8 +7,8 @@ from nnarray.backends import all_finite, quiet
 from nnarray.engine import Ranks
 from nnarray.network.costs import Cost
 from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint, check_interval
+from nnarray.training.checkpoint_format import Checkpoint, as_bytes, read_checkpoint
 from nnarray.training.checkpointing import Checkpoints
-from nnarray.training.checkpoints import Checkpoint, as_bytes, read_checkpoint
 from nnarray.training.state import State
 
 if TYPE_CHECKING:
