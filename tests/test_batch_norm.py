@@ -591,3 +591,27 @@ class TestPlainAnswers:
         for given in ({"X": chunked, "Y": Y}, {"X": X, "Y": Y, "validation": (chunked, Y)}):
             with pytest.raises((ValueError, TypeError), match="dask"):
                 nn.train(network, epochs=1, **given)
+
+
+@pytest.mark.parametrize("library", ["jax", "torch"])
+def test_parameters_with_statistics_are_a_tree_of_two_leaves(library) -> None:
+    module = pytest.importorskip(library)
+    params = nn.Network((2, 3, 1), batch_norm=True).init(backend=library)
+    if library == "jax":
+        leaves, definition = module.tree.flatten(params)
+        again = module.tree.unflatten(definition, leaves)
+        doubled = module.jit(lambda params: module.tree.map(lambda V: 2 * V, params))(params)
+    else:
+        from torch.utils import _pytree
+
+        leaves, definition = _pytree.tree_flatten(params)
+        again = _pytree.tree_unflatten(leaves, definition)
+        doubled = _pytree.tree_map(lambda V: 2 * V, params)
+    assert [tuple(leaf.shape) for leaf in leaves] == [(16,), (6,)]
+    for found, factor in ((again, 1), (doubled, 2)):
+        assert type(found) is nn.NormalizedParameters
+        assert found.sizes == (2, 3, 1)
+        np.testing.assert_array_equal(nn.backend("numpy").asarray(found.statistics), [0, 0, 0] + [factor] * 3)
+        np.testing.assert_array_equal(
+            nn.backend("numpy").asarray(found.vector), factor * nn.backend("numpy").asarray(params.vector)
+        )

@@ -22,6 +22,7 @@ from nnarray.core import batch_norm
 from nnarray.core.typing import Array, Layers
 from nnarray.engine.batch_norm import split, split_statistics
 from nnarray.network.parameters import Layer, Parameters, as_layers, dtype_name, range_of
+from nnarray.network.pytrees import tell_libraries
 
 
 class NormalizedLayer(NamedTuple):
@@ -79,6 +80,7 @@ class NormalizedParameters(Parameters):
     ) -> None:
         super().__init__(theta, sizes, backend)
         self.statistics = statistics
+        tell_libraries(NormalizedParameters, ("vector", "statistics"))
 
     @classmethod
     @quiet

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Integral
 from operator import index
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -206,7 +207,9 @@ class MLP(Settings, ABC):
         batch = as_batch(examples, place, dtype, sizes)
         validating = None if validation is None else as_batch(validation, place, dtype, sizes)
         self.n_outputs_ = sizes[-1]
-        self._random_state = random_state_of(self.random_state, vars(self).get("_random_state"))
+        own_state = vars(self).get("_random_state") if vars(self).get("_seeds_itself") else None
+        self._random_state = random_state_of(self.random_state, own_state)
+        self._seeds_itself = isinstance(self.random_state, Integral)
         if begins:
             self._initialize(sizes, dtype, own)
         network = self._network()

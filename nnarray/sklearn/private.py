@@ -122,21 +122,15 @@ CHECKING = "_is_checking"
 """An attribute that an estimator has until training has begun."""
 
 
-class OwnRandomState(np.random.RandomState):
-    """One that nobody else has."""
-
-
-def random_state_of(seed: Any, last: Any) -> np.random.RandomState:
-    """scikit-learn's `check_random_state`; of a whole number, it is the last one again where that was our own.
+def random_state_of(seed: Any, own: np.random.RandomState | None) -> np.random.RandomState:
+    """scikit-learn's `check_random_state`; of a whole number, `own` seeded again, where there is one.
 
     To make a new one, which draws a seed of the machine first, takes as long as a step.
     """
-    if not isinstance(seed, Integral):
+    if own is None or not isinstance(seed, Integral):
         return cast("np.random.RandomState", check_random_state(seed))
-    if not isinstance(last, OwnRandomState):
-        return OwnRandomState(int(seed))
-    last.seed(int(seed))
-    return last
+    own.seed(int(seed))
+    return own
 
 
 def available_where(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
