@@ -10,7 +10,6 @@ command line).
 
 The house, from the ground up; a module imports from its own floor and from lower ones:
 
-0. `storage`   files, written whole or not at all and read with suspicion
 1. `core`      the lecture: pure functions of arrays of any namespace, one per equation
 2. `programs`  what core asks for, traced once per shape, scheduled and compiled: machine code, NumPy's calls, CUDA
 3. `backends`  where: a file per library and what it can, devices and dtypes, BLAS's threads, the way in for arrays

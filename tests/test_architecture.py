@@ -17,7 +17,7 @@ import nnarray as nn
 PACKAGE = Path(nn.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = [path for path in MODULES if path.parent.name == "core"]
-FLOORS = {"storage": 0, "core": 1, "programs": 2, "backends": 3, "engine": 4, "network": 5, "training": 6}
+FLOORS = {"core": 1, "programs": 2, "backends": 3, "engine": 4, "network": 5, "training": 6}
 """Whatever is not named is on floor 7."""
 HEAVY = ("torch", "jax", "cupy", "scipy", "sklearn", "matplotlib", "pandas", "tqdm", "safetensors", "array_api_strict")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import nnarray as nn
-from nnarray.storage import atomic
-from nnarray.storage.atomic import write_atomically
+from nnarray.backends import atomic
+from nnarray.backends.atomic import write_atomically
 
 HOLDS = """
 import os, sys, time
-from nnarray.storage import atomic
+from nnarray.backends import atomic
 def wait(file):
     print("written", flush=True)
     time.sleep(60)

@@ -27,8 +27,8 @@ from safetensors.numpy import save_file
 from test_going_on import LAYERS, NETWORK, OPTIMIZERS, OPTIONS, X, Y, rows
 
 import nnarray as nn
+from nnarray.backends.atomic import write_atomically
 from nnarray.cli import main
-from nnarray.storage.atomic import write_atomically
 from nnarray.training import checkpoint_file
 from nnarray.training.checkpoint_format import DESCRIPTION, ENTRY, TENSORS
 from nnarray.training.checkpointing import Checkpoints

@@ -15,9 +15,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nnarray.backends.reading import is_text, json_object, short
 from nnarray.files.preprocessing import from_plain
 from nnarray.network import Network
-from nnarray.storage.reading import is_text, json_object, short
 
 RAW, PREPARED = 1, 2
 """The formats: of a network that takes a table's numbers as they are, and of one that takes them prepared."""

@@ -10,6 +10,8 @@ from safetensors.numpy import save as safetensors_bytes
 
 from nnarray.backends import Backend, quiet, require_concrete
 from nnarray.backends import backend as choose_backend
+from nnarray.backends.atomic import write_atomically
+from nnarray.backends.reading import ModelFileError, is_text, read_as, require_folder, short
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
 from nnarray.files.batch_norm import normalized_tensors
@@ -22,8 +24,6 @@ from nnarray.network.batch_norm import NormalizedParameters, enter, folded
 from nnarray.network.entry import enter_normalized
 from nnarray.network.names import DTypeName
 from nnarray.network.network import require_network
-from nnarray.storage.atomic import write_atomically
-from nnarray.storage.reading import ModelFileError, is_text, read_as, require_folder, short
 
 
 def codes(A: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

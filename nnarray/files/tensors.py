@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 
+from nnarray.backends.reading import short
 from nnarray.files.batch_norm import require_variances
 from nnarray.files.description import from_json
 from nnarray.network import Network
-from nnarray.storage.reading import short
 from nnarray.training.checkpoint_format import ENTRY as CHECKPOINT
 
 ENTRY = "nnarray"

@@ -6,7 +6,6 @@ A module imports from its own floor and from lower ones, and no two files import
 
 | floor | folder | what is there |
 |---|---|---|
-| 0 | `storage` | files, written atomically and read as untrusted; imports nothing of the others |
 | 1 | `core` | the lecture: pure functions of arrays of any namespace |
 | 2 | `programs` | what core asks for, traced once per shape, scheduled and compiled |
 | 3 | `backends` | a file per array library and what it can; devices, dtypes, BLAS' threads |

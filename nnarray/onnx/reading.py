@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends import quiet
+from nnarray.backends.reading import excerpt, require_regular
 from nnarray.core.activations import LEAK
 from nnarray.files import ModelFileError
 from nnarray.network import Network, Parameters
 from nnarray.network.names import OutputName
 from nnarray.onnx.constants import constants_of
 from nnarray.onnx.library import onnx_library
-from nnarray.storage.reading import excerpt, require_regular
 
 COMPOSED = ("gelu", "gelu_tanh", "softplus", "elu", "selu")
 """The functions that models of `to_onnx` define."""

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nnarray.backends.atomic import write_atomically
 from nnarray.network.numbers import check_number
-from nnarray.storage.atomic import write_atomically
 
 EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
 """A number of epochs in words: "epoch", "1 epoch", "5 epochs"."""
@@ -126,7 +126,7 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Checkpoi
     """The checkpoint file to write, if any, and the file to resume from, if any."""
     interval, file = check_interval(every), None
     if checkpoint is not None:
-        from nnarray.storage import reading
+        from nnarray.backends import reading
 
         path = _path(checkpoint, "checkpoint")
         _require_place(path)

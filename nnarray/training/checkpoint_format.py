@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends import NUMPY, Backend
+from nnarray.backends.reading import json_object, read_as, short
 from nnarray.network.batch_norm import NormalizedParameters, require_variances
 from nnarray.network.parameters import Parameters
-from nnarray.storage.reading import json_object, read_as, short
 from nnarray.training.history import Epoch
 from nnarray.training.state import Position, State, Waiting
 from nnarray.training.stopping import PatienceState

@@ -11,10 +11,10 @@ from zlib import crc32
 import numpy as np
 
 from nnarray.backends import Backend, all_finite, is_sparse, quiet
+from nnarray.backends.reading import ModelFileError
 from nnarray.network import chunks
 from nnarray.network.costs import Cost
 from nnarray.network.parameters import Parameters
-from nnarray.storage.reading import ModelFileError
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, NoCheckpoints
 from nnarray.training.checkpoint_format import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records

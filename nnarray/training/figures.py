@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.figure
 
-from nnarray.storage.atomic import write_atomically
+from nnarray.backends.atomic import write_atomically
 
 DPI = 120
 """of saved pictures"""
