@@ -19,7 +19,7 @@ from nnarray.engine.ranks import Ranks, dtype_of, require_weight_of_all
 from nnarray.engine.weights import weighs_nothing
 
 
-class Together(Passes):
+class OnRanks(Passes):
     """Passes of this rank, whose batch may be of no columns. All ranks meet after each of them.
 
     Where there is no room and the passes are made again in narrower tiles, here alone, `met` has what came of the
@@ -54,7 +54,7 @@ class Together(Passes):
         return [self.backend.asarray(V, dtype) for V in whole]
 
 
-class PassesTogether(Together):
+class PassesOnRanks(OnRanks):
     """The passes of a gradient."""
 
     def cost_and_gradients(self) -> tuple[Array, list[list[Array]]]:
@@ -68,7 +68,7 @@ class PassesTogether(Together):
         return 0.0, [[self.backend.xp.zeros_like(V) for V in layer] for layer in self.layers]
 
 
-class CostTogether(Together, ForwardPasses):
+class CostOnRanks(OnRanks, ForwardPasses):
     """The passes of a cost alone."""
 
 
@@ -96,7 +96,7 @@ def cost_and_gradients(
 
     def in_tiles(width: int) -> tuple[Array, Array, Array]:
         given = batch, layers, network, backend
-        passes = PassesTogether(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width)
+        passes = PassesOnRanks(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width)
         J, sums = passes.cost_and_gradients()
         seen = batch_norm.statistics_of(passes)
         return J, backend.steps.join(sums), backend.steps.join([seen]) if seen else None
@@ -132,7 +132,7 @@ def cost(
 
     def in_tiles(width: int) -> Array | None:
         given = batch, layers, network, backend
-        return CostTogether(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width).cost()
+        return CostOnRanks(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width).cost()
 
     J = batch_norm.with_room(in_tiles, batch, layers, network, backend, _width(batch))
     (losses,) = ranks.sums(0.0 if J is None else float(J))

@@ -6,14 +6,14 @@ from typing import Any
 from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch, Ranks
+from nnarray.engine import Architecture, Batch
 from nnarray.network.batch_norm import NormalizedParameters, folded
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent, Updates
 from nnarray.training.dropout import Dropout
-from nnarray.training.ranks import DescentOnRanks, Portions, ahead
+from nnarray.training.ranks import DescentOnRanks, OnRanks, Portions, ahead
 from nnarray.training.replays import Replays
 from nnarray.training.underway import Underway
 
@@ -99,16 +99,8 @@ class DescentNormalized(Descent):
         super()._one_by_one(group, _WithAverages(updates, self), dropout, underway)
 
 
-class DescentNormalizedTogether(DescentNormalized):
+class DescentNormalizedOnRanks(OnRanks, DescentNormalized):
     """`DescentNormalized` on several ranks: theta and the averages have the same bits everywhere."""
-
-    def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
-        super().__init__(network, theta, backend, **options)
-        self.ranks = ranks
-
-    def captured(self, *_: Any) -> Replays | None:
-        """None: a gradient requires communication between the ranks."""
-        return None
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J over the batches of all ranks as one, in training mode, with the penalties."""

@@ -17,7 +17,7 @@ from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked
 from nnarray.network.parameters import Parameters
 from nnarray.training.averaging import Averaging, AveragingNormalized
-from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedTogether
+from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedOnRanks
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
@@ -78,7 +78,7 @@ class Run:
             if self.ranks is None:
                 self.descent = DescentNormalized(*given, **options)
             else:
-                self.descent = DescentNormalizedTogether(*given, self.ranks, **options)
+                self.descent = DescentNormalizedOnRanks(*given, self.ranks, **options)
         elif self.ranks is None:
             self.descent = Descent(*given, **options)
         else:

@@ -118,16 +118,20 @@ def ahead(batch: Batch, dropout: Dropout, dtype: str) -> tuple[Batch, int]:
     return dropout.ahead(batch, dtype) if batch.columns else (batch, dropout.position)
 
 
-class DescentOnRanks(Descent):
-    """Gradient descent on all ranks, with the same theta everywhere, to the bit."""
+class OnRanks(Descent):
+    """What every descent on several ranks has."""
 
     def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
         super().__init__(network, theta, backend, **options)
         self.ranks = ranks
 
     def captured(self, *_: Any) -> Replays | None:
-        """None: between a gradient and its update, the ranks add up their sums."""
+        """None: a gradient requires communication between the ranks."""
         return None
+
+
+class DescentOnRanks(OnRanks):
+    """Gradient descent on all ranks, with the same theta everywhere, to the bit."""
 
     def cost(self, batch: Batch, dropout: Dropout) -> Array:
         """J over the batches of all ranks, with the penalty."""
