@@ -13,7 +13,6 @@ from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Orders
 from nnarray.training.descent import Descent
 from nnarray.training.dropout import Dropout
-from nnarray.training.replays import Replays
 
 
 class ChunkedBatches(Orders):
@@ -75,10 +74,6 @@ class DescentOnChunks(Descent):
             X, Y, weights = dask.persist(chunk.X, chunk.Y, chunk.weights)
             self._held = chunk, chunk._replace(X=X, Y=Y, weights=weights)
         return self._held[1]
-
-    def captured(self, *_: Any) -> Replays | None:
-        """None: the gradient is computed elsewhere."""
-        return None
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J, with the penalty."""

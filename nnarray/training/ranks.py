@@ -17,7 +17,6 @@ from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent
 from nnarray.training.dropout import Dropout
 from nnarray.training.optimizers import Optimizer
-from nnarray.training.replays import Replays
 from nnarray.training.state import State
 
 NOBODY = np.zeros(0, "int64")
@@ -124,10 +123,6 @@ class OnRanks(Descent):
     def __init__(self, network: Architecture, theta: Array, backend: Backend, ranks: Ranks, **options: Any) -> None:
         super().__init__(network, theta, backend, **options)
         self.ranks = ranks
-
-    def captured(self, *_: Any) -> Replays | None:
-        """None: a gradient requires communication between the ranks."""
-        return None
 
 
 class DescentOnRanks(OnRanks):
