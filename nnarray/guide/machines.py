@@ -71,14 +71,14 @@ which with exponential delays is 1 + 1/2 + … + 1/N times their mean.
 
 | ranks | m = 4,096: ms | m = 60,000: ms | m = 1,000,000: ms | simulated | delays of 1 ms | half as efficient at m = |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| 1 | 111 | 1,586 | 26,392 | 26,392 | 26,393 | 110 |
-| 2 | 58.2 | 796 | 13,199 | 13,199 | 13,201 | 315 |
-| 8 | 18.6 | 203 | 3,304 | 3,304 | 3,307 | 1,545 |
-| 64 | 7.08 | 30.1 | 418 | 418 | 423 | 13,066 |
-| 512 | 5.65 | 8.53 | 57.0 | 57.0 | 63.7 | 105,582 |
-| 1,000 | 8.05 | 9.53 | 34.3 | 34.3 | 41.9 | 300,974 |
+| 1 | 108 | 1,563 | 26,021 | 26,021 | 26,023 | 65 |
+| 2 | 55.8 | 783 | 13,012 | 13,012 | 13,014 | 192 |
+| 8 | 16.4 | 198 | 3,256 | 3,256 | 3,259 | 953 |
+| 64 | 4.96 | 27.7 | 410 | 410 | 415 | 8,093 |
+| 512 | 3.53 | 6.38 | 54.1 | 54.1 | 60.9 | 65,448 |
+| 1,000 | 5.05 | 6.50 | 31.0 | 31.0 | 38.6 | 189,984 |
 
-A column takes 26 µs, a step beside its columns 2.89 ms, a round of the reduction 3.4 µs, theta once 1.25 ms.
+A column takes 26 µs, a step beside its columns 1.67 ms, a round of the reduction 2.3 µs, theta once 0.81 ms.
 Simulated are steps of m = 1,000,000: without delays, and with one on every rank, exponential, of 1 ms in the mean.
 
 <!-- end of bench -->
