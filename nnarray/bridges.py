@@ -100,7 +100,7 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
     *normalized, plain = parts
     layers, statistics = zip(*(part.normalized() for part in normalized), strict=True)
     params = NormalizedParameters.from_layers([*layers, plain.pair()])
-    return network, network.parameters(params.vector, statistics=params.backend.steps.join(statistics))
+    return network, network.parameters(params.vector, statistics=params.backend.primitives.join(statistics))
 
 
 @quiet

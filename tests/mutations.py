@@ -1,7 +1,7 @@
 """Break each equation of core once and see the tests go red: `python tests/mutations.py [part of a name …]`.
 
 Every mutation is applied to a copy of the package, on which the tests of the equations run, on NumPy alone and without
-its accelerated steps. One that no test notices "SURVIVED": the tests have a hole there.
+its accelerated primitives. One that no test notices "SURVIVED": the tests have a hole there.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("test_core.py", "test_updates.py", "test_oracles.py")
 LEFT_OUT = ("readonly", "strict", "torch", "jax", "cupy", "jit", "scikit", "accelerated")
-"""Words in the names of tests that need another library, or the steps that are switched off."""
+"""Words in the names of tests that need another library, or the primitives that are switched off."""
 NORM, TRAINING, AVERAGING = "batch_norm", "../training/batch_norm", "../training/averaging"
 PASSES, TILES, RANKS = (f"../engine/batch_norm_{name}" for name in ("passes", "tiles", "ranks"))
 COUPLED = ("test_batch_norm.py", "test_batch_norm_tiles.py")
@@ -79,10 +79,10 @@ NORMALIZED = (
     Mutation(
         "passes: the layer below's",
         PASSES,
-        'normalized_by(V, "own_", steps), **by',
-        'normalized_by(V, "", steps), **by',
+        'normalized_by(V, "own_", primitives), **by',
+        'normalized_by(V, "", primitives), **by',
     ),
-    Mutation("passes: no g[L]'", PASSES, "steps.mean_backward[network.output](tile.Y, passed.A[-1])", "tile.Y"),
+    Mutation("passes: no g[L]'", PASSES, "primitives.mean_backward[network.output](tile.Y, passed.A[-1])", "tile.Y"),
     Mutation("passes: m of weights", TILES, "V / self.columns for V", "V / self.batch.m for V"),
     Mutation(
         "passes: tiles added",

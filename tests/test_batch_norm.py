@@ -9,7 +9,7 @@ from conftest import targets
 
 import nnarray as nn
 from nnarray.core import batch_norm, propagation
-from nnarray.core.steps import bind
+from nnarray.core.primitives import bind
 from nnarray.core.vector import join
 from nnarray.engine.batch_norm import split, theta_size
 
@@ -35,12 +35,12 @@ def examples(sizes, output, m, seed=1):
 
 
 def core_gradients(layers, X, Y, output, m, xp=np, hidden=HIDDEN, masks=()):
-    steps = bind(xp)
-    passed, normalized = batch_norm.forward(X, layers, hidden, output, steps=steps, masks=masks)
-    dZ = steps.output_backward(passed.A[-1], Y)
-    J = propagation.cost(passed.Z, Y, output, m=m, steps=steps)
+    primitives = bind(xp)
+    passed, normalized = batch_norm.forward(X, layers, hidden, output, primitives=primitives, masks=masks)
+    dZ = primitives.output_backward(passed.A[-1], Y)
+    J = propagation.cost(passed.Z, Y, output, m=m, primitives=primitives)
     given = passed, normalized, layers, hidden
-    return J, batch_norm.backward(dZ, *given, m=m, steps=steps, masks=masks)[0], passed, normalized
+    return J, batch_norm.backward(dZ, *given, m=m, primitives=primitives, masks=masks)[0], passed, normalized
 
 
 def torch_layers(layers, batch_norms):
@@ -53,7 +53,7 @@ def torch_layers(layers, batch_norms):
 def test_forward_is_the_lectures_loop_over_examples_and_units():
     layers = normalized_layers(SIZES)
     X, _ = examples(SIZES, "softmax", 7)
-    passed, _ = batch_norm.forward(X, layers, ("tanh", "tanh"), "identity", steps=bind(np))
+    passed, _ = batch_norm.forward(X, layers, ("tanh", "tanh"), "identity", primitives=bind(np))
     m, A = X.shape[1], [[X[i, j] for j in range(X.shape[1])] for i in range(X.shape[0])]
     for W, beta, gamma in layers[:-1]:
         rows = []
@@ -136,12 +136,12 @@ def test_a_unit_that_is_dropped_from_every_example_is_as_good_as_absent():
 def test_folding_gives_the_same_network_where_the_averages_are_the_batchs_own():
     layers = normalized_layers(SIZES)
     X, _ = examples(SIZES, "softmax", 11)
-    passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", steps=bind(np))
+    passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", primitives=bind(np))
     pairs = [
         batch_norm.folded(*layer, norm.mean, norm.variance, xp=np)
         for layer, norm in zip(layers[:-1], normalized, strict=True)
     ]
-    plain = propagation.forward(X, [*pairs, layers[-1]], HIDDEN, "softmax", steps=bind(np))
+    plain = propagation.forward(X, [*pairs, layers[-1]], HIDDEN, "softmax", primitives=bind(np))
     np.testing.assert_allclose(plain.A[-1], passed.A[-1], rtol=0, atol=1e-12)
 
 
@@ -158,11 +158,11 @@ class TestNetwork:
         network, given = network_of(), [tuple(map(space.asarray, layer)) for layer in layers]
         weights = np.random.default_rng(4).uniform(0.5, 2, (1, m)) if "weights" in options else None
         total = m if weights is None else weights.sum()
-        steps = bind(np)
-        passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", steps=steps)
-        dZ = steps.output_backward(passed.A[-1], Y) * (1 if weights is None else weights)
-        J = propagation.cost(passed.Z, Y, "softmax", m=total, steps=steps, weights=weights)
-        wanted, _ = batch_norm.backward(dZ, passed, normalized, layers, HIDDEN, m=total, steps=steps)
+        primitives = bind(np)
+        passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", primitives=primitives)
+        dZ = primitives.output_backward(passed.A[-1], Y) * (1 if weights is None else weights)
+        J = propagation.cost(passed.Z, Y, "softmax", m=total, primitives=primitives, weights=weights)
+        wanted, _ = batch_norm.backward(dZ, passed, normalized, layers, HIDDEN, m=total, primitives=primitives)
         l2, l1 = options.get("l2", 0.0), options.get("l1", 0.0)
         for W, *_ in layers:
             J = J + l2 / (2 * total) * (W * W).sum() + l1 / total * abs(W).sum()

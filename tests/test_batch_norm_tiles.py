@@ -11,7 +11,7 @@ import nnarray as nn
 from nnarray import engine
 from nnarray.backends import NUMPY
 from nnarray.core import batch_norm, propagation
-from nnarray.core.steps import bind
+from nnarray.core.primitives import bind
 from nnarray.core.vector import join
 
 torch = pytest.importorskip("torch")
@@ -37,11 +37,13 @@ class TestTiles:
         weights = generator.uniform(0.5, 2, (1, m)) if kind != "plain" else None
         masks = [generator.integers(0, 2, (n, m)) * 2.0 for n in SIZES[1:-1]] if kind != "plain" else []
         total = float(m if weights is None else weights.sum())
-        steps = bind(np)
-        passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", steps=steps, masks=masks)
-        dZ = steps.output_backward(passed.A[-1], Y) * (1 if weights is None else weights)
-        J = propagation.cost(passed.Z, Y, "softmax", m=total, steps=steps, weights=weights)
-        wanted, _ = batch_norm.backward(dZ, passed, normalized, layers, HIDDEN, m=total, steps=steps, masks=masks)
+        primitives = bind(np)
+        passed, normalized = batch_norm.forward(X, layers, HIDDEN, "softmax", primitives=primitives, masks=masks)
+        dZ = primitives.output_backward(passed.A[-1], Y) * (1 if weights is None else weights)
+        J = propagation.cost(passed.Z, Y, "softmax", m=total, primitives=primitives, weights=weights)
+        wanted, _ = batch_norm.backward(
+            dZ, passed, normalized, layers, HIDDEN, m=total, primitives=primitives, masks=masks
+        )
         for W, *_ in layers:
             J = J + 0.3 / (2 * total) * (W * W).sum() + 0.1 / total * abs(W).sum()
         wanted = [

@@ -8,8 +8,8 @@ import pytest
 from conftest import Space, problem
 
 import nnarray as nn
-from nnarray.backends import steps_for
-from nnarray.core.steps import bind
+from nnarray.backends import primitives_for
+from nnarray.core.primitives import bind
 from nnarray.engine import compiling
 
 SMOOTH = ("sigmoid", "tanh", "identity")
@@ -21,8 +21,8 @@ def broken(monkeypatch) -> Any:
     """Puts a wrong step in the place of one of NumPy's, and nothing is compiled."""
 
     def install(name: str, wrong: Any) -> None:
-        steps = steps_for(np)._replace(**{name: wrong(getattr(steps_for(np), name))})
-        monkeypatch.setattr(type(nn.backends.NUMPY), "steps", steps)
+        primitives = primitives_for(np)._replace(**{name: wrong(getattr(primitives_for(np), name))})
+        monkeypatch.setattr(type(nn.backends.NUMPY), "primitives", primitives)
         monkeypatch.setattr(type(nn.backends.NUMPY), "compiles", False)
 
     return install
@@ -49,13 +49,13 @@ class TestCheckGradients:
         """dW is 0.1 % too large in what is compiled, and nowhere else."""
 
         def bind_broken(xp: Any) -> Any:
-            steps = bind(xp)
+            primitives = bind(xp)
 
             def linear_backward(dZ: Any, A_prev: Any, *, m: Any) -> Any:
-                dW, db = steps.linear_backward(dZ, A_prev, m=m)
+                dW, db = primitives.linear_backward(dZ, A_prev, m=m)
                 return dW * 1.001, db
 
-            return steps._replace(linear_backward=linear_backward)
+            return primitives._replace(linear_backward=linear_backward)
 
         network, layers, X, Y = problem((3, 5, 4, 2), "tanh", "softmax", m=7)
         monkeypatch.setattr(compiling, "bind", bind_broken)

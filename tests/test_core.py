@@ -29,7 +29,7 @@ from nnarray.core import (
     updates,
     vector,
 )
-from nnarray.core.steps import Steps, bind
+from nnarray.core.primitives import Primitives, bind
 
 EXACT = np.longdouble
 DTYPES = ("float32", "float64")
@@ -300,10 +300,10 @@ def test_a_constant_added_to_every_logit_changes_no_softmax() -> None:
 def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
     """Every public function of core on the arrays of V, in words of its own."""
     pairs = [(V["W1"], V["b1"]), (V["W2"], V["b2"])]
-    steps = bind(xp)
-    passed = propagation.forward(V["X"], pairs, ("tanh",), "sigmoid", steps=steps, masks=[V["D"]])
+    primitives = bind(xp)
+    passed = propagation.forward(V["X"], pairs, ("tanh",), "sigmoid", primitives=primitives, masks=[V["D"]])
     m, w = xp.sum(V["w"]), V["w"]
-    dZ = steps.output_backward(passed.A[-1], V["Y"])
+    dZ = primitives.output_backward(passed.A[-1], V["Y"])
     theta = vector.join(pairs, xp=xp)
     found = {f"g {name}": g.g(V["X"], xp=xp) for name, g in activations.ACTIVATIONS.items()}
     found |= {f"g' {name}": g.g_prime(V["X"], xp=xp) for name, g in activations.ACTIVATIONS.items()}
@@ -311,9 +311,11 @@ def core_calls(xp: Any, V: dict[str, Any]) -> dict[str, Any]:
     found |= {f"loss {name}": output.loss(V["X"], V["X"], xp=xp) for name, output in outputs.OUTPUTS.items()}
     return found | {
         "forward": [*passed.A, *passed.cached, passed.Z],
-        "cost": [propagation.cost(passed.Z, V["Y"], "sigmoid", m=mm, steps=steps, weights=w) for mm in (m, 5)],
-        "backward": propagation.backward(w * dZ, passed, pairs, ("tanh",), m=m, steps=steps, masks=[V["D"]]),
-        "backward, m an integer": propagation.backward(dZ, passed, pairs, ("tanh",), m=5, steps=steps),
+        "cost": [
+            propagation.cost(passed.Z, V["Y"], "sigmoid", m=k, primitives=primitives, weights=w) for k in (m, 5)
+        ],
+        "backward": propagation.backward(w * dZ, passed, pairs, ("tanh",), m=m, primitives=primitives, masks=[V["D"]]),
+        "backward, m an integer": propagation.backward(dZ, passed, pairs, ("tanh",), m=5, primitives=primitives),
         "l2_cost": [regularization.l2_cost(pairs, l2=0.3, m=mm, xp=xp) for mm in (m, 5)],
         "l2_gradient": [regularization.l2_gradient(V["W1"], l2=0.3, m=mm) for mm in (m, 5)],
         "l1_cost": [regularization.l1_cost(pairs, l1=0.3, m=mm, xp=xp) for mm in (m, 5)],
@@ -574,18 +576,18 @@ def tiled_problems(draw: st.DrawFn) -> tuple[Any, list[int]]:
 @given(tiled_problems(), st.booleans())
 def test_the_sum_over_tiles_is_the_whole_batch(tiled, weighted) -> None:
     (network, pairs, X, Y), cuts = tiled
-    steps = bind(np)
+    primitives = bind(np)
     weights = np.random.default_rng(0).random((1, X.shape[1])) + 0.1 if weighted else None
     m = X.shape[1] if weights is None else weights.sum()
 
     def cost_and_gradients(columns: slice) -> list[np.ndarray]:
         w = None if weights is None else weights[:, columns]
-        passed = propagation.forward(X[:, columns], pairs, network.hidden, network.output, steps=steps)
-        J = propagation.cost(passed.Z, Y[:, columns], network.output, m=m, steps=steps, weights=w)
-        dZ = steps.output_backward(passed.A[-1], Y[:, columns])
+        passed = propagation.forward(X[:, columns], pairs, network.hidden, network.output, primitives=primitives)
+        J = propagation.cost(passed.Z, Y[:, columns], network.output, m=m, primitives=primitives, weights=w)
+        dZ = primitives.output_backward(passed.A[-1], Y[:, columns])
         dZ = dZ if w is None else w * dZ
-        gradients, _ = propagation.backward(dZ, passed, pairs, network.hidden, m=m, steps=steps)
-        return [J, steps.join(gradients)]
+        gradients, _ = propagation.backward(dZ, passed, pairs, network.hidden, m=m, primitives=primitives)
+        return [J, primitives.join(gradients)]
 
     tiles = [cost_and_gradients(slice(*cut)) for cut in pairwise(cuts)]
     for whole, parts in zip(cost_and_gradients(slice(None)), zip(*tiles, strict=True), strict=True):
@@ -624,7 +626,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 class TestAcceleratedSteps:
-    """NumPy's own steps give what core's give, over dtypes, shapes and layouts."""
+    """NumPy's own primitives give what core's give, over dtypes, shapes and layouts."""
 
     @repeatable
     @given(matrices("qp", "q1", "nq", "n1"))
@@ -636,9 +638,9 @@ class TestAcceleratedSteps:
         assert_same(on_numpy.split(theta, sizes), vector.split(theta, sizes, xp=np))
 
     def test_every_step_they_replace_is_tested_here(self) -> None:
-        plain = nn.backends.steps_for(np)
-        faster = on_numpy.NUMPY.steps
-        replaced = {name for name in Steps.__annotations__ if getattr(plain, name) is not getattr(faster, name)}
+        plain = nn.backends.primitives_for(np)
+        faster = on_numpy.NUMPY.primitives
+        replaced = {name for name in Primitives.__annotations__ if getattr(plain, name) is not getattr(faster, name)}
         assert replaced == {"join", "split"}
 
 
@@ -650,7 +652,7 @@ network = nn.Network((2, 5, 3), hidden="tanh", output="softmax")
 X = [[i % 7 - 3.0 for i in range(40)], [i % 5 - 2.0 for i in range(40)]]
 Y = nn.one_hot([(i * i) % 3 for i in range(40)], 3)
 result = nn.train(network, X, Y, epochs=10, batch_size=7, l2=0.1, dtype="float64", optimizer=nn.Adam(0.02), dropout=0.2)
-plain = nn.backend("numpy").steps.join is not nn.backends.numpy.join
+plain = nn.backend("numpy").primitives.join is not nn.backends.numpy.join
 costs, reason = result.history.columns()["cost"], why_no_machine_code()
 print(json.dumps([plain, result.params.vector.tolist(), costs, reason]))
 """

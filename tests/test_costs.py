@@ -168,7 +168,7 @@ class TestNumbers:
         for what in (equations.cost_and_gradients, equations.cost_and_prediction):
             program = compiling.program_for(what, tile, layers, costed, NUMPY)
             assert program is not None
-            J, plain = what(tile, layers, costed, NUMPY.steps)
+            J, plain = what(tile, layers, costed, NUMPY.primitives)
             out = [np.full_like(V, np.nan) for V in plain]
             assert_close(program(*compiling.inputs_of(tile, layers), *out), J, 1e-12)
             for one, other in zip(out, plain, strict=True):

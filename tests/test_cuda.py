@@ -19,7 +19,7 @@ from nnarray import engine
 from nnarray.backends import Backend, arrays
 from nnarray.backends.cupy import backend as cupy_backend
 from nnarray.backends.cupy.backend import CupyBackend
-from nnarray.backends.steps import steps_for
+from nnarray.backends.primitives import primitives_for
 from nnarray.backends.uploads import Uploads
 from nnarray.core import updates
 from nnarray.engine import compiling, equations
@@ -116,7 +116,7 @@ class TestNumbers:
     def test_every_network(self, hidden, output, dtype, full, wanted, gpu) -> None:
         for sizes, m in (((3, 4, 5, 2), 9), ((2, 3, 40), 300), ((6, 2), 1)):
             network, layers, tile = tile_of(sizes, hidden, output, m, dtype, full=full)
-            J, expected = wanted(tile, layers, network, steps_for(np))
+            J, expected = wanted(tile, layers, network, primitives_for(np))
             program = record(wanted, network, tile, dtype)
             made = [by_columns(V.shape, dtype) for V in expected]
             for _ in range(2):
@@ -131,7 +131,7 @@ class TestNumbers:
     def test_a_whole_batch_divided_and_with_its_penalty(self, output, numbers, gpu) -> None:
         for sizes in ((3, 4, 5, 2), (6, 2), (1, 1, 3), (200, 190, 2)):
             network, layers, tile = tile_of(sizes, "tanh", output, 9, "float64", full=True)
-            J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np), **numbers)
+            J, expected = equations.cost_and_gradients(tile, layers, network, primitives_for(np), **numbers)
             made = [np.full_like(V, np.nan) for V in expected]
             program = record(equations.cost_and_gradients, network, tile, "float64", numbers)
             assert relative(program(*inputs_of(tile, layers, numbers), *made), J) < 1e-12
@@ -152,7 +152,7 @@ class TestNumbers:
             Y = np.broadcast_to(Y[:, :1], Y.shape)
         tile = tile._replace(X=X, Y=Y)
         layers = [(np.asfortranarray(W), b) for W, b in layers] if layout == "C" else layers
-        J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np))
+        J, expected = equations.cost_and_gradients(tile, layers, network, primitives_for(np))
         program = record(equations.cost_and_gradients, network, tile, "float64")
         for new in (np.empty_like, lambda V: np.asfortranarray(np.empty_like(V))):
             made = [new(V) for V in expected]
@@ -189,7 +189,7 @@ class TestNumbers:
         hidden = tuple(data.draw(st.sampled_from(HIDDEN)) for _ in sizes[1:-1]) or "relu"
         m = data.draw(st.sampled_from([1, 2, 31, 1100]))
         network, layers, tile = tile_of(sizes, hidden, output, m, "float64", full=data.draw(st.booleans()))
-        J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np), m=m, l2=0.1)
+        J, expected = equations.cost_and_gradients(tile, layers, network, primitives_for(np), m=m, l2=0.1)
         trace_device = HostDevice()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cupy_backend, "gpu", lambda: trace_device)
@@ -427,7 +427,7 @@ class TestPrecision:
     @pytest.mark.parametrize("hidden", HIDDEN)
     def test_gradients_are_near_those_of_float64(self, hidden, precision, bound, gpu) -> None:
         network, layers, tile = tile_of((40, 60, 30, 5), hidden, "softmax", 200, "float64", full=True)
-        J, expected = equations.cost_and_gradients(tile, layers, network, steps_for(np))
+        J, expected = equations.cost_and_gradients(tile, layers, network, primitives_for(np))
         narrow = Tile(*(V.astype("float32") for V in tile[:3]), [D.astype("float32") for D in tile.masks])
         layers = [(W.astype("float32"), b.astype("float32")) for W, b in layers]
         program = record(equations.cost_and_gradients, network, narrow, "float32", precision=precision)
@@ -679,7 +679,7 @@ class TestTheHostDoesNotLook:
         X, Y, w = (backend.asarray(V) for V in (tile.X, tile.Y, tile.weights))
         batch = engine.Batch(X, Y, backend.xp.sum(w), w) if weighted else engine.Batch(X, Y, 40)
         params = nn.Parameters(
-            backend.steps.join([tuple(map(backend.asarray, pair)) for pair in layers]), (5, 7, 6, 3), backend
+            backend.primitives.join([tuple(map(backend.asarray, pair)) for pair in layers]), (5, 7, 6, 3), backend
         )
         theta, state = params.vector, optimizer.init_vector(params.vector, backend)
         DeviceArray.looks.clear()
@@ -695,7 +695,7 @@ class TestTheHostDoesNotLook:
         network, layers, tile = tile_of((5, 7, 3), "relu", output, 40, "float32", full=True)
         X, Y, w = (backend.asarray(V) for V in (tile.X, tile.Y, tile.weights))
         params = nn.Parameters(
-            backend.steps.join([tuple(map(backend.asarray, pair)) for pair in layers]), (5, 7, 3), backend
+            backend.primitives.join([tuple(map(backend.asarray, pair)) for pair in layers]), (5, 7, 3), backend
         )
         for call in (network.gradients, network.cost, lambda params, X, Y, weights: network.predict(params, X)):
             call(params, X, Y, weights=w)
@@ -806,18 +806,18 @@ class TestOnCupysArrays:
         backend = CupyBackend("cupy", xp, Place("GPU 0"))
         network, layers, tile = tile_of((5, 7, 6, 3), "tanh", "softmax", 40, "float64", full=True)
         X, Y = (np.asarray(V, order=order) for V in (tile.X, tile.Y))
-        theta = on_cupy(steps_for(np).join(layers))
+        theta = on_cupy(primitives_for(np).join(layers))
         params = nn.Parameters(theta, network.sizes, backend)
         assert params[1].W.data.ptr == theta.data.ptr + (5 * 7 + 7) * 8
         batch = engine.Batch(on_cupy(X), on_cupy(Y), 40, on_cupy(tile.weights))
-        expected, host = steps_for(np).join(layers), engine.Batch(X, Y, 40, tile.weights)
+        expected, host = primitives_for(np).join(layers), engine.Batch(X, Y, 40, tile.weights)
         zeros = [np.zeros_like(expected) for _ in optimizer.remembers]
         host_state = State(0, **dict(zip(optimizer.remembers, zeros, strict=True)))
         state = host_state._replace(**{name: on_cupy(V) for name, V in zip(optimizer.remembers, zeros, strict=True)})
         spare: list[Any] = []
         for _ in range(5):
             J, g = engine.cost_and_gradients(batch, params.layers, network, backend, l2=0.1, spare=spare)
-            layers = steps_for(np).split(expected, network.sizes)
+            layers = primitives_for(np).split(expected, network.sizes)
             J_host, g_host = engine.cost_and_gradients(host, layers, network, NUMPY, l2=0.1)
             assert relative(memory_of(J), J_host) < 1e-12
             assert relative(memory_of(g), g_host) < 1e-12

@@ -15,7 +15,7 @@ from test_programs import EQUATIONS, HIDDEN, OUTPUTS, replayed, tile_of
 
 from nnarray.backends import NUMPY
 from nnarray.backends.cblas import cblas
-from nnarray.core.steps import bind
+from nnarray.core.primitives import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.programs.schedule import Plan

@@ -11,7 +11,7 @@ from conftest import Space, problem
 import nnarray as nn
 from nnarray import engine
 from nnarray.core import checking, propagation, updates
-from nnarray.core.steps import bind
+from nnarray.core.primitives import bind
 
 HIDDEN = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "gelu", "gelu_tanh", "silu", "softplus", "elu", "selu")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
@@ -174,11 +174,11 @@ def test_dropout_s_backward_pass_is_that_of_the_loops(output) -> None:
     generator = np.random.default_rng(0)
     masks = [np.where(generator.random((n, 6)) < 0.4, 0.0, 1 / 0.6) for n in (4, 5)]
     weights = np.linspace(0.5, 3.0, 6)[None, :]
-    steps, m = bind(np), weights.sum()
-    passed = propagation.forward(X, layers, network.hidden, output, steps=steps, masks=masks)
-    J = propagation.cost(passed.Z, Y, output, m=m, steps=steps, weights=weights)
-    dZ = weights * steps.output_backward(passed.A[-1], Y)
-    found, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=masks)
+    primitives, m = bind(np), weights.sum()
+    passed = propagation.forward(X, layers, network.hidden, output, primitives=primitives, masks=masks)
+    J = propagation.cost(passed.Z, Y, output, m=m, primitives=primitives, weights=weights)
+    dZ = weights * primitives.output_backward(passed.A[-1], Y)
+    found, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, primitives=primitives, masks=masks)
     J_expected, expected = lecture(network, layers, X, Y, weights=weights, masks=masks)
     assert_close(J, J_expected, 1e-10)
     for (dW, db), (dW_expected, db_expected) in zip(found, expected, strict=True):
@@ -189,8 +189,8 @@ def test_dropout_s_backward_pass_is_that_of_the_loops(output) -> None:
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_dZ_of_the_last_layer_is_A_minus_Y(output) -> None:
     _, _, Z, Y = problem((3, 3), (), output, m=8, seed=3)
-    steps = bind(np)
-    dZ = steps.output_backward(steps.mean[output](Z), Y)
+    primitives = bind(np)
+    dZ = primitives.output_backward(primitives.mean[output](Z), Y)
     for k in range(8):
         a = MEAN[output](Z[:, k].tolist())
         assert_close(dZ[:, k], lecture_dz(output, a, Y[:, k].tolist()), 1e-12)
@@ -411,12 +411,12 @@ def test_all_of_propagation_runs_under_jit(jax_space, output) -> None:
     weights = np.linspace(0.5, 2.0, 5)[None, :]
 
     def everything(xp, layers, X, Y, weights, masks):
-        steps, m = bind(xp), xp.sum(weights)
-        passed = propagation.forward(X, layers, network.hidden, output, steps=steps, masks=masks)
-        J = propagation.cost(passed.Z, Y, output, m=m, steps=steps, weights=weights)
-        dZ = weights * steps.output_backward(passed.A[-1], Y)
-        gradients, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, steps=steps, masks=masks)
-        return passed, J, gradients, steps.split(steps.join(gradients), network.sizes)
+        primitives, m = bind(xp), xp.sum(weights)
+        passed = propagation.forward(X, layers, network.hidden, output, primitives=primitives, masks=masks)
+        J = propagation.cost(passed.Z, Y, output, m=m, primitives=primitives, weights=weights)
+        dZ = weights * primitives.output_backward(passed.A[-1], Y)
+        gradients, _ = propagation.backward(dZ, passed, layers, network.hidden, m=m, primitives=primitives, masks=masks)
+        return passed, J, gradients, primitives.split(primitives.join(gradients), network.sizes)
 
     traced = jax.jit(partial(everything, jax.numpy))(layers, X, Y, weights, masks)
     expected = everything(np, layers, X, Y, weights, masks)

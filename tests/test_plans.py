@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnarray.backends.cblas import cblas
-from nnarray.core.steps import bind
+from nnarray.core.primitives import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.engine.compiling import Given, inputs_of, traced

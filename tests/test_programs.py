@@ -8,7 +8,7 @@ import pytest
 from conftest import problem
 
 from nnarray import Network, backend, engine
-from nnarray.backends.steps import steps_for
+from nnarray.backends.primitives import primitives_for
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
@@ -22,7 +22,7 @@ def linear_backward(dZ: np.ndarray, A_prev: np.ndarray, *, m: float) -> tuple[np
     return dZ @ A_prev.T / m, dZ @ np.ones((dZ.shape[1], 1), dZ.dtype) / m
 
 
-LOWERED = steps_for(np)._replace(linear_backward=linear_backward)
+LOWERED = primitives_for(np)._replace(linear_backward=linear_backward)
 HIDDEN = tuple(ACTIVATIONS)
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
 EQUATIONS = (equations.prediction, equations.cost, equations.cost_and_prediction, equations.cost_and_gradients)

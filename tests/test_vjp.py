@@ -92,7 +92,7 @@ def test_programs_give_what_core_gives_and_any_number_of_workers_the_same_bits()
     tile = batch.tile(0, 9000, X.dtype, nn.backend("numpy"))
     program = compiling.program_for(equations.pullback, tile, layers, network, nn.backend("numpy"))
     assert program is not None
-    _, plain = equations.pullback(tile, layers, network, nn.backend("numpy").steps)
+    _, plain = equations.pullback(tile, layers, network, nn.backend("numpy").primitives)
     out = [np.full_like(V, np.nan) for V in plain]
     program(*compiling.inputs_of(tile, layers), *out)
     for one, two in zip(out, plain, strict=True):

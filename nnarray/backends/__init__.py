@@ -20,8 +20,8 @@ from nnarray.backends.machine_code import is_made as makes_machine_code
 from nnarray.backends.machine_code import unavailable_reason as why_no_machine_code
 from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend
 from nnarray.backends.numpy import NUMPY
+from nnarray.backends.primitives import plain_primitives, primitives_for
 from nnarray.backends.quiet import filter_again, quiet
-from nnarray.backends.steps import plain_steps, steps_for
 from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
 __all__ = [
@@ -53,7 +53,8 @@ __all__ = [
     "makes_machine_code",
     "mapped_file",
     "number",
-    "plain_steps",
+    "plain_primitives",
+    "primitives_for",
     "quiet",
     "read_ahead",
     "require_concrete",
@@ -61,7 +62,6 @@ __all__ = [
     "require_finite_in",
     "require_numbers",
     "same_backend",
-    "steps_for",
     "to_numpy",
     "unavailable_reason",
     "usable_threads",

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends.concrete import is_traced_by_jax
+from nnarray.backends.primitives import primitives_for
 from nnarray.backends.quiet import quiet
-from nnarray.backends.steps import steps_for
-from nnarray.core import steps as core
+from nnarray.core import primitives as core
 from nnarray.core.typing import Array, Namespace
 from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
@@ -104,14 +104,14 @@ class Backend:
         return False
 
     @property
-    def steps(self) -> core.Steps:
-        """The steps of the equations, bound to `xp`."""
-        return steps_for(self.xp)
+    def primitives(self) -> core.Primitives:
+        """The primitives of the equations, bound to `xp`."""
+        return primitives_for(self.xp)
 
     @property
-    def steps_of_values(self) -> core.Steps:
-        """The steps for arrays that have values, which nothing transforms, where the library compiles them."""
-        return self.steps
+    def primitives_of_values(self) -> core.Primitives:
+        """The primitives for arrays that have values, which nothing transforms, where the library compiles them."""
+        return self.primitives
 
     def dtype(self, name: str) -> Any:
         """The namespace's dtype of this name.
@@ -262,7 +262,7 @@ class Backend:
 
     @property
     def jits(self) -> bool:
-        """Whether the library itself compiles whole functions for each shape; not where plain steps are asked for."""
+        """Whether the library itself compiles whole functions for each shape; not with plain primitives."""
         return False
 
     def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -271,7 +271,7 @@ class Backend:
 
     @property
     def compiles(self) -> bool:
-        """Whether equations are compiled for the backend; not where the environment asks for plain steps."""
+        """Whether equations are compiled for the backend; not where the environment asks for plain primitives."""
         return False
 
     @property

@@ -11,9 +11,9 @@ from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.concrete import at_once, is_traced_by_jax
 from nnarray.backends.numpy import NUMPY
-from nnarray.backends.steps import plain_steps
+from nnarray.backends.primitives import plain_primitives
 from nnarray.core import vector
-from nnarray.core.steps import Steps, bind
+from nnarray.core.primitives import Primitives, bind
 from nnarray.core.typing import Array, Namespace
 
 
@@ -49,14 +49,14 @@ class JaxBackend(Backend):
         return getattr(self.device, "platform", "") == "cpu"
 
     @property
-    def steps(self) -> Steps:
+    def primitives(self) -> Primitives:
         """Core's, with faster ones of linear layers, and theta taken apart and put together in one call."""
-        return _steps(self.xp, apart=False)
+        return _primitives(self.xp, apart=False)
 
     @property
-    def steps_of_values(self) -> Steps:
+    def primitives_of_values(self) -> Primitives:
         """On the CPU, products of several layers are not fused into one."""
-        return _steps(self.xp, apart=self.is_seen_by_numpy)
+        return _primitives(self.xp, apart=self.is_seen_by_numpy)
 
     def dtype(self, name: str) -> Any:
         """The dtype, where JAX has it switched on."""
@@ -97,7 +97,7 @@ class JaxBackend(Backend):
     @property
     def jits(self) -> bool:
         """JAX does."""
-        return not plain_steps()
+        return not plain_primitives()
 
     def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """JAX releases what it compiled once the returned function is dropped."""
@@ -140,16 +140,16 @@ def _has_float64() -> bool:
 
 
 @lru_cache(maxsize=2)
-def _steps(xp: Namespace, *, apart: bool) -> Steps:
+def _primitives(xp: Namespace, *, apart: bool) -> Primitives:
     import jax
 
-    steps = bind(DifferentiableNamespace(xp))
-    if plain_steps():
-        return steps
-    return steps._replace(
-        linear_forward=partial(linear_forward, steps, apart=apart),
-        linear_backward=partial(linear_backward, steps),
-        join=jax.jit(steps.join, inline=True),
+    primitives = bind(DifferentiableNamespace(xp))
+    if plain_primitives():
+        return primitives
+    return primitives._replace(
+        linear_forward=partial(linear_forward, primitives, apart=apart),
+        linear_backward=partial(linear_backward, primitives),
+        join=jax.jit(primitives.join, inline=True),
         split=lambda theta, sizes: _split(xp, tuple(sizes))(theta),
     )
 
@@ -161,7 +161,7 @@ def _split(xp: Namespace, sizes: tuple[int, ...]) -> Any:
     return jax.jit(partial(vector.split, sizes=sizes, xp=xp), inline=True)
 
 
-def linear_forward(steps: Steps, A_prev: Array, W: Array, b: Array, *, apart: bool) -> Array:
+def linear_forward(primitives: Primitives, A_prev: Array, W: Array, b: Array, *, apart: bool) -> Array:
     """Z = W A_prev + b; on CPUs, JAX multiplies by a vector several times faster than by a matrix of one row.
 
     There it also fuses the products of several layers into one, which took 23 s for 60 000 predictions of
@@ -170,7 +170,7 @@ def linear_forward(steps: Steps, A_prev: Array, W: Array, b: Array, *, apart: bo
     """
     if W.shape[0] == 1:
         return (W[0, :] @ A_prev)[None, :] + b
-    Z = steps.linear_forward(A_prev, W, b)
+    Z = primitives.linear_forward(A_prev, W, b)
     return _in_rows(Z) if apart else Z
 
 
@@ -183,11 +183,11 @@ def _in_rows(Z: Array) -> Array:
     return with_layout_constraint(Z, Layout(major_to_minor=(0, 1)))
 
 
-def linear_backward(steps: Steps, dZ: Array, A_prev: Array, *, m: Array) -> tuple[Array, Array]:
+def linear_backward(primitives: Primitives, dZ: Array, A_prev: Array, *, m: Array) -> tuple[Array, Array]:
     """dW = (1/m) dZ A_prevᵀ and db = (1/m) Σ_columns dZ."""
     if dZ.shape[0] > 1:
-        return steps.linear_backward(dZ, A_prev, m=m)
-    return (A_prev @ dZ[0, :])[None, :] / m, steps.xp.sum(dZ, axis=1, keepdims=True) / m
+        return primitives.linear_backward(dZ, A_prev, m=m)
+    return (A_prev @ dZ[0, :])[None, :] / m, primitives.xp.sum(dZ, axis=1, keepdims=True) / m
 
 
 class DifferentiableNamespace:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnarray.backends.cblas import cblas
-from nnarray.backends.steps import plain_steps
+from nnarray.backends.primitives import plain_primitives
 from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def unavailable_reason() -> str | None:
 
 
 def is_made() -> bool:
-    """Whether programs are machine code, which several threads may share; not where plain steps are asked for."""
-    return not plain_steps() and unavailable_reason() is None
+    """Whether programs are machine code, which several threads may share; not where plain primitives are asked for."""
+    return not plain_primitives() and unavailable_reason() is None
 
 
 def new_program(graph: "Graph", *, shared: bool) -> Program:

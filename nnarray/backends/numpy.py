@@ -9,8 +9,8 @@ import numpy as np
 
 from nnarray.backends import machine_code
 from nnarray.backends.array_api import Backend, is_real_on_host
-from nnarray.backends.steps import plain_steps, steps_for
-from nnarray.core import steps as core
+from nnarray.backends.primitives import plain_primitives, primitives_for
+from nnarray.core import primitives as core
 from nnarray.core.typing import Array, Layers
 from nnarray.programs.protocols import CompiledSteps, PackedProgram, Program
 
@@ -47,9 +47,9 @@ class NumpyBackend(Backend):
         return None
 
     @property
-    def steps(self) -> core.Steps:
+    def primitives(self) -> core.Primitives:
         """Core's, with faster ones between theta and its layers."""
-        return _steps()
+        return _primitives()
 
     @staticmethod
     def owns(x: Any) -> bool:
@@ -82,7 +82,7 @@ class NumpyBackend(Backend):
     @property
     def compiles(self) -> bool:
         """To machine code, or else to NumPy's calls."""
-        return not plain_steps()
+        return not plain_primitives()
 
     @property
     def entries_at_once(self) -> int | None:
@@ -129,9 +129,9 @@ def is_blas_matrix(x: Array) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _steps() -> core.Steps:
-    steps = steps_for(np)
-    return steps if plain_steps() else steps._replace(join=join, split=split)
+def _primitives() -> core.Primitives:
+    primitives = primitives_for(np)
+    return primitives if plain_primitives() else primitives._replace(join=join, split=split)
 
 
 def join(layers: Layers) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.concrete import is_compiled_by_torch, torch_transforms
-from nnarray.core.steps import Steps, bind
+from nnarray.core.primitives import Primitives, bind
 from nnarray.core.typing import Array, Namespace
 
 
@@ -35,9 +35,9 @@ class TorchBackend(Backend):
         return why_not("torch", "pip install torch")
 
     @property
-    def steps(self) -> Steps:
+    def primitives(self) -> Primitives:
         """Core's; while torch compiles, in a form that it can read."""
-        return _compiled_steps(self.xp) if is_compiled_by_torch() else _eager_steps(self.xp)
+        return _compiled_primitives(self.xp) if is_compiled_by_torch() else _eager_primitives(self.xp)
 
     @staticmethod
     def owns(x: Any) -> bool:
@@ -149,12 +149,12 @@ def _without_axes(x: Array | float, other: Array) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _compiled_steps(xp: Namespace) -> Steps:
-    """The steps that torch can compile."""
+def _compiled_primitives(xp: Namespace) -> Primitives:
+    """The primitives that torch can compile."""
     return bind(CompiledNamespace(xp))
 
 
 @lru_cache(maxsize=1)
-def _eager_steps(xp: Namespace) -> Steps:
-    """The steps where torch computes at once."""
+def _eager_primitives(xp: Namespace) -> Primitives:
+    """The primitives where torch computes at once."""
     return bind(EagerNamespace(xp))

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.averages import running_mean
+from nnarray.core.primitives import Primitives
 from nnarray.core.propagation import Forward
 from nnarray.core.regularization import dropout
-from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Layers, Namespace
 
 EPS = 1e-5
@@ -53,10 +53,12 @@ def scale_and_shift(Z_norm: Array, gamma: Array, beta: Array) -> Array:
     return gamma * Z_norm + beta
 
 
-def activate(normalized: Normalized, beta: Array, gamma: Array, g: str, *, steps: Steps) -> tuple[Array, Array]:
+def activate(
+    normalized: Normalized, beta: Array, gamma: Array, g: str, *, primitives: Primitives
+) -> tuple[Array, Array]:
     """A = g(gamma Z_norm + beta), before dropout, and what g' is written in: A, or the Z that went into g."""
     Z = scale_and_shift(normalized.Z_norm, gamma, beta)
-    A = steps.activation_forward[g](Z)
+    A = primitives.activation_forward[g](Z)
     return A, Z if ACTIVATIONS[g].in_Z else A
 
 
@@ -75,7 +77,7 @@ def normalize_backward(dZ: Array, gamma: Array, normalized: Normalized, *, by_me
 
 
 def forward(
-    X: Array, layers: Layers, hidden: Sequence[str], output: str, *, steps: Steps, masks: Sequence[Array] = ()
+    X: Array, layers: Layers, hidden: Sequence[str], output: str, *, primitives: Primitives, masks: Sequence[Array] = ()
 ) -> tuple[Forward, list[Normalized]]:
     """Z[l] = W[l] A[l-1],  A[l] = g[l](gamma[l] Z_norm[l] + beta[l]); the last layer is as ever.
 
@@ -83,14 +85,14 @@ def forward(
     """
     A, cached, normalized = [X], [], []
     for l, (W, beta, gamma) in enumerate(layers[:-1]):
-        Z = steps.linear_forward(A[l], W, 0.0)
-        normalized.append(normalize(Z, *mean_and_variance(Z, xp=steps.xp), xp=steps.xp))
-        A_l, in_g_prime = activate(normalized[l], beta, gamma, hidden[l], steps=steps)
+        Z = primitives.linear_forward(A[l], W, 0.0)
+        normalized.append(normalize(Z, *mean_and_variance(Z, xp=primitives.xp), xp=primitives.xp))
+        A_l, in_g_prime = activate(normalized[l], beta, gamma, hidden[l], primitives=primitives)
         cached.append(in_g_prime)
         A.append(dropout(A_l, masks[l]) if masks else A_l)
     W, b = layers[-1]
-    Z = steps.linear_forward(A[-1], W, b)
-    A.append(steps.mean[output](Z))
+    Z = primitives.linear_forward(A[-1], W, b)
+    A.append(primitives.mean[output](Z))
     return Forward(A, cached, Z), normalized
 
 
@@ -102,21 +104,21 @@ def backward(
     hidden: Sequence[str],
     *,
     m: Array,
-    steps: Steps,
+    primitives: Primitives,
     masks: Sequence[Array] = (),
 ) -> tuple[Layers, Array]:
     """(dW[1], dbeta[1], dgamma[1]), …, (dW[L], db[L]), and dZ[1] before normalisation, from dZ[L] of any cost."""
-    A, xp = passed.A, steps.xp
-    gradients: list[Sequence[Array]] = [steps.linear_backward(dZ, A[-2], m=m)]
+    A, xp = passed.A, primitives.xp
+    gradients: list[Sequence[Array]] = [primitives.linear_backward(dZ, A[-2], m=m)]
     for l in range(len(layers) - 1, 0, -1):
-        dA = steps.linear_backward_input(dZ, layers[l][0])
+        dA = primitives.linear_backward_input(dZ, layers[l][0])
         if masks:
             dA = dropout(dA, masks[l - 1])
-        dZ = steps.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
+        dZ = primitives.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
         gamma, norm, columns = layers[l - 1][2], normalized[l - 1], dZ.shape[1]
         of_beta, of_gamma = scale_and_shift_backward(dZ, norm.Z_norm, xp=xp)
         dZ = normalize_backward(dZ, gamma, norm, by_mean=of_beta / columns, by_variance=of_gamma / columns)
-        dW, _ = steps.linear_backward(dZ, A[l - 1], m=m)
+        dW, _ = primitives.linear_backward(dZ, A[l - 1], m=m)
         gradients.append((dW, of_beta / m, of_gamma / m))
     return gradients[::-1], dZ
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnarray.core.activations import ACTIVATIONS
+from nnarray.core.primitives import Primitives
 from nnarray.core.regularization import dropout
-from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Pairs
 
 
@@ -21,7 +21,7 @@ class Forward(NamedTuple):
 
 
 def forward(
-    X: Array, layers: Pairs, hidden: Sequence[str], output: str, *, steps: Steps, masks: Sequence[Array] = ()
+    X: Array, layers: Pairs, hidden: Sequence[str], output: str, *, primitives: Primitives, masks: Sequence[Array] = ()
 ) -> Forward:
     """Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]).
 
@@ -29,20 +29,20 @@ def forward(
     """
     A, cached = [X], []
     for l, (W, b) in enumerate(layers[:-1]):
-        Z = steps.linear_forward(A[l], W, b)
-        A_l = steps.activation_forward[hidden[l]](Z)
+        Z = primitives.linear_forward(A[l], W, b)
+        A_l = primitives.activation_forward[hidden[l]](Z)
         cached.append(Z if ACTIVATIONS[hidden[l]].in_Z else A_l)
         A.append(dropout(A_l, masks[l]) if masks else A_l)
     W, b = layers[-1]
-    Z = steps.linear_forward(A[-1], W, b)
-    A.append(steps.mean[output](Z))
+    Z = primitives.linear_forward(A[-1], W, b)
+    A.append(primitives.mean[output](Z))
     return Forward(A, cached, Z)
 
 
-def cost(Z: Array, Y: Array, output: str, *, m: Array, steps: Steps, weights: Array | None = None) -> Array:
+def cost(Z: Array, Y: Array, output: str, *, m: Array, primitives: Primitives, weights: Array | None = None) -> Array:
     """J = (1/m) Σ_columns loss; example weights, shape (1, m), scale each column's loss and m is their sum."""
-    loss = steps.loss[output](Z, Y)
-    return steps.xp.sum(loss if weights is None else weights * loss) / m
+    loss = primitives.loss[output](Z, Y)
+    return primitives.xp.sum(loss if weights is None else weights * loss) / m
 
 
 def backward(
@@ -52,17 +52,17 @@ def backward(
     hidden: Sequence[str],
     *,
     m: Array,
-    steps: Steps,
+    primitives: Primitives,
     masks: Sequence[Array] = (),
 ) -> tuple[list[tuple[Array, Array]], Array]:
     """The gradients of every layer and dZ[1], from dZ[L] of any cost."""
     A = passed.A
-    gradients = [steps.linear_backward(dZ, A[-2], m=m)]
+    gradients = [primitives.linear_backward(dZ, A[-2], m=m)]
     for l in range(len(layers) - 1, 0, -1):
         W, _ = layers[l]  # W[l+1], since layers[0] is layer 1
-        dA = steps.linear_backward_input(dZ, W)
+        dA = primitives.linear_backward_input(dZ, W)
         if masks:
             dA = dropout(dA, masks[l - 1])
-        dZ = steps.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
-        gradients.append(steps.linear_backward(dZ, A[l - 1], m=m))
+        dZ = primitives.activation_backward[hidden[l - 1]](dA, passed.cached[l - 1])
+        gradients.append(primitives.linear_backward(dZ, A[l - 1], m=m))
     return gradients[::-1], dZ

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from nnarray.backends import Backend, require_finite
 from nnarray.core import batch_norm, regularization
+from nnarray.core.primitives import Primitives
 from nnarray.core.propagation import Forward
-from nnarray.core.steps import Steps
 from nnarray.core.typing import Array, Layers, Namespace
 from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, compute, equations, jitted, tiling, updates
@@ -105,7 +105,9 @@ def cost_and_gradients(
         J, sums = passes.cost_and_gradients()
         made = with_penalties([[V / batch.m for V in of_layer] for of_layer in sums], layers, backend.xp, **numbers)
         made += statistics_of(passes)
-        return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1), backend.steps.join([made])
+        return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1), backend.primitives.join(
+            [made]
+        )
 
     J, vector = with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)
@@ -160,7 +162,7 @@ def pull(
             return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
         passes = PullPasses(batch, layers, network, backend, workers=workers, width=width)
         gradients, dX = passes.pull()
-        return backend.steps.join([*gradients, statistics_of(passes)]), dX
+        return backend.primitives.join([*gradients, statistics_of(passes)]), dX
 
     vector, dX = with_room(in_tiles, batch, layers, network, backend, width)
     size = theta_size(network.sizes)
@@ -215,59 +217,63 @@ def _computed(
         return J, vector, matrices[0] if rows else None
     run = jitted.compute_exactly if backend.jits else compiling.compute
     J, made = run(wanted, tile, given, network, backend, numbers)
-    vector = backend.steps.join([made[: len(shapes)]]) if shapes else None
+    vector = backend.primitives.join([made[: len(shapes)]]) if shapes else None
     return J, vector, made[-1] if rows else None
 
 
 def training_cost(
-    tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
+    tile: Tile, layers: Layers, network: Architecture, primitives: Primitives, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
     """J of the tile as a batch in training, given l2 or l1 with that penalty."""
-    passed, _ = _forward(tile, layers, network, steps)
-    return equations.loss_and_penalties(passed, tile, weights_of(layers), network, steps, m=m, **penalties), []
+    passed, _ = _forward(tile, layers, network, primitives)
+    return equations.loss_and_penalties(passed, tile, weights_of(layers), network, primitives, m=m, **penalties), []
 
 
 def training_gradients(
-    tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
+    tile: Tile, layers: Layers, network: Architecture, primitives: Primitives, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
     """J as in `training_cost`; dW[1], dbeta[1], dgamma[1], …, dW[L], db[L]; the statistics of the tile."""
-    passed, normalized = _forward(tile, layers, network, steps)
-    J = equations.loss_and_penalties(passed, tile, weights_of(layers), network, steps, m=m, **penalties)
-    dZ = equations.output_gradient(passed, tile, network, steps)
+    passed, normalized = _forward(tile, layers, network, primitives)
+    J = equations.loss_and_penalties(passed, tile, weights_of(layers), network, primitives, m=m, **penalties)
+    dZ = equations.output_gradient(passed, tile, network, primitives)
     given = passed, normalized, layers, network.hidden
-    found, _ = batch_norm.backward(dZ, *given, m=m, steps=steps, masks=tile.masks)
-    made = with_penalties(found, layers, steps.xp, m=m, **penalties)
+    found, _ = batch_norm.backward(dZ, *given, m=m, primitives=primitives, masks=tile.masks)
+    made = with_penalties(found, layers, primitives.xp, m=m, **penalties)
     return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
 
 
-def training_prediction(tile: Tile, layers: Layers, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
+def training_prediction(
+    tile: Tile, layers: Layers, network: Architecture, primitives: Primitives
+) -> tuple[None, list[Array]]:
     """A[L] of the tile as a batch in training."""
-    return None, [_forward(tile, layers, network, steps)[0].A[-1]]
+    return None, [_forward(tile, layers, network, primitives)[0].A[-1]]
 
 
-def training_pullback(tile: Tile, layers: Layers, network: Architecture, steps: Steps) -> tuple[None, list[Array]]:
+def training_pullback(
+    tile: Tile, layers: Layers, network: Architecture, primitives: Primitives
+) -> tuple[None, list[Array]]:
     """dW[1], dbeta[1], dgamma[1], …, the statistics of the tile, and dX, given dA[L] in the place of Y."""
-    passed, normalized = _forward(tile, layers, network, steps)
-    dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
-    gradients, dZ = batch_norm.backward(dZ, passed, normalized, layers, network.hidden, m=1, steps=steps)
+    passed, normalized = _forward(tile, layers, network, primitives)
+    dZ = primitives.mean_backward[network.output](tile.Y, passed.A[-1])
+    gradients, dZ = batch_norm.backward(dZ, passed, normalized, layers, network.hidden, m=1, primitives=primitives)
     made = [V for layer in gradients for V in layer]
     made += _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
-    return None, [*made, steps.linear_backward_input(dZ, layers[0][0])]
+    return None, [*made, primitives.linear_backward_input(dZ, layers[0][0])]
 
 
 def _forward(
-    tile: Tile, layers: Layers, network: Architecture, steps: Steps
+    tile: Tile, layers: Layers, network: Architecture, primitives: Primitives
 ) -> tuple[Forward, list[batch_norm.Normalized]]:
     """The layers one after the other, in training."""
-    return batch_norm.forward(tile.X, layers, network.hidden, network.output, steps=steps, masks=tile.masks)
+    return batch_norm.forward(tile.X, layers, network.hidden, network.output, primitives=primitives, masks=tile.masks)
 
 
 def training_step(
-    tile: Tile, layers: Layers, network: Architecture, steps: Steps, *, m: Array = 1, **penalties: float
+    tile: Tile, layers: Layers, network: Architecture, primitives: Primitives, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:
     """J and the gradients as in `training_gradients`; the averages after the tile, of layers `with_averages`."""
     known = [layer[:3] for layer in layers]
-    J, made = training_gradients(tile, known, network, steps, m=m, **penalties)
+    J, made = training_gradients(tile, known, network, primitives, m=m, **penalties)
     averages = [V for layer in layers for V in layer[3:]]
     count = len(made) - len(averages)
     return J, [*made[:count], *map(batch_norm.averaged, averages, made[count:])]

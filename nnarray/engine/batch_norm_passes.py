@@ -1,4 +1,4 @@
-"""What batch normalisation computes of a tile in its turn in a layer's pass: in the steps of core, or by a program."""
+"""What batch normalisation computes of a tile in its turn in a layer's pass: by primitives or by a program."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from nnarray.backends import Backend, Program, is_sparse
 from nnarray.core import batch_norm
+from nnarray.core.primitives import Primitives, bind
 from nnarray.core.propagation import Forward
 from nnarray.core.regularization import dropout
-from nnarray.core.steps import Steps, bind
 from nnarray.core.typing import Array
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
@@ -26,8 +26,8 @@ PROGRAMS_KEPT = 256
 """Of all passes: a network has about two for each layer and width."""
 
 
-Pass: TypeAlias = Callable[[Named, Architecture, str, Steps], tuple[Array | None, list[Array]]]
-"""A tile's turn, in the steps of core: given the layer below's g, it is a sum or None, and arrays."""
+Pass: TypeAlias = Callable[[Named, Architecture, str, Primitives], tuple[Array | None, list[Array]]]
+"""A tile's turn, in the primitives of core: given the layer below's g, it is a sum or None, and arrays."""
 
 
 class Below(NamedTuple):
@@ -41,88 +41,90 @@ class Below(NamedTuple):
     """its Z; None where it is X"""
 
 
-def forward(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+def forward(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[None, list[Array]]:
     """Z of the layer, with its mean and variance in the tile."""
-    Z = steps.linear_forward(below(V, g, steps).A, V["W"], 0.0)
-    return None, [Z, *batch_norm.mean_and_variance(Z, xp=steps.xp)]
+    Z = primitives.linear_forward(below(V, g, primitives).A, V["W"], 0.0)
+    return None, [Z, *batch_norm.mean_and_variance(Z, xp=primitives.xp)]
 
 
-def cost(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[Array, list[Array]]:
+def cost(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[Array, list[Array]]:
     """The sum of the losses."""
-    passed, tile = end(V, below(V, g, steps), network, steps)
-    return equations.loss(passed, tile, network, steps), []
+    passed, tile = end(V, below(V, g, primitives), network, primitives)
+    return equations.loss(passed, tile, network, primitives), []
 
 
-def cost_and_gradients(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[Array, list[Array]]:
+def cost_and_gradients(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[Array, list[Array]]:
     """The same, m dW[L], m db[L], and what `into_below` finds."""
-    found = below(V, g, steps)
-    passed, tile = end(V, found, network, steps)
-    J = equations.loss(passed, tile, network, steps)
-    dZ = equations.output_gradient(passed, tile, network, steps)
-    return J, [*steps.linear_backward(dZ, found.A, m=1), *into_below(dZ, V, found, g, steps)]
+    found = below(V, g, primitives)
+    passed, tile = end(V, found, network, primitives)
+    J = equations.loss(passed, tile, network, primitives)
+    dZ = equations.output_gradient(passed, tile, network, primitives)
+    return J, [*primitives.linear_backward(dZ, found.A, m=1), *into_below(dZ, V, found, g, primitives)]
 
 
-def backward(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+def backward(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[None, list[Array]]:
     """m dW of a hidden layer, and what `into_below` finds."""
-    found, dZ = below(V, g, steps), before_normalization(V, steps)
-    dW, _ = steps.linear_backward(dZ, found.A, m=1)
-    return None, [dW, *into_below(dZ, V, found, g, steps)]
+    found, dZ = below(V, g, primitives), before_normalization(V, primitives)
+    dW, _ = primitives.linear_backward(dZ, found.A, m=1)
+    return None, [dW, *into_below(dZ, V, found, g, primitives)]
 
 
-def prediction(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+def prediction(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[None, list[Array]]:
     """A[L]."""
-    return None, [end(V, below(V, g, steps), network, steps)[0].A[-1]]
+    return None, [end(V, below(V, g, primitives), network, primitives)[0].A[-1]]
 
 
-def pullback(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+def pullback(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[None, list[Array]]:
     """dW[L], db[L], and what `into_below` finds or dX, given dA[L] in the place of Y."""
-    found = below(V, g, steps)
-    passed, tile = end(V, found, network, steps)
-    dZ = steps.mean_backward[network.output](tile.Y, passed.A[-1])
-    further = into_below(dZ, V, found, g, steps) or [steps.linear_backward_input(dZ, V["W"])]
-    return None, [*steps.linear_backward(dZ, found.A, m=1), *further]
+    found = below(V, g, primitives)
+    passed, tile = end(V, found, network, primitives)
+    dZ = primitives.mean_backward[network.output](tile.Y, passed.A[-1])
+    further = into_below(dZ, V, found, g, primitives) or [primitives.linear_backward_input(dZ, V["W"])]
+    return None, [*primitives.linear_backward(dZ, found.A, m=1), *further]
 
 
-def backward_to_inputs(V: Named, network: Architecture, g: str, steps: Steps) -> tuple[None, list[Array]]:
+def backward_to_inputs(V: Named, network: Architecture, g: str, primitives: Primitives) -> tuple[None, list[Array]]:
     """dW[1] and dX."""
-    dZ = before_normalization(V, steps)
-    dW, _ = steps.linear_backward(dZ, V["X"], m=1)
-    return None, [dW, steps.linear_backward_input(dZ, V["W"])]
+    dZ = before_normalization(V, primitives)
+    dW, _ = primitives.linear_backward(dZ, V["X"], m=1)
+    return None, [dW, primitives.linear_backward_input(dZ, V["W"])]
 
 
-def before_normalization(V: Named, steps: Steps) -> Array:
+def before_normalization(V: Named, primitives: Primitives) -> Array:
     """dZ of the layer of the pass, what Z does by the whole batch's mean and variance included."""
     by = {"by_mean": V["by_mean"], "by_variance": V["by_variance"]}
-    return batch_norm.normalize_backward(V["dZ"], V["own_gamma"], normalized_by(V, "own_", steps), **by)
+    return batch_norm.normalize_backward(V["dZ"], V["own_gamma"], normalized_by(V, "own_", primitives), **by)
 
 
-def below(V: Named, g: str, steps: Steps) -> Below:
+def below(V: Named, g: str, primitives: Primitives) -> Below:
     """What the pass finds below."""
     if "X" in V:
         return Below(V["X"], V["X"], None)
-    normalized = normalized_by(V, "", steps)
-    A, in_g_prime = batch_norm.activate(normalized, V["beta"], V["gamma"], g, steps=steps)
+    normalized = normalized_by(V, "", primitives)
+    A, in_g_prime = batch_norm.activate(normalized, V["beta"], V["gamma"], g, primitives=primitives)
     return Below(dropout(A, V["D"]) if "D" in V else A, in_g_prime, normalized)
 
 
-def normalized_by(V: Named, whose: str, steps: Steps) -> batch_norm.Normalized:
+def normalized_by(V: Named, whose: str, primitives: Primitives) -> batch_norm.Normalized:
     """A layer's Z, with the whole batch's mean and variance."""
-    return batch_norm.normalize(V[f"{whose}Z"], V[f"{whose}mean"], V[f"{whose}variance"], xp=steps.xp)
+    return batch_norm.normalize(V[f"{whose}Z"], V[f"{whose}mean"], V[f"{whose}variance"], xp=primitives.xp)
 
 
-def end(V: Named, found: Below, network: Architecture, steps: Steps) -> tuple[Forward, Tile]:
+def end(V: Named, found: Below, network: Architecture, primitives: Primitives) -> tuple[Forward, Tile]:
     """The last layer, as `equations` takes what was passed and the targets."""
-    Z = steps.linear_forward(found.A, V["W"], V["b"])
-    return Forward([found.A, steps.mean[network.output](Z)], [], Z), Tile(found.A, V.get("Y"), V.get("weights"), ())
+    Z = primitives.linear_forward(found.A, V["W"], V["b"])
+    return Forward([found.A, primitives.mean[network.output](Z)], [], Z), Tile(
+        found.A, V.get("Y"), V.get("weights"), ()
+    )
 
 
-def into_below(dZ: Array, V: Named, found: Below, g: str, steps: Steps) -> list[Array]:
+def into_below(dZ: Array, V: Named, found: Below, g: str, primitives: Primitives) -> list[Array]:
     """Of the layer below, dZ after normalisation, m dbeta and m dgamma; nothing where that is X."""
     if found.normalized is None:
         return []
-    dA = steps.linear_backward_input(dZ, V["W"])
-    dZ = steps.activation_backward[g](dropout(dA, V["D"]) if "D" in V else dA, found.in_g_prime)
-    return [dZ, *batch_norm.scale_and_shift_backward(dZ, found.normalized.Z_norm, xp=steps.xp)]
+    dA = primitives.linear_backward_input(dZ, V["W"])
+    dZ = primitives.activation_backward[g](dropout(dA, V["D"]) if "D" in V else dA, found.in_g_prime)
+    return [dZ, *batch_norm.scale_and_shift_backward(dZ, found.normalized.Z_norm, xp=primitives.xp)]
 
 
 def computed(
@@ -134,7 +136,7 @@ def computed(
         shapes = tuple((name, tuple(V.shape)) for name, V in given.items())
         program, made = program_for(wanted, network, g, shapes, dtype, backend)
     if program is None:
-        return wanted(given, network, g, backend.steps)
+        return wanted(given, network, g, backend.primitives)
     outputs = [backend.new_matrix(shape, dtype) for shape in made]
     return program(*given.values(), *outputs), outputs
 

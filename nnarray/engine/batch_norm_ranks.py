@@ -99,7 +99,7 @@ def cost_and_gradients(
         passes = PassesOnRanks(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width)
         J, sums = passes.cost_and_gradients()
         seen = batch_norm.statistics_of(passes)
-        return J, backend.steps.join(sums), backend.steps.join([seen]) if seen else None
+        return J, backend.primitives.join(sums), backend.primitives.join([seen]) if seen else None
 
     J, sums, seen = batch_norm.with_room(in_tiles, batch, layers, network, backend, _width(batch))
     sums = np.require(backend.to_numpy(sums), requirements=("C", "W"))
@@ -109,7 +109,7 @@ def cost_and_gradients(
     numbers = equations.numbers_of_cost(m, l2, l1)
     mean = compute.cost_from_sum(losses, m, batch_norm.weights_of(layers), backend, l2=l2, l1=l1)
     split = batch_norm.split(g, network.sizes, xp=backend.xp)
-    g = backend.steps.join([batch_norm.with_penalties(split, layers, backend.xp, **numbers)])
+    g = backend.primitives.join([batch_norm.with_penalties(split, layers, backend.xp, **numbers)])
     return float(mean), g, m, seen
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnarray.backends import Backend, Program, is_sparse
-from nnarray.core.steps import bind
+from nnarray.core.primitives import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import jitted
 from nnarray.engine.batch import Architecture, Tile
@@ -69,7 +69,7 @@ def compute(
 ) -> tuple[Array | None, list[Array]]:
     """The equations without a program: core's functions as they stand, jitted on JAX."""
     if not backend.jits:
-        return equations(tile, layers, network, backend.steps, **numbers)
+        return equations(tile, layers, network, backend.primitives, **numbers)
     return jitted.compute(equations, tile, layers, network, backend, numbers)
 
 

@@ -138,9 +138,9 @@ def _cost_and_gradients(
         program = compiling.program_for(what, tile, layers, network, backend, numbers, only_tile=only_tile)
         if program is None:
             J, V = compiling.compute(what, tile, layers, network, backend, numbers)
-            return J, backend.steps.join(list(zip(V[::2], V[1::2], strict=True)))
+            return J, backend.primitives.join(list(zip(V[::2], V[1::2], strict=True)))
         g = _taken(spare, vector_size(network.sizes), layers[0][0].dtype, backend)
-        gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
+        gradients = [V for pair in backend.primitives.split(g, network.sizes) for V in pair]
         return program(*compiling.inputs_of(tile, layers, numbers), *gradients), g
 
     def add_sums(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -168,8 +168,8 @@ def gradients_from_sums(
     g /= m
     numbers = equations.numbers_of_cost(m, l2, l1)
     if len(numbers) > 1:
-        split = backend.steps.split(g, network.sizes)
-        g = backend.steps.join(regularization.gradients_with_penalties(split, layers, xp=backend.xp, **numbers))
+        split = backend.primitives.split(g, network.sizes)
+        g = backend.primitives.join(regularization.gradients_with_penalties(split, layers, xp=backend.xp, **numbers))
     return cost_from_sum(J, m, layers, backend, l2=l2, l1=l1), g
 
 
@@ -207,11 +207,11 @@ def _pulled(tile: Tile, layers: Pairs, network: Architecture, backend: Backend) 
     program = compiling.program_for(equations.pullback, tile, layers, network, backend)
     if program is None:
         _, V = compiling.compute(equations.pullback, tile, layers, network, backend)
-        return backend.steps.join(list(zip(V[:-1:2], V[1::2], strict=True))), V[-1]
+        return backend.primitives.join(list(zip(V[:-1:2], V[1::2], strict=True))), V[-1]
     dtype = layers[0][0].dtype
     g = backend.xp.empty(vector_size(network.sizes), dtype=dtype)
     dX = backend.new_matrix((network.sizes[0], tile.X.shape[1]), dtype)
-    gradients = [V for pair in backend.steps.split(g, network.sizes) for V in pair]
+    gradients = [V for pair in backend.primitives.split(g, network.sizes) for V in pair]
     program(*compiling.inputs_of(tile, layers), *gradients, dX)
     return g, dX
 
@@ -227,7 +227,7 @@ def cost_of(
     l1: float = 0.0,
 ) -> Array:
     """J after a forward pass of the whole batch."""
-    J = equations.loss(passed, batch, network, backend.steps)
+    J = equations.loss(passed, batch, network, backend.primitives)
     return cost_from_sum(J, batch.m, layers, backend, l2=l2, l1=l1)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nnarray.backends import NUMPY, PackedProgram, makes_machine_code
 from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
-from nnarray.core.steps import Steps
+from nnarray.core.primitives import Primitives
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import compiling, equations, updates
 from nnarray.engine.batch import Architecture, Tile
@@ -134,25 +134,27 @@ def _compiled(
 
 
 def _checked_gradients(
-    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, **numbers: Array
+    tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives, **numbers: Array
 ) -> tuple[Array | None, list[Array]]:
     """Those of `equations`, and how many targets are wrong. An X that is not finite shows in the gradient."""
-    J, made = equations.cost_and_gradients(tile, layers, network, steps, **numbers)
-    return J, [*made, _wrong_targets(tile.Y, network.output, xp=steps.xp)]
+    J, made = equations.cost_and_gradients(tile, layers, network, primitives, **numbers)
+    return J, [*made, _wrong_targets(tile.Y, network.output, xp=primitives.xp)]
 
 
 def _checked_cost(
-    tile: Tile, layers: Pairs, network: Architecture, steps: Steps, **numbers: Array
+    tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives, **numbers: Array
 ) -> tuple[Array | None, list[Array]]:
-    J, _ = equations.cost(tile, layers, network, steps, **numbers)
-    return J, [_wrong_targets(tile.Y, network.output, xp=steps.xp) + _outside(tile.X, -np.inf, np.inf, xp=steps.xp)]
+    J, _ = equations.cost(tile, layers, network, primitives, **numbers)
+    return J, [
+        _wrong_targets(tile.Y, network.output, xp=primitives.xp) + _outside(tile.X, -np.inf, np.inf, xp=primitives.xp)
+    ]
 
 
 def _checked_prediction(
-    tile: Tile, layers: Pairs, network: Architecture, steps: Steps
+    tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives
 ) -> tuple[Array | None, list[Array]]:
-    _, made = equations.prediction(tile, layers, network, steps)
-    return None, [*made, _outside(tile.X, -np.inf, np.inf, xp=steps.xp)]
+    _, made = equations.prediction(tile, layers, network, primitives)
+    return None, [*made, _outside(tile.X, -np.inf, np.inf, xp=primitives.xp)]
 
 
 def _wrong_targets(Y: Array, output: str, *, xp: Namespace) -> Array:

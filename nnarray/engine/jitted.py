@@ -122,8 +122,8 @@ def _jitted(
     """The equations for one shape, so that what was compiled is given back where it is dropped here."""
 
     def compute(tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> Any:
-        steps = backend.steps_of_values if have_values else backend.steps
-        return wanted(tile, layers, network, steps, **numbers)
+        primitives = backend.primitives_of_values if have_values else backend.primitives
+        return wanted(tile, layers, network, primitives, **numbers)
 
     return backend.jit(compute)
 

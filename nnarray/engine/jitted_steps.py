@@ -88,7 +88,9 @@ def _compiled(
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
         given = {name: row[i] for i, name in enumerate(names)}
         J, made = gradient(vectors, tile, given)
-        vector = backend.steps.join([made])  # with batch normalisation the averages after g, as they are after theta
+        vector = backend.primitives.join(
+            [made]
+        )  # with batch normalisation the averages after g, as they are after theta
         moved = update(vectors[: len(vectors) - network.batch_norm], vector[:size], row[len(given) :])
         return (*moved, vector[size:]) if network.batch_norm else moved, J
 
@@ -96,9 +98,9 @@ def _compiled(
         if network.batch_norm:
             own = batch_norm.split(vectors[0], network.sizes, xp=backend.xp)
             whole = batch_norm.with_averages(own, vectors[-1], network.sizes, xp=backend.xp)
-            return batch_norm.training_step(tile, whole, network, backend.steps, **given)
-        layers = backend.steps.split(vectors[0], network.sizes)
-        return equations.cost_and_gradients(tile, layers, network, backend.steps, **given)
+            return batch_norm.training_step(tile, whole, network, backend.primitives, **given)
+        layers = backend.primitives.split(vectors[0], network.sizes)
+        return equations.cost_and_gradients(tile, layers, network, backend.primitives, **given)
 
     def run(
         vectors: Sequence[Array], costs: Array, i: Array, order: Array, table: Array, examples: Any

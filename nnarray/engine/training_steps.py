@@ -73,7 +73,7 @@ def _read_and_made(
 ) -> tuple[list[Array], list[Array]]:
     """What a gradient is computed from besides the examples, and what it writes; averages are both."""
     if not network.batch_norm:
-        gradients = backend.steps.split(g, network.sizes)
+        gradients = backend.primitives.split(g, network.sizes)
         return [V for pair in layers for V in pair], [V for pair in gradients for V in pair]
     sizes, xp = network.sizes, backend.xp
     read = batch_norm.with_averages(layers, vectors[-1], sizes, xp=xp)

@@ -121,7 +121,7 @@ class NormalizedParameters(Parameters):
                 raise ValueError(msg)
         whole = [(*pair, gamma) for pair, gamma in zip(entered[:-1], columns, strict=True)]
         with backend.current():
-            theta = backend.steps.join([*whole, entered[-1]])
+            theta = backend.primitives.join([*whole, entered[-1]])
         return cls(backend.asarray(theta, dtype), sizes, backend)
 
     @property
@@ -231,7 +231,7 @@ def first_statistics(sizes: Sequence[int], theta: Array, backend: Backend) -> Ar
     xp, dtype = backend.xp, theta.dtype
     with backend.current():
         columns = [(xp.zeros_like(theta[:n]), xp.ones_like(theta[:n])) for n in sizes[1:-1]]
-        return backend.steps.join(columns) if columns else xp.zeros_like(theta[:0], dtype=dtype)
+        return backend.primitives.join(columns) if columns else xp.zeros_like(theta[:0], dtype=dtype)
 
 
 def begun(params: NormalizedParameters) -> NormalizedParameters:
@@ -271,4 +271,4 @@ def folded(params: NormalizedParameters) -> Parameters:
             batch_norm.folded(W, beta, gamma, mean, variance, xp=xp)
             for (W, beta, gamma), (mean, variance) in zip(hidden, averages, strict=True)
         ]
-        return Parameters(params.backend.steps.join([*pairs, last]), params.sizes, params.backend)
+        return Parameters(params.backend.primitives.join([*pairs, last]), params.sizes, params.backend)

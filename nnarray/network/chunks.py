@@ -228,7 +228,7 @@ def _theta(place: Place) -> Any:
     """Theta as one delayed object that tasks share, so that it is sent to each worker once."""
     import dask
 
-    copy = place.backend.steps.join(place.layers)
+    copy = place.backend.primitives.join(place.layers)
     return dask.delayed(place.backend.to_numpy(copy))
 
 

@@ -124,7 +124,7 @@ def check_gradients(
         if network.batch_norm:
             require_several(batch, "X")
         batch = make_batch(costed, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
-        theta = backend.asarray(backend.steps.join(place.layers), "float64")
+        theta = backend.asarray(backend.primitives.join(place.layers), "float64")
         kind = NormalizedDifferences if network.batch_norm else Differences
         differences = kind(costed, batch, theta, backend, l2, l1)
         if gradients is not None:
@@ -143,7 +143,7 @@ def _given(gradients: Any, network: Network, backend: Backend) -> Array:
     """The caller's gradients as one vector of float64."""
     place = enter_parameters(network, gradients)
     require_concrete("nn.check_gradients", gradients=place.layers[0].W)
-    g = backend.asarray(place.backend.to_numpy(place.backend.steps.join(place.layers)), "float64")
+    g = backend.asarray(place.backend.to_numpy(place.backend.primitives.join(place.layers)), "float64")
     require_finite(g, "gradients", backend)
     return g
 
@@ -168,11 +168,11 @@ class Differences:
         return engine.cost_and_gradients(batch, layers, network, self.backend, l2=l2, l1=l1)[1]
 
     def _layers(self, theta: Array, network: Architecture) -> Any:
-        return self.backend.steps.split(theta, network.sizes)
+        return self.backend.primitives.split(theta, network.sizes)
 
     def _forward(self, batch: Batch, layers: Any, network: Architecture) -> propagation.Forward:
-        steps = self.backend.steps
-        return propagation.forward(batch.X, layers, network.hidden, network.output, steps=steps)
+        primitives = self.backend.primitives
+        return propagation.forward(batch.X, layers, network.hidden, network.output, primitives=primitives)
 
     def _cost_of(self, network: Architecture, batch: Batch, l2: float, l1: float) -> Callable[[Array], Array]:
         backend = self.backend
@@ -223,8 +223,8 @@ class NormalizedDifferences(Differences):
         return engine.batch_norm.cost_and_gradients(batch, layers, network, self.backend, l2=l2, l1=l1)[1]
 
     def _forward(self, batch: Batch, layers: Layers, network: Architecture) -> propagation.Forward:
-        steps = self.backend.steps
-        return batch_norm.forward(batch.X, layers, network.hidden, network.output, steps=steps)[0]
+        primitives = self.backend.primitives
+        return batch_norm.forward(batch.X, layers, network.hidden, network.output, primitives=primitives)[0]
 
 
 def name_of(i: int, sizes: Sequence[int], *, batch_norm: bool = False) -> str:

@@ -307,7 +307,7 @@ class Network:
         with place.backend.current():
             X = for_products(X, place.layers[0].W.dtype, place.backend)
             require_finite(X, "X", place.backend)
-            return propagation.forward(X, place.layers, self.hidden, self.output, steps=place.backend.steps).A
+            return propagation.forward(X, place.layers, self.hidden, self.output, primitives=place.backend.primitives).A
 
     @overload
     def predict(self, params: Any, X: npt.NDArray[Any], *, workers: int | None = None) -> npt.NDArray[Any]: ...

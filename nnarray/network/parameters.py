@@ -93,7 +93,7 @@ class Parameters(Sequence[Layer]):
             return layers
         pairs, sizes, backend = as_layers(layers, beside)
         with backend.current():
-            return cls(backend.steps.join(pairs), sizes, backend)
+            return cls(backend.primitives.join(pairs), sizes, backend)
 
     @property
     def backend(self) -> Backend:
@@ -108,7 +108,7 @@ class Parameters(Sequence[Layer]):
         if self._layers is not None:
             return self._layers
         with at_once(self.vector):
-            layers = tuple(map(Layer._make, self.backend.steps.split(self.vector, self.sizes)))
+            layers = tuple(map(Layer._make, self.backend.primitives.split(self.vector, self.sizes)))
         if is_constant(self.vector):
             self._layers = layers
         return layers

@@ -332,7 +332,7 @@ class MLP(Settings, ABC):
         self._is_normalized = bool(self.batch_norm)
         if self._is_normalized:  # the same W; b of a hidden layer would be taken out with the mean
             layers = [(W, np.zeros_like(b), np.ones_like(b)) for W, b in layers[:-1]] + layers[-1:]
-        variables = own.asarray(backend("numpy").steps.join(layers), dtype)
+        variables = own.asarray(backend("numpy").primitives.join(layers), dtype)
         if self._is_normalized:
             variables = own.xp.concat([variables, first_statistics(sizes, variables, own)])
         self._show(Trained(variables), sizes, own)
@@ -352,7 +352,7 @@ class MLP(Settings, ABC):
         kept = self._kept_views
         if kept is not None and kept.backend == place:
             return kept.theta
-        return place.steps.join([(W, b) for W, b in self._layers(place, dtype)])
+        return place.primitives.join([(W, b) for W, b in self._layers(place, dtype)])
 
     @property
     def _kept_views(self) -> Kept | None:
@@ -388,7 +388,7 @@ class MLP(Settings, ABC):
         if self._is_normalized:
             size = engine.batch_norm.theta_size(sizes)
             theta = folded(NormalizedParameters(theta[:size], sizes, own, theta[size:])).vector
-        layers = own.steps.split(theta, sizes)
+        layers = own.primitives.split(theta, sizes)
         coefs, intercepts = [W.T for W, _ in layers], [own.xp.reshape(b, (-1,)) for _, b in layers]
         kept = Kept(theta, own, [*coefs, *intercepts])
         training = None if theta is trained.variables else trained._asdict()

@@ -83,7 +83,7 @@ class Descent:
 
     def move_to(self, theta: Array) -> None:
         """Go on from another theta."""
-        self.theta, self.layers = theta, self.backend.steps.split(theta, self.network.sizes)
+        self.theta, self.layers = theta, self.backend.primitives.split(theta, self.network.sizes)
 
     def begin(self, size: int) -> tuple[Interrupts, engine.ThreadsOfARun]:
         """The two contexts, interrupts and threads, in which steps on batches of this size are made."""
@@ -116,7 +116,7 @@ class Descent:
     def layers_of(self, theta: Array | None) -> Any:
         """The layers of a theta, or of the present one."""
         is_own = theta is None or theta is self.theta
-        return self.layers if is_own else self.backend.steps.split(theta, self.network.sizes)
+        return self.layers if is_own else self.backend.primitives.split(theta, self.network.sizes)
 
     def cost_and_prediction(self, batch: Batch, theta: Array | None = None) -> tuple[float, Array]:
         """The mean loss without the penalties, and A[L]; of another theta than the present one where one is given."""

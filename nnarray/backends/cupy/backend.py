@@ -12,7 +12,7 @@ import numpy as np
 from nnarray.backends.array_api import PRECISIONS, Backend
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.numpy import is_blas_matrix
-from nnarray.backends.steps import plain_steps
+from nnarray.backends.primitives import plain_primitives
 from nnarray.core.typing import Array
 from nnarray.programs.protocols import CompiledSteps, Program
 
@@ -92,7 +92,7 @@ class CupyBackend(Backend):
     @property
     def compiles(self) -> bool:
         """To CUDA kernels."""
-        return not plain_steps()
+        return not plain_primitives()
 
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
         """CUDA kernels and cuBLAS's products."""
@@ -102,7 +102,7 @@ class CupyBackend(Backend):
 
     def compiles_steps(self, *, whole: bool) -> bool:
         """As a CUDA graph."""
-        return not whole and not plain_steps()
+        return not whole and not plain_primitives()
 
     def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int

@@ -1,6 +1,6 @@
-"""The steps that the equations consist of, bound to one namespace.
+"""The primitives that the equations consist of, bound to one namespace.
 
-propagation.py is written in these steps and nothing else. `bind` closes this package's own functions over `xp`; a
+propagation.py is written in these primitives and nothing else. `bind` closes this package's own functions over `xp`; a
 backend may replace any of them by a faster one that gives the same result, and propagation.py cannot tell.
 """
 
@@ -21,8 +21,8 @@ from nnarray.core.typing import Array, Function, Layers, Namespace
 from nnarray.core.vector import join, split
 
 
-class Steps(NamedTuple):
-    """The steps of one namespace `xp`; activations and outputs by name."""
+class Primitives(NamedTuple):
+    """The primitives of one namespace `xp`; activations and outputs by name."""
 
     xp: Namespace
     linear_forward: Function
@@ -49,9 +49,9 @@ class Steps(NamedTuple):
     """(theta, sizes) to (W, b) of every layer"""
 
 
-def bind(xp: Namespace) -> Steps:
-    """The steps as core's own functions, closed over `xp`."""
-    return Steps(
+def bind(xp: Namespace) -> Primitives:
+    """The primitives as core's own functions, closed over `xp`."""
+    return Primitives(
         xp=xp,
         linear_forward=linear_forward,
         linear_backward=partial(linear_backward, xp=xp),

@@ -1,9 +1,9 @@
-"""The steps of core bound to a namespace, once."""
+"""The primitives of core bound to a namespace, once."""
 
 import os
 from functools import lru_cache
 
-from nnarray.core.steps import Steps, bind
+from nnarray.core.primitives import Primitives, bind
 from nnarray.core.typing import Namespace
 
 PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
@@ -11,12 +11,12 @@ PLAIN_VARIABLE = "NNARRAY_PLAIN_STEPS"
 
 
 @lru_cache(maxsize=1)
-def plain_steps() -> bool:
+def plain_primitives() -> bool:
     """Whether the environment asks for core's own functions alone."""
     return os.environ.get(PLAIN_VARIABLE) == "1"
 
 
 @lru_cache(maxsize=32)
-def steps_for(xp: Namespace) -> Steps:
+def primitives_for(xp: Namespace) -> Primitives:
     """Core's own functions on `xp`."""
     return bind(xp)
