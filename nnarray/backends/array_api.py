@@ -54,8 +54,8 @@ class Backend:
     Examples
     --------
     >>> from nnarray import backend
-    >>> place = backend("numpy")
-    >>> place.asarray([[1, 2]], "float32").dtype.name, place.is_host
+    >>> own = backend("numpy")
+    >>> own.asarray([[1, 2]], "float32").dtype.name, own.is_host
     ('float32', True)
     """
 

@@ -47,7 +47,7 @@ def same_backend(**arrays: Any) -> Backend | None:
             found = argument, own
         elif found[1] is not own and not _agree(found[1], own):
             msg = (
-                f"{found[0]} is on {_place(found[1])} and {argument} is on {_place(own)}; "
+                f"{found[0]} is on {_described(found[1])} and {argument} is on {_described(own)}; "
                 f"{_remedy({found[0]: found[1], argument: own})}"
             )
             raise TypeError(msg)
@@ -56,9 +56,9 @@ def same_backend(**arrays: Any) -> Backend | None:
     return None if found is None else found[1]
 
 
-def _remedy(places: dict[str, Backend]) -> str:
-    """What to do about arguments in two places."""
-    chunked = [argument for argument, place in places.items() if place.name.endswith("dask.array")]
+def _remedy(found: dict[str, Backend]) -> str:
+    """What to do about arguments on two backends."""
+    chunked = [argument for argument, own in found.items() if own.name.endswith("dask.array")]
     if chunked:
         return f"a dask array is not taken here, give {chunked[0]}.compute()"
     return "bring them to one place first, for instance with nn.backend(...).asarray"
@@ -155,5 +155,5 @@ def _agree(one: Backend, other: Backend) -> bool:
     return one.device is None or other.device is None or one.device == other.device
 
 
-def _place(backend: Backend) -> str:
+def _described(backend: Backend) -> str:
     return f"{backend.name} (traced)" if backend.device is None else f'{backend.name} (device "{backend.device}")'

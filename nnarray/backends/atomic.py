@@ -23,12 +23,12 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     until the next call for the same directory removes it. The file gets the permissions that `open(path, "wb")` would
     give it, and a link is followed, as `open` does. Raises OSError that names `path`, not the temporary file.
     """
-    place = os.path.realpath(path)
-    directory = os.path.dirname(place)
+    target = os.path.realpath(path)
+    directory = os.path.dirname(target)
     try:
-        mode = _mode_of(place)
+        mode = _mode_of(target)
         remove_abandoned(directory)
-        while not _write(place, os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp"), content, mode):
+        while not _write(target, os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp"), content, mode):
             pass
     except OSError as error:
         if error.errno is None:
@@ -59,7 +59,7 @@ def _remove_if_unlocked(path: str) -> None:
         os.close(file)
 
 
-def _write(place: str, temporary: str, content: bytes, mode: int | None) -> bool:
+def _write(target: str, temporary: str, content: bytes, mode: int | None) -> bool:
     """Write and rename; false where another process took the file for abandoned before it was locked."""
     file: int | None = None
     try:
@@ -76,7 +76,7 @@ def _write(place: str, temporary: str, content: bytes, mode: int | None) -> bool
         if fcntl is None:
             os.close(file)
             file = None
-        os.replace(temporary, place)
+        os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)

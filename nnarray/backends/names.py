@@ -114,9 +114,9 @@ class use_backend:  # noqa: N801 - called like a function
         _default.set(self._before)
 
 
-def _reduced(place: Backend) -> tuple[Any, ...]:
+def _reduced(own: Backend) -> tuple[Any, ...]:
     """How a backend is pickled and copied: by its name."""
-    return _opened, (place.name, place.device_name, place.precision)
+    return _opened, (own.name, own.device_name, own.precision)
 
 
 def _opened(name: str, device: Any, precision: str | None = None) -> Backend:

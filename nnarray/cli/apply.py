@@ -17,8 +17,8 @@ from nnarray.cli.examples import reading_of, require_columns, words
 from nnarray.cli.notes import cell_notes
 from nnarray.cli.options import Reading
 from nnarray.cli.output import note, one_line, quoted, say, write_through
+from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot, draw_predictions
-from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.preparation import split
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.rows import refuse_holes
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
 
 def predict(arguments: argparse.Namespace) -> int:
     """Write one line of CSV per example: its class and how probable that is, or its numbers."""
-    check_place("--out", arguments.out)
+    check_path("--out", arguments.out)
     check_apart({"--out": arguments.out}, {"MODEL": arguments.model, "DATA": arguments.data})
     model = _model(arguments)
     classes = model.classes
@@ -83,7 +83,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _check_picture(arguments: argparse.Namespace) -> None:
-    check_place("--plot", arguments.plot)
+    check_path("--plot", arguments.plot)
     check_apart({"--plot": arguments.plot}, {"MODEL": arguments.model, "DATA": arguments.data})
     if arguments.plot:
         check_plot(arguments.plot)
@@ -270,7 +270,7 @@ def _write(path: str | None, header: list[str], rows: list[list[str]]) -> None:
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if path is not None:
         content = text.getvalue().encode("utf-8", "surrogateescape")
-        written = write_or_beside(path, lambda place: write_atomically(place, content))
+        written = write_or_beside(path, lambda written_to: write_atomically(written_to, content))
         say(f"{len(rows)} predictions written to {one_line(written)}")
     elif sys.stdout is not None and sys.stdout.isatty():
         say(text.getvalue(), end="")

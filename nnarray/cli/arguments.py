@@ -111,34 +111,34 @@ def _add_train(commands: Any) -> None:
     _add_descent(parser)
     _add_regularization(parser)
     _add_machine(parser)
-    places = parser.add_argument_group("results")
-    places.add_argument("--out", metavar="FILE", help=f"where to write the model (default: {DEFAULT_MODEL})")
-    places.add_argument(
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", metavar="FILE", help=f"where to write the model (default: {DEFAULT_MODEL})")
+    results.add_argument(
         "--resume",
         metavar="MODEL",
         help="continue a saved model: its columns, scales, classes and layers; or resume a run from its checkpoint",
     )
-    places.add_argument(
+    results.add_argument(
         "--checkpoint",
         metavar="FILE",
         help="write checkpoints there, from which a killed run resumes: the same command resumes from a FILE that is "
         "left, to the same model, and a run that ends removes it",
     )
-    places.add_argument(
+    results.add_argument(
         "--checkpoint-every",
         type=interval,
         default=30.0,
         metavar="TIME",
         help='how often: seconds, or epochs such as "5 epochs" (default: 30)',
     )
-    places.add_argument("--force", action="store_true", help=f"overwrite an existing {DEFAULT_MODEL}")
-    places.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
-    places.add_argument("--history", metavar="FILE", help="write cost and score of every epoch as CSV")
-    places.add_argument(
+    results.add_argument("--force", action="store_true", help=f"overwrite an existing {DEFAULT_MODEL}")
+    results.add_argument("--plot", metavar="FILE", help="draw cost and score over the epochs, such as curve.png")
+    results.add_argument("--history", metavar="FILE", help="write cost and score of every epoch as CSV")
+    results.add_argument(
         "--split-out", metavar="FILE", help="write as CSV which rows were trained on, validated on and held out"
     )
-    places.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
-    places.add_argument("--quiet", action="store_true", help="print the held-out result only, and no progress")
+    results.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
+    results.add_argument("--quiet", action="store_true", help="print the held-out result only, and no progress")
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,7 @@ def check(arguments: argparse.Namespace) -> int:
     for name in BACKENDS:
         reason = unavailable_reason(name)
         if reason is None:
-            rows += [_row(place) for place in _places(name)]
+            rows += [_row(backend) for backend in _backends(name)]
         else:
             absent.append(f"{name}: {reason}")
     say(aligned(rows))
@@ -54,7 +54,7 @@ def check(arguments: argparse.Namespace) -> int:
     return int(any(row[-1] == "FAIL" for row in rows))
 
 
-def _places(name: str) -> Iterator[nn.Backend]:
+def _backends(name: str) -> Iterator[nn.Backend]:
     """The backend on its default device and, for torch, on a GPU that is not the default."""
     yield nn.backend(name)
     if name == "torch":
@@ -64,51 +64,51 @@ def _places(name: str) -> Iterator[nn.Backend]:
             yield nn.backend(name, device="cuda")
 
 
-def _row(place: nn.Backend) -> tuple[str, ...]:
+def _row(backend: nn.Backend) -> tuple[str, ...]:
     """One line of the table; whatever fails is told in it."""
     try:
-        gradient, figures = _gradient(place), _parity(place)
+        gradient, figures = _gradient(backend), _parity(backend)
     except Exception as error:
-        return place.name, str(place.device), f"{type(error).__name__}: {error}"[:100], "", "", "", "", "FAIL"
+        return backend.name, str(backend.device), f"{type(error).__name__}: {error}"[:100], "", "", "", "", "FAIL"
     limits = [GRADIENT_LIMIT, *(LIMITS[dtype] for dtype in ("float64", "float64", "float32", "float32"))]
     right = all(x is None or x <= limit for x, limit in zip((gradient, *figures), limits, strict=True))
     shown = ["float64 off" if x is None else f"{x:.1e}" for x in (gradient, *figures)]
-    return place.name, str(place.device), *shown, "ok" if right else "FAIL"
+    return backend.name, str(backend.device), *shown, "ok" if right else "FAIL"
 
 
-def _gradient(place: nn.Backend) -> float | None:
+def _gradient(backend: nn.Backend) -> float | None:
     """The worst relative difference of the outputs' gradient checks; None where there is no float64."""
-    if not _has_float64(place):
+    if not _has_float64(backend):
         return None
     differences = []
     for output in OUTPUTS:
         network, theta, X, Y = _problem(output)
-        params = network.parameters(place.asarray(theta))
+        params = network.parameters(backend.asarray(theta))
         found = nn.check_gradients(
-            network, params, place.asarray(X), place.asarray(Y), l2=0.1, coordinates=30, directions=5
+            network, params, backend.asarray(X), backend.asarray(Y), l2=0.1, coordinates=30, directions=5
         )
         differences.append(found.relative_difference)
     return max(differences)
 
 
-def _parity(place: nn.Backend) -> list[float | None]:
+def _parity(backend: nn.Backend) -> list[float | None]:
     """How far the forward pass and the gradients are from NumPy's in float64: two figures for each dtype."""
     figures: list[float | None] = []
     for dtype in ("float64", "float32"):
-        if dtype == "float64" and not _has_float64(place):
+        if dtype == "float64" and not _has_float64(backend):
             figures += [None, None]
             continue
-        distances = np.array([_distances(place, dtype, output) for output in OUTPUTS])
+        distances = np.array([_distances(backend, dtype, output) for output in OUTPUTS])
         figures += distances.max(axis=0).tolist()
     return figures
 
 
-def _distances(place: nn.Backend, dtype: str, output: str) -> tuple[float, float]:
+def _distances(backend: nn.Backend, dtype: str, output: str) -> tuple[float, float]:
     network, *problem = _problem(output)
     theta, X, Y = (V.astype(dtype).astype("float64") for V in problem)  # rounding the input is not the backend's doing
     A, g = _compute(network, theta, X, Y)
-    there = [place.asarray(V, dtype) for V in (theta, X, Y)]
-    A_there, g_there = (place.to_numpy(V) for V in _compute(network, *there))
+    there = [backend.asarray(V, dtype) for V in (theta, X, Y)]
+    A_there, g_there = (backend.to_numpy(V) for V in _compute(network, *there))
     return _distance(A_there, A), _distance(g_there, g)
 
 
@@ -132,9 +132,9 @@ def _problem(output: Any) -> tuple[nn.Network, Any, Any, Any]:
     return network, theta, X, np.asarray(Y.get(output, classes), dtype="float64")
 
 
-def _has_float64(place: nn.Backend) -> bool:
+def _has_float64(backend: nn.Backend) -> bool:
     try:
-        place.asarray(np.zeros(1), "float64")
+        backend.asarray(np.zeros(1), "float64")
     except (ValueError, TypeError):  # JAX without x64, Apple's GPUs
         return False
     return True

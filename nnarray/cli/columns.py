@@ -58,8 +58,8 @@ def decide(
 ) -> list[Feature]:
     """The kind of each of these columns. Raises CommandError, which lists all columns that can't be interpreted."""
     features, problems = [], []
-    for place, name in enumerate(names):
-        values = table.columns[place] if table.names is None else table.column(name)
+    for index, name in enumerate(names):
+        values = table.columns[index] if table.names is None else table.column(name)
         try:
             features.append(_decide(table, name, values, name in categorical, name in numeric))
         except CommandError as problem:
@@ -304,14 +304,14 @@ def outlier(known: npt.NDArray[Any], rows: npt.NDArray[Any], median: float) -> s
     distances = np.abs(known.astype("float64") - median)
     others = distances[::step]
     others = others[others > 0]
-    place = int(distances.argmax())
+    index = int(distances.argmax())
     if not others.size:
         return ""
     usual = float(np.quantile(others, 0.9, method="lower"))
-    if distances[place] / FARTHEST <= usual:
+    if distances[index] / FARTHEST <= usual:
         return ""
     return (
-        f"has {known[place]:g} in row {rows[place] + 1}, {float(distances[place]) / usual:.0e} times as far from the "
+        f"has {known[index]:g} in row {rows[index] + 1}, {float(distances[index]) / usual:.0e} times as far from the "
         "median as nine tenths of the others, which scaled beside it are next to the same: is it a mistake? (see --na)"
     )
 

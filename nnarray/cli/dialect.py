@@ -76,15 +76,15 @@ class Dialect:
     sample: tuple[tuple[str, ...], ...]
     """the first rows"""
 
-    def has_fractions(self, place: int) -> bool:
+    def has_fractions(self, index: int) -> bool:
         """Whether the first cells of a column are numbers, not all of them whole: no labels, then."""
-        cells = [row[place].replace(self.decimal, ".") for row in self.sample if place < len(row) and row[place]]
+        cells = [row[index].replace(self.decimal, ".") for row in self.sample if index < len(row) and row[index]]
         numbers = [float(cell) if WITH_POINT.match(cell) or WHOLE.match(cell) else None for cell in cells]
         return None not in numbers and any(number % 1 for number in numbers if number is not None)
 
-    def has_codes(self, place: int) -> bool:
+    def has_codes(self, index: int) -> bool:
         """Whether the first cells of a column are whole numbers, some with a zero in front: codes, not numbers."""
-        cells = [row[place] for row in self.sample if place < len(row) and row[place]]
+        cells = [row[index] for row in self.sample if index < len(row) and row[index]]
         return any(cell[0] == "0" and CODE.match(cell) for cell in cells) and all(map(WHOLE.match, cells))
 
     def cells(self, lines: Iterable[str]) -> Any:
@@ -313,15 +313,15 @@ def _refuse_unclear_thousands(name: str, names: Sequence[str], body: Sequence[Se
     Where all cells have the mark, it makes no difference: they are read as thousands.
     """
     clear, whole, grouped = (re.compile(pattern.format(re.escape(mark))) for pattern in UNCLEAR_THOUSANDS)
-    for place in range(min(len(names), MOST_CELLS)):
-        cells = [row[place] for row in body if place < len(row) and row[place]]
+    for index in range(min(len(names), MOST_CELLS)):
+        cells = [row[index] for row in body if index < len(row) and row[index]]
         marked = next(filter(grouped.match, cells), None)
         plain = next(filter(whole.match, cells), None)
         if marked is None or plain is None or not all(map(clear.match, cells)):
             continue
         what = {".": "point", ",": "comma"}[mark]
         msg = (
-            f"{name}, column {quoted(names[place])} has numbers such as {marked!r} and {plain!r}: is the {what} the "
+            f"{name}, column {quoted(names[index])} has numbers such as {marked!r} and {plain!r}: is the {what} the "
             f"decimal mark (--decimal {mark}) or between thousands (--thousands {mark})?"
         )
         raise CommandError(msg)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import one_line, quoted, say
-from nnarray.cli.places import check_place
+from nnarray.cli.paths import check_path
 from nnarray.cli.remembered import remembered
 from nnarray.files import read_model, write_atomically
 
@@ -17,7 +17,7 @@ MOST_NAMED = 8
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a model file's network and preprocessing as one ONNX graph, and say what it takes and gives."""
-    check_place("OUT", arguments.out)
+    check_path("OUT", arguments.out)
     if os.path.realpath(arguments.out) == os.path.realpath(arguments.model):
         msg = f"{arguments.out} is the model itself, which would be lost: name another file"
         raise CommandError(msg)

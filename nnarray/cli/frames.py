@@ -49,15 +49,15 @@ def _read_text(
     has_classes: bool,
 ) -> Table:
     pandas = pandas_or_refuse(source.name)
-    names, places, notes = _named(source.name, dialect)
-    place_of = dict(zip(names, places, strict=True))
-    texts = {place_of[name] for name in as_written if name in place_of}
-    place = place_of.get(names[-1] if target is None else target)
-    if place is not None and (has_classes or not dialect.has_fractions(place)):
-        texts.add(place)
-    codes = {name for name, one in place_of.items() if dialect.has_codes(one)}
-    texts |= {place_of[name] for name in codes}
-    origin = Origin(source, dialect, place_of)
+    names, indices, notes = _named(source.name, dialect)
+    index_of = dict(zip(names, indices, strict=True))
+    texts = {index_of[name] for name in as_written if name in index_of}
+    index = index_of.get(names[-1] if target is None else target)
+    if index is not None and (has_classes or not dialect.has_fractions(index)):
+        texts.add(index)
+    codes = {name for name, one in index_of.items() if dialect.has_codes(one)}
+    texts |= {index_of[name] for name in codes}
+    origin = Origin(source, dialect, index_of)
     frame = _parsed(pandas, source, dialect, reading, texts, origin)
     mixed = _mixed(pandas, frame)
     if mixed - texts:  # cells that are numbers in one part of the file and texts in another, or a bad target
@@ -66,7 +66,7 @@ def _read_text(
         msg = f"{source.name} has no rows below its header"
         raise CommandError(msg)
     _refuse_short_rows(frame[len(dialect.names) - 1], origin)
-    wanted = set(places)
+    wanted = set(indices)
     columns = [values for k, values in _columns(frame) if k in wanted]
     table = Table(source.name, list(names), columns, names[-1], origin, notes)
     table.codes = frozenset(codes)
@@ -75,19 +75,19 @@ def _read_text(
 
 
 def _columns(frame: Any) -> Iterable[tuple[int, npt.NDArray[Any]]]:
-    """Each column's place and its values; many columns of numbers at once, where taking them out one by one is slow."""
+    """Each column's index and its values; many columns of numbers at once, where taking them out one by one is slow."""
     if frame.shape[1] <= MANY:
         return ((k, values_of(column)) for k, column in frame.items())
     of_dtype: dict[Any, list[int]] = {}
     for k, dtype in enumerate(frame.dtypes):
         of_dtype.setdefault(dtype, []).append(k)
     found: dict[int, npt.NDArray[Any]] = {}
-    for dtype, places in of_dtype.items():
+    for dtype, indices in of_dtype.items():
         if dtype.kind in "iuf":
-            alike = frame if len(of_dtype) == 1 else frame[places]
-            found |= zip(places, np.ascontiguousarray(alike.to_numpy().T), strict=True)
+            alike = frame if len(of_dtype) == 1 else frame[indices]
+            found |= zip(indices, np.ascontiguousarray(alike.to_numpy().T), strict=True)
         else:
-            found |= {k: values_of(frame[k]) for k in places}
+            found |= {k: values_of(frame[k]) for k in indices}
     return sorted(found.items(), key=itemgetter(0))
 
 
@@ -99,15 +99,15 @@ def _mixed(pandas: Any, frame: Any) -> set[int]:
 
 
 def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]]:
-    """The named columns, their places in a row, and what is to be said of the others."""
-    places = list(range(len(dialect.names)))
+    """The named columns, their indices in a row, and what is to be said of the others."""
+    indices = list(range(len(dialect.names)))
     notes = []
-    if len(places) > 1 and dialect.names[0] == "":
-        places = places[1:]
+    if len(indices) > 1 and dialect.names[0] == "":
+        indices = indices[1:]
         notes.append("its first column has no name and is left out, as an index")
-    names = [dialect.names[k] for k in places]
+    names = [dialect.names[k] for k in indices]
     if len(names) > 1 and names[-1] == "":  # a separator at the end of the line
-        names, places = names[:-1], places[:-1]
+        names, indices = names[:-1], indices[:-1]
     if not names or "" in names:
         msg = f"{name} needs a first line with a name for every column, got {listed_names(dialect.names)}"
         raise CommandError(msg)
@@ -116,7 +116,7 @@ def _named(name: str, dialect: Dialect) -> tuple[list[str], list[int], list[str]
         twice = next(one for one in names if one in seen or seen.add(one))  # type: ignore[func-returns-value]
         msg = f"{name} has two columns called {quoted(twice)}: rename one of them"
         raise CommandError(msg)
-    return names, places, notes
+    return names, indices, notes
 
 
 def _as_texts(names: Sequence[int], texts: set[int], reading: Reading) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Origin:
 
     source: Source
     dialect: Dialect
-    places: dict[str, int]
+    indices: dict[str, int]
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Each row's last line and its cells."""
@@ -191,8 +191,8 @@ class Origin:
         """The line in the file and the cell as written, of row 0, 1, …"""
         for k, (line, cells) in enumerate(self.rows()):
             if k == row:
-                place = self.places[name]
-                return line, cells[place].strip() if place < len(cells) else ""
+                index = self.indices[name]
+                return line, cells[index].strip() if index < len(cells) else ""
         return 0, ""
 
     def last_row_begins(self) -> int:

@@ -15,7 +15,7 @@ def kept_rows(
     table: Table, names: Sequence[str], y: npt.NDArray[Any], missing: str, target: str | None
 ) -> npt.NDArray[Any]:
     """The rows that count, by --missing: all, those without a missing cell, or all if none has one."""
-    columns = [table.columns[place] if table.names is None else table.column(name) for place, name in enumerate(names)]
+    columns = [table.columns[index] if table.names is None else table.column(name) for index, name in enumerate(names)]
     if missing == "drop":
         holes = is_missing(y)
         for values in columns:

@@ -47,8 +47,8 @@ class Table:
     unread: dict[str, str] = field(default_factory=dict)
     """columns that cannot be used, each with the reason"""
     placed: list[str] | None = None
-    """the names of which `places` tells where they are"""
-    places: dict[str, int] = field(default_factory=dict)
+    """the names of which `indices` tells where they are"""
+    indices: dict[str, int] = field(default_factory=dict)
 
     @property
     def m(self) -> int:
@@ -61,8 +61,8 @@ class Table:
         self.refuse_unread([name])
         if self.placed is not self.names:
             self.placed = self.names
-            self.places = {name: place for place, name in reversed(list(enumerate(self.names)))}
-        return self.columns[self.places[name]]
+            self.indices = {name: index for index, name in reversed(list(enumerate(self.names)))}
+        return self.columns[self.indices[name]]
 
     def refuse_unread(self, names: Sequence[str]) -> None:
         """Raise CommandError that tells of all of these columns that cannot be used."""

@@ -183,9 +183,9 @@ def _in_order(classes: list[Any], codes: npt.NDArray[Any]) -> tuple[list[Any], n
         return classes, codes
     numbers = [int(name) for name in classes]
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
-    places = np.empty(len(order), dtype="int64")
-    places[order] = np.arange(len(order))
-    return [numbers[k] for k in order], places[codes]
+    indices = np.empty(len(order), dtype="int64")
+    indices[order] = np.arange(len(order))
+    return [numbers[k] for k in order], indices[codes]
 
 
 def _check_classes(
@@ -226,19 +226,19 @@ def refuse_missing(table: Table, y: npt.NDArray[Any], target: str) -> None:
 
 
 def codes_of(y: npt.NDArray[Any], classes: list[Any], table: Table) -> npt.NDArray[Any]:
-    """Each label's place among a model's classes, compared as they are written.
+    """Each label's index among a model's classes, compared as they are written.
 
     A label that is none of them as it is written is the class of the same whole number: 3.0 is the class 3.
     """
     y = _as_labels(y)
     known = {str(name): code for code, name in enumerate(classes)}
-    different, places = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
-    places = places.reshape(-1)
+    different, indices = np.unique(y.astype(str) if y.dtype.kind == "O" else y, return_inverse=True)
+    indices = indices.reshape(-1)
     codes = np.array([_code_of(str(_name(label)), known) for label in different])
-    unknown = np.flatnonzero(codes[places] < 0)
+    unknown = np.flatnonzero(codes[indices] < 0)
     if unknown.size:
         raise CommandError(_no_class(table, int(unknown[0]), unknown.size, y, classes))
-    return np.asarray(codes[places])
+    return np.asarray(codes[indices])
 
 
 def _no_class(table: Table, row: int, count: int, y: npt.NDArray[Any], classes: list[Any]) -> str:

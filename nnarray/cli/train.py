@@ -26,8 +26,8 @@ from nnarray.cli.names import listed_names
 from nnarray.cli.notes import repeats
 from nnarray.cli.options import MISSING
 from nnarray.cli.output import one_line, quoted, say
+from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot
-from nnarray.cli.places import as_json, check_apart, check_place, write_or_beside
 from nnarray.cli.preparation import Part
 from nnarray.cli.ranks import communicator, prepared_by_all, share
 from nnarray.cli.sketch import sketch
@@ -91,8 +91,8 @@ SETTINGS = (
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
     _check_staircase(arguments)
-    _check_places(arguments)
-    place = nn.backend(arguments.backend, precision=arguments.precision)
+    _check_paths(arguments)
+    backend = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
     run = going_on(arguments)
     comm = communicator(arguments.data)
@@ -102,13 +102,13 @@ def train(arguments: argparse.Namespace) -> int:
     network = _network(arguments, prepared) if start is None else start.network
     speak(_description(arguments, prepared))
     speak(network.summary())
-    rounding = f", products in {place.precision}" if place.precision else ""
+    rounding = f", products in {backend.precision}" if backend.precision else ""
     together = "" if comm is None else f" on {comm.size} ranks"
-    speak(f"training on {place.name} ({place.device}){together} in {arguments.dtype}{rounding}{run.note}")
+    speak(f"training on {backend.name} ({backend.device}){together} in {arguments.dtype}{rounding}{run.note}")
     settings = _settings(arguments, prepared, network)
     watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
-    first = None if start is None else start.params.to(place, arguments.dtype)
-    result = _descend(arguments, settings, prepared, network, place, watching, first, run, comm)
+    first = None if start is None else start.params.to(backend, arguments.dtype)
+    result = _descend(arguments, settings, prepared, network, backend, watching, first, run, comm)
     if comm is not None and comm.rank:
         return 130 if result.stopped == "interrupt" else 0
     speak(_ending(result, arguments))
@@ -130,12 +130,12 @@ def _check_staircase(arguments: argparse.Namespace) -> None:
         raise CommandError(msg)
 
 
-def _check_places(arguments: argparse.Namespace) -> None:
+def _check_paths(arguments: argparse.Namespace) -> None:
     """Find out now, not after an hour of training, that a file cannot be written."""
     is_named = arguments.out is not None
     arguments.out = arguments.out if is_named else DEFAULT_MODEL
     is_left = going_on(arguments).source is not None  # by a run that may have written its model when it was interrupted
-    check_place("--out", arguments.out, force=arguments.force or is_named or is_left)
+    check_path("--out", arguments.out, force=arguments.force or is_named or is_left)
     others = {
         "--checkpoint": arguments.checkpoint,
         "--plot": arguments.plot,
@@ -143,7 +143,7 @@ def _check_places(arguments: argparse.Namespace) -> None:
         "--split-out": arguments.split_out,
     }
     for option, name in others.items():
-        check_place(option, name)
+        check_path(option, name)
     read = {
         "DATA": arguments.data,
         "LABELS": arguments.labels,
@@ -200,7 +200,7 @@ def _descend(
     settings: dict[str, Any],
     prepared: Prepared,
     network: nn.Network,
-    place: nn.Backend,
+    backend: nn.Backend,
     watching: Watching,
     first: nn.Parameters | None,
     run: GoingOn,
@@ -225,7 +225,7 @@ def _descend(
         input_dropout=arguments.input_dropout,
         seed=arguments.seed,
         scheme=arguments.scheme,
-        backend=place,
+        backend=backend,
         dtype=arguments.dtype,
         validation=_batch(prepared, validation, arguments.dtype, comm) if validation else None,
         average=arguments.average,

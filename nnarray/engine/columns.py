@@ -27,7 +27,7 @@ Which: TypeAlias = Order | slice | None
 
 
 class Source(ABC):
-    """A matrix (n, m) whose columns are read tile by tile, in whatever place, dtype and layout it is stored."""
+    """A matrix (n, m) whose columns are read tile by tile, wherever and in whatever dtype and layout it is stored."""
 
     stays_on_host = True
     """whether the matrix lies on the host, for a GPU to which it comes tile by tile"""

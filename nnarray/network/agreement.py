@@ -9,7 +9,7 @@ import numpy as np
 from nnarray.backends import Backend, require_concrete
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Communicator, Ranks
-from nnarray.network.entry import Place
+from nnarray.network.entry import Entered
 
 CHECKSUM = "the checksum of params"
 """Its name in error messages."""
@@ -23,18 +23,18 @@ def together(comm: Communicator | None) -> AbstractContextManager[Ranks | None]:
     return nullcontext() if comm is None else Ranks(comm)
 
 
-def agree(ranks: Ranks, network: Architecture, place: Place, *numbers: float, **options: Any) -> list[float]:
+def agree(ranks: Ranks, network: Architecture, entered: Entered, *numbers: float, **options: Any) -> list[float]:
     """The sums over all ranks of a few numbers, where network, parameters, their dtype and the options are the same.
 
     Raises ValueError on all ranks where they differ. Parameters are compared by a checksum, a custom cost
     by its presence alone.
     """
-    arrays = [V for layer in place.layers for V in layer]
+    arrays = [V for layer in entered.layers for V in layer]
     require_concrete("comm", **{f"params[{i}]": V for i, V in enumerate(arrays)})
-    params = crc32(repr([checksum(V, place.backend) for V in arrays]).encode())
+    params = crc32(repr([checksum(V, entered.backend) for V in arrays]).encode())
     architecture = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
     own_cost = network.own_cost is not None
-    found = {"batch_norm": network.batch_norm, "cost": own_cost, "dtype": place.dtype, CHECKSUM: params}
+    found = {"batch_norm": network.batch_norm, "cost": own_cost, "dtype": entered.dtype, CHECKSUM: params}
     return ranks.agree(*numbers, **architecture, **options, **found)
 
 

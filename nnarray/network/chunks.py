@@ -21,7 +21,7 @@ from nnarray.engine import Architecture, Batch, Order, dask_tasks
 from nnarray.engine.weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring
 from nnarray.network.entry import (
-    Place,
+    Entered,
     enter_parameters,
     enter_weights,
     enter_X,
@@ -44,7 +44,7 @@ def require_no_ranks(comm: Any) -> None:
         raise ValueError(msg)
 
 
-def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Place | None:
+def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Entered | None:
     """The layers of local `params`, for use with chunks that may be remote; None for params that are dask arrays.
 
     Raises ValueError for a communicator beside chunks.
@@ -144,17 +144,17 @@ class Draw(Protocol):
 
 
 def cost(
-    network: Architecture, place: Place, examples: Chunked, *, l2: float, l1: float, masks: Draw | None = None
+    network: Architecture, entered: Entered, examples: Chunked, *, l2: float, l1: float, masks: Draw | None = None
 ) -> float:
     """J, with the penalty."""
-    _, losses, m = _folded(_sums_of(network, place, examples.chunks, gradient=False, masks=masks))
-    require_weight(m, place.dtype)
-    return float(engine.cost_from_sum(losses, m, place.layers, place.backend, l2=l2, l1=l1))
+    _, losses, m = _folded(_sums_of(network, entered, examples.chunks, gradient=False, masks=masks))
+    require_weight(m, entered.dtype)
+    return float(engine.cost_from_sum(losses, m, entered.layers, entered.backend, l2=l2, l1=l1))
 
 
 def cost_and_gradients(
     network: Architecture,
-    place: Place,
+    entered: Entered,
     chunks: Sequence[Chunk],
     *,
     l2: float,
@@ -167,34 +167,34 @@ def cost_and_gradients(
     `columns` selects columns of a single chunk, `masks` drops units of the whole batch. The gradient is None where the
     selected columns weigh next to nothing.
     """
-    g, losses, m = _folded(_sums_of(network, place, chunks, gradient=True, columns=columns, masks=masks))
+    g, losses, m = _folded(_sums_of(network, entered, chunks, gradient=True, columns=columns, masks=masks))
     if columns is None:
-        require_weight(m, place.dtype)
-    elif weighs_nothing(m, place.dtype):
+        require_weight(m, entered.dtype)
+    elif weighs_nothing(m, entered.dtype):
         return 0.0, None, 0.0
-    sums = place.backend.asarray(g, place.dtype)
-    J, g = engine.gradients_from_sums(losses, sums, m, place.layers, network, place.backend, l2=l2, l1=l1)
+    sums = entered.backend.asarray(g, entered.dtype)
+    J, g = engine.gradients_from_sums(losses, sums, m, entered.layers, network, entered.backend, l2=l2, l1=l1)
     return float(J), g, m
 
 
-def predict(network: Architecture, place: Place, X: Any) -> Any:
+def predict(network: Architecture, entered: Entered, X: Any) -> Any:
     """A[L] as a lazy dask array."""
     import dask.array as da
 
     chunked = Chunked(network.sizes, X)
-    theta, n_L, task = _theta(place), network.sizes[-1], _task(_predicted)
+    theta, n_L, task = _theta(entered), network.sizes[-1], _task(_predicted)
     predicted = [
         da.from_delayed(
-            task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=place.dtype
+            task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=entered.dtype
         )
         for chunk in chunked.chunks
     ]
     return da.concatenate(predicted, axis=1)
 
 
-def score(network: Architecture, place: Place, examples: Chunked) -> float:
+def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
     """The accuracy, or R², of all predictions."""
-    theta = _theta(place)
+    theta = _theta(entered)
     found = dask_tasks.compute(
         [_task(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
     )
@@ -210,26 +210,26 @@ def checksum(examples: Chunked, columns: int, dtype: str) -> int:
 
 def _sums_of(
     network: Architecture,
-    place: Place,
+    entered: Entered,
     chunks: Sequence[Chunk],
     *,
     gradient: bool,
     columns: np.ndarray | None = None,
     masks: Draw | None = None,
 ) -> list[Any]:
-    theta, task = _theta(place), _task(_sums)
+    theta, task = _theta(entered), _task(_sums)
     draws: Sequence[Any] = [None] * len(chunks)
     if masks is not None:
         draws = [partial(masks.on, first=chunk.first if columns is None else 0) for chunk in chunks]
     return [task(network, theta, *of[:4], columns, draw, gradient) for of, draw in zip(chunks, draws, strict=True)]
 
 
-def _theta(place: Place) -> Any:
+def _theta(entered: Entered) -> Any:
     """Theta as one delayed object that tasks share, so that it is sent to each worker once."""
     import dask
 
-    copy = place.backend.primitives.join(place.layers)
-    return dask.delayed(place.backend.to_numpy(copy))
+    copy = entered.backend.primitives.join(entered.layers)
+    return dask.delayed(entered.backend.to_numpy(copy))
 
 
 def _task(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -259,14 +259,14 @@ def _added(*sums: Sums) -> Sums:
 
 
 @contextmanager
-def _placed(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Place]:
-    """The place where a worker computes a chunk, with one thread: the chunk's device, else the default backend."""
+def _entered(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Entered]:
+    """Where a worker computes a chunk, with one thread: the chunk's device, else the default backend."""
     own = backend_of(X)
-    place = backend() if own is None or own.is_host else own
+    on = backend() if own is None or own.is_host else own
     block = Block(one=True)
-    with place.current(), place.untracked(), Ended(block), block:
-        params = Parameters(place.asarray(theta), network.sizes, place)
-        yield Place(params.layers, place, params.dtype)
+    with on.current(), on.untracked(), Ended(block), block:
+        params = Parameters(on.asarray(theta), network.sizes, on)
+        yield Entered(params.layers, on, params.dtype)
 
 
 @quiet
@@ -281,16 +281,16 @@ def _sums(
     draw: Callable[..., Batch] | None,
     gradient: bool,
 ) -> Sums:
-    with _placed(network, theta, X) as place, _told(first):
-        batch, m = _batch(network, place, X, Y, weights, columns)
+    with _entered(network, theta, X) as entered, _told(first):
+        batch, m = _batch(network, entered, X, Y, weights, columns)
         if draw is not None:
-            batch = draw(batch, place.dtype, place.backend)
-        given = batch, place.layers, network, place.backend
+            batch = draw(batch, entered.dtype, entered.backend)
+        given = batch, entered.layers, network, entered.backend
         if not gradient:
             return None, float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m
         J, g = engine.cost_and_gradients(*given, l2=0.0, l1=0.0, workers=1)
-        require_finite_examples(batch, g, place)
-        return place.backend.to_numpy(g), float(J), m
+        require_finite_examples(batch, g, entered)
+        return entered.backend.to_numpy(g), float(J), m
 
 
 @contextmanager
@@ -304,15 +304,15 @@ def _told(first: int) -> Iterator[None]:
 
 
 def _batch(
-    network: Architecture, place: Place, X: Any, Y: Any, weights: Any, columns: np.ndarray | None
+    network: Architecture, entered: Entered, X: Any, Y: Any, weights: Any, columns: np.ndarray | None
 ) -> tuple[Batch, float]:
     """All or some columns of a chunk, as a batch whose sums are not divided by m yet, and their m."""
-    there = place.backend
+    there = entered.backend
     X, Y, weights = (
-        None if V is None else convert(V, name, backend=there, dtype=place.dtype)
+        None if V is None else convert(V, name, backend=there, dtype=entered.dtype)
         for V, name in ((X, "X"), (Y, "Y"), (weights, "weights"))
     )
-    batch = make_batch(network, X, Y, None, backend=there, dtype=place.dtype)._replace(m=1, weights=weights)
+    batch = make_batch(network, X, Y, None, backend=there, dtype=entered.dtype)._replace(m=1, weights=weights)
     if columns is not None:
         batch = batch._replace(order=Order(there.on_device(columns), columns))
     if weights is None:
@@ -335,19 +335,19 @@ def _checksum(X: Any, Y: Any, first: int, columns: int, dtype: str) -> int:
 
 @quiet
 def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, columns: int) -> Any:
-    with _placed(network, theta, X) as place, _told(first):
-        X = convert(X, "X", backend=place.backend, dtype=place.dtype)
-        X = enter_X(network, X, backend=place.backend, dtype=place.dtype)
+    with _entered(network, theta, X) as entered, _told(first):
+        X = convert(X, "X", backend=entered.backend, dtype=entered.dtype)
+        X = enter_X(network, X, backend=entered.backend, dtype=entered.dtype)
         if X.shape[1] != columns:
             msg = f"X says that it has {columns} of them, and has {X.shape[1]}"
             raise ValueError(msg)
-        A = engine.predict(X, place.layers, network, place.backend, workers=1)
-        return place.backend.to_numpy(A)
+        A = engine.predict(X, entered.layers, network, entered.backend, workers=1)
+        return entered.backend.to_numpy(A)
 
 
 @quiet
 def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.Part:
-    with _placed(network, theta, X) as place, _told(first):
-        batch, _ = _batch(network, place, X, Y, None, None)
-        A = engine.predict(batch.X, place.layers, network, place.backend, workers=1)
-        return scoring.part(A, batch.Y, network.output, place.backend)
+    with _entered(network, theta, X) as entered, _told(first):
+        batch, _ = _batch(network, entered, X, Y, None, None)
+        A = engine.predict(batch.X, entered.layers, network, entered.backend, workers=1)
+        return scoring.part(A, batch.Y, network.output, entered.backend)

@@ -38,20 +38,20 @@ from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
 
 
-class Place(NamedTuple):
-    """Where a call computes: its layers, their backend and their dtype."""
+class Entered(NamedTuple):
+    """The parameters of a call: their layers, backend and dtype, in which it computes."""
 
     layers: Sequence[Layer]
     backend: Backend
     dtype: str
 
 
-def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
+def enter_parameters(network: Architecture, params: Any, **data: Any) -> Entered:
     """The layers of `params`, which must fit the network and live where the `data` do."""
     layers: Sequence[Layer]
     if network.batch_norm or isinstance(params, NormalizedParameters):
         normalized = enter_normalized(network, params, **data)
-        return Place(normalized.layers, normalized.backend, normalized.dtype)
+        return Entered(normalized.layers, normalized.backend, normalized.dtype)
     if isinstance(params, Parameters):
         layers, sizes, own, dtype = params.layers, params.sizes, params.backend, params.dtype
     else:
@@ -61,7 +61,7 @@ def enter_parameters(network: Architecture, params: Any, **data: Any) -> Place:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {sizes}"
         raise ValueError(msg)
     found = same_backend(params=own, **data)
-    return Place(layers, found or own, dtype)
+    return Entered(layers, found or own, dtype)
 
 
 def enter_normalized(
@@ -189,19 +189,19 @@ def _checked_weights(given: Array, m: int, backend: Backend, dtype: str) -> Arra
     return weights
 
 
-def enter_batch(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
-    """The place and the batch of a call that takes a cost."""
-    place = enter_parameters(network, params, X=X, Y=Y, weights=weights)
-    return place, make_batch(network, X, Y, weights, backend=place.backend, dtype=place.dtype)
+def enter_batch(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Entered, Batch]:
+    """The parameters and the batch of a call that takes a cost."""
+    entered = enter_parameters(network, params, X=X, Y=Y, weights=weights)
+    return entered, make_batch(network, X, Y, weights, backend=entered.backend, dtype=entered.dtype)
 
 
 def enter_training_batch(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None
-) -> tuple[Place, Batch]:
+) -> tuple[Entered, Batch]:
     """`enter_batch` for training a network with batch normalisation."""
-    place, batch = enter_batch(network, params, X, Y, weights)
+    entered, batch = enter_batch(network, params, X, Y, weights)
     require_several(batch, "X")
-    return place, batch
+    return entered, batch
 
 
 def require_several(batch: Batch, argument: str) -> None:
@@ -268,19 +268,19 @@ def _check_sums(Y: Array, backend: Backend, argument: str) -> None:
         raise ValueError(msg)
 
 
-def require_finite_examples(batch: Batch, g: Array, place: Place) -> None:
+def require_finite_examples(batch: Batch, g: Array, entered: Entered) -> None:
     """Raise ValueError for an X that is not finite, checking the batch's gradient g first, unless X is smaller.
 
     X enters dW[1] as a factor, so a NaN or infinity in X always shows in g: X itself need not be read twice.
     """
     X = batch.X
-    if place.backend.knows(X, "finite") or X.shape[1] == 0:
+    if entered.backend.knows(X, "finite") or X.shape[1] == 0:
         return
     is_smaller = isinstance(X, np.ndarray) and X.size < g.shape[0]
-    if is_smaller or not is_concrete(g) or not all_finite(g, place.backend):
-        require_finite_in(place.dtype, X, "X", place.backend)
+    if is_smaller or not is_concrete(g) or not all_finite(g, entered.backend):
+        require_finite_in(entered.dtype, X, "X", entered.backend)
     if is_concrete(g) and batch.order is None:  # else it is of some columns of X alone
-        place.backend.know(X, "finite")
+        entered.backend.know(X, "finite")
 
 
 def choose_backend(explicit: str | Backend | None, params: Parameters | None, **data: Any) -> Backend:

@@ -116,15 +116,15 @@ def check_gradients(
     coordinates = check_count(coordinates, "coordinates", at_least=0 if directions else 1)
     generator = np.random.default_rng(check_seed(seed))
     costed = with_cost(network, cost)
-    place, batch = enter_batch(costed, params, X, Y, weights)
-    backend, W = replace(place.backend, precision=None), place.layers[0].W
+    entered, batch = enter_batch(costed, params, X, Y, weights)
+    backend, W = replace(entered.backend, precision=None), entered.layers[0].W
     require_concrete("nn.check_gradients", params=W, X=batch.X, Y=batch.Y, weights=batch.weights)
     with backend.current(), at_once(W, batch.X, batch.Y):
-        require_finite(batch.X, "X", place.backend)
+        require_finite(batch.X, "X", entered.backend)
         if network.batch_norm:
             require_several(batch, "X")
         batch = make_batch(costed, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
-        theta = backend.asarray(backend.primitives.join(place.layers), "float64")
+        theta = backend.asarray(backend.primitives.join(entered.layers), "float64")
         kind = NormalizedDifferences if network.batch_norm else Differences
         differences = kind(costed, batch, theta, backend, l2, l1)
         if gradients is not None:
@@ -141,9 +141,9 @@ def check_gradients(
 
 def _given(gradients: Any, network: Network, backend: Backend) -> Array:
     """The caller's gradients as one vector of float64."""
-    place = enter_parameters(network, gradients)
-    require_concrete("nn.check_gradients", gradients=place.layers[0].W)
-    g = backend.asarray(place.backend.to_numpy(place.backend.primitives.join(place.layers)), "float64")
+    entered = enter_parameters(network, gradients)
+    require_concrete("nn.check_gradients", gradients=entered.layers[0].W)
+    g = backend.asarray(entered.backend.to_numpy(entered.backend.primitives.join(entered.layers)), "float64")
     require_finite(g, "gradients", backend)
     return g
 

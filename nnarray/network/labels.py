@@ -53,15 +53,15 @@ def one_hot(labels: Any, classes: int, *, dtype: str = "float32") -> Array:
 
 def _one_hot_of_traced(labels: Array, classes: int, dtype: str) -> Array:
     """Y of traced labels, whose values are unknown: a label out of range gives a column of zeros."""
-    place = backend_of(labels) or default_backend()
-    wanted = place.dtype(dtype)
+    own = backend_of(labels) or default_backend()
+    wanted = own.dtype(dtype)
     _check_label_shape(labels)
-    if not place.xp.isdtype(labels.dtype, ("bool", "integral")):
+    if not own.xp.isdtype(labels.dtype, ("bool", "integral")):
         msg = f"labels must be integers 0 … {classes - 1}, got dtype {labels.dtype}"
         raise TypeError(msg)
-    row = place.xp.reshape(labels, (1, labels.shape[-1]))
-    rows = place.xp.reshape(place.xp.arange(classes, device=place.device), (classes, 1))
-    return place.xp.astype(rows == row, wanted)
+    row = own.xp.reshape(labels, (1, labels.shape[-1]))
+    rows = own.xp.reshape(own.xp.arange(classes, device=own.device), (classes, 1))
+    return own.xp.astype(rows == row, wanted)
 
 
 def _check_label_shape(labels: Array) -> None:

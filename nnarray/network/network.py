@@ -28,7 +28,7 @@ from nnarray.network.batch_norm import NormalizedParameters, begun, folded, requ
 from nnarray.network.chunks import Chunked, enter_beside, is_chunked
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
-    Place,
+    Entered,
     enter_batch,
     enter_dA,
     enter_normalized,
@@ -167,14 +167,14 @@ class Network:
             For a backend that cannot run here.
         """
         check_scheme(scheme)
-        place = choose(backend, None)
-        place.dtype(dtype)
+        chosen = choose(backend, None)
+        chosen.dtype(dtype)
         layers = initial_layers(self.sizes, scheme, np.random.default_rng(check_seed(seed)))
         if self.batch_norm:
             *hidden, last = layers
             whole = [*((W, beta, np.ones_like(beta)) for W, beta in hidden), last]
-            return begun(self._normalized(place.asarray(vector.join(whole, xp=np), dtype), place))
-        return Parameters(place.asarray(vector.join(layers, xp=np), dtype), self.sizes, place)
+            return begun(self._normalized(chosen.asarray(vector.join(whole, xp=np), dtype), chosen))
+        return Parameters(chosen.asarray(vector.join(layers, xp=np), dtype), self.sizes, chosen)
 
     @quiet
     def parameters(
@@ -212,30 +212,30 @@ class Network:
             For what holds no real numbers.
         """
         own = same_backend(theta=theta)
-        place = choose(backend, own)
+        chosen = choose(backend, own)
         name: str = dtype or ("float64" if own is None else dtype_name(theta, own))
-        place.dtype(name)
-        theta = convert(theta, "theta", backend=place, dtype=name)
+        chosen.dtype(name)
+        theta = convert(theta, "theta", backend=chosen, dtype=name)
         if tuple(theta.shape) != (self.size,):
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
         if self.batch_norm:
-            return self._normalized(place.side_by_side(theta), place, statistics)
+            return self._normalized(chosen.side_by_side(theta), chosen, statistics)
         if statistics is not None:
             msg = "statistics are of a network with batch normalisation, and this one has none"
             raise ValueError(msg)
-        return Parameters(place.side_by_side(theta), self.sizes, place)
+        return Parameters(chosen.side_by_side(theta), self.sizes, chosen)
 
-    def _normalized(self, theta: Array, place: Backend, statistics: Any = None) -> NormalizedParameters:
+    def _normalized(self, theta: Array, backend: Backend, statistics: Any = None) -> NormalizedParameters:
         if statistics is not None:
-            dtype = dtype_name(theta, place)
-            statistics = convert(statistics, "statistics", backend=place, dtype=dtype)
+            dtype = dtype_name(theta, backend)
+            statistics = convert(statistics, "statistics", backend=backend, dtype=dtype)
             count = 2 * sum(self.sizes[1:-1])
             if tuple(statistics.shape) != (count,):
                 msg = f"statistics must have shape (2 Σ n[l],) = ({count},), got {tuple(statistics.shape)}"
                 raise ValueError(msg)
-            require_variances(statistics, self.sizes, place)
-        return NormalizedParameters(theta, self.sizes, place, statistics)
+            require_variances(statistics, self.sizes, backend)
+        return NormalizedParameters(theta, self.sizes, backend, statistics)
 
     @quiet
     def folded(self, params: Any) -> "tuple[Network, Parameters]":
@@ -266,8 +266,8 @@ class Network:
         Network(sizes=(2, 3, 1), hidden=('relu',), output='sigmoid')
         """
         if not self.batch_norm:
-            place = enter_parameters(self, params)
-            return self, Parameters.from_layers(params, beside=place.backend)
+            entered = enter_parameters(self, params)
+            return self, Parameters.from_layers(params, beside=entered.backend)
         return Network(self.sizes, self.hidden, self.output), folded(enter_normalized(self, params))
 
     @overload
@@ -302,12 +302,14 @@ class Network:
         if self.batch_norm:
             plain, params = self.folded(params)
             return plain.forward(params, X)
-        place = enter_parameters(self, params, X=X)
-        X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
-        with place.backend.current():
-            X = for_products(X, place.layers[0].W.dtype, place.backend)
-            require_finite(X, "X", place.backend)
-            return propagation.forward(X, place.layers, self.hidden, self.output, primitives=place.backend.primitives).A
+        entered = enter_parameters(self, params, X=X)
+        X = enter_X(self, X, backend=entered.backend, dtype=entered.dtype)
+        with entered.backend.current():
+            X = for_products(X, entered.layers[0].W.dtype, entered.backend)
+            require_finite(X, "X", entered.backend)
+            return propagation.forward(
+                X, entered.layers, self.hidden, self.output, primitives=entered.backend.primitives
+            ).A
 
     @overload
     def predict(self, params: Any, X: npt.NDArray[Any], *, workers: int | None = None) -> npt.NDArray[Any]: ...
@@ -352,10 +354,10 @@ class Network:
             return plain.predict(params, X, workers=workers)
         if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
             return chunks.predict(self, chunked, X)
-        place = enter_parameters(self, params, X=X)
-        X = enter_X(self, X, backend=place.backend, dtype=place.dtype)
+        entered = enter_parameters(self, params, X=X)
+        X = enter_X(self, X, backend=entered.backend, dtype=entered.dtype)
         workers = check_optional_count(workers, "workers")
-        return engine.predict(X, place.layers, self, place.backend, workers=workers)
+        return engine.predict(X, entered.layers, self, entered.backend, workers=workers)
 
     @overload
     def cost(self, params: Any, X: npt.NDArray[Any], Y: Any, **options: Unpack[CostOptions]) -> npt.NDArray[Any]: ...
@@ -432,15 +434,15 @@ class Network:
                 require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
-            place, batch = _entry(ranks)(network, params, X, Y, weights)
-            given = batch, place.layers, network, place.backend
-            require_penalties(place.dtype, **penalties)
+            entered, batch = _entry(ranks)(network, params, X, Y, weights)
+            given = batch, entered.layers, network, entered.backend
+            require_penalties(entered.dtype, **penalties)
             if ranks is None:
                 return engine.cost(*given, **penalties, workers=workers)
-            (m,) = agree(ranks, network, place, float(batch.m), **penalties)
-            engine.ranks.require_weight_of_all(m, place.dtype)
+            (m,) = agree(ranks, network, entered, float(batch.m), **penalties)
+            engine.ranks.require_weight_of_all(m, entered.dtype)
             J = engine.ranks.cost(batch, m, *given[1:], ranks, **penalties, workers=workers)
-            return place.backend.asarray(J, place.dtype)
+            return entered.backend.asarray(J, entered.dtype)
 
     def _training_cost(
         self,
@@ -454,14 +456,14 @@ class Network:
         workers: int | None,
         **penalties: Any,
     ) -> Array:
-        place, batch = _training_entry(ranks)(network, params, X, Y, weights)
-        require_penalties(place.dtype, **penalties)
-        given = batch, place.layers, network, place.backend
+        entered, batch = _training_entry(ranks)(network, params, X, Y, weights)
+        require_penalties(entered.dtype, **penalties)
+        given = batch, entered.layers, network, entered.backend
         if ranks is None:
             return engine.batch_norm.cost(*given, **penalties, workers=workers)
-        agree(ranks, network, place, **penalties)
+        agree(ranks, network, entered, **penalties)
         J = engine.batch_norm_ranks.cost(*given, ranks, **penalties, workers=workers)
-        return place.backend.asarray(J, place.dtype)
+        return entered.backend.asarray(J, entered.dtype)
 
     @overload
     def gradients(
@@ -554,21 +556,21 @@ class Network:
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
                 return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
-            place, batch = _entry(ranks)(network, params, X, Y, weights)
-            backend = place.backend
-            given = batch, place.layers, network, backend
-            require_penalties(place.dtype, **penalties)
+            entered, batch = _entry(ranks)(network, params, X, Y, weights)
+            backend = entered.backend
+            given = batch, entered.layers, network, backend
+            require_penalties(entered.dtype, **penalties)
             with backend.current(), backend.untracked():
                 if ranks is None:
                     J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
-                    require_finite_examples(batch, g, place)
+                    require_finite_examples(batch, g, entered)
                     return J, Parameters(g, self.sizes, backend)
-                (m,) = agree(ranks, network, place, float(batch.m), **penalties)
-                engine.ranks.require_weight_of_all(m, place.dtype)
+                (m,) = agree(ranks, network, entered, float(batch.m), **penalties)
+                engine.ranks.require_weight_of_all(m, entered.dtype)
                 J, g = engine.ranks.part(batch, m, *given[1:], **penalties, workers=workers)
-                require_finite_examples(batch, g, place)
+                require_finite_examples(batch, g, entered)
                 J, g = engine.ranks.total(J, g, backend, ranks)
-                return backend.asarray(J, place.dtype), Parameters(g, self.sizes, backend)
+                return backend.asarray(J, entered.dtype), Parameters(g, self.sizes, backend)
 
     def _training_gradients(
         self,
@@ -582,20 +584,20 @@ class Network:
         workers: int | None,
         **penalties: Any,
     ) -> tuple[Array, Parameters]:
-        place, batch = _training_entry(ranks)(network, params, X, Y, weights)
-        require_penalties(place.dtype, **penalties)
-        backend = place.backend
-        given = batch, place.layers, network, backend
+        entered, batch = _training_entry(ranks)(network, params, X, Y, weights)
+        require_penalties(entered.dtype, **penalties)
+        backend = entered.backend
+        given = batch, entered.layers, network, backend
         with backend.current(), backend.untracked():
             if ranks is None:
                 J, g, seen = engine.batch_norm.cost_and_gradients(*given, **penalties, workers=workers)
             else:
-                agree(ranks, network, place, **penalties)
+                agree(ranks, network, entered, **penalties)
                 found = engine.batch_norm_ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
                 J, g, m, seen = found
-                engine.ranks.require_weight_of_all(m, place.dtype)
-                J = backend.asarray(J, place.dtype)
-            require_finite_examples(batch, g, place)
+                engine.ranks.require_weight_of_all(m, entered.dtype)
+                J = backend.asarray(J, entered.dtype)
+            require_finite_examples(batch, g, entered)
             return J, NormalizedParameters(g, self.sizes, backend, seen)
 
     @overload
@@ -656,9 +658,9 @@ class Network:
 
         `nnarray.guide.extending` makes a torch.autograd.Function and a jax.custom_vjp of it.
         """
-        place = enter_parameters(self, params, X=X)
-        backend, layers = place.backend, place.layers
-        examples = enter_X(self, X, backend=backend, dtype=place.dtype)
+        entered = enter_parameters(self, params, X=X)
+        backend, layers = entered.backend, entered.layers
+        examples = enter_X(self, X, backend=backend, dtype=entered.dtype)
         workers = check_optional_count(workers, "workers")
         if self.batch_norm:
             require_several(engine.Batch(examples, None, 1), "X")
@@ -666,7 +668,7 @@ class Network:
         @quiet
         def pull(dA: Any) -> tuple[Parameters, Array]:
             same_backend(params=backend, dA=dA)
-            given = enter_dA(self, dA, m=examples.shape[1], backend=backend, dtype=place.dtype)
+            given = enter_dA(self, dA, m=examples.shape[1], backend=backend, dtype=entered.dtype)
             batch = engine.Batch(examples, given, 1)
             with backend.untracked():
                 if self.batch_norm:
@@ -713,11 +715,11 @@ class Network:
             return plain.score(params, X, Y, workers=workers)
         if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
             return chunks.score(self, chunked, Chunked(self.sizes, X, Y))
-        place, batch = enter_batch(self, params, X, Y)
+        entered, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")
-        A = engine.predict(batch.X, place.layers, self, place.backend, workers=workers)
-        with place.backend.current():
-            score: float = scoring.score(A, batch.Y, self.output, place.backend)
+        A = engine.predict(batch.X, entered.layers, self, entered.backend, workers=workers)
+        with entered.backend.current():
+            score: float = scoring.score(A, batch.Y, self.output, entered.backend)
             return score
 
     def summary(self) -> str:
@@ -744,7 +746,7 @@ class Network:
         return summarize(self.sizes, self.hidden, self.output, batch_norm=self.batch_norm)._repr_html_()
 
 
-def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batch]]:
+def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Entered, engine.Batch]]:
     """The function that validates the arguments of a call that takes a cost."""
     if ranks is None:
         return enter_batch
@@ -753,10 +755,10 @@ def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batc
     return enter_portion
 
 
-def _training_entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Place, engine.Batch]]:
+def _training_entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Entered, engine.Batch]]:
     """The same with batch normalisation."""
 
-    def enter(network: engine.Architecture, params: Any, X: Any, *targets: Any) -> tuple[Place, engine.Batch]:
+    def enter(network: engine.Architecture, params: Any, X: Any, *targets: Any) -> tuple[Entered, engine.Batch]:
         require_one_place(X)
         return (enter_training_batch if ranks is None else _entry(ranks))(network, params, X, *targets)
 

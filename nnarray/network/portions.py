@@ -8,13 +8,13 @@ from nnarray.backends import Backend, convert
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
 from nnarray.engine.weights import require_weights
-from nnarray.network.entry import Place, as_row, enter_parameters, make_batch
+from nnarray.network.entry import Entered, as_row, enter_parameters, make_batch
 
 
-def enter_portion(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Place, Batch]:
-    """The place and the batch of a rank's call that takes a cost."""
-    place = enter_parameters(network, params, X=X, Y=Y, weights=weights)
-    return place, make_portion(network, X, Y, weights, backend=place.backend, dtype=place.dtype)
+def enter_portion(network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None) -> tuple[Entered, Batch]:
+    """The parameters and the batch of a rank's call that takes a cost."""
+    entered = enter_parameters(network, params, X=X, Y=Y, weights=weights)
+    return entered, make_portion(network, X, Y, weights, backend=entered.backend, dtype=entered.dtype)
 
 
 def make_portion(

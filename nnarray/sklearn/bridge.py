@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 
-from nnarray.backends import backend
+from nnarray.backends import NUMPY
 from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.entry import enter_normalized
@@ -49,14 +49,14 @@ def enter(network: Network, params: Any) -> Parameters:
 
 def fill(model: "MLP", network: Network, params: Parameters) -> None:
     """Set the model's fitted state to these parameters: on the host, unless scikit-learn dispatches to their device."""
-    place = params.backend if get_namespace(params.vector)[1] else backend("numpy")
-    variables = place.xp.asarray(place.asarray(params.variables, params.dtype), copy=True)
+    own = params.backend if get_namespace(params.vector)[1] else NUMPY
+    variables = own.xp.asarray(own.asarray(params.variables, params.dtype), copy=True)
     model.n_features_in_, model.n_outputs_ = network.sizes[0], network.sizes[-1]
     model.n_layers_, model.n_iter_, model.t_ = len(network.sizes), 0, 0
     model.out_activation_ = OWN_OUTPUTS[network.output]
     model._is_normalized = network.batch_norm
-    model._show(Trained(variables), network.sizes, place)
-    solvers.begin(model, variables, place)
+    model._show(Trained(variables), network.sizes, own)
+    solvers.begin(model, variables, own)
 
 
 def binarizer(network: Network, classes: Any) -> LabelBinarizer:

@@ -14,7 +14,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import dask_tasks
 from nnarray.network import chunks
 from nnarray.network.chunks import Chunked
-from nnarray.network.entry import Place
+from nnarray.network.entry import Entered
 from nnarray.network.parameters import Parameters
 from nnarray.sklearn.descent import EstimatorDescent
 from nnarray.sklearn.private import check_sample_weight, check_y
@@ -127,8 +127,8 @@ class ChunkedDescent(DescentOnChunks, EstimatorDescent):
 
     def cost_and_gradient(self, batch: Any, spare: Any = None) -> tuple[Array, Array]:
         """J and its gradient, of all chunks."""
-        place = Place(Parameters(self.theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
-        J, g, _ = chunks.cost_and_gradients(self.network, place, batch.chunks, l2=self.l2, l1=self.l1)
+        entered = Entered(Parameters(self.theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
+        J, g, _ = chunks.cost_and_gradients(self.network, entered, batch.chunks, l2=self.l2, l1=self.l1)
         assert g is not None
         return J, g
 

@@ -1,11 +1,11 @@
-"""The way in for a scikit-learn user's table: its dtype, its place, and the batch that the engine computes with."""
+"""The way in for a scikit-learn user's table: its dtype, its backend, and the batch that the engine computes with."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnarray.backends import Backend, backend, backend_of, is_sparse, require_finite, to_numpy
+from nnarray.backends import NUMPY, Backend, backend_of, is_sparse, require_finite, to_numpy
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
@@ -39,9 +39,9 @@ def require_numbers_in(y: Any) -> None:
         raise TypeError(msg)
 
 
-def place_of(X: Any) -> Backend:
+def own_backend(X: Any) -> Backend:
     """The backend of a validated X; the host's for dask."""
-    return (None if chunks.is_chunked(X) else backend_of(X)) or backend("numpy")
+    return (None if chunks.is_chunked(X) else backend_of(X)) or NUMPY
 
 
 def moved(y: Any, xp: Any, device: Any) -> Any:
@@ -74,7 +74,7 @@ def _require_float32(X: Any) -> None:
     """Raise ValueError, with row and column, for a checked X whose numbers are too large for float32."""
     largest = float(np.finfo(np.float32).max)
     values = X.data if is_sparse(X) else X
-    if values.shape[0] == 0 or max(map(abs, place_of(values).extent(values))) <= largest:
+    if values.shape[0] == 0 or max(map(abs, own_backend(values).extent(values))) <= largest:
         return
     for row in range(X.shape[0]):
         host = X[[row]].toarray()[0] if is_sparse(X) else to_numpy(X[row])
@@ -85,19 +85,19 @@ def _require_float32(X: Any) -> None:
             raise ValueError(msg)
 
 
-def transposed(X: Any, place: Backend, dtype: str, sizes: Sequence[int]) -> Array:
+def transposed(X: Any, backend: Backend, dtype: str, sizes: Sequence[int]) -> Array:
     """X of shape (n_x, m) where it is computed by a network of these sizes.
 
     On NumPy it is converted to the dtype tile by tile; to a GPU without room for all of it, it is uploaded likewise.
     """
-    if is_sparse(X) and not place.is_host:
-        msg = f'a sparse X is only taken by the backend "numpy", not by {place.name!r}'
+    if is_sparse(X) and not backend.is_host:
+        msg = f'a sparse X is only taken by the backend "numpy", not by {backend.name!r}'
         raise TypeError(msg)
-    if dtype == "float32" and is_wider_than_float32(X.dtype, place_of(X)):
+    if dtype == "float32" and is_wider_than_float32(X.dtype, own_backend(X)):
         _require_float32(X)
-    if place.is_host and (is_sparse(X) or isinstance(X, np.ndarray)):
+    if backend.is_host and (is_sparse(X) or isinstance(X, np.ndarray)):
         return X.T
-    return HostColumns(X.T) if stays_on_host(X, sizes, dtype, place) else place.asarray(X, dtype).T
+    return HostColumns(X.T) if stays_on_host(X, sizes, dtype, backend) else backend.asarray(X, dtype).T
 
 
 def _checked_sum(weights: np.ndarray, dtype: str) -> float:
@@ -118,7 +118,7 @@ def _checked_sum(weights: np.ndarray, dtype: str) -> float:
     return total
 
 
-def as_batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int]) -> Any:
+def as_batch(examples: Examples, backend: Backend, dtype: str, sizes: Sequence[int]) -> Any:
     """The examples as the engine takes them."""
     X, Y, weights = examples
     m = X.shape[0]
@@ -127,7 +127,7 @@ def as_batch(examples: Examples, place: Backend, dtype: str, sizes: Sequence[int
     if chunks.is_chunked(X):
         return Chunked(sizes, X.T, Y.T, weights)
     if weights is not None:
-        weights = place.asarray(weights, dtype)[None, :]
-    Y = place.asarray(Y, dtype)
-    require_finite(Y, "y", place)  # in this dtype
-    return Batch(transposed(X, place, dtype, sizes), Y.T, m, weights)
+        weights = backend.asarray(weights, dtype)[None, :]
+    Y = backend.asarray(Y, dtype)
+    require_finite(Y, "y", backend)  # in this dtype
+    return Batch(transposed(X, backend, dtype, sizes), Y.T, m, weights)

@@ -13,9 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnarray import engine
 from nnarray.backends import (
+    NUMPY,
     Backend,
     all_finite,
-    backend,
     choose,
     is_sparse,
     quiet,
@@ -34,7 +34,7 @@ from nnarray.sklearn.entry import (
     float_name,
     is_wider_than_float32,
     moved,
-    place_of,
+    own_backend,
     require_numbers_in,
     supported_dtypes,
     transposed,
@@ -186,14 +186,14 @@ class MLP(Settings, ABC):
         dtype = float_name(self.dtype, examples.X) if begins else float_name(None, self.coefs_[0])
         further = self._enter_validation(*validation, outputs=sizes[-1]) if self._has_validation(validation) else None
         require_penalties(dtype, alpha=float(self.alpha), l1=float(self.l1))
-        place = choose(self.backend, place_of(examples.X))
-        with place.current():
-            self._train(place, sizes, dtype, examples, further, begins=begins, incremental=incremental)
+        backend = choose(self.backend, own_backend(examples.X))
+        with backend.current():
+            self._train(backend, sizes, dtype, examples, further, begins=begins, incremental=incremental)
         return self
 
     def _train(
         self,
-        place: Backend,
+        backend: Backend,
         sizes: tuple[int, ...],
         dtype: str,
         examples: Examples,
@@ -202,10 +202,10 @@ class MLP(Settings, ABC):
         begins: bool,
         incremental: bool,
     ) -> None:
-        """Train at `place` a network of these sizes."""
-        own = place_of(examples.X)
-        batch = as_batch(examples, place, dtype, sizes)
-        validating = None if validation is None else as_batch(validation, place, dtype, sizes)
+        """Train on this backend a network of these sizes."""
+        own = own_backend(examples.X)
+        batch = as_batch(examples, backend, dtype, sizes)
+        validating = None if validation is None else as_batch(validation, backend, dtype, sizes)
         self.n_outputs_ = sizes[-1]
         own_state = vars(self).get("_random_state") if vars(self).get("_seeds_itself") else None
         self._random_state = random_state_of(self.random_state, own_state)
@@ -221,35 +221,35 @@ class MLP(Settings, ABC):
         if network.batch_norm != self.batch_norm:
             msg = f"the model was fitted with batch_norm={network.batch_norm}, which now is {self.batch_norm}"
             raise ValueError(msg)
-        work = self._descent(network, batch, place, own)
+        work = self._descent(network, batch, backend, own)
         fit = solvers.fit_lbfgs if self.solver == "lbfgs" else solvers.fit_stochastic
         try:
-            with place.untracked():
+            with backend.untracked():
                 fit(self, work, batch, validating, incremental=incremental)
         finally:
             batch.release()
             self._publish(work)
-        if not all_finite(work.variables, place):
+        if not all_finite(work.variables, backend):
             msg = (
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
             )
             raise ValueError(msg)
 
-    def _descent(self, network: ReportedNetwork, batch: Any, place: Backend, own: Backend) -> EstimatorDescent:
+    def _descent(self, network: ReportedNetwork, batch: Any, backend: Backend, own: Backend) -> EstimatorDescent:
         """The network with the parameters from which training starts or resumes."""
         options: dict[str, Any] = {"home": own, "l2": float(self.alpha), "l1": float(self.l1), "workers": self.workers}
         if not network.batch_norm:
             descent = chunks.ChunkedDescent if isinstance(batch, Chunked) else EstimatorDescent
-            return descent(network, self._standing(place), place, **options)
+            return descent(network, self._standing(backend), backend, **options)
         if isinstance(batch, Chunked):
             msg = "X must be an array of the host with batch_norm, not of dask: mean and variance couple all its rows"
             raise ValueError(msg)
         if batch.columns < 2:
             msg = "batch_norm needs at least 2 examples, as one has no variance, got n_samples = 1"
             raise ValueError(msg)
-        variables, size = self._standing(place), engine.batch_norm.theta_size(network.sizes)
-        return NormalizedEstimatorDescent(network, variables[:size], place, statistics=variables[size:], **options)
+        variables, size = self._standing(backend), engine.batch_norm.theta_size(network.sizes)
+        return NormalizedEstimatorDescent(network, variables[:size], backend, statistics=variables[size:], **options)
 
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The validated examples, all on X's device; with a dask X, Y and weights on the client."""
@@ -332,7 +332,7 @@ class MLP(Settings, ABC):
         self._is_normalized = bool(self.batch_norm)
         if self._is_normalized:  # the same W; b of a hidden layer would be taken out with the mean
             layers = [(W, np.zeros_like(b), np.ones_like(b)) for W, b in layers[:-1]] + layers[-1:]
-        variables = own.asarray(backend("numpy").primitives.join(layers), dtype)
+        variables = own.asarray(NUMPY.primitives.join(layers), dtype)
         if self._is_normalized:
             variables = own.xp.concat([variables, first_statistics(sizes, variables, own)])
         self._show(Trained(variables), sizes, own)
@@ -344,15 +344,15 @@ class MLP(Settings, ABC):
         hidden, output = _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_]
         return ReportedNetwork(sizes, hidden, output, self._is_normalized)
 
-    def _standing(self, place: Backend) -> Array:
+    def _standing(self, backend: Backend) -> Array:
         """The vector that training resumes from: that of `coefs_` and `intercepts_`, unless another was kept."""
         dtype = float_name(None, self.coefs_[0])
         if self._trained is not None:
-            return writable(place.asarray(self._trained.variables, dtype))
+            return writable(backend.asarray(self._trained.variables, dtype))
         kept = self._kept_views
-        if kept is not None and kept.backend == place:
+        if kept is not None and kept.backend == backend:
             return kept.theta
-        return place.primitives.join([(W, b) for W, b in self._layers(place, dtype)])
+        return backend.primitives.join([(W, b) for W, b in self._layers(backend, dtype)])
 
     @property
     def _kept_views(self) -> Kept | None:
@@ -366,10 +366,10 @@ class MLP(Settings, ABC):
         kept = vars(self).get("_kept_training")
         return None if kept is None else Trained(**kept)
 
-    def _layers(self, place: Backend, dtype: str) -> list[tuple[Array, Array]]:
+    def _layers(self, backend: Backend, dtype: str) -> list[tuple[Array, Array]]:
         """(W, b) of each layer, from `coefs_` and `intercepts_`."""
         return [
-            (place.asarray(C, dtype).T, place.xp.reshape(place.asarray(b, dtype), (-1, 1)))
+            (backend.asarray(C, dtype).T, backend.xp.reshape(backend.asarray(b, dtype), (-1, 1)))
             for C, b in zip(self.coefs_, self.intercepts_, strict=True)
         ]
 
@@ -414,12 +414,12 @@ class MLP(Settings, ABC):
         """
         check_is_fitted(self)
         names: Any = self._network()
-        network, place, trained = Network(*names), place_of(self.coefs_[0]), self._trained
+        network, backend, trained = Network(*names), own_backend(self.coefs_[0]), self._trained
         if not network.batch_norm or trained is None:
-            pairs = self._layers(place, float_name(None, self.coefs_[0]))
-            return network, Parameters.from_layers([(place.xp.asarray(W, copy=True), b) for W, b in pairs])
-        given = place.xp.asarray(trained.given, copy=True)
-        return network, NormalizedParameters(given[: network.size], network.sizes, place, given[network.size :])
+            pairs = self._layers(backend, float_name(None, self.coefs_[0]))
+            return network, Parameters.from_layers([(backend.xp.asarray(W, copy=True), b) for W, b in pairs])
+        given = backend.xp.asarray(trained.given, copy=True)
+        return network, NormalizedParameters(given[: network.size], network.sizes, backend, given[network.size :])
 
     @property
     def _first_coefs(self) -> Array:
@@ -433,15 +433,15 @@ class MLP(Settings, ABC):
         if (A := self._predicted_directly(X)) is not None:
             return A
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        own = place_of(X)
-        place = choose(self.backend, own)
+        own = own_backend(X)
+        backend = choose(self.backend, own)
         dtype = float_name(None, self.coefs_[0])
         if self.dtype is None and is_wider_than_float32(X.dtype, own):
             dtype = "float64"
         network = self._network()._replace(batch_norm=False)
-        X_T = transposed(X.tocsr() if is_sparse(X) else X, place, dtype, network.sizes)
-        with place.untracked(), place.current():
-            A = engine.predict(X_T, self._layers(place, dtype), network, place, workers=self.workers)
+        X_T = transposed(X.tocsr() if is_sparse(X) else X, backend, dtype, network.sizes)
+        with backend.untracked(), backend.current():
+            A = engine.predict(X_T, self._layers(backend, dtype), network, backend, workers=self.workers)
         A = own.asarray(A.T)
         return writable(np.ascontiguousarray(A)) if own.is_host else A
 

@@ -54,9 +54,9 @@ def enter_training(
     if params is not None:
         beside = same_backend(**data) if backend is None else choose(backend, None)
         params = _entered(network, params, beside)
-    place = choose_backend(backend, params, **data)
-    place.dtype(dtype)
-    first = network.init(seed, scheme, backend=place, dtype=dtype) if params is None else params.to(place)
+    chosen = choose_backend(backend, params, **data)
+    chosen.dtype(dtype)
+    first = network.init(seed, scheme, backend=chosen, dtype=dtype) if params is None else params.to(chosen)
     if isinstance(first, NormalizedParameters):
         first = begun(first)
     if first.sizes != network.sizes:

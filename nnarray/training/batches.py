@@ -56,7 +56,7 @@ class Batches(ABC):
 
 @dataclass(frozen=True)
 class EqualBatches:
-    """Consecutive batches of one size in an epoch: their number, and the place in its order where they begin."""
+    """Consecutive batches of one size in an epoch: their number, and the position in its order at which they begin."""
 
     batches: Batches
     order: "np.ndarray | None"

@@ -104,7 +104,7 @@ class NoCheckpoints:
 
 
 class CheckpointFile:
-    """A checkpoint's place and interval."""
+    """A checkpoint's path and interval."""
 
     def __init__(self, path: str, interval: Interval) -> None:
         self.path, self.interval = path, interval
@@ -129,7 +129,7 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Checkpoi
         from nnarray.backends import reading
 
         path = _path(checkpoint, "checkpoint")
-        _require_place(path)
+        _require_writable(path)
         reading.require_folder(path)
         file = CheckpointFile(path, interval)
     if not isinstance(resume, bool | np.bool_):
@@ -153,7 +153,7 @@ def _require_no_other(file: CheckpointFile | None, resumed: str | None) -> None:
         raise FileExistsError(errno.EEXIST, msg, file.path)
 
 
-def _require_place(path: str) -> None:
+def _require_writable(path: str) -> None:
     """Raise OSError now, not after the first half minute of training, where the file cannot be written."""
     if not path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

@@ -16,7 +16,7 @@ from nnarray.training.batches import seed_of
 class Dropout:
     """The masks D[1], …, D[L-1] of inverted dropout, drawn anew for each batch and tile by tile; D[0] if inputs drop.
 
-    The masks of a run are one stream of random numbers, of which every tile knows its place: how a batch is cut into
+    The masks of a run are one stream of random numbers, in which every tile knows its position: how a batch is cut into
     tiles changes none of them.
     """
 

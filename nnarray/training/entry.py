@@ -10,7 +10,7 @@ from nnarray.network.agreement import agree, checksum, together
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Place, make_batch
+from nnarray.network.entry import Entered, make_batch
 from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
@@ -251,8 +251,8 @@ def train(
             kinds = {"optimizer": settings_of(optimizer or Adam()), "state": sums_of(state)}
             if isinstance(first, NormalizedParameters):
                 numbers["the checksum of the averages"] = checksum(first.statistics, first.backend)
-            place = Place(first.layers, first.backend, first.dtype)
-            agree(ranks, costed, place, **numbers, **kinds, dropout=rates, input_dropout=input_rate)
+            entered = Entered(first.layers, first.backend, first.dtype)
+            agree(ranks, costed, entered, **numbers, **kinds, dropout=rates, input_dropout=input_rate)
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)

@@ -14,7 +14,7 @@ from nnarray.cli.output import note, one_line
 LONGEST_NAME = 200
 
 
-def check_place(option: str, name: str | None, *, force: bool = True) -> None:
+def check_path(option: str, name: str | None, *, force: bool = True) -> None:
     """Raise CommandError where a file of this name could not be written; without `force`, also where one is there."""
     if name is None:
         return
