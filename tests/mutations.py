@@ -107,8 +107,8 @@ NORMALIZED = (
     Mutation(
         "average: once too few",
         AVERAGING,
-        "        super().made(count, own)\n        self.count += count",
-        "        super().made(count, own)\n        self.count += count - 1",
+        "        self.updates.made(count, own)\n        self.count += count",
+        "        self.updates.made(count, own)\n        self.count += count - 1",
     ),
     Mutation(
         "averages: do not move",

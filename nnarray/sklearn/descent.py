@@ -9,13 +9,13 @@ import numpy.typing as npt
 from nnarray.backends import Backend
 from nnarray.core.typing import Array, Function
 from nnarray.engine import Batch
-from nnarray.sklearn.averaging import Averaged
 from nnarray.sklearn.losses import REPORTED_LOSSES
 from nnarray.sklearn.optimizers import Optimizer
+from nnarray.training.averaging import Averaging
 from nnarray.training.batch_norm import DescentNormalized
 from nnarray.training.descent import Descent
 
-Updates: TypeAlias = Optimizer | Averaged
+Updates: TypeAlias = Optimizer | Averaging
 """An optimiser, with or without a mean of theta."""
 
 
@@ -57,7 +57,8 @@ class EstimatorDescent(Descent):
     @property
     def given(self) -> Array:
         """The vector with which the estimator predicts: the trained one, or its average."""
-        return self.variables if self.updates is None else self.updates.average(self.variables)
+        updates, variables = self.updates, self.variables
+        return updates.average(variables) if isinstance(updates, Averaging) else variables
 
     def minimize(
         self, batch: Batch, callback: Callable[[float], Any], *, iterations: int, calls: int, tolerance: float

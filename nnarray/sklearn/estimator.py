@@ -26,7 +26,7 @@ from nnarray.network.batch_norm import NormalizedParameters, first_statistics, f
 from nnarray.network.chunks import Chunked
 from nnarray.network.numbers import require_penalties
 from nnarray.sklearn import bridge, chunks, direct, solvers
-from nnarray.sklearn.averaging import Averaged, Trained
+from nnarray.sklearn.averaging import Trained, trained_by
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
 from nnarray.sklearn.entry import (
     Examples,
@@ -378,9 +378,7 @@ class MLP(Settings, ABC):
         kept = vars(self).get("_kept")
         if kept is not None and kept.theta is work.given:
             return
-        variables, updates = writable(work.home.asarray(work.variables)), work.updates
-        trained = updates.trained(variables, work.home) if isinstance(updates, Averaged) else Trained(variables)
-        self._show(trained, work.network.sizes, work.home)
+        self._show(trained_by(work.updates, work.variables, work.home), work.network.sizes, work.home)
 
     def _show(self, trained: Trained, sizes: tuple[int, ...], own: Backend) -> None:
         """Set `coefs_` and `intercepts_` to views of the vector that predicts, and keep the training state beside."""

@@ -81,19 +81,6 @@ class Optimizer:
         vars(optimizer).update(numbers, formula=RULES[rule.pop("rule")](**rule))
         return optimizer
 
-    mean: None = None
-    """of theta there is none"""
-
-    def average(self, variables: Array) -> Array:
-        """The vector to predict with: the trained one."""
-        return variables
-
-    def held(self, backend: Backend) -> None:
-        """No mean."""
-
-    def go_back(self, held: None) -> None:
-        """To no mean."""
-
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in place on NumPy and CuPy."""
         self.t += 1

@@ -22,6 +22,7 @@ from nnarray.sklearn.optimizers import Adam, Adaptive, InverseScaling, Momentum,
 from nnarray.sklearn.private import check_optimize_result, training_begins
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
+from nnarray.training.averaging import Averaging
 from nnarray.training.dropout import Dropout
 from nnarray.training.state import copied
 
@@ -121,9 +122,10 @@ def fit_stochastic(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if model.early_stopping and model._best is not None:
-        variables, mean = model._best
+        variables, held = model._best
         work.restore(work.backend.asarray(variables, work.dtype))
-        updates.go_back(mean)
+        if isinstance(updates, Averaging):
+            updates.mean, updates.count = held or (None, 0)
         model._best = None  # a warm start has none until it finds a better one, as in scikit-learn
 
 
@@ -234,6 +236,7 @@ def _count(model: "MLP", work: EstimatorDescent) -> None:
     score, best = model.validation_scores_[-1], model.best_validation_score_
     model._no_improvement_count = model._no_improvement_count + 1 if score < best + model.tol else 0
     if score > best:
-        assert work.updates is not None
-        mean = work.updates.held(work.backend)
-        model.best_validation_score_, model._best = score, (copied(work.variables, work.backend), mean)
+        updates, held = work.updates, None
+        if isinstance(updates, Averaging):
+            held = copied(updates.mean, work.backend), updates.count
+        model.best_validation_score_, model._best = score, (copied(work.variables, work.backend), held)

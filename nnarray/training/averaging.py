@@ -9,9 +9,7 @@ from nnarray.backends import Backend
 from nnarray.core.averages import corrected_mean, running_mean
 from nnarray.core.typing import Array, Namespace
 from nnarray.engine.rules import parts_of
-from nnarray.training.optimizers import Optimizer
-from nnarray.training.state import State
-from nnarray.training.stateful import Stateful
+from nnarray.training.descent import Updates
 
 
 @dataclass(frozen=True)
@@ -49,64 +47,62 @@ def by_another_beta(mean: Array, before: float, beta: float, count: int) -> Arra
     return corrected_mean(mean, before, count) * (1 - beta**count) if count and before != beta else mean
 
 
-def added(mean: Array, beta: float, trained: Array, backend: Backend) -> Array:
-    """The mean after a further update, in place where arrays are mutable."""
-    (mean,) = engine.update(Mean(beta).step, [mean], trained, backend, t=1, alpha=0.0, in_place=True)
-    return mean
-
-
-class Averaging(Stateful):
+class Averaging:
     """An optimiser with its state, and the running mean of theta; `count` updates are in the mean."""
 
-    def __init__(self, optimizer: Optimizer, state: State, mean: Array, beta: float) -> None:
-        super().__init__(optimizer, state)
-        self.mean: Array = mean
-        self.beta, self.count = beta, 0
-        own = super().rule
-        parts = None if own is None else parts_of(own)
-        self._rule = None if parts is None or parts.state else AveragedRule(optimizer, beta).step
+    def __init__(self, updates: Updates, mean: Array, beta: float) -> None:
+        self.updates, self.mean, self.beta, self.count = updates, mean, beta, 0
+        self._rule = _with_mean(updates.rule, beta)
+
+    @property
+    def t(self) -> int:
+        """How many updates were made."""
+        return self.updates.t
 
     @property
     def rule(self) -> engine.Rule | None:
         """The equations of an update and of the mean; None where the optimiser's may change or must be called."""
         return self._rule
 
-    def average(self, theta: Array) -> Array:
-        """The weights averaged so far, corrected for the mean's start at zero; theta before the first update."""
-        return average_of(self.mean, self.beta, self.count, theta)
-
     def means(self, theta: Array, backend: Backend) -> list[Array]:
         """The running means, that of theta last."""
-        return [*super().means(theta, backend), self.mean]
+        return [*self.updates.means(theta, backend), self.mean]
+
+    def alphas(self, count: int) -> list[float]:
+        """The learning rates of the next updates."""
+        return self.updates.alphas(count)
+
+    def average(self, variables: Array) -> Array:
+        """What was averaged so far, corrected for the mean's start at zero; `variables` before the first update."""
+        return average_of(self.mean, self.beta, self.count, variables)
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in place where arrays are mutable."""
         if self.rule is None:
-            theta = super().update(theta, g, backend)
+            theta = self.updates.update(theta, g, backend)
             self.add(theta, backend)
             return theta
-        vectors, alpha = [theta, *self.means(theta, backend)], self.optimizer.alpha(self.t)
+        vectors, (alpha,) = [theta, *self.means(theta, backend)], self.alphas(1)
         theta, *means = engine.update(self.rule, vectors, g, backend, t=self.t + 1, alpha=alpha, in_place=True)
         self.made(1, means)
         return theta
 
-    def add(self, theta: Array, backend: Backend) -> None:
-        """Add theta, after an update, to the mean."""
-        self.mean = added(self.mean, self.beta, theta, backend)
+    def add(self, variables: Array, backend: Backend) -> None:
+        """Add theta, or what else is averaged, to the mean after an update, in place where arrays are mutable."""
+        rule = Mean(self.beta).step
+        (self.mean,) = engine.update(rule, [self.mean], variables, backend, t=1, alpha=0.0, in_place=True)
         self.count += 1
 
     def made(self, count: int, means: Sequence[Array]) -> None:
         """Record updates made by captured steps, with the running means they produced."""
         *own, self.mean = means
-        super().made(count, own)
+        self.updates.made(count, own)
         self.count += count
 
-    def restore(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
-        """Restore the optimiser's state and a mean of `count` updates; without a mean, keep the present one."""
-        super().restore(state, mean, count, beta)
-        if mean is not None:
-            self.mean = mean if beta is None else by_another_beta(mean, beta, self.beta, count)
-            self.count = count
+    def restore(self, mean: Array, count: int, beta: float | None) -> None:
+        """Go on from a mean of `count` updates, made by another `beta` where one is given."""
+        self.mean = mean if beta is None else by_another_beta(mean, beta, self.beta, count)
+        self.count = count
 
 
 class AveragingNormalized(Averaging):
@@ -119,8 +115,20 @@ class AveragingNormalized(Averaging):
 
     def means(self, theta: Array, backend: Backend) -> list[Array]:
         """The running means of the optimiser alone."""
-        return Stateful.means(self, theta, backend)
+        return list(self.updates.means(theta, backend))
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update; to the mean it is not added yet."""
-        return Stateful.update(self, theta, g, backend)
+        return self.updates.update(theta, g, backend)
+
+
+def averaging(updates: Updates, variables: Array, beta: float, backend: Backend, *, normalized: bool) -> Averaging:
+    """Averaging from its first update on, of vectors like `variables`."""
+    kind = AveragingNormalized if normalized else Averaging
+    return kind(updates, backend.xp.zeros_like(variables), beta)
+
+
+def _with_mean(rule: engine.Rule | None, beta: float) -> engine.Rule | None:
+    """The rule with the running mean of theta; None where there is no rule, or one that may change."""
+    parts = None if rule is None else parts_of(rule)
+    return None if parts is None or parts.state else AveragedRule(parts.owner, beta).step

@@ -10,6 +10,7 @@ from nnarray.engine import Architecture, Batch
 from nnarray.network.batch_norm import NormalizedParameters, folded
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
+from nnarray.training.averaging import Averaging
 from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent, Updates
 from nnarray.training.dropout import Dropout
@@ -136,7 +137,7 @@ class _WithAverages:
         theta = self.updates.update(theta, g, backend)
         descent = self.descent
         descent.statistics = engine.batch_norm.move_averages(descent.statistics, descent.seen, backend)
-        if self.updates.mean is not None:
+        if isinstance(self.updates, Averaging):
             self.updates.add(backend.xp.concat([theta, descent.statistics]), backend)
         return theta
 

@@ -16,12 +16,12 @@ from nnarray.network.agreement import CHECKSUM, checksum
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunks import Chunked
 from nnarray.network.parameters import Parameters
-from nnarray.training.averaging import Averaging, AveragingNormalized
+from nnarray.training.averaging import Averaging, averaging
 from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedOnRanks
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
-from nnarray.training.descent import MOST_AT_ONCE, Descent
+from nnarray.training.descent import MOST_AT_ONCE, Descent, Updates
 from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Optimizer
@@ -83,7 +83,7 @@ class Run:
             self.descent = Descent(*given, **options)
         else:
             self.descent = DescentOnRanks(*given, self.ranks, **options)
-        self.updates = self._stateful()
+        self._begin_updates()
         self.interrupts, self.threads = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.variables, self.backend)
         self.diverges = False
@@ -102,13 +102,14 @@ class Run:
         self.keeps_beginnings = self.cost_is_of_before
         self.checkpoints: NoCheckpoints = NoCheckpoints()
 
-    def _stateful(self) -> Stateful:
-        """The optimiser before its first update."""
-        state = self.optimizer.init_vector(self.theta, self.backend)
-        if self.average is None:
-            return Stateful(self.optimizer, state)
-        kind = AveragingNormalized if isinstance(self.params, NormalizedParameters) else Averaging
-        return kind(self.optimizer, state, self.backend.xp.zeros_like(self.descent.variables), self.average)
+    def _begin_updates(self) -> None:
+        """The optimiser before its first update, and the mean of theta where one is asked for."""
+        self.stateful = Stateful(self.optimizer, self.optimizer.init_vector(self.theta, self.backend))
+        self.averaging: Averaging | None = None
+        if self.average is not None:
+            given, normalized = (self.stateful, self.descent.variables), isinstance(self.params, NormalizedParameters)
+            self.averaging = averaging(*given, self.average, self.backend, normalized=normalized)
+        self.updates: Updates = self.averaging or self.stateful
 
     @property
     def theta(self) -> Array:
@@ -118,7 +119,8 @@ class Run:
     @property
     def given(self) -> Array:
         """The vector that the run would return now: theta with any statistics, or its average."""
-        return self.updates.average(self.descent.variables)
+        variables = self.descent.variables
+        return variables if self.averaging is None else self.averaging.average(variables)
 
     def continue_from(self, state: State) -> None:
         """Resume from a state, of `optimizer.update` or of another run."""
@@ -136,12 +138,11 @@ class Run:
             for name in self.optimizer.remembers
         }
         position, mean = state.position, state.average
-        self.updates.restore(
-            State(state.t, **means),
-            None if mean is None else copied(self.backend.asarray(mean, self.dtype), self.backend),
-            0 if position is None else position.averaged,
-            self.average if position is None else position.beta,
-        )
+        self.stateful.state = State(state.t, **means)
+        if self.averaging is not None and mean is not None:
+            mean = copied(self.backend.asarray(mean, self.dtype), self.backend)
+            count, beta = (0, None) if position is None else (position.averaged, position.beta)
+            self.averaging.restore(mean, count, beta)
         if position is None:
             return
         self.epochs = position.epoch
@@ -151,7 +152,7 @@ class Run:
 
     def snapshot(self) -> State:
         """A copy of the optimiser's state and the run's position, which later updates don't change."""
-        now = self.updates.state
+        now = self.stateful.state
         means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
         position = Position(
             self.epochs,
@@ -159,10 +160,10 @@ class Run:
             self.batches.state,
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
-            self.updates.count,
+            0 if self.averaging is None else self.averaging.count,
             self.average,
         )
-        mean = self.updates.mean
+        mean = None if self.averaging is None else self.averaging.mean
         return State(now.t, **means, position=position, average=None if mean is None else copied(mean, self.backend))
 
     def _given_by(self, state: State) -> Parameters:
@@ -351,7 +352,7 @@ class Run:
         if not all_finite(self.descent.variables, self.backend):
             self.descent.restore(self.watch.last_finite)
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
-            self.updates = self._stateful()
+            self._begin_updates()
 
     def _validate(self) -> Figures:
         return *self._figures(self.validation), *self._figures(self.compared)

@@ -12,11 +12,6 @@ from nnarray.training.state import State
 class Stateful:
     """An optimiser with its state, which moves on from update to update."""
 
-    mean: Array | None = None
-    """the running mean of theta, where there is one"""
-    count = 0
-    """how many updates are in it"""
-
     def __init__(self, optimizer: Optimizer, state: State) -> None:
         self.optimizer, self.state = optimizer, state
 
@@ -34,14 +29,6 @@ class Stateful:
     def means(self, theta: Array, backend: Backend) -> list[Array]:
         """The running means."""
         return [getattr(self.state, name) for name in self.optimizer.remembers]
-
-    def average(self, theta: Array) -> Array:
-        """What a run gives back at theta: theta itself."""
-        return theta
-
-    def restore(self, state: State, mean: Array | None, count: int, beta: float | None) -> None:
-        """From a state of the optimiser, whatever the mean of theta was."""
-        self.state = state
 
     def alphas(self, count: int) -> list[float]:
         """The learning rates of the next updates."""
