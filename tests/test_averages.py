@@ -84,6 +84,7 @@ def test_many_epochs_in_one_call_are_those_one_by_one(open_space) -> None:
     at_once = train(space, "float64", epochs=300, average=0.99)
     one_by_one = train(space, "float64", epochs=300, average=0.99, callback=lambda epoch: None)
     np.testing.assert_array_equal(at_once.params.vector, one_by_one.params.vector)
+    assert [epoch[:3] for epoch in at_once.history] == [epoch[:3] for epoch in one_by_one.history]
 
 
 class TestValidation:

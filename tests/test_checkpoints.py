@@ -660,9 +660,10 @@ class TestSignals:
             {"batch_size": 6},
             {"batch_size": 6, "dropout": 0.3, "validation": (X, Y)},
             {"patience": 3},
+            {"validation": (X, Y)},
             {"dropout": 0.2, "patience": 9},
         ],
-        ids=["captured", "masks", "patience", "patience and masks"],
+        ids=["captured", "masks", "patience", "validation", "patience and masks"],
     )
     def test_an_interrupt_at_every_point(self, options, tmp_path) -> None:
         """Wherever Ctrl-C comes, the run goes on from its last checkpoint to the same bits, if it has one."""

@@ -159,6 +159,21 @@ class Descent:
         J = underway.total / underway.count
         return self.backend.asarray(J, self.dtype) if isinstance(J, float) and not self.backend.is_host else J
 
+    def whole_epoch(self, replays: Replays, whole: Batch, updates: Updates) -> float:
+        """Make an epoch of one captured step, on all columns of the `whole`, and return its cost."""
+        self.begin_whole(replays, whole, updates, updates.alphas(1))
+        with self.interrupts.put_off:
+            replays.launch(1)
+            self.moved(replays, updates, 1)
+            J = float(replays.costs[0])
+            self.underway = Underway.over(J)
+        return J
+
+    def begin_whole(self, replays: Replays, whole: Batch, updates: Updates, alphas: Sequence[float]) -> None:
+        """Begin a captured step on all columns for each of the learning rates."""
+        ms, vectors = [whole.m] * len(alphas), self.vectors(updates)
+        replays.begin(None, ms, alphas, l2=self.l2, l1=self.l1, t=updates.t, vectors=vectors)
+
     def vectors(self, updates: Updates) -> list[Array]:
         """Theta and the running means, which an update moves on."""
         return [self.theta, *updates.means(self.theta, self.backend)]

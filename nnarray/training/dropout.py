@@ -31,6 +31,7 @@ class Dropout:
     ) -> None:
         self.units = list(zip(sizes[1:-1], rates, strict=True))
         self.inputs = sizes[0], input_rate
+        self._drops_units, self._drops_inputs = any([rate > 0 for rate in rates]), input_rate > 0
         self.backend = backend
         self.seed = seed
         self.position = 0  # in words of 64 bits, of which each gives two float32
@@ -45,14 +46,6 @@ class Dropout:
     def drops(self) -> bool:
         """Whether any unit or input is ever dropped."""
         return self._drops_units or self._drops_inputs
-
-    @property
-    def _drops_units(self) -> bool:
-        return any(np.array([rate for _, rate in self.units]) > 0)
-
-    @property
-    def _drops_inputs(self) -> bool:
-        return self.inputs[1] > 0
 
     @property
     def state(self) -> Mapping[str, Any]:

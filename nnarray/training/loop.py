@@ -27,6 +27,7 @@ from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.progress import Silent, progress_bar
 from nnarray.training.ranks import DescentOnRanks
+from nnarray.training.replays import Replays
 from nnarray.training.result import DivergenceError, TrainingResult
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stateful import Stateful
@@ -198,10 +199,8 @@ class Run:
         try:
             with Ended(self.interrupts, self.threads), self.interrupts, self.threads:
                 while stopped == "epochs" and self.epochs < last:
-                    if self.descent.underway is not None or not self.epochs_in_one_call(last - self.epochs):
-                        self.epoch(self.epochs + 1)
-                    is_due = self.checkpoints.is_due
-                    if not (self.must_know or self.watch.is_due or is_due or self.epochs == last):
+                    is_due = self.advance(last)
+                    if self.watch.unread:
                         continue
                     self._show(bar)
                     if self._is_stopped(callback, self.history[-1]):
@@ -245,8 +244,7 @@ class Run:
         return self.ranks.any(ask)
 
     def _show(self, bar: Silent) -> None:
-        """Read the finished epochs, and show those that the bar has not shown yet."""
-        self.read()
+        """Show the epochs that the bar has not shown yet."""
         for record in self.history[self.shown :]:
             bar.show(record)
         self.shown = len(self.history)
@@ -266,13 +264,25 @@ class Run:
             return float(self.descent.cost(self.batches.whole, self.dropout))
 
     @quiet
+    def advance(self, last: int) -> bool:
+        """Make the next epoch, or several, and read their figures where somebody waits for them.
+
+        Returns whether a checkpoint is due.
+        """
+        if self.descent.underway is not None or not self.epochs_in_one_call(last - self.epochs):
+            self.epoch(self.epochs + 1)
+        is_due = self.checkpoints.is_due
+        if self.must_know or self.watch.is_due or is_due or self.epochs == last:
+            self.read()
+        return is_due
+
     def epoch(self, number: int) -> None:
         """One pass over the examples; its figures are recorded, and read from the device later."""
         if self.keeps_beginnings:
             with self.interrupts.put_off:
                 self.begun_at = self.snapshot()
         with self.backend.untracked():
-            cost = self.descent.epoch(self.batches, self.updates, self.dropout, underway=self.descent.underway)
+            cost = self._epoch_cost()
             if self.must_know:
                 self.threads.end()  # a callback may wait for other threads
             validated = self._validate()
@@ -282,18 +292,29 @@ class Run:
                 self.watch.see(number, cost, self.descent.variables, alpha, validated=is_finite)
                 self.validated, self.descent.underway = validated, None
 
-    @quiet
+    def _epoch_cost(self) -> Array:
+        """The updates of an epoch and the mean of its costs; a full batch is one captured step where there is one."""
+        underway = self.descent.underway
+        replays = None if underway is not None else self._whole_replays()
+        if replays is None:
+            return self.descent.epoch(self.batches, self.updates, self.dropout, underway=underway)
+        assert isinstance(self.batches, Shuffled)
+        return self.descent.whole_epoch(replays, self.batches.whole, self.updates)
+
+    def _whole_replays(self) -> Replays | None:
+        """Captured steps on all examples at once; None where batches are smaller, or steps cannot be captured."""
+        if self.ranks is not None or not isinstance(self.batches, Shuffled):
+            return None
+        if not self.batches.is_whole or self.dropout.drops:
+            return None
+        return self.descent.captured(self.batches.size, 1, self.batches.whole, self.updates)
+
     def epochs_in_one_call(self, most: int) -> bool:
         """Make several full-batch epochs in one call, if nothing reads in between and steps can be captured.
 
         Returns whether it did. Where cost or weights become non-finite, nothing is changed: single epochs show when.
         """
-        if self.must_know or self.diverges or not self.batches.is_whole or self.dropout.drops:
-            return False
-        if not isinstance(self.batches, Shuffled):
-            return False
-        whole = self.batches.whole
-        replays = self.descent.captured(self.batches.size, 1, whole, self.updates)
+        replays = None if self.must_know or self.diverges else self._whole_replays()
         if replays is None:
             return False
         vectors = self.descent.vectors(self.updates)
@@ -305,7 +326,8 @@ class Run:
             if not alphas:
                 raise
         count = len(alphas)
-        replays.begin(None, [whole.m] * count, alphas, l2=self.l2, l1=self.l1, t=self.updates.t, vectors=vectors)
+        assert isinstance(self.batches, Shuffled)
+        self.descent.begin_whole(replays, self.batches.whole, self.updates, alphas)
         with self.interrupts.put_off:
             replays.launch(count)
             costs = replays.costs[:count].tolist()

@@ -46,6 +46,14 @@ class Underway:
         self.replayed = 0
         """how many of them were made"""
 
+    @classmethod
+    def over(cls, cost: float) -> "Underway":
+        """An epoch of one batch, which has made its update."""
+        underway = cls([])
+        underway.count_in(cost, 1.0)
+        underway.group_ends()
+        return underway
+
     @property
     def rest(self) -> Sequence[Iterable[Any]]:
         """The groups that are not over."""

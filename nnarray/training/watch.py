@@ -29,7 +29,8 @@ class Watch:
         self.backend = backend
         self.last_finite = copied(theta, backend)
         self._all_was_finite: Array = True
-        self._unread: list[Seen] = []
+        self.unread: list[Seen] = []
+        """the epochs since the last reading"""
         self._read_at = time.perf_counter()
 
     @property
@@ -51,22 +52,22 @@ class Watch:
             finite = xp.all(xp.isfinite(theta))
             self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite & validated
             self.last_finite = xp.where(self._all_was_finite, theta, self.last_finite)
-        self._unread.append(Seen(epoch, cost, finite, alpha))
+        self.unread.append(Seen(epoch, cost, finite, alpha))
 
     def see_several(self, first: int, costs: Sequence[float], theta: Array, alphas: Sequence[float]) -> None:
         """Record epochs that were made in one call on the host, with all their costs and weights finite."""
         self.last_finite = copied(theta, self.backend)
-        self._unread += [
+        self.unread += [
             Seen(epoch, cost, True, alpha) for epoch, (cost, alpha) in enumerate(zip(costs, alphas, strict=True), first)
         ]
 
     def read(self) -> list[Seen]:
         """The epochs since the last reading, with numbers."""
-        seen = self._unread
+        seen = self.unread
         if seen and not self.backend.is_host:
             costs, finite = (self.backend.numbers([one[i] for one in seen]) for i in (1, 2))
             known = zip(seen, costs, finite, strict=True)
             seen = [one._replace(cost=cost, finite_weights=flag) for one, cost, flag in known]
-        self._unread = []
+        self.unread = []
         self._read_at = time.perf_counter()
         return seen
