@@ -15,7 +15,6 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
-import sklearn
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, blas
@@ -56,6 +55,7 @@ class State(NamedTuple):
     threads: list[str]
     streams: tuple[Any, ...]
     is_locked: bool
+    descriptors: int
 
     def other_than(self, before: "State") -> str:
         """What is not as it was."""
@@ -73,7 +73,7 @@ class State(NamedTuple):
             signal.getsignal(signal.SIGTERM),
             np.geterr(),
             nn.backend().name,
-            sklearn.get_config(),
+            _sklearn_s_options(),
             _torch_s_state(),
             _jax_s_state(),
             (len(warnings.filters), warnings.filters[:2], warnings.showwarning),
@@ -82,7 +82,13 @@ class State(NamedTuple):
             _threads_of_others(),
             (sys.stdout, sys.stderr, sys.excepthook),
             _is_locked(),
+            len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
         )
+
+
+def _sklearn_s_options() -> dict[str, Any]:
+    sklearn = sys.modules.get("sklearn")
+    return {} if sklearn is None else sklearn.get_config()
 
 
 def _torch_s_state() -> tuple[Any, ...]:
@@ -199,6 +205,7 @@ class Tracer:
         self.seen += 1
         if self.seen == self.at:
             self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}, {event} {self.at}"
+            sys.settrace(None)  # what follows is faster
             self.act()
         return self
 

@@ -1,6 +1,7 @@
 """Model files: what goes in comes out, and nothing else gets in."""
 
 import errno
+import io
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from safetensors.numpy import load as tensors_of
 from safetensors.numpy import save as safetensors_bytes
 
 import nnarray as nn
+from nnarray.backends import atomic
 from nnarray.files import Model, ModelFileError, load, read_model, save
 
 NETWORK = nn.Network((3, 4, 2), hidden="tanh", output="softmax")
@@ -810,8 +812,15 @@ class TestFailedWrites:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def test_a_close_that_fails_after_all_was_flushed_fails_nothing(self, tmp_path, monkeypatch):
+        fail = self.fail
+
+        class File(io.FileIO):
+            def close(self):
+                super().close()
+                fail()
+
         with monkeypatch.context() as patch:
-            patch.setattr(os, "close", self.fail)
+            patch.setattr(atomic, "open", lambda path, mode, buffering: File(path, mode), raising=False)
             save(tmp_path / "m", NETWORK, pairs_of(NETWORK, seed=2))
         assert [p.name for p in tmp_path.iterdir()] == ["m"]
         np.testing.assert_array_equal(load(tmp_path / "m")[1][0].W, pairs_of(NETWORK, seed=2)[0][0])

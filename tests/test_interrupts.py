@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sklearn
 from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
 
 import nnarray as nn
@@ -37,6 +36,7 @@ def no_other_test_s_blocks() -> None:
 @pytest.fixture(autouse=True)
 def options_of_others() -> Iterator[None]:
     """Other libraries' options, which they or a test change, are for the tests to come what they were."""
+    sklearn = pytest.importorskip("sklearn")
     before = sklearn.get_config()
     yield
     sklearn.set_config(**before)
@@ -57,7 +57,34 @@ def examples(n_x: int, m: int) -> tuple[np.ndarray, np.ndarray]:
 def training(m: int, n_x: int = 4, **options: Any) -> Callable[[], bool]:
     X, Y = examples(n_x, m)
     network = nn.Network((n_x, 8, 5, 1))
-    return lambda: nn.train(network, X, Y, epochs=2, progress=False, **options).stopped == "interrupt"
+    return lambda: ended(nn.train(network, X, Y, epochs=2, progress=False, **options))
+
+
+RESULT: list[bytes] = []
+"""The numbers of the latest call that went on to its end."""
+
+
+def ended(result: Any) -> bool:
+    """Whether an interrupt ended training with this result, whose numbers are kept."""
+    RESULT[:] = list(numbers(result))
+    return getattr(result, "stopped", None) == "interrupt"
+
+
+def numbers(result: Any) -> Iterator[bytes]:
+    """The bytes of all arrays in a result."""
+    if isinstance(result, nn.TrainingResult):
+        result = result.params, [float(epoch.cost) for epoch in result.history]
+    if isinstance(result, nn.Parameters):
+        result = result.vector
+    if hasattr(result, "parameters"):  # torch's module
+        result = [parameter.detach() for parameter in result.parameters()]
+    if hasattr(result, "SerializeToString"):  # ONNX's model
+        yield result.SerializeToString()
+    elif isinstance(result, list | tuple):
+        for part in result:
+            yield from numbers(part)
+    elif hasattr(result, "shape") or isinstance(result, float | int):
+        yield np.asarray(result).tobytes()
 
 
 class Fitting:
@@ -86,7 +113,7 @@ class Fitting:
         """Raise for a model that is fitted in part."""
         model = self.model
         if not hasattr(model, "coefs_"):
-            with pytest.raises(sklearn.exceptions.NotFittedError):
+            with pytest.raises(sys.modules["sklearn.exceptions"].NotFittedError):
                 model.predict(self.X)
             return
         assert model.predict(self.X).shape == self.y.shape
@@ -103,7 +130,7 @@ class Fitting:
 def predicting(method: str) -> Callable[[], bool]:
     fitting = Fitting()
     fitting()
-    return lambda: getattr(fitting.model, method)(fitting.X) is None
+    return lambda: ended(getattr(fitting.model, method)(fitting.X))
 
 
 def of_library(library: str, call: Callable[..., Any], *shapes: tuple[int, int]) -> Callable[[], bool]:
@@ -118,16 +145,16 @@ def asking(what: str, sizes: tuple[int, ...], m: int) -> Callable[[], bool]:
     X, Y = examples(sizes[0], m)
     network = nn.Network(sizes)
     params, data = network.init(0), (X,) if what == "predict" else (X, Y)
-    return lambda: getattr(network, what)(params, *data, workers=2) is None
+    return lambda: ended(getattr(network, what)(params, *data, workers=2))
 
 
 def trained(X: Any, Y: Any) -> bool:
-    return nn.train(nn.Network((4, 5, 1)), X, Y, epochs=2, batch_size=20, progress=False).stopped == "interrupt"
+    return ended(nn.train(nn.Network((4, 5, 1)), X, Y, epochs=2, batch_size=20, progress=False))
 
 
 def predicted(X: Any) -> bool:
     network = nn.Network((4, 5, 1))
-    return network.predict(network.init(0, backend=backend_of(X)), X) is None
+    return ended(network.predict(network.init(0, backend=backend_of(X)), X))
 
 
 def arrays(library: str = "numpy", m: int = 12, n_y: int = 1) -> tuple[Any, Any]:
@@ -143,19 +170,19 @@ def asked(what: str, library: str = "numpy", **options: Any) -> Callable[[], boo
     network, (X, Y) = nn.Network((4, 5, 1), **options), arrays(library)
     params = network.init(0, backend=library)
     data = (X,) if what in {"predict", "forward"} else (X, Y)
-    return lambda: getattr(network, what)(params, *data) is None
+    return lambda: ended(getattr(network, what)(params, *data))
 
 
 def pulled(library: str = "numpy", m: int = 12, **options: Any) -> Callable[[], bool]:
     network, (X, Y) = nn.Network((4, 5, 1), **options), arrays(library, m)
     params = network.init(0, backend=library)
-    return lambda: network.vjp(params, X)[1](Y) is None
+    return lambda: ended(network.vjp(params, X)[1](Y))
 
 
 def training_on(library: str = "numpy", *, batch_norm: bool = False, **options: Any) -> Callable[[], bool]:
     network, (X, Y) = nn.Network((4, 5, 1), batch_norm=batch_norm), arrays(library, 40)
     given = {"epochs": 2, "progress": False, "seed": 0} | options
-    return lambda: nn.train(network, X, Y, **given).stopped == "interrupt"
+    return lambda: ended(nn.train(network, X, Y, **given))
 
 
 class One:
@@ -183,10 +210,10 @@ def in_chunks(what: str) -> Callable[[], bool]:
     network, given = nn.Network((4, 5, 1)), [da.from_array(V, chunks=(V.shape[0], (15, 25))) for V in arrays(m=40)]
     params = network.init(0)
     if what == "train":
-        return lambda: nn.train(network, *given, epochs=2, batch_size=10, progress=False).stopped == "interrupt"
+        return lambda: ended(nn.train(network, *given, epochs=2, batch_size=10, progress=False))
     if what == "predict":
-        return lambda: network.predict(params, given[0]).compute() is None
-    return lambda: getattr(network, what)(params, *given) is None
+        return lambda: ended(network.predict(params, given[0]).compute())
+    return lambda: ended(getattr(network, what)(params, *given))
 
 
 def fitting_chunks() -> Fitting:
@@ -198,7 +225,7 @@ def fitting_chunks() -> Fitting:
 
 def fitting_torch() -> Fitting:
     torch = pytest.importorskip("torch")
-    sklearn.set_config(array_api_dispatch=True)
+    sys.modules["sklearn"].set_config(array_api_dispatch=True)
     fitting = Fitting(batch_size=20)
     fitting.X, fitting.y = torch.asarray(fitting.X), torch.asarray(fitting.y)
     return fitting
@@ -207,7 +234,7 @@ def fitting_torch() -> Fitting:
 def scored(kind: str = "MLPClassifier") -> Callable[[], bool]:
     fitting = Fitting(kind)
     fitting()
-    return lambda: fitting.model.score(fitting.X, fitting.y) is None
+    return lambda: ended(fitting.model.score(fitting.X, fitting.y))
 
 
 def as_onnx(what: str) -> Callable[[], bool]:
@@ -218,7 +245,7 @@ def as_onnx(what: str) -> Callable[[], bool]:
         X = np.random.default_rng(0).normal(size=(3, 9))
         params = nn.train(network, X, nn.one_hot(np.arange(9) % 2, 2), epochs=1, progress=False).params
     model = nn.to_onnx(network, params)
-    return lambda: (nn.from_onnx(model) if what == "read" else nn.to_onnx(network, params)) is None
+    return lambda: ended(nn.from_onnx(model) if what == "read" else nn.to_onnx(network, params))
 
 
 def as_torch(what: str) -> Callable[[], bool]:
@@ -226,13 +253,13 @@ def as_torch(what: str) -> Callable[[], bool]:
     network = nn.Network((3, 4, 1))
     params = network.init(0)
     module = nn.to_torch(network, params)
-    return lambda: (nn.to_torch(network, params) if what == "to" else nn.from_torch(module)) is None
+    return lambda: ended(nn.to_torch(network, params) if what == "to" else nn.from_torch(module))
 
 
 def drawn(folder: Path) -> Callable[[], bool]:
     pytest.importorskip("matplotlib").use("Agg")
     history = nn.train(nn.Network((4, 3, 1)), *arrays(), epochs=2, progress=False).history
-    return lambda: history.plot(folder / "a.png") is None
+    return lambda: ended(history.plot(folder / "a.png"))
 
 
 def boundary() -> Callable[[], bool]:
@@ -240,20 +267,20 @@ def boundary() -> Callable[[], bool]:
     network = nn.Network((2, 3, 1))
     X = np.random.default_rng(0).normal(size=(2, 9))
     params = network.init(0)
-    return lambda: nn.plots.decision_boundary(network, params, X, X[:1] > 0, resolution=20) is None
+    return lambda: ended(nn.plots.decision_boundary(network, params, X, X[:1] > 0, resolution=20))
 
 
 def checked() -> Callable[[], bool]:
     network, (X, Y) = nn.Network((4, 3, 1), "tanh"), arrays()
     params = network.init(0, dtype="float64")
-    return lambda: nn.check_gradients(network, params, X, Y) is None
+    return lambda: ended(nn.check_gradients(network, params, X, Y))
 
 
 def own_updates() -> Callable[[], bool]:
     network, optimizer, (X, Y) = nn.Network((4, 3, 1)), nn.Adam(), arrays()
     params = network.init(0)
     g, state = network.gradients(params, X, Y)[1], optimizer.init(params)
-    return lambda: optimizer.update(params, g, state) is None
+    return lambda: ended(optimizer.update(params, g, state))
 
 
 def commanding(words: str, folder: Path) -> Callable[[], bool]:
@@ -301,18 +328,18 @@ def resuming(folder: Path) -> Callable[[], bool]:
     network, (X, Y) = nn.Network((4, 8, 5, 1)), examples(4, 20)
     options: dict[str, Any] = {"batch_size": 6, "dropout": 0.1, "progress": False}
     nn.train(network, X, Y, epochs=1, checkpoint=folder / "run", **options)
-    return lambda: nn.train(network, X, Y, epochs=3, resume=folder / "run", **options).stopped == "interrupt"
+    return lambda: ended(nn.train(network, X, Y, epochs=3, resume=folder / "run", **options))
 
 
 def saving(folder: Path) -> Callable[[], bool]:
     network, path = nn.Network((2, 3, 1)), folder / "saved.safetensors"
     params = network.init(0)
-    return lambda: nn.save(path, network, params) is not None
+    return lambda: ended(nn.save(path, network, params))
 
 
 def loading(folder: Path) -> Callable[[], bool]:
     saving(folder)()
-    return lambda: nn.load(folder / "saved.safetensors") is None
+    return lambda: ended(nn.load(folder / "saved.safetensors"))
 
 
 CALLS: dict[str, Callable[[Path], Callable[[], bool]]] = {

@@ -7,6 +7,8 @@ import secrets
 import stat
 from contextlib import suppress
 
+from nnarray.backends.blas import Ended
+
 try:
     import fcntl
 except ImportError:  # on Windows, where a file that is open cannot be removed
@@ -28,7 +30,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         mode = _mode_of(target)
         remove_abandoned(directory)
-        while not _write(target, os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp"), content, mode):
+        while not _write(target, _temporary_in(directory), content, mode):
             pass
     except OSError as error:
         if error.errno is None:
@@ -50,32 +52,84 @@ def _remove_if_unlocked(path: str) -> None:
     if fcntl is None:
         os.unlink(path)
         return
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
+    opened = Opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with Ended(opened), opened as file:
         if stat.S_ISREG(os.fstat(file).st_mode):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(path)
-    finally:
-        os.close(file)
+
+
+def require_room_for_files(directory: str | os.PathLike[str]) -> None:
+    """Raise OSError where no file can be made in a directory; tried with an empty one, which is removed."""
+    trial = Trial(_temporary_in(directory))
+    with Ended(trial), trial:
+        trial.make()
+
+
+class Trial:
+    """An empty file, removed at its end. Enter it as `with Ended(trial), trial:`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def make(self) -> None:
+        """Make the file."""
+        open(self._path, "xb").close()
+
+    def end(self) -> None:
+        """Remove it; a second time, nothing."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class Opened:
+    """A descriptor that `os.open` returns, closed once at its end. Enter it as `with Ended(opened), opened:`.
+
+    It is stored and closed within calls of C, between which and their effect no interrupt can come.
+    """
+
+    def __init__(self, path: str, flags: int) -> None:
+        self._opening = map(os.open, [path], [flags])
+        self._opened: list[int] = []
+        self._closing = map(os.close, self._opened)
+
+    def end(self) -> None:
+        """Close it; a second time, nothing."""
+        list(self._closing)
+
+    def __enter__(self) -> int:
+        self._opened.extend(self._opening)
+        return self._opened[0]
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def _temporary_in(directory: str | os.PathLike[str]) -> str:
+    return os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp")
 
 
 def _write(target: str, temporary: str, content: bytes, mode: int | None) -> bool:
     """Write and rename; false where another process took the file for abandoned before it was locked."""
-    file: int | None = None
+    file = None
     try:
-        # umask takes its share of 0o666, as it does in open()
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        if not _lock(file):
+        file = open(temporary, "xb", buffering=0)  # which is closed with its last reference at the latest
+        if not _lock(file.fileno()):
             return False
         rest = memoryview(content)
         while rest:
-            rest = rest[os.write(file, rest) :]
+            rest = rest[os.write(file.fileno(), rest) :]
         if mode is not None:
             os.chmod(temporary, mode)
-        os.fsync(file)
+        os.fsync(file.fileno())
         if fcntl is None:
-            os.close(file)
-            file = None
+            file.close()
         os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -84,7 +138,7 @@ def _write(target: str, temporary: str, content: bytes, mode: int | None) -> boo
     finally:
         if file is not None:
             with suppress(OSError):  # all that it holds is on the disk, or was given up
-                os.close(file)
+                file.close()
     return True
 
 
@@ -112,9 +166,6 @@ def _mode_of(path: str) -> int | None:
 
 def _flush_directory(directory: str) -> None:
     """Make the rename last through a power cut, where the system can; the file is whole either way."""
-    with suppress(OSError):
-        file = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+    opened = Opened(directory, os.O_RDONLY)
+    with suppress(OSError), Ended(opened), opened as file:
+        os.fsync(file)

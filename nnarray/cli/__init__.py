@@ -104,7 +104,5 @@ def _line(error: BaseException) -> str:
 
 def _discard_output() -> None:
     """Redirect stdout to the null device, so that flushing it at exit does not hit the closed pipe again."""
-    with suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeGuard
 
+from nnarray.backends.atomic import require_room_for_files
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import note, one_line
 
@@ -64,11 +65,9 @@ def _cannot_write(path: Path) -> str | None:
     if len(os.fsencode(path.name)) > 255:
         return os.strerror(errno.ENAMETOOLONG)
     try:
-        file, name = tempfile.mkstemp(prefix=".nnarray-", dir=path.parent)
+        require_room_for_files(path.parent)
     except OSError as error:
         return error.strerror
-    os.close(file)
-    os.unlink(name)
     return None
 
 
