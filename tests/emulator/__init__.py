@@ -16,6 +16,8 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -33,6 +35,9 @@ JUMP = b"\xff\x25\x00\x00\x00\x00"
 """jmp to the address that follows"""
 
 READ_WRITE_RUN = 7
+
+CALLS = ("launches", "products", "graphs", "to host", "to device", "on device", "fillings")
+"""What the host asks of a device: kernels, products, graphs, copies, memory to be filled."""
 
 VERSIONS = "libcublas.so.13 { global: *; };"
 """which CuPy asks cuBLAS's functions to have"""
@@ -90,8 +95,24 @@ class Emulator:
         thrust.sort, thrust.argsort = _sort, _argsort
 
     def count(self, what: str) -> int:
-        """How often since `reset`: "launches", "products", "waits" of the host, copies "to host", "to device"."""
+        """How often since `reset`: one of `CALLS`, "waits" of the host, what is "refused" while a stream is captured."""
         return int(self.cuda.emulator_count(what.encode()))
+
+    def calls(self) -> dict[str, int]:
+        """How often the host called the device since `reset`, by kind; kinds that were not called are left out."""
+        return {what: count for what in CALLS if (count := self.count(what))}
+
+    @contextmanager
+    def null(self) -> Iterator[None]:
+        """A block in which what is queued is counted and not done: what takes time in it is the host's.
+
+        Whatever is copied to the host is small numbers above 0, or true.
+        """
+        self.cuda.emulator_null(1)
+        try:
+            yield
+        finally:
+            self.cuda.emulator_null(0)
 
     def reset(self) -> None:
         """Count from 0."""

@@ -12,24 +12,34 @@
 #include <vector>
 
 extern "C" {
-void emulator_enqueue(void* stream, const void* work);
+int emulator_enqueue(void* stream, const void* work, const void* places);
+int emulator_is_captured(void* stream);
+void emulator_refuse();
 void emulator_note(const char* what);
 void emulator_require_inside(const void* place, size_t size, const char* what);
 }
 
 namespace {
 
-enum Status { SUCCESS = 0, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum Status { SUCCESS = 0, INVALID_VALUE = 7, INTERNAL_ERROR = 14, NOT_SUPPORTED = 15 };
 enum Compute { COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_32F_FAST_TF32 = 77 };
 
 struct Handle {
     void* stream;
     int math, pointer_mode;
+    const void* workspace;
 };
 
-void enqueue(Handle* handle, std::function<void()> work) {
+using Places = std::vector<const void*>;
+
+// While its stream is captured, a handle without a workspace would allocate one.
+Status enqueue(Handle* handle, std::function<void()> work, Places places) {
+    if (emulator_is_captured(handle->stream)) {
+        if (!handle->workspace) return emulator_refuse(), INTERNAL_ERROR;
+        places.push_back(handle->workspace);
+    }
     emulator_note("products");
-    emulator_enqueue(handle->stream, &work);
+    return emulator_enqueue(handle->stream, &work, &places) ? INTERNAL_ERROR : SUCCESS;
 }
 
 float rounded_to_tf32(float x) {
@@ -87,7 +97,7 @@ Status multiply(Handle* handle, int m, int n, int k, double alpha, Matrix A, Mat
     A.require_inside(m, k, "a product's A");
     B.require_inside(k, n, "a product's B");
     C.require_inside(m, n, "a product's C");
-    enqueue(handle, [=] {
+    return enqueue(handle, [=] {
         std::vector<double> row(k), columns((size_t)k * n);
         for (int j = 0; j < n; j++)
             for (int l = 0; l < k; l++) columns[(size_t)j * k + l] = B(l, j);
@@ -100,8 +110,7 @@ Status multiply(Handle* handle, int m, int n, int k, double alpha, Matrix A, Mat
                 set_entry((void*)C.place, at, C.type, alpha * sum + (beta ? beta * entry(C.place, at, C.type) : 0));
             }
         }
-    });
-    return SUCCESS;
+    }, {A.place, B.place, C.place});
 }
 
 // Which types go together: cuBLAS's table of cublasGemmEx, as far as it is asked for here.
@@ -120,12 +129,11 @@ template <class T>
 int dot(Handle* handle, int n, const T* x, int step_x, const T* y, int step_y, T* result) {
     emulator_require_inside(x, ((size_t)(n - 1) * step_x + 1) * sizeof(T), "a dot product's x");
     emulator_require_inside(y, ((size_t)(n - 1) * step_y + 1) * sizeof(T), "a dot product's y");
-    enqueue(handle, [=] {
+    return enqueue(handle, [=] {
         double sum = 0;
         for (size_t i = 0; i < (size_t)n; i++) sum += (double)x[i * step_x] * y[i * step_y];
         *result = (T)sum;
-    });
-    return SUCCESS;
+    }, {x, y, result});
 }
 
 }  // namespace
@@ -134,9 +142,11 @@ extern "C" {
 int cublasCreate_v2(Handle** handle) { return *handle = new Handle{}, SUCCESS; }
 int cublasDestroy_v2(Handle* handle) { return delete handle, SUCCESS; }
 int cublasGetVersion_v2(Handle*, int* version) { return *version = 130000, SUCCESS; }
-int cublasSetStream_v2(Handle* handle, void* stream) { return handle->stream = stream, SUCCESS; }
-int cublasSetWorkspace_v2(Handle*, void* place, size_t size) {
-    return emulator_require_inside(place, size, "a workspace"), SUCCESS;
+int cublasSetStream_v2(Handle* handle, void* stream) {
+    return handle->stream = stream, handle->workspace = nullptr, SUCCESS;  // cuBLAS takes its own again
+}
+int cublasSetWorkspace_v2(Handle* handle, void* place, size_t size) {
+    return emulator_require_inside(place, size, "a workspace"), handle->workspace = place, SUCCESS;
 }
 int cublasGetStream_v2(Handle* handle, void** stream) { return *stream = handle->stream, SUCCESS; }
 int cublasSetMathMode(Handle* handle, int mode) { return handle->math = mode, SUCCESS; }

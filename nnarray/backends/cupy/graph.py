@@ -1,11 +1,15 @@
-"""A training step on mini-batches as one CUDA graph: captured once, then replayed with one call per step.
+"""A training step as one CUDA graph: captured once, then replayed with one call per step.
 
-The graph gathers the batch, runs the programs of the gradient and of the update, and advances: a counter in device
-memory says which step of the epoch it is, so everything that changes from step to step is data that kernels read.
+The graph gathers the batch, unless it is all examples as they stand, runs the programs of the gradient and of the
+update, and advances: a counter in device memory says which step of the epoch it is, so everything that changes from
+step to step is data that kernels read.
 """
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +28,7 @@ WORKSPACE_BYTES = 32 * 2**20
 
 
 class GraphedSteps:
-    """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
+    """Steps on batches of `columns` columns, of which an epoch has at most `steps`; or on all columns, as they stand.
 
     `gradient` and `update` are programs with their numbers on the device. Raises RuntimeError where CUDA or cuBLAS
     refuses to capture them, MemoryError where they do not fit.
@@ -36,52 +40,81 @@ class GraphedSteps:
         self._cupy, self._gradient, self._update, self.vectors = cupy, gradient, update, arrays.vectors
         dtype = arrays.g.dtype
         counts = len(gradient.number_slots), len(update.number_slots)
-        self._order = cupy.zeros(steps * columns, np.int64)
-        self._step = cupy.zeros((), np.int64)
-        self._table = cupy.zeros((steps + 1, sum(counts)), np.float64)
-        self._numbers = cupy.zeros(sum(counts), np.float64)
+        is_whole = columns == arrays.examples[0].shape[1]
+        self._order = cupy.zeros(0 if is_whole else steps * columns, np.int64)
+        self._state = cupy.zeros(1 + (steps + 2) * sum(counts), np.float64)
         self.costs = cupy.empty(steps, dtype)
-        self._batch = [cupy.empty((columns, V.shape[0]), dtype).T for V in arrays.examples]
-        self._kept: list[Any] = [arrays]
+        batch = arrays.examples
+        if not is_whole:
+            batch = [cupy.empty((columns, V.shape[0]), dtype).T for V in arrays.examples]
         workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
-        self._kept.append(workspace)
+        of_gradient, of_update = gradient.allocated(), update.allocated()
+        self._kept = arrays, batch, workspace, of_gradient, of_update
         module = _module("double" if dtype == np.float64 else "float")
         gather, next_step = module.get_function("gather_columns"), module.get_function("next_step")
+        step_at = self._state[:1].view(np.int64)
+        numbers, table = self._state[1 : 1 + sum(counts)], self._state[1 + sum(counts) :]
+        numbers_at = numbers.data.ptr
 
         def step() -> None:
-            for V, batch in zip(arrays.examples, self._batch, strict=True):
-                rows, blocks = V.shape[0], -(-V.size // V.shape[1] * columns // THREADS)
+            for V, part in zip([] if is_whole else arrays.examples, batch, strict=False):
+                rows, blocks = V.shape[0], -(-part.size // THREADS)
                 down, across = strides_in_entries(V.strides, V.itemsize)
-                gather((blocks,), (THREADS,), (V, down, across, rows, batch, columns, self._order, self._step))
-            numbers_at = self._numbers.data.ptr
-            given = [*self._batch, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
-            J = gradient.run(given, self._kept, numbers_at)
-            self._kept.append(J)
+                gather((blocks,), (THREADS,), (V, down, across, rows, part, columns, self._order, step_at))
+            given = [*batch, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
+            J = gradient.run(given, of_gradient, numbers_at)
             given = [*arrays.vectors, arrays.g, None, None, *arrays.vectors]
-            update.run(given, self._kept, numbers_at + 8 * counts[0])
-            next_step((1,), (1,), (self._step, J, self.costs, self._numbers, self._table, sum(counts)))
+            update.run(given, of_update, numbers_at + 8 * counts[0])
+            next_step((1,), (1,), (step_at, J, self.costs, numbers, table, sum(counts)))
 
-        stream = cupy.cuda.Stream(non_blocking=True)
-        with capturing_products(stream, workspace), stream:
-            begin_capture(stream)
-            try:
-                step()
-            finally:
-                self._graph = stream.end_capture()
-        self._kept.append(stream)
+        self._graph = captured(step, workspace)
 
     def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], _: Any) -> None:
-        """Begin an epoch: the `order` of the columns, on the device, and of each step what both programs are given."""
-        table = np.array([[*self._gradient.numbers(*one), *self._update.numbers(*other)] for one, other in numbers])
-        self._order[: order.shape[0]] = order
-        self._table[: len(numbers)].set(table.reshape(len(numbers), -1))
-        self._numbers[...] = self._table[0]
-        self._step.fill(0)
+        """Begin an epoch: the `order` of the columns, on the device, and of each step what both programs are given.
+
+        The first step's numbers stand where kernels read them, and again in the table, from which each step takes those
+        of the next.
+        """
+        rows = [(*self._gradient.numbers(*one), *self._update.numbers(*other)) for one, other in numbers]
+        state = np.array([0.0, *rows[0], *chain.from_iterable(rows)])  # whose first entry is the step, an integer's 0
+        if order is not None:
+            self._order[: order.shape[0]] = order
+        self._state[: state.size].set(state)
 
     def launch(self, count: int) -> None:
         """Queue the next `count` steps on the current stream."""
         for _ in range(count):
             self._graph.launch(self._cupy.cuda.get_current_stream())
+
+
+def captured(queue: Callable[[], None], workspace: Any) -> Any:
+    """What `queue` queues on the current stream, as a graph; the `workspace` is cuBLAS's.
+
+    Raises CuPy's CUDARuntimeError where CUDA refuses. The memory that the graph uses, the workspace too, has to be
+    there before, and live as long as the graph.
+    """
+    import cupy
+
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with capturing_products(stream, workspace), stream, _no_collection():
+        begin_capture(stream)
+        try:
+            queue()
+        finally:
+            graph = stream.end_capture()
+    return graph
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A block in which no graph in a cycle is collected: destroying it would invalidate the capture."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def begin_capture(stream: Any) -> None:

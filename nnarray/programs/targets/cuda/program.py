@@ -49,6 +49,15 @@ class Device(Protocol):
         """Products of matrices in `dtype` of operands in the float `operands`: called with where A, B and C begin."""
 
 
+class Taken(NamedTuple):
+    """The memory that a run takes."""
+
+    result: Any
+    """an array of one entry; None of a graph without a result"""
+    arena: Any
+    """of the nodes in between; None where there are none"""
+
+
 class Slots(NamedTuple):
     """Of a caller's array: where it lies, and its strides in entries."""
 
@@ -109,19 +118,21 @@ class Program:
 
     def __call__(self, *given: Any) -> Any:
         """Queue a run on these arrays and numbers."""
-        return self.run(given, [])
+        return self.run(given, self.allocated())
 
-    def run(self, given: Sequence[Any], kept: list[Any], numbers_at: int = 0) -> Any:
-        """Queue a run; `kept` collects the memory that it takes. Numbers on the device are at `numbers_at`."""
-        J = [] if self.graph.result is None else [self.device.empty((), self.dtype)]
+    def allocated(self) -> Taken:
+        """Memory for a run, or for runs of which each is over before the next one begins."""
+        result = None if self.graph.result is None else self.device.empty((), self.dtype)
+        return Taken(result, self.device.empty((self.memory.size,), np.uint8) if self.memory.size else None)
+
+    def run(self, given: Sequence[Any], taken: Taken, numbers_at: int = 0) -> Any:
+        """Queue a run in this memory, which has to live until it is over. Numbers on the device are at `numbers_at`."""
         table = self._fixed.copy()
-        if self.memory.size:
-            arena = self.device.empty((self.memory.size,), np.uint8)
-            kept.append(arena)
-            begin, _ = self.device.place(arena)
+        if taken.arena is not None:
+            begin, _ = self.device.place(taken.arena)
             for slot, offset in self._arena_slots:
                 table[slot] = begin + offset
-        given = (*given, *J)
+        given = given if taken.result is None else (*given, taken.result)
         arrays = [x for x, is_array in zip(given, self._is_array, strict=True) if is_array]
         for x, slots in zip(arrays, self._array_slots, strict=True):
             table[slots.pointer], strides = self.device.place(x)
@@ -135,7 +146,7 @@ class Program:
                 table[slot] = number
         for call in self._calls:
             call(table)
-        return J[0] if J else None
+        return taken.result
 
     def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
