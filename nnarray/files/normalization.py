@@ -16,10 +16,10 @@ from nnarray.backends import (
     require_numbers,
 )
 from nnarray.core.typing import Array, Pairs
+from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.files.model import Model
 from nnarray.files.preprocessing import Number, Preprocessing, Scaling, to_plain
 from nnarray.network import Network, Parameters
-from nnarray.network.chunks import is_chunked
 from nnarray.network.names import DTypeName
 
 COLUMNS_AT_ONCE = 2**14
@@ -213,7 +213,7 @@ class Normalization:
 
 
 def _host(X: Any, name: str = "X") -> npt.NDArray[Any]:
-    if is_chunked(X):
+    if is_dask_array(X):
         taken = "mean + scale A" if name == "A" else "(X - mean)/scale"
         msg = f"{name} must lie in memory, or in a file, got a dask array: give {name}.compute(), or take {taken} of it"
         raise TypeError(msg)

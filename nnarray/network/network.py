@@ -22,10 +22,11 @@ from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES, initial_layers
 from nnarray.core.outputs import OUTPUTS
 from nnarray.core.typing import Array
+from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.network import chunks, scoring
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters, begun, folded, require_variances
-from nnarray.network.chunks import Chunked, enter_beside, is_chunked
+from nnarray.network.chunked import Chunked, enter_beside
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
     Entered,
@@ -352,7 +353,7 @@ class Network:
         if self.batch_norm:
             plain, params = self.folded(params)
             return plain.predict(params, X, workers=workers)
-        if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
+        if is_dask_array(X) and (chunked := enter_beside(self, params)) is not None:
             return chunks.predict(self, chunked, X)
         entered = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=entered.backend, dtype=entered.dtype)
@@ -430,7 +431,7 @@ class Network:
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
                 return self._training_cost(network, params, X, Y, weights, ranks, **penalties, workers=workers)
-            if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+            if is_dask_array(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 require_penalties(chunked.dtype, **penalties)
                 J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
                 return chunked.backend.asarray(J, chunked.dtype)
@@ -551,7 +552,7 @@ class Network:
             workers = check_optional_count(workers, "workers")
             if self.batch_norm:
                 return self._training_gradients(network, params, X, Y, weights, ranks, **penalties, workers=workers)
-            if is_chunked(X) and (chunked := enter_beside(self, params, comm)) is not None:
+            if is_dask_array(X) and (chunked := enter_beside(self, params, comm)) is not None:
                 require_penalties(chunked.dtype, **penalties)
                 examples = Chunked(self.sizes, X, Y, weights)
                 J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
@@ -713,7 +714,7 @@ class Network:
         if self.batch_norm:
             plain, params = self.folded(params)
             return plain.score(params, X, Y, workers=workers)
-        if is_chunked(X) and (chunked := enter_beside(self, params)) is not None:
+        if is_dask_array(X) and (chunked := enter_beside(self, params)) is not None:
             return chunks.score(self, chunked, Chunked(self.sizes, X, Y))
         entered, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")
@@ -759,7 +760,7 @@ def _training_entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Entered, 
     """The same with batch normalisation."""
 
     def enter(network: engine.Architecture, params: Any, X: Any, *targets: Any) -> tuple[Entered, engine.Batch]:
-        require_one_place(X)
+        require_no_chunks(X)
         return (enter_training_batch if ranks is None else _entry(ranks))(network, params, X, *targets)
 
     return enter
@@ -779,9 +780,9 @@ def check_scheme(scheme: Any) -> None:
         raise ValueError(msg)
 
 
-def require_one_place(X: Any) -> None:
+def require_no_chunks(X: Any) -> None:
     """Raise ValueError for dask chunks, which batch normalisation would couple by its statistics."""
-    if is_chunked(X):
+    if is_dask_array(X):
         msg = (
             "X must be an array, not one of dask, where the network has batch normalisation, whose mean and variance "
             "couple all columns of a batch: give its compute(), or a stream of batches, each computed in its turn"

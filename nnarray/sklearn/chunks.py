@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nnarray.core.typing import Array
 from nnarray.engine import dask_tasks
 from nnarray.network import chunks
-from nnarray.network.chunks import Chunked
+from nnarray.network.chunked import Chunked
 from nnarray.network.entry import Entered
 from nnarray.network.parameters import Parameters
 from nnarray.sklearn.descent import EstimatorDescent
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def is_chunked(X: Any) -> bool:
+def is_dask_collection(X: Any) -> bool:
     """Whether X is a dask array, or a frame or series of dask's."""
     dask = sys.modules.get("dask")
     if dask is None or not dask.is_dask_collection(X):
@@ -40,7 +40,7 @@ def by_parts(method: Method) -> Method:
 
     @wraps(method)
     def call(model: "MLP", X: Any) -> Any:
-        return _by_parts(model, method, X) if is_chunked(X) else method(model, X)
+        return _by_parts(model, method, X) if is_dask_collection(X) else method(model, X)
 
     return cast("Method", call)
 
@@ -91,7 +91,7 @@ def answers(model: "MLP", X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any,
 
 def on_host(V: Any) -> Any:
     """V on the client, computed if it is a dask collection."""
-    return dask_tasks.compute([V])[0] if is_chunked(V) else V
+    return dask_tasks.compute([V])[0] if is_dask_collection(V) else V
 
 
 def enter(

@@ -17,7 +17,7 @@ from nnarray.core.typing import Array
 from nnarray.network import Network
 from nnarray.network.keywords import with_explained_init
 from nnarray.sklearn import bridge
-from nnarray.sklearn.chunks import answers, by_parts, is_chunked
+from nnarray.sklearn.chunks import answers, by_parts, is_dask_collection
 from nnarray.sklearn.entry import moved
 from nnarray.sklearn.estimator import MLP, has_partial_fit
 from nnarray.sklearn.private import (
@@ -204,7 +204,7 @@ class MLPClassifier(ClassifierMixin, MLP):
     @wraps(ClassifierMixin.score)
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy."""
-        if not is_chunked(X):
+        if not is_dask_collection(X):
             return float(super().score(X, y, sample_weight))
         y, predicted, weights = answers(self, X, y, sample_weight)
         return float(accuracy_score(y, predicted, sample_weight=weights))

@@ -9,7 +9,7 @@ from nnarray.backends import NUMPY, Backend, backend_of, is_sparse, require_fini
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
-from nnarray.network.chunks import Chunked
+from nnarray.network.chunked import Chunked
 from nnarray.sklearn import chunks
 from nnarray.sklearn.private import move_to, supported_float_dtypes
 
@@ -41,7 +41,7 @@ def require_numbers_in(y: Any) -> None:
 
 def own_backend(X: Any) -> Backend:
     """The backend of a validated X; the host's for dask."""
-    return (None if chunks.is_chunked(X) else backend_of(X)) or NUMPY
+    return (None if chunks.is_dask_collection(X) else backend_of(X)) or NUMPY
 
 
 def moved(y: Any, xp: Any, device: Any) -> Any:
@@ -124,7 +124,7 @@ def as_batch(examples: Examples, backend: Backend, dtype: str, sizes: Sequence[i
     m = X.shape[0]
     if weights is not None:
         m = _checked_sum(to_numpy(weights), dtype)
-    if chunks.is_chunked(X):
+    if chunks.is_dask_collection(X):
         return Chunked(sizes, X.T, Y.T, weights)
     if weights is not None:
         weights = backend.asarray(weights, dtype)[None, :]

@@ -23,7 +23,7 @@ from nnarray.backends import (
 from nnarray.core.typing import Array
 from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, first_statistics, folded
-from nnarray.network.chunks import Chunked
+from nnarray.network.chunked import Chunked
 from nnarray.network.numbers import require_penalties
 from nnarray.sklearn import bridge, chunks, direct, solvers
 from nnarray.sklearn.averaging import Trained, trained_by
@@ -177,7 +177,7 @@ class MLP(Settings, ABC):
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Self:
         units = _checked_units(self.hidden_layer_sizes)
         begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        if not begins and not chunks.is_chunked(X):
+        if not begins and not chunks.is_dask_collection(X):
             check_same_namespace(X, self, attribute="_first_coefs", method="partial_fit" if incremental else "fit")
         examples = self._enter(X, y, sample_weight, incremental=incremental, reset=begins)
         sizes = (int(examples.X.shape[1]), *units, int(examples.Y.shape[1]))
@@ -254,7 +254,7 @@ class MLP(Settings, ABC):
     def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
         """The validated examples, all on X's device; with a dask X, Y and weights on the client."""
         y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
-        if chunks.is_chunked(X):
+        if chunks.is_dask_collection(X):
             if self._has_numeric_y:
                 require_numbers_in(y)
             dtypes = supported_dtypes(self.dtype, np, None)

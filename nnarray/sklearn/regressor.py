@@ -14,7 +14,7 @@ from nnarray.core.typing import Array
 from nnarray.network import Network
 from nnarray.network.keywords import with_explained_init
 from nnarray.sklearn import bridge
-from nnarray.sklearn.chunks import answers, by_parts, is_chunked
+from nnarray.sklearn.chunks import answers, by_parts, is_dask_collection
 from nnarray.sklearn.estimator import MLP
 from nnarray.sklearn.private import StrOptions, get_namespace, settled
 from nnarray.sklearn.settings import ActivationName
@@ -104,7 +104,7 @@ class MLPRegressor(RegressorMixin, MLP):
     @wraps(RegressorMixin.score)
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R²."""
-        if not is_chunked(X):
+        if not is_dask_collection(X):
             return float(super().score(X, y, sample_weight))
         y, predicted, weights = answers(self, X, y, sample_weight)
         return float(r2_score(y, predicted, sample_weight=weights))

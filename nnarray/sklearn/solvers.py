@@ -13,7 +13,7 @@ from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, Order, ThreadsOfARun
 from nnarray.engine.weights import weighs_nothing
-from nnarray.network.chunks import Chunked
+from nnarray.network.chunked import Chunked
 from nnarray.sklearn.averaging import averaged
 from nnarray.sklearn.batches import BatchesOfRows
 from nnarray.sklearn.chunks import BatchesOfChunks

@@ -7,11 +7,12 @@ import numpy as np
 
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Architecture, Batch
+from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.network.batch_norm import NormalizedParameters, begun
-from nnarray.network.chunks import Chunked, is_chunked
+from nnarray.network.chunked import Chunked
 from nnarray.network.entry import choose_backend, enter_normalized, make_batch, require_several
 from nnarray.network.names import DTypeName, SchemeName
-from nnarray.network.network import Network, check_scheme, require_network, require_one_place
+from nnarray.network.network import Network, check_scheme, require_network, require_no_chunks
 from nnarray.network.numbers import check_number
 from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer
@@ -50,7 +51,7 @@ def enter_training(
     X_validation, Y_validation = (None, None) if validation is None else _pair(validation)
     given = {"X": X, "Y": Y, "weights": weights, "validation X": X_validation, "validation Y": Y_validation}
     _require_dask_together(X, Y, X_validation, Y_validation)
-    data = {name: None if is_chunked(V) else V for name, V in given.items()}
+    data = {name: None if is_dask_array(V) else V for name, V in given.items()}
     if params is not None:
         beside = same_backend(**data) if backend is None else choose(backend, None)
         params = _entered(network, params, beside)
@@ -64,7 +65,7 @@ def enter_training(
         raise ValueError(msg)
     if network.batch_norm:
         for V in given.values():
-            require_one_place(V)
+            require_no_chunks(V)
     require_concrete("nn.train", params=first.vector, **data)
     examples: Batch | Chunked | Stream
     if stream is None:
@@ -138,7 +139,7 @@ def check_rate(rate: Any, name: str) -> float:
 
 
 def _in_memory(network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, of: str) -> Batch:
-    if is_chunked(X):
+    if is_dask_array(X):
         msg = f"{of}X must lie in memory unless all of X is one dask array, got a dask array: give its compute()"
         raise TypeError(msg)
     batch: Batch = _examples(network, X, Y, weights, first, make_batch, of)
@@ -148,7 +149,7 @@ def _in_memory(network: Architecture, X: Any, Y: Any, weights: Any, first: Param
 def _examples(
     network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, make: MakeBatch, of: str = ""
 ) -> Any:
-    if is_chunked(X):
+    if is_dask_array(X):
         return Chunked(network.sizes, X, Y, weights, of=of)
     batch = make(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     if network.batch_norm and make is make_batch and not of.startswith("validation"):
@@ -164,7 +165,7 @@ def _require_dask_together(X: Any, Y: Any, X_validation: Any, Y_validation: Any)
     """Raise TypeError for other arguments that are dask arrays where X is a host array."""
     given = {"Y": (Y, X), "X of validation": (X_validation, X), "Y of validation": (Y_validation, X_validation)}
     for name, (V, beside) in given.items():
-        if is_chunked(V) and not is_chunked(beside):
+        if is_dask_array(V) and not is_dask_array(beside):
             msg = f"{name} must not be a dask array where X is none; give X as a dask array, or {name}'s .compute()"
             raise TypeError(msg)
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from nnarray.core.typing import Array
+from nnarray.engine.dask_chunks import Chunk
 from nnarray.network import chunks
-from nnarray.network.chunks import Chunk, Chunked
+from nnarray.network.chunked import Chunked
 from nnarray.network.entry import Entered
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Orders

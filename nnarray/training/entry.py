@@ -8,7 +8,7 @@ from nnarray.backends import Backend, at_once
 from nnarray.engine import Batch, Communicator, Ranks
 from nnarray.network.agreement import agree, checksum, together
 from nnarray.network.batch_norm import NormalizedParameters
-from nnarray.network.chunks import Chunked, require_no_ranks
+from nnarray.network.chunked import Chunked, require_no_ranks
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import Entered, make_batch
 from nnarray.network.keywords import explained

@@ -14,7 +14,7 @@ from nnarray.engine.dask_tasks import WorkersLostError
 from nnarray.network import scoring
 from nnarray.network.agreement import CHECKSUM, checksum
 from nnarray.network.batch_norm import NormalizedParameters
-from nnarray.network.chunks import Chunked
+from nnarray.network.chunked import Chunked
 from nnarray.network.parameters import Parameters
 from nnarray.training.averaging import Averaging, averaging
 from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedOnRanks

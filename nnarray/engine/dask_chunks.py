@@ -1,0 +1,97 @@
+"""The chunks of dask arrays as tasks, and sums over them, which tasks add up in a tree.
+
+The order of the sums depends on the chunks alone, and each chunk is computed by one thread, so neither the location of
+the chunks nor the number of workers changes a bit. The scheduler is the active `distributed.Client`, else dask's own.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from nnarray.engine import dask_tasks
+
+
+class Chunk(NamedTuple):
+    """A chunk of columns: the dask tasks that return X, Y and weights, or None for what is absent."""
+
+    X: Any
+    Y: Any
+    weights: Any
+    first: int
+    """the first of the columns"""
+    columns: int
+    """how many"""
+
+
+Sums: TypeAlias = tuple[np.ndarray | None, float, float]
+"""The sums over some columns: of the gradient (None if not requested), of the losses, and m.
+
+A plain tuple with the array first: anything else dask pickles, and so copies, on its way through the scheduler.
+"""
+
+FOLDED = 4
+"""The number of sums that one task adds up, as each task costs dask some milliseconds."""
+
+
+def is_dask_array(X: Any) -> bool:
+    """Whether X is a dask array, whose chunks may be elsewhere."""
+    dask = sys.modules.get("dask.array")
+    return dask is not None and isinstance(X, dask.Array)
+
+
+def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:
+    """The chunks of X that have columns, with those of Y and weights, which may be None."""
+    counts = X.chunks[1]
+    tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
+    firsts = np.cumsum([0, *counts]).tolist()
+    return [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
+
+
+def cut_like(V: np.ndarray, X: Any) -> Any:
+    """A host array in chunks like those of X, sent to the workers once and not with each step."""
+    import dask.array as da
+
+    return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
+
+
+def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
+    """A task for each chunk of so many columns, with all rows."""
+    V = V.rechunk({0: -1, 1: tuple(columns)})
+    tasks: list[Any] = V.to_delayed(optimize_graph=not dask_tasks.are_held(V))[0].tolist()
+    return tasks
+
+
+def shared(V: np.ndarray) -> Any:
+    """A host array as one delayed object that tasks share, so that it is sent to each worker once."""
+    import dask
+
+    return dask.delayed(V)
+
+
+def task_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What makes a task of each call of a function, whose arguments are passed on as they are."""
+    import dask
+
+    task: Callable[..., Any] = dask.delayed(function, pure=False, traverse=False)
+    return task
+
+
+def total(tasks: Sequence[Any]) -> Sums:
+    """The sum of the tasks' sums, of neighbours first."""
+    while len(tasks) > 1:
+        groups = [tasks[i : i + FOLDED] for i in range(0, len(tasks), FOLDED)]
+        tasks = [task_of(_added)(*group) if len(group) > 1 else group[0] for group in groups]
+    found: Sums
+    (found,) = dask_tasks.compute(tasks)
+    return found
+
+
+def _added(*sums: Sums) -> Sums:
+    """The sum of up to four, of neighbours first, which stay as they are."""
+    if len(sums) == 1:
+        return sums[0]
+    half = 1 if len(sums) == 2 else 2
+    (g, losses, m), (other, other_losses, other_m) = _added(*sums[:half]), _added(*sums[half:])
+    return None if g is None or other is None else g + other, losses + other_losses, m + other_m
