@@ -498,7 +498,7 @@ class TestNvidiasCompiler:
     def test_every_update(self, name, dtype, gpu) -> None:
         gpu.kernel = lambda *_: None
         count, rule = RULES[name]
-        parts = engine.rules.parts_of(rule)
+        parts = engine.rules.key_of(rule)
         assert compiled_by_nvidia(engine.updates._program(parts, count, 1000, dtype, on_gpu()).source)
 
     @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ class TestMemory:
             emulator.limit_memory(total - free + size)
 
         engine.tiling._widest.clear()
-        for programs in (engine.compiling.compiled, engine.batch_norm_passes.program_for, engine.updates._program):
+        for programs in (engine.compiling.compiled, engine.batch_norm_passes.compiled_pass, engine.updates._program):
             programs.cache_clear()  # one of another test would make room when it is dropped
         return leave
 

@@ -169,5 +169,5 @@ def test_updates_are_compiled_once_and_are_numpys() -> None:
         params, own = optimizer.update(params, params.replace(*on_jax(g)), own)
         np.testing.assert_allclose(params.vector, host.vector, rtol=1e-13)
     assert jitted._update.cache_info().misses - before <= 1
-    run, _ = jitted._update(rules.parts_of(optimizer.step), 3, NETWORK.size, np.dtype("float64"), BACKEND)
+    run, _ = jitted._update(rules.key_of(optimizer.step), 3, NETWORK.size, np.dtype("float64"), BACKEND)
     assert run._cache_size() == 1

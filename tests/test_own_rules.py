@@ -216,7 +216,7 @@ TRACED = {"Lion", "Adagrad", "Clipped", "AMSGrad", "Where", "Equal", "Compared",
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_what_a_program_can_do_is_one(rule) -> None:
-    is_one = rules.kind_of(rules.parts_of(rule.step), 1 + len(rule.remembers), np.dtype("float64")).is_by_entry
+    is_one = rules.kind_of(rules.key_of(rule.step), 1 + len(rule.remembers), np.dtype("float64")).is_by_entry
     assert is_one == (type(rule).__name__ in TRACED)
 
 

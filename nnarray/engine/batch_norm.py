@@ -30,7 +30,7 @@ def split(theta: Array, sizes: Sequence[int], *, xp: Namespace) -> list[tuple[Ar
     """(W[1], beta[1], gamma[1]), …, (W[L], b[L]) from theta, which `vector.join` lays end to end in this order."""
     last = len(sizes) - 1
     return [
-        parts_of(theta, start, [(n, n_prev), (n, 1), (n, 1)][: 2 if l == last else 3], xp=xp)
+        views_of(theta, start, [(n, n_prev), (n, 1), (n, 1)][: 2 if l == last else 3], xp=xp)
         for l, (start, (n_prev, n)) in enumerate(zip(_starts(sizes), pairwise(sizes), strict=True), 1)
     ]
 
@@ -43,10 +43,10 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 def split_statistics(vector: Array, sizes: Sequence[int], *, xp: Namespace) -> list[tuple[Array, ...]]:
     """(mean[1], variance[1]), …, (mean[L-1], variance[L-1]), (n[l], 1) each, from their vector."""
     starts = accumulate((2 * n for n in sizes[1:-1]), initial=0)
-    return [parts_of(vector, start, [(n, 1), (n, 1)], xp=xp) for start, n in zip(starts, sizes[1:-1], strict=False)]
+    return [views_of(vector, start, [(n, 1), (n, 1)], xp=xp) for start, n in zip(starts, sizes[1:-1], strict=False)]
 
 
-def parts_of(V: Array, start: int, shapes: Sequence[tuple[int, int]], *, xp: Namespace) -> tuple[Array, ...]:
+def views_of(V: Array, start: int, shapes: Sequence[tuple[int, int]], *, xp: Namespace) -> tuple[Array, ...]:
     """Matrices of these shapes that lie one after the other in a vector, from `start` on."""
     ends = accumulate((rows * columns for rows, columns in shapes), initial=start)
     return tuple(xp.reshape(V[i:j], shape) for (i, j), shape in zip(pairwise(ends), shapes, strict=True))
@@ -211,7 +211,7 @@ def _computed(
     if program is not None:
         size = sum(rows * columns for rows, columns in shapes)
         vector = backend.xp.empty(size, dtype=layers[0][0].dtype)
-        parts = parts_of(vector, 0, shapes, xp=backend.xp)
+        parts = views_of(vector, 0, shapes, xp=backend.xp)
         matrices = [backend.new_matrix((rows, tile.X.shape[1]), vector.dtype)] if rows else []
         J = program(*compiling.inputs_of(tile, given, numbers), *parts, *matrices)
         return J, vector, matrices[0] if rows else None

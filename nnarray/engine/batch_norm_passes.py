@@ -134,7 +134,7 @@ def computed(
     program = None
     if backend.compiles and not any(map(is_sparse, given.values())):
         shapes = tuple((name, tuple(V.shape)) for name, V in given.items())
-        program, made = program_for(wanted, network, g, shapes, dtype, backend)
+        program, made = compiled_pass(wanted, network, g, shapes, dtype, backend)
     if program is None:
         return wanted(given, network, g, backend.primitives)
     outputs = [backend.new_matrix(shape, dtype) for shape in made]
@@ -142,7 +142,7 @@ def computed(
 
 
 @lru_cache(maxsize=PROGRAMS_KEPT)
-def program_for(
+def compiled_pass(
     wanted: Pass,
     network: Architecture,
     g: str,

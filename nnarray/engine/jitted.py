@@ -10,7 +10,7 @@ from nnarray.backends import Backend, is_concrete
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
-from nnarray.engine.rules import Parts, traced
+from nnarray.engine.rules import RuleKey, traced
 from nnarray.programs.graph import Scalar
 from nnarray.programs.targets.namespace import evaluated
 from nnarray.programs.targets.scalars import function_of
@@ -135,30 +135,32 @@ def updates_at_once(arrays: Sequence[Array], t: Any, alpha: Any, backend: Backen
     return all(map(is_concrete, arrays))
 
 
-def update(parts: Parts, vectors: Sequence[Array], g: Array, t: int, alpha: float, backend: Backend) -> Sequence[Array]:
+def update(
+    rule_key: RuleKey, vectors: Sequence[Array], g: Array, t: int, alpha: float, backend: Backend
+) -> Sequence[Array]:
     """What the rule makes of theta and the running means."""
-    run, numbers = _update(parts, len(vectors), g.shape[0], np.dtype(g.dtype), backend)
+    run, numbers = _update(rule_key, len(vectors), g.shape[0], np.dtype(g.dtype), backend)
     made: Sequence[Array] = run(tuple(vectors), g, np.array(numbers(t, alpha), g.dtype))
     return made
 
 
 @lru_cache(maxsize=32)
 def _update(
-    parts: Parts, count: int, size: int, dtype: Any, backend: Backend
+    rule_key: RuleKey, count: int, size: int, dtype: Any, backend: Backend
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The rule's equations compiled, and what their own numbers are, of t and alpha: see `rule_of`."""
-    run, numbers = rule_of(parts, count, size, dtype, xp=backend.xp)
+    run, numbers = rule_of(rule_key, count, size, dtype, xp=backend.xp)
     return backend.jit(run), numbers
 
 
 def rule_of(
-    parts: Parts, count: int, size: int, dtype: Any, *, xp: Namespace
+    rule_key: RuleKey, count: int, size: int, dtype: Any, *, xp: Namespace
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The rule as a function of the vectors, g and a row of numbers, and what these are, of t and alpha.
 
     They are computed on the host: 1 - beta^t wants more digits than a float32 has.
     """
-    graph = traced(parts.rule, count, size, dtype)
+    graph = traced(rule_key.rule, count, size, dtype)
     scalars = list(dict.fromkeys(s for node in graph.nodes for s in node.sources if isinstance(s, Scalar)))
 
     def run(vectors: Sequence[Array], g: Array, row: Array) -> tuple[Array, ...]:

@@ -11,7 +11,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import batch_norm, equations
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.jitted import admits_exactly, padded_width, rule_of, widened
-from nnarray.engine.rules import Parts
+from nnarray.engine.rules import RuleKey
 
 KEPT = 32
 """Steps of all shapes that are kept, the last ones that were used."""
@@ -26,7 +26,7 @@ class JittedSteps:
 
     def __init__(
         self,
-        parts: Parts,
+        rule_key: RuleKey,
         vectors: Sequence[Array],
         whole: Batch,
         network: Architecture,
@@ -39,7 +39,7 @@ class JittedSteps:
         self._backend, self.vectors = backend, tuple(vectors)
         theta = vectors[0]
         kind = len(vectors), theta.shape[0], np.dtype(theta.dtype), network, backend, columns, names
-        key = parts, *kind
+        key = rule_key, *kind
         self._columns, self._examples = columns, [whole.X, whole.Y, whole.weights]
         width = whole.X.shape[1]
         if backend.is_seen_by_numpy and not admits_exactly(width, *key):
@@ -71,7 +71,7 @@ class JittedSteps:
 
 @lru_cache(maxsize=KEPT)
 def _compiled(
-    parts: Parts,
+    rule_key: RuleKey,
     count: int,
     size: int,
     dtype: Any,
@@ -83,7 +83,7 @@ def _compiled(
 ) -> tuple[Callable[..., Any], Callable[..., tuple[float, ...]]]:
     """A step for examples of one shape, and what the update's own numbers are, of t and alpha."""
     xp = backend.xp
-    update, numbers_of = rule_of(parts, count - network.batch_norm, size, dtype, xp=xp)
+    update, numbers_of = rule_of(rule_key, count - network.batch_norm, size, dtype, xp=xp)
 
     def step(vectors: Sequence[Array], tile: Tile, row: Array) -> tuple[Sequence[Array], Array]:
         given = {name: row[i] for i, name in enumerate(names)}

@@ -33,23 +33,23 @@ class Kind(NamedTuple):
 COMPUTED_AS_IT_STANDS = Kind(is_traceable=False, is_by_entry=False)
 
 
-def kind_of(parts: "Parts | None", count: int, dtype: Any) -> Kind:
-    """What the rule of these parts is like, of `count` vectors; where there are none, it is computed as it stands."""
-    return COMPUTED_AS_IT_STANDS if parts is None else _kind_of(parts, count, dtype)
+def kind_of(key: "RuleKey | None", count: int, dtype: Any) -> Kind:
+    """What the rule of this key is like, of `count` vectors; without a key, it is computed as it stands."""
+    return COMPUTED_AS_IT_STANDS if key is None else _kind_of(key, count, dtype)
 
 
 @lru_cache(maxsize=16)
-def _kind_of(parts: "Parts", count: int, dtype: Any) -> Kind:
+def _kind_of(key: "RuleKey", count: int, dtype: Any) -> Kind:
     """What a rule is like: it is traced twice, and has to give the same graph."""
-    before = dict(vars(parts.owner)) if parts.state else {}
+    before = dict(vars(key.owner)) if key.state else {}
     try:
-        graph, again = (traced(parts.rule, count, 4, dtype) for _ in range(2))
-        is_constant = _signature(graph) == _signature(again) and (not parts.state or vars(parts.owner) == before)
+        graph, again = (traced(key.rule, count, 4, dtype) for _ in range(2))
+        is_constant = _signature(graph) == _signature(again) and (not key.state or vars(key.owner) == before)
     except NotTraceableError:
         return COMPUTED_AS_IT_STANDS
     finally:
-        if parts.state:  # a rule that counts its calls counts none of these
-            vars(parts.owner).update(before)
+        if key.state:  # a rule that counts its calls counts none of these
+            vars(key.owner).update(before)
     return Kind(is_constant, is_constant and not any([node.is_reduction for node in graph.nodes]))
 
 
@@ -63,7 +63,7 @@ def _signature(graph: Graph) -> list[Any]:
     return [*nodes, *(numbered.get(node) for node in graph.outputs.values())]
 
 
-class Parts(NamedTuple):
+class RuleKey(NamedTuple):
     """A rule's function and what it is a method of, by which rules are told apart: methods of equal owners are unequal.
 
     An owner is known to stay as it is where it is a frozen data class that holds its fields and nothing else. Of any
@@ -76,25 +76,25 @@ class Parts(NamedTuple):
 
     @property
     def rule(self) -> Rule:
-        """The rule of these parts."""
+        """The rule itself."""
         return self.function if self.owner is None or self.state else partial(self.function, self.owner)
 
 
-def parts_of(rule: Rule) -> Parts | None:
-    """The rule's parts; None where it is a method of something that may change unseen."""
+def key_of(rule: Rule) -> RuleKey | None:
+    """The rule's key; None where it is a method of something that may change unseen."""
     owner: Any = getattr(rule, "__self__", None)
     if owner is None:
-        return Parts(rule, None)
+        return RuleKey(rule, None)
     held = getattr(owner, "__dict__", None)
     if held is None:
         return None
     try:
         if _is_frozen(owner.__class__) and held.keys() == _fields(owner.__class__):
             hash(owner)
-            return Parts(rule.__func__, owner)  # type: ignore[attr-defined]
+            return RuleKey(rule.__func__, owner)  # type: ignore[attr-defined]
     except TypeError:
         pass
-    return Parts(rule, owner, tuple(held.items()) or NOTHING_HELD) if all(map(_is_constant, held.values())) else None
+    return RuleKey(rule, owner, tuple(held.items()) or NOTHING_HELD) if all(map(_is_constant, held.values())) else None
 
 
 NOTHING_HELD = (("", None),)

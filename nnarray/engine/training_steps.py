@@ -6,7 +6,7 @@ from nnarray.backends import Backend, CompiledSteps
 from nnarray.core.typing import Array, Layers
 from nnarray.engine import batch_norm, compiling, equations, jitted_steps, updates
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.rules import Rule, kind_of, parts_of
+from nnarray.engine.rules import Rule, key_of, kind_of
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 from nnarray.programs.training_step import StepArrays
@@ -32,7 +32,7 @@ def compiled_steps(
     (and lambda of each penalty that there is), its update t and alpha.
     """
     can = backend.compiles_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
-    parts = parts_of(rule) if can else None
+    parts = key_of(rule) if can else None
     count = len(vectors) - network.batch_norm
     kind = kind_of(parts, count, vectors[0].dtype)
     if parts is None or not kind.is_traceable:

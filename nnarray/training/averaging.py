@@ -8,7 +8,7 @@ from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.averages import corrected_mean, running_mean
 from nnarray.core.typing import Array, Namespace
-from nnarray.engine.rules import parts_of
+from nnarray.engine.rules import key_of
 from nnarray.training.descent import Updates
 
 
@@ -130,5 +130,5 @@ def averaging(updates: Updates, variables: Array, beta: float, backend: Backend,
 
 def _with_mean(rule: engine.Rule | None, beta: float) -> engine.Rule | None:
     """The rule with the running mean of theta; None where there is no rule, or one that may change."""
-    parts = None if rule is None else parts_of(rule)
-    return None if parts is None or parts.state else AveragedRule(parts.owner, beta).step
+    key = None if rule is None else key_of(rule)
+    return None if key is None or key.state else AveragedRule(key.owner, beta).step

@@ -14,9 +14,9 @@ from nnarray.training.averaging import Averaging
 from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent, Updates
 from nnarray.training.dropout import Dropout
+from nnarray.training.epoch_progress import EpochProgress
 from nnarray.training.ranks import DescentOnRanks, OnRanks, Portions, ahead
 from nnarray.training.replays import Replays
-from nnarray.training.underway import Underway
 
 
 class DescentNormalized(Descent):
@@ -95,7 +95,7 @@ class DescentNormalized(Descent):
             self.move_to(theta)
 
     def _one_by_one(
-        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
+        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: EpochProgress
     ) -> None:
         super()._one_by_one(group, _WithAverages(updates, self), dropout, underway)
 

@@ -28,10 +28,10 @@ from nnarray.backends import NUMPY, Backend
 from nnarray.backends.reading import json_object, read_as, short
 from nnarray.network.batch_norm import NormalizedParameters, require_variances
 from nnarray.network.parameters import Parameters
+from nnarray.training.epoch_progress import StoredProgress
 from nnarray.training.history import Epoch
 from nnarray.training.state import Position, State, Waiting
 from nnarray.training.stopping import PatienceState
-from nnarray.training.underway import Within
 
 ENTRY, FORMAT = "nnarray checkpoint", 1
 """The entry of the file's metadata that holds the JSON, and its version."""
@@ -59,7 +59,7 @@ class Checkpoint(NamedTuple):
     """the same for the best epoch, with early stopping"""
     patience: PatienceState
     """what early stopping has seen"""
-    within: Within | None
+    within: StoredProgress | None
     """how far the present epoch has come; None between two"""
     history: Tensors
     """the columns of its history, by name"""
@@ -226,7 +226,7 @@ def _checkpoint(
     if not begun <= min(best_epochs) <= max(best_epochs) <= epoch:
         msg = f"its epochs {best_epochs} are not all between {begun} and {epoch}"
         raise ValueError(msg)
-    within = description["within"] and Within(
+    within = description["within"] and StoredProgress(
         **description["within"], total=_vector(tensors, "total", 1), costs=_vector(tensors, "costs", None)
     )
     history = {

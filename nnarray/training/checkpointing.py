@@ -19,11 +19,11 @@ from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, NoCheckpoints
 from nnarray.training.checkpoint_format import Checkpoint, HistoryTable, as_bytes, read_checkpoint, records
 from nnarray.training.chunks import ChunkedBatches
+from nnarray.training.epoch_progress import StoredProgress
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.schedules import Schedule
 from nnarray.training.state import State, copied
 from nnarray.training.streams import Stream
-from nnarray.training.underway import Within
 
 if TYPE_CHECKING:
     from nnarray.training.loop import Run
@@ -109,7 +109,7 @@ class Checkpoints(NoCheckpoints):
     def _read(self, path: str) -> Checkpoint:
         return read_checkpoint(path, self._described(), self.run.params, self.run.optimizer.remembers)
 
-    def _restore_epoch(self, path: str, within: Within) -> None:
+    def _restore_epoch(self, path: str, within: StoredProgress) -> None:
         """Resume within an epoch, whose order is drawn again."""
         underway = self.run.descent.begin_epoch(self.run.batches)
         if not underway.fits(within):

@@ -15,9 +15,9 @@ from nnarray.network import scoring
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.training.batches import EqualBatches
 from nnarray.training.dropout import Dropout
+from nnarray.training.epoch_progress import EpochProgress
 from nnarray.training.replays import Replays
 from nnarray.training.streams import Stream
-from nnarray.training.underway import Underway
 
 MOST_AT_ONCE = 1024
 """The most full-batch steps in one call."""
@@ -61,7 +61,7 @@ class Descent:
         self.dtype = dtype_name(theta, backend)
         self.spare: list[Array] = []
         """gradient vectors that may be overwritten"""
-        self.underway: Underway | None = None
+        self.underway: EpochProgress | None = None
         """the epoch that has begun"""
         self.between: Callable[[], None] | None = None
         """called between two steps, where somebody wants it"""
@@ -126,13 +126,13 @@ class Descent:
         batch.release()
         return float(J), A.joined()
 
-    def begin_epoch(self, batches: Any) -> Underway:
+    def begin_epoch(self, batches: Any) -> EpochProgress:
         """Draw the batches of the next epoch."""
         if isinstance(batches, Stream):  # which may wait for what its maker does
-            self.underway = Underway(batches.epoch())
+            self.underway = EpochProgress(batches.epoch())
             return self.underway
         with self.interrupts.put_off:
-            self.underway = underway = Underway(batches.epoch())
+            self.underway = underway = EpochProgress(batches.epoch())
         return underway
 
     def epoch(
@@ -142,7 +142,7 @@ class Descent:
         dropout: Dropout,
         *,
         fewest: int = 1,
-        underway: Underway | None = None,
+        underway: EpochProgress | None = None,
     ) -> Array:
         """Make an update for each batch; return the weighted mean of their costs, on the device.
 
@@ -208,7 +208,7 @@ class Descent:
         if theta is not self.theta:
             self.move_to(theta)
 
-    def _replayed(self, group: EqualBatches, updates: Updates, underway: Underway) -> bool:
+    def _replayed(self, group: EqualBatches, updates: Updates, underway: EpochProgress) -> bool:
         """The updates by captured steps; false if there are none.
 
         A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
@@ -231,7 +231,7 @@ class Descent:
         return True
 
     def _replay(
-        self, replays: Replays, group: EqualBatches, ms: Sequence[float], updates: Updates, underway: Underway
+        self, replays: Replays, group: EqualBatches, ms: Sequence[float], updates: Updates, underway: EpochProgress
     ) -> None:
         """The steps of a group that are left."""
         done, t, vectors = underway.done, updates.t, self.vectors(updates)
@@ -245,7 +245,7 @@ class Descent:
 
         replays.launch_all(len(ms) - done, made, self.interrupts, self.between)
 
-    def _count_earlier(self, group: EqualBatches, underway: Underway) -> None:
+    def _count_earlier(self, group: EqualBatches, underway: EpochProgress) -> None:
         """Count the costs of captured steps from before a resume, where this group's steps are not captured."""
         costs = underway.earlier.astype("float64")
         counts = np.array(group.counts(group.ms)[underway.done - len(costs) : underway.done], "float64")
@@ -262,7 +262,7 @@ class Descent:
         return *self.cost_and_gradient(masked, self.spare), weighs, position
 
     def _one_by_one(
-        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: Underway
+        self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: EpochProgress
     ) -> None:
         """An update for each batch."""
         if len(underway.earlier) and isinstance(group, EqualBatches):

@@ -35,7 +35,7 @@ from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
 from nnarray.training.watch import Seen, Watch
 
-Figures = tuple[float | None, float | None, float | None, float | None]
+CostsAndScores = tuple[float | None, float | None, float | None, float | None]
 """Cost and score of the validation examples, and of training examples, without penalty and dropout."""
 
 MOST_COMPARED = 2000
@@ -90,7 +90,7 @@ class Run:
         self.diverges = False
         self.epochs = self.first = 0
         self.shown, self.seconds = 0, 0.0
-        self.validated: Figures = (None, None, None, None)
+        self.validated: CostsAndScores = (None, None, None, None)
         self.history.score_name = scoring.NAMES[self.network.output]
         self.compared: Batch | Chunked | None = None
         if self.validation is not None and not isinstance(self.batches, Stream):
@@ -376,7 +376,7 @@ class Run:
             # The means are not finite either; zeros are corrected for their start only if t starts with them.
             self._begin_updates()
 
-    def _validate(self) -> Figures:
+    def _validate(self) -> CostsAndScores:
         return *self._figures(self.validation), *self._figures(self.compared)
 
     def _figures(self, batch: Batch | Chunked | None) -> tuple[float | None, float | None]:

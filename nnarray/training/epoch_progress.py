@@ -11,7 +11,7 @@ from nnarray.core.typing import Array
 from nnarray.training.batches import EqualBatches
 
 
-class Within(NamedTuple):
+class StoredProgress(NamedTuple):
     """The progress of an epoch, in numbers on the host."""
 
     group: int
@@ -28,7 +28,7 @@ class Within(NamedTuple):
     """the costs of the group's last finished batches, which are not counted yet"""
 
 
-class Underway:
+class EpochProgress:
     """The groups of an epoch's batches, the number of updates made, and their costs, in step with theta.
 
     Captured steps hold the costs of a group until it is finished.
@@ -76,7 +76,7 @@ class Underway:
         """So many captured steps made their update."""
         self.done, self.replayed = self.done + count, self.replayed + count
 
-    def within(self, backend: Backend) -> Within:
+    def within(self, backend: Backend) -> StoredProgress:
         """Where the epoch stands."""
         costs = self.earlier
         if self.replayed:
@@ -84,14 +84,14 @@ class Underway:
             costs = np.concatenate([costs, late]) if costs.size else late.copy()
         is_number = isinstance(self.total, float)
         total = np.asarray([self.total]) if is_number else backend.to_numpy(self.total).reshape(1)
-        return Within(self.group, self.done, total, is_number, self.count, costs)
+        return StoredProgress(self.group, self.done, total, is_number, self.count, costs)
 
-    def fits(self, within: Within) -> bool:
+    def fits(self, within: StoredProgress) -> bool:
         """Whether this progress is possible in an epoch of these groups."""
         numbers = [*map(_number, self.groups), 0]
         return within.group < len(numbers) and len(within.costs) <= within.done <= numbers[within.group]
 
-    def restore(self, within: Within, backend: Backend) -> None:
+    def restore(self, within: StoredProgress, backend: Backend) -> None:
         """Go on from there."""
         self.group, self.done, total, is_number, self.count, self.earlier = within
         if self.count:
