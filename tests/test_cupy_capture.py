@@ -196,3 +196,133 @@ class TestTheNullDriver:
         with emulator.null():
             result = nn.train(network, X, Y, params=params, backend="cupy", epochs=3, batch_size=batch_size)
         assert len(result.history) == 3
+
+
+SIZES, M = (6, 5, 4, 3), 40
+OPTIMIZERS = (nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01))
+
+
+@pytest.fixture
+def step_by_step(monkeypatch) -> Any:
+    """A function that makes a run without graphs."""
+
+    def run(make: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr("nnarray.backends.cupy.backend.CupyBackend.compiles_steps", lambda *_, **__: False)
+            return make()
+
+    return run
+
+
+class TestFullBatches:
+    """A step on all examples is a graph too, and the host looks once in many of them."""
+
+    def trained(self, **options: Any) -> nn.TrainingResult:
+        network, layers, X, Y = problem(SIZES, ("relu", "tanh"), "softmax", m=M)
+        options = {"params": layers, "backend": "cupy", "dtype": "float32", "epochs": 30, "progress": False} | options
+        return nn.train(network, X, Y, **options)
+
+    def assert_same_run(self, found: nn.TrainingResult, expected: nn.TrainingResult) -> None:
+        assert np.array_equal(found.params.vector.get(), expected.params.vector.get())
+        for name in ("v", "s"):
+            mean, expected_mean = (getattr(run.state, name) for run in (found, expected))
+            assert mean is expected_mean is None or np.array_equal(mean.get(), expected_mean.get())
+        columns = ("epoch", "cost", "learning_rate", "validation_cost")
+        histories = [{name: run.history.columns().get(name) for name in columns} for run in (found, expected)]
+        assert histories[0] == histories[1]
+        assert found.stopped == expected.stopped
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("l2", [0.0, 0.1])
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_the_bits_of_a_run_step_by_step(self, optimizer, l2, weighted, step_by_step, emulator) -> None:
+        rate = nn.schedules.ExponentialDecay(optimizer.learning_rate, 0.9)
+        options = {
+            "optimizer": type(optimizer)(rate),
+            "l2": l2,
+            "weights": np.linspace(0.5, 2, M) if weighted else None,
+        }
+        emulator.reset()
+        found = self.trained(**options)
+        assert emulator.count("graphs") == 30
+        assert emulator.count("refused") == 0
+        self.assert_same_run(found, step_by_step(lambda: self.trained(**options)))
+
+    def test_the_host_looks_seldom(self, emulator) -> None:
+        emulator.reset()
+        self.trained(epochs=500)
+        assert emulator.count("graphs") == 500
+        assert emulator.count("to host") < 250
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"callback": lambda epoch: epoch.epoch == 7},
+            {"patience": 3, "optimizer": nn.GradientDescent(2.0)},
+            {"validation": True, "patience": 2, "optimizer": nn.Adam(0.1)},
+            {"average": 0.9},
+        ],
+        ids=str,
+    )
+    def test_what_looks_at_each_epoch_finds_the_same(self, options, step_by_step, emulator) -> None:
+        if options.get("validation"):
+            _, _, X, Y = problem(SIZES, "relu", "softmax", m=M, seed=1)
+            options = options | {"validation": (X, Y)}
+        emulator.reset()
+        found = self.trained(**options)
+        assert emulator.count("graphs") == len(found.history)
+        self.assert_same_run(found, step_by_step(lambda: self.trained(**options)))
+
+    def test_divergence_is_found_where_it_is(self, step_by_step, emulator) -> None:
+        network, layers, X, Y = problem((6, 3), "relu", "identity", m=M)
+        options = {"params": layers, "backend": "cupy", "optimizer": nn.GradientDescent(10.0), "epochs": 200}
+
+        def diverged() -> nn.DivergenceError:
+            with pytest.raises(nn.DivergenceError) as found:
+                nn.train(network, X, Y, **options, progress=False)
+            return found.value
+
+        found, expected = diverged(), step_by_step(diverged)
+        assert str(found) == str(expected)
+        assert len(found.history) == len(expected.history)
+        assert np.array_equal(found.params.vector.get(), expected.params.vector.get())
+
+    def test_going_on_from_a_run(self, step_by_step, emulator) -> None:
+        def in_two(epochs: int) -> nn.TrainingResult:
+            first = self.trained(epochs=epochs, optimizer=nn.Adam(0.01))
+            return self.trained(epochs=30 - epochs, optimizer=nn.Adam(0.01), params=first.params, state=first.state)
+
+        found, expected = in_two(11), step_by_step(lambda: self.trained(optimizer=nn.Adam(0.01)))
+        assert np.array_equal(found.params.vector.get(), expected.params.vector.get())
+
+    def test_a_layout_that_no_product_reads(self, step_by_step, emulator) -> None:
+        network, layers, X, Y = problem(SIZES, "relu", "softmax", m=M)
+        wide = nn.backend("cupy").asarray(np.repeat(np.repeat(X, 2, axis=0), 2, axis=1), "float32")
+
+        def trained() -> nn.TrainingResult:
+            return nn.train(network, wide[::2, ::2], Y, params=layers, backend="cupy", epochs=5, progress=False)
+
+        emulator.reset()
+        found = trained()
+        assert emulator.count("graphs") == 5
+        self.assert_same_run(found, step_by_step(trained))
+
+    def test_batch_normalisation(self, emulator) -> None:
+        network, _, X, Y = problem(SIZES, "tanh", "softmax", m=M)
+        network = nn.Network(SIZES, "tanh", "softmax", batch_norm=True)
+        options = {"params": network.init(0, dtype="float64"), "dtype": "float64", "epochs": 20, "progress": False}
+        emulator.reset()
+        found = nn.train(network, X, Y, backend="cupy", **options)
+        assert emulator.count("graphs") == 20
+        expected = nn.train(network, X, Y, **options)
+        np.testing.assert_allclose(found.params.vector.get(), expected.params.vector, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.params.statistics.get(), expected.params.statistics, rtol=1e-10, atol=1e-12)
+
+    def test_where_memory_was_short_before_tiles_stay_narrow(self, emulator, monkeypatch) -> None:
+        from nnarray.engine import tiling
+
+        network = nn.Network(SIZES, ("relu", "tanh"), "softmax")
+        monkeypatch.setitem(tiling._widest, (network.sizes, nn.backend("cupy")), 16)
+        emulator.reset()
+        self.trained(epochs=3)
+        assert emulator.count("graphs") == 0

@@ -82,6 +82,13 @@ def is_whole(width: int, batch: Batch) -> bool:
     return width is batch.columns or width >= batch.columns
 
 
+def fits_whole(network: Architecture, columns: int, itemsize: int, backend: Backend) -> bool:
+    """Whether a batch of so many columns is one tile, as far as is known."""
+    if backend.is_host:
+        return tile_width(network, columns, itemsize) >= columns
+    return columns <= _widest.get((network.sizes, backend), backend.most_columns or columns)
+
+
 def as_wide_as_fits(
     in_tiles: Callable[[int], T],
     batch: Batch,

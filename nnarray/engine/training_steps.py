@@ -8,7 +8,7 @@ from nnarray.engine import batch_norm, compiling, equations, jitted_steps, updat
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.rules import Rule, key_of, kind_of
 from nnarray.engine.threads import with_threads
-from nnarray.engine.tiling import tile_width
+from nnarray.engine.tiling import fits_whole
 from nnarray.programs.training_step import StepArrays
 
 
@@ -43,8 +43,7 @@ def compiled_steps(
         return jitted_steps.JittedSteps(
             parts, vectors, whole, network, backend, columns=columns, steps=steps, names=names
         )
-    in_tiles = backend.is_host and tile_width(network, columns, vectors[0].itemsize) < columns
-    if in_tiles or not kind.is_by_entry:
+    if not kind.is_by_entry or not fits_whole(network, columns, vectors[0].itemsize, backend):
         return None
     theta, weights = vectors[0], whole.weights
     kinds = compiling.kinds_of(numbers)

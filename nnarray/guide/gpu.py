@@ -9,10 +9,10 @@ into one kernel, and so is an update. All intermediate arrays live in one preall
 synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a second
 at most.
 
-A step of `nn.train` on mini-batches (gather, gradient, update) is captured as one CUDA graph and replayed with one
-call; what changes from step to step is read from device memory. Dropout and examples that stay on the host run step
-by step, as do full batches and `network.gradients` in a loop of your own. (The capture of the estimators' steps, and of
-the smaller last batch of an epoch, has run on the emulated GPU only.)
+A step of `nn.train` (gather, gradient, update) is captured as one CUDA graph and replayed with one call; what changes
+from step to step is read from device memory. Dropout and examples that stay on the host run step by step, as does
+`network.gradients` in a loop of your own. (The capture of full batches, of the estimators' steps, and of the smaller
+last batch of an epoch has run on the emulated GPU only.)
 
 `nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
 round their factors.

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import starmap
 from typing import Any
 
@@ -34,6 +35,11 @@ class Batches(ABC):
     def is_whole(self) -> bool:
         """Whether one batch holds all examples of an epoch."""
         return self.size == self.columns
+
+    @cached_property
+    def m_of_all(self) -> float:
+        """What the cost of all examples is divided by, on the host."""
+        return float(self.whole.m)
 
     @abstractmethod
     def draw(self) -> "np.ndarray | None":
@@ -80,7 +86,7 @@ class EqualBatches:
         """What the cost of each batch is divided by: the number of its examples, or the sum of their weights."""
         weights = self.batches.weights
         if self.is_everything:
-            return [self.batches.whole.m]
+            return [self.batches.m_of_all]
         if weights is None:
             return [self.size] * self.number
         sums = [float(weights[columns].sum(dtype="float64")) for columns in self.indices.reshape(-1, self.size)]

@@ -156,22 +156,25 @@ class Descent:
                 if self._replayed(group, updates, underway):
                     continue
             self._one_by_one(group, updates, dropout, underway)
-        J = underway.total / underway.count
+        return self._on_device(underway.total / underway.count)
+
+    def _on_device(self, J: Any) -> Array:
+        """A cost where the backend's arrays are; on the host also a number as it is."""
         return self.backend.asarray(J, self.dtype) if isinstance(J, float) and not self.backend.is_host else J
 
-    def whole_epoch(self, replays: Replays, whole: Batch, updates: Updates) -> float:
-        """Make an epoch of one captured step, on all columns of the `whole`, and return its cost."""
-        self.begin_whole(replays, whole, updates, updates.alphas(1))
+    def whole_epoch(self, replays: Replays, m: float, updates: Updates) -> Array:
+        """Make an epoch of one captured step, on all columns, of which J is a sum divided by m, and return J."""
+        self.begin_whole(replays, m, updates, updates.alphas(1))
         with self.interrupts.put_off:
             replays.launch(1)
             self.moved(replays, updates, 1)
-            J = float(replays.costs[0])
-            self.underway = Underway.over(J)
-        return J
+            (J,) = replays.finished(1)
+            self.underway = EpochProgress.over(J)
+        return self._on_device(J)
 
-    def begin_whole(self, replays: Replays, whole: Batch, updates: Updates, alphas: Sequence[float]) -> None:
+    def begin_whole(self, replays: Replays, m: float, updates: Updates, alphas: Sequence[float]) -> None:
         """Begin a captured step on all columns for each of the learning rates."""
-        ms, vectors = [whole.m] * len(alphas), self.vectors(updates)
+        ms, vectors = [m] * len(alphas), self.vectors(updates)
         replays.begin(None, ms, alphas, l2=self.l2, l1=self.l1, t=updates.t, vectors=vectors)
 
     def vectors(self, updates: Updates) -> list[Array]:

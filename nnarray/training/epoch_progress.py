@@ -47,7 +47,7 @@ class EpochProgress:
         """how many of them were made"""
 
     @classmethod
-    def over(cls, cost: float) -> "Underway":
+    def over(cls, cost: float) -> "EpochProgress":
         """An epoch of one batch, which has made its update."""
         underway = cls([])
         underway.count_in(cost, 1.0)

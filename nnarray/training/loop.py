@@ -298,8 +298,7 @@ class Run:
         replays = None if underway is not None else self._whole_replays()
         if replays is None:
             return self.descent.epoch(self.batches, self.updates, self.dropout, underway=underway)
-        assert isinstance(self.batches, Shuffled)
-        return self.descent.whole_epoch(replays, self.batches.whole, self.updates)
+        return self.descent.whole_epoch(replays, self.batches.m_of_all, self.updates)
 
     def _whole_replays(self) -> Replays | None:
         """Captured steps on all examples at once; None where batches are smaller, or steps cannot be captured."""
@@ -326,11 +325,10 @@ class Run:
             if not alphas:
                 raise
         count = len(alphas)
-        assert isinstance(self.batches, Shuffled)
-        self.descent.begin_whole(replays, self.batches.whole, self.updates, alphas)
+        self.descent.begin_whole(replays, self.batches.m_of_all, self.updates, alphas)
         with self.interrupts.put_off:
             replays.launch(count)
-            costs = replays.costs[:count].tolist()
+            costs = replays.finished(count)
             self.diverges = not (math.isfinite(sum(costs)) and all_finite(self.descent.variables, self.backend))
             if self.diverges:
                 for vector, was in zip(vectors, before, strict=True):

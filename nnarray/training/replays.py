@@ -58,9 +58,18 @@ class Replays:
     def launch(self, count: int) -> None:
         """Make the next steps in one call."""
         self._threads.hold()
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         self._steps.launch(count)
-        self._each = (time.perf_counter() - began) / count
+        self._timed(count)
+
+    def finished(self, count: int) -> list[float]:
+        """The costs of the steps of the last call, once the device has made them."""
+        costs: list[float] = self._steps.costs[:count].tolist()
+        self._timed(count)
+        return costs
+
+    def _timed(self, count: int) -> None:
+        self._each = (time.perf_counter() - self._began) / count
         self._most = max(self._most, count)
 
     def launch_all(

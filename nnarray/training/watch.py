@@ -55,7 +55,7 @@ class Watch:
         self.unread.append(Seen(epoch, cost, finite, alpha))
 
     def see_several(self, first: int, costs: Sequence[float], theta: Array, alphas: Sequence[float]) -> None:
-        """Record epochs that were made in one call on the host, with all their costs and weights finite."""
+        """Record epochs that were made in one call, with all their costs and weights finite."""
         self.last_finite = copied(theta, self.backend)
         self.unread += [
             Seen(epoch, cost, True, alpha) for epoch, (cost, alpha) in enumerate(zip(costs, alphas, strict=True), first)
@@ -64,10 +64,13 @@ class Watch:
     def read(self) -> list[Seen]:
         """The epochs since the last reading, with numbers."""
         seen = self.unread
-        if seen and not self.backend.is_host:
-            costs, finite = (self.backend.numbers([one[i] for one in seen]) for i in (1, 2))
-            known = zip(seen, costs, finite, strict=True)
-            seen = [one._replace(cost=cost, finite_weights=flag) for one, cost, flag in known]
+        late = [one for one in seen if not isinstance(one.cost, float)]
+        if late:
+            costs, finite = (iter(self.backend.numbers([one[i] for one in late])) for i in (1, 2))
+            seen = [
+                one if isinstance(one.cost, float) else one._replace(cost=next(costs), finite_weights=next(finite))
+                for one in seen
+            ]
         self.unread = []
         self._read_at = time.perf_counter()
         return seen

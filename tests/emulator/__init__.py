@@ -95,7 +95,7 @@ class Emulator:
         thrust.sort, thrust.argsort = _sort, _argsort
 
     def count(self, what: str) -> int:
-        """How often since `reset`: one of `CALLS`, "waits" of the host, what is "refused" while a stream is captured."""
+        """How often since `reset`: one of `CALLS`, "waits" of the host, what was "refused" in a capture."""
         return int(self.cuda.emulator_count(what.encode()))
 
     def calls(self) -> dict[str, int]:

@@ -102,7 +102,7 @@ class CupyBackend(Backend):
 
     def compiles_steps(self, *, whole: bool) -> bool:
         """As a CUDA graph."""
-        return not whole and not plain_primitives()
+        return not plain_primitives()
 
     def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
@@ -110,7 +110,10 @@ class CupyBackend(Backend):
         """As a CUDA graph; None where CUDA refuses."""
         from nnarray.backends.cupy.graph import GraphedSteps
 
+        X, *others = arrays.examples
         try:
+            if X.shape[1] == columns:  # all of them, which no kernel gathers
+                arrays = arrays._replace(examples=[self.for_products(X, X.dtype), *others])
             return GraphedSteps(gradient, update, arrays, columns=columns, steps=steps)
         except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
             return None
