@@ -77,7 +77,7 @@ def gradients_by_tiles(X: Array, Y: Array, layers: Layers, hidden: str, output: 
     J, total = 0.0, [(0.0, 0.0)] * len(layers)
     for start in range(0, m, TILE):
         columns = slice(start, start + TILE)
-        X_tile, Y_tile = xp.asarray(X[:, columns], dtype="float64"), xp.asarray(Y[:, columns], dtype="float64")
+        X_tile, Y_tile = (xp.asarray(V[:, columns]).astype("float64") for V in (X, Y))
         J_tile, tile = gradients(X_tile, Y_tile, layers, hidden, output, xp, m)
         J = J + J_tile
         total = [(dW + dW_t, db + db_t) for (dW, db), (dW_t, db_t) in zip(total, tile, strict=True)]
@@ -87,5 +87,5 @@ def gradients_by_tiles(X: Array, Y: Array, layers: Layers, hidden: str, output: 
 def predict_by_tiles(X: Array, layers: Layers, hidden: str, output: str, xp: Any) -> list[Array]:
     """A[L] in float64, in pieces of some columns each."""
     layers = [(xp.asarray(W, dtype="float64"), xp.asarray(b, dtype="float64")) for W, b in layers]
-    tiles = (xp.asarray(X[:, start : start + TILE], dtype="float64") for start in range(0, X.shape[1], TILE))
+    tiles = (xp.asarray(X[:, start : start + TILE]).astype("float64") for start in range(0, X.shape[1], TILE))
     return [forward(tile, layers, hidden, output, xp)[0][-1] for tile in tiles]

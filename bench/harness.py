@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from os import sched_getaffinity
 
-from bench.agreement import disagreement, epoch_disagreements, errors, reference
+from bench.agreement import Result, disagreement, epoch_disagreements, errors, reference
 from bench.contestants import Contestant, Prepared
 from bench.limits import limit_of
 from bench.memory import measure
@@ -45,7 +45,10 @@ def run_workload(
     record["limit"] = {"what": limit_name} | timings[LIMIT].summary()
     del problem, limit, ready
     gc.collect()
-    _summarise(results, timings, workload, record["limit"]["median_ms"])
+    for name, timing in timings.items():
+        if name != LIMIT:
+            results[name] |= {"status": "timed"} | timing.summary()
+    compare(list(results.values()), workload, record["limit"]["median_ms"])
     if settings.memory:
         _measure_memory(results, workload, settings, say)
     record["results"] = list(results.values())
@@ -61,23 +64,27 @@ def _checked(
     """
     truth = reference(problem)
     for contestant in contestants:
-        found = results[contestant.name]
-        reason = contestant.unavailable(problem.device)
-        unfit = None if reason else contestant.unfit(problem.workload, problem.precision)
-        if reason or unfit:
-            found |= {"status": "unavailable" if reason else "unfit", "reason": reason or unfit}
-            continue
         say(f"  checking {contestant.name}")
-        try:
-            prepared = contestant.prepare(problem)
-            found_errors = errors(prepared.result(), truth)
-        except Exception as failure:
-            found |= failed(failure)
-            continue
-        wrong = disagreement(found_errors, problem.precision)
-        found |= {"status": "wrong" if wrong else "right", "reason": wrong} | found_errors
-        if wrong is None:
+        found, prepared = checked(contestant, problem, truth)
+        results[contestant.name] |= found
+        if prepared is not None:
             yield contestant.name, prepared
+
+
+def checked(contestant: Contestant, problem: Problem, truth: Result) -> tuple[dict, Prepared | None]:
+    """What is found about a contestant before it is timed; ready to run if it can do the work and did it right."""
+    reason = contestant.unavailable(problem.device)
+    unfit = None if reason else contestant.unfit(problem.workload, problem.precision)
+    if reason or unfit:
+        return {"status": "unavailable" if reason else "unfit", "reason": reason or unfit}, None
+    try:
+        prepared = contestant.prepare(problem)
+        found = errors(prepared.result(), truth)
+    except Exception as failure:
+        return failed(failure), None
+    wrong = disagreement(found, problem.precision)
+    found = {"status": "wrong" if wrong else "right", "reason": wrong} | found
+    return found, None if wrong else prepared
 
 
 def _timed(
@@ -114,15 +121,15 @@ def failed(failure: Exception) -> dict:
     return {"status": "failed", "reason": f"{type(failure).__name__}: {lines[0]}"[:300]}
 
 
-def _summarise(results: dict, timings: dict[str, Timing], workload: Workload, limit_ms: float) -> None:
-    """Medians and spread, GFLOP/s, the share of the limit, and how much faster than the best peer."""
-    medians = {name: timing.summary()["median_ms"] for name, timing in timings.items() if name != LIMIT}
-    peers = [ms for name, ms in medians.items() if results[name]["peer"]]
-    for name, ms in medians.items():
-        results[name] |= {"status": "timed"} | timings[name].summary()
-        results[name] |= {
+def compare(results: list[dict], workload: Workload, limit_ms: float | None) -> None:
+    """Of those that were timed: GFLOP/s, the share of the limit, and how much faster than the best peer."""
+    timed = [found for found in results if found.get("status") == "timed"]
+    peers = [found["median_ms"] for found in timed if found["peer"]]
+    for found in timed:
+        ms = found["median_ms"]
+        found |= {
             "gflops": workload.flops / ms / 1e6,
-            "share_of_limit": limit_ms / ms,
+            "share_of_limit": limit_ms and limit_ms / ms,
             "ratio": min(peers) / ms if peers else None,
         }
 

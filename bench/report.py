@@ -21,12 +21,12 @@ SUMMARY = ("workload", "nnarray ms", "fastest peer ms", "peer / nnarray", "of th
 
 def cells(found: dict) -> list[str]:
     """The figures of one timed contestant."""
-    memory, ratio = found.get("memory_mb"), found["ratio"]
+    memory, ratio, share = found.get("memory_mb"), found["ratio"], found["share_of_limit"]
     return [
         figure(found["median_ms"]),
         f"{figure(found['q1_ms'])} to {figure(found['q3_ms'])}",
         figure(found["gflops"]),
-        f"{found['share_of_limit']:.0%}",
+        "" if share is None else f"{share:.0%}",
         "" if memory is None else f"{memory:.0f}",
         "" if ratio is None else f"{ratio:.2f}×",
     ]
@@ -64,7 +64,8 @@ def terminal(record: dict) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     limit = record["limit"]
-    lines.append(f"limit: {figure(limit['median_ms'])} ms ({limit['what']})")
+    if limit.get("median_ms"):
+        lines.append(f"limit: {figure(limit['median_ms'])} ms ({limit['what']})")
     return "\n".join([title(record), *("  " + line for line in lines + untimed(record))])
 
 
@@ -88,8 +89,8 @@ def summary(results: dict) -> str:
         peer = next((found for found in timed if found["peer"]), None)
         if own and peer:
             fastest = f"{figure(peer['median_ms'])} ({peer['contestant']})"
-            memory = own.get("memory_mb")
-            shares = [f"{own['share_of_limit']:.0%}", "" if memory is None else f"{memory:.0f}"]
+            memory, share = own.get("memory_mb"), own["share_of_limit"]
+            shares = ["" if share is None else f"{share:.0%}", "" if memory is None else f"{memory:.0f}"]
             lines.append(_row([title(record), figure(own["median_ms"]), fastest, f"{own['ratio']:.2f}×", *shares]))
     return "\n".join([*lines, "", about(results), *_lecture(results)]) + "\n"
 

@@ -21,32 +21,38 @@ PAUSE_SECONDS = 0.15
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds of one run, one figure for each round; `repeats` runs were timed together for each."""
+    """The seconds of one run, one figure for each round; `repeats` runs were timed together for each.
+
+    `host` has those after which the run had returned: the device may have gone on.
+    """
 
     samples: list[float]
     repeats: int
+    host: list[float]
 
     def summary(self) -> dict:
-        """Median, least, quartiles in milliseconds, and how many samples of how many runs they come from."""
+        """Median, least, quartiles in milliseconds, the host's median, and how many samples of how many runs."""
         quartiles = np.percentile(np.array(self.samples) * 1e3, [25, 50, 75])
         return {
             "median_ms": float(quartiles[1]),
             "min_ms": min(self.samples) * 1e3,
             "q1_ms": float(quartiles[0]),
             "q3_ms": float(quartiles[2]),
+            "host_ms": float(np.median(self.host)) * 1e3,
             "rounds": len(self.samples),
             "repeats": self.repeats,
         }
 
 
-def time_once(prepared: Prepared, repeats: int = 1) -> float:
-    """The seconds of one run, the device's work included, as the mean over `repeats` runs."""
+def time_once(prepared: Prepared, repeats: int = 1) -> tuple[float, float]:
+    """The seconds of one run, the device's work included, and the host's of them, as the mean over `repeats` runs."""
     prepared.synchronize()
     start = perf_counter()
     for _ in range(repeats):
         prepared.run()
+    host = perf_counter() - start
     prepared.synchronize()
-    return (perf_counter() - start) / repeats
+    return (perf_counter() - start) / repeats, host / repeats
 
 
 def warm_up(prepared: Prepared, *, compiles: bool) -> tuple[float | None, int]:
@@ -59,7 +65,7 @@ def warm_up(prepared: Prepared, *, compiles: bool) -> tuple[float | None, int]:
     prepared.synchronize()
     seconds = perf_counter() - start
     if compiles or seconds < LONG_SECONDS:
-        seconds = time_once(prepared)
+        seconds, _ = time_once(prepared)
     repeats = min(max(1, ceil(SAMPLE_SECONDS / seconds)), MOST_REPEATS)
     if repeats > 1:
         time_once(prepared, repeats)
@@ -75,6 +81,7 @@ def time_in_turn(
     before the clock starts, unless runs are long: in training, too, one step follows another, and none a rest.
     """
     samples: dict[str, list[float]] = {name: [] for name in contestants}
+    host: dict[str, list[float]] = {name: [] for name in contestants}
     gc.collect()
     gc.disable()
     try:
@@ -84,12 +91,14 @@ def time_in_turn(
                 sleep(PAUSE_SECONDS)
                 if not samples[name] or samples[name][-1] < LONG_SECONDS:
                     prepared.run()
-                samples[name].append(time_once(prepared, repeats[name]))
+                taken, before_the_device = time_once(prepared, repeats[name])
+                samples[name].append(taken)
+                host[name].append(before_the_device)
             if rounds is None:
                 wanted = _affordable(samples, repeats, seconds)
     finally:
         gc.enable()
-    return {name: Timing(samples[name], repeats[name]) for name in contestants}
+    return {name: Timing(samples[name], repeats[name], host[name]) for name in contestants}
 
 
 def _affordable(samples: dict[str, list[float]], repeats: dict[str, int], seconds: float) -> int:

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,23 +269,3 @@ def test_estimators_that_disagree_are_not_timed(monkeypatch) -> None:
     monkeypatch.setitem(estimators.AGREE, "float64", -1.0)
     with pytest.raises(ArithmeticError, match="disagree"):
         estimators.measure(replace(estimators.ALL[0], m=50), "float64", 1)
-
-
-def test_a_gpu_says_all_in_one_command(monkeypatch, capsys, tmp_path) -> None:
-    from bench import gpu
-
-    run: list[list[str]] = []
-    monkeypatch.setattr(gpu, "unavailable_reason", lambda _: None)
-    monkeypatch.setattr(gpu, "_gpu", lambda: "NVIDIA H200")
-    monkeypatch.setattr(gpu.subprocess, "run", lambda command, **_: run.append(command) or Failed)
-    assert gpu.main(["--", "--quick"]) == 1
-    assert [command[2] for command in run] == ["nnarray", "pytest", "bench"]
-    assert str(Path("bench/results/nvidia-h200.json")) in run[2]
-    assert run[2][-1] == "--quick"
-    monkeypatch.setattr(gpu, "unavailable_reason", lambda _: "no GPU")
-    assert gpu.main([]) == 2
-    assert "no GPU" in capsys.readouterr().err
-
-
-class Failed:
-    returncode = 3

@@ -102,7 +102,8 @@ class Placed:
         self.work, self.columns = problem.workload, checked_columns(problem)
         put = partial(jax.device_put, device=jax_device(problem.device))
         self.by_columns = len(problem.layers) == 1 and self.work.kind != "epoch"
-        self.X = put(np.ascontiguousarray(problem.X) if self.by_columns else problem.table)
+        table = put(problem.table)
+        self.X = table.T if self.by_columns else table  # transposed in memory, by the device
         self.narrow = problem.precision == "bfloat16"
         if self.narrow:
             self.X = self.X.astype(jax.numpy.bfloat16)

@@ -120,7 +120,7 @@ class TorchGraph(Torch):
 
         placed = Placed(problem)
         with torch.no_grad():
-            graph, A = placed.graph(lambda: placed.mean(placed.X))
+            graph, A = graph_of(lambda: placed.mean(placed.X))
 
         def result() -> Result:
             graph.replay()
@@ -211,21 +211,6 @@ class Placed:
 
         return result
 
-    def graph(self, function: Callable) -> tuple[Any, Any]:
-        """`function` captured, after a few runs on a side stream, and its output."""
-        import torch
-
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                function()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            output = function()
-        return graph, output
-
     def captured(self, loss: Callable, optimizer: Any) -> tuple[Callable, Any]:
         """The replay of a whole step, and J; the first parameters are put back after the capture's own runs."""
         import torch
@@ -240,7 +225,7 @@ class Placed:
             optimizer.step()
             return J
 
-        graph, J = self.graph(step)
+        graph, J = graph_of(step)
         with torch.no_grad():
             for p, start in zip(self.module.parameters(), first, strict=True):
                 p.copy_(start)
@@ -254,6 +239,22 @@ class Placed:
             return Result(J.item(), flatten(self.pairs()))
 
         return result
+
+
+def graph_of(function: Callable) -> tuple[Any, Any]:
+    """`function` captured in a CUDA graph, after a few runs on a side stream, and its output."""
+    import torch
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = function()
+    return graph, output
 
 
 def make_module(problem: Problem) -> Any:
