@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import nnarray as nn
+from nnarray.engine import pool as pool_of
+from nnarray.engine.pool import Pool
 from nnarray.programs import tasks
-from nnarray.programs.tasks import Pool, Task, in_another_thread
+from nnarray.programs.tasks import Task, in_another_thread
 
 
 def no_thread(*_: object) -> int:
@@ -77,7 +79,7 @@ class TestPool:
         assert seen == [task.result]
 
     def test_where_no_thread_is_to_be_had_nothing_is_kept(self, monkeypatch) -> None:
-        monkeypatch.setattr(tasks, "start_new_thread", no_thread)
+        monkeypatch.setattr(pool_of, "start_new_thread", no_thread)
         pool, task = Pool(2, lambda: None), Task(print)
         assert not pool.ask(task)
         assert pool._tasks.empty()

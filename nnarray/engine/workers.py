@@ -8,8 +8,9 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from nnarray.backends import BLAS_THREADS, Ended
+from nnarray.engine.pool import Pool
 from nnarray.programs.helpers import Shared
-from nnarray.programs.tasks import Pool, Task
+from nnarray.programs.tasks import Task
 
 T = TypeVar("T")
 
