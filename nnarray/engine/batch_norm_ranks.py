@@ -6,7 +6,7 @@ of the ranks; all gradients are added up at the end, in one message.
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.batch_norm_tiles import ForwardPasses, Part, Passes, add_both
 from nnarray.engine.ranks import Ranks, dtype_of, require_weight_of_all
 from nnarray.engine.weights import weighs_nothing
+
+P = TypeVar("P")
+T = TypeVar("T")
+Given: TypeAlias = tuple[Batch, Layers, Architecture, Backend]
 
 
 class OnRanks(Passes):
@@ -92,16 +96,14 @@ def cost_and_gradients(
     if weighs_nothing(m, dtype):
         return 0.0, None, 0.0, None
     require_several_of_all(columns)
-    met: list[Any] = []
 
-    def in_tiles(width: int) -> tuple[Array, Array, Array]:
-        given = batch, layers, network, backend
-        passes = PassesOnRanks(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width)
+    def sums_of(passes: PassesOnRanks) -> tuple[Array, Array, Array]:
         J, sums = passes.cost_and_gradients()
         seen = batch_norm.statistics_of(passes)
         return J, backend.primitives.join(sums), backend.primitives.join([seen]) if seen else None
 
-    J, sums, seen = batch_norm.with_room(in_tiles, batch, layers, network, backend, _width(batch))
+    given = batch, layers, network, backend
+    J, sums, seen = _by_passes(PassesOnRanks, sums_of, given, ranks=ranks, columns=int(columns), workers=workers)
     sums = np.require(backend.to_numpy(sums), requirements=("C", "W"))
     (losses,) = ranks.sums(float(J), of=sums)
     g = backend.asarray(sums, dtype)
@@ -128,20 +130,20 @@ def cost(
     columns, m = ranks.sums(float(batch.columns), float(batch.m))
     require_weight_of_all(m, dtype_of(layers, backend))
     require_several_of_all(columns)
-    met: list[Any] = []
-
-    def in_tiles(width: int) -> Array | None:
-        given = batch, layers, network, backend
-        return CostOnRanks(*given, ranks=ranks, columns=int(columns), met=met, workers=workers, width=width).cost()
-
-    J = batch_norm.with_room(in_tiles, batch, layers, network, backend, _width(batch))
+    given = batch, layers, network, backend
+    J = _by_passes(CostOnRanks, CostOnRanks.cost, given, ranks=ranks, columns=int(columns), workers=workers)
     (losses,) = ranks.sums(0.0 if J is None else float(J))
     return float(compute.cost_from_sum(losses, m, batch_norm.weights_of(layers), backend, l2=l2, l1=l1))
 
 
-def _width(batch: Batch) -> int | None:
-    """That of tiles, which no columns don't have."""
-    return None if batch.columns else 1
+def _by_passes(kind: Callable[..., P], sums_of: Callable[[P], T], given: Given, **options: Any) -> T:
+    """The sums of passes over this rank's columns, in narrower tiles where there is no room."""
+    met: list[Any] = []
+
+    def in_tiles(width: int) -> T:
+        return sums_of(kind(*given, met=met, width=width, **options))
+
+    return batch_norm.with_room(in_tiles, *given, None if given[0].columns else 1)
 
 
 def require_several_of_all(columns: float) -> None:
