@@ -2,17 +2,8 @@
 
 ## The floors
 
-A module imports from its own floor and from lower ones, and no two files import each other; a test enforces this.
-
-| floor | folder | what is there |
-|---|---|---|
-| 1 | `core` | the lecture: pure functions of arrays of any namespace |
-| 2 | `programs` | what core asks for, traced once per shape, scheduled and compiled |
-| 3 | `backends` | a file per array library and what it can; devices, dtypes, BLAS' threads |
-| 4 | `engine` | how much at once: tiles, partial sums, threads, the programs of each shape |
-| 5 | `network` | `Network`, `Parameters`, and the checks of what a caller gives |
-| 6 | `training` | the loop, mini-batches, optimisers, schedules, history, stopping |
-| 7 | the faces | `files`, `onnx`, `bridges`, `sklearn`, `plots`, `examples`, `guide`, `cli` |
+The page of `nnarray` itself opens with their map. A module imports from its own floor and from lower ones, and no two
+files import each other; a test enforces this.
 
 A learner reads `core` alone, a compiler engineer works in `programs`, a performance engineer in `engine` and
 `programs.targets`, and neither touches the mathematics.
@@ -41,7 +32,7 @@ A batch of one tile, of plain arrays of NumPy, takes the short way, `engine.dire
 looks at the values, too, and anything unusual goes the long way above, which says what is wrong.
 
 `nn.train` (floor 6) makes one program of a whole step where the backend can: the mini-batch is gathered, its gradient
-computed and theta updated in one native call, or on a GPU in one captured CUDA graph (`engine.captured`,
+computed and theta updated in one native call, or on a GPU in one captured CUDA graph (`engine.training_steps`,
 `training.replays`); where nothing asks in between, one call makes many steps.
 
 On JAX core's functions run under `jax.jit`, and on torch's arrays, or arrays that have no values yet, as they stand.
