@@ -20,6 +20,16 @@ def require_no_ranks(comm: Any) -> None:
         raise ValueError(msg)
 
 
+def require_no_chunks(X: Any) -> None:
+    """Raise ValueError for dask chunks, which batch normalisation would couple by its statistics."""
+    if is_dask_array(X):
+        msg = (
+            "X must be an array, not one of dask, where the network has batch normalisation, whose mean and variance "
+            "couple all columns of a batch: give its compute(), or a stream of batches, each computed in its turn"
+        )
+        raise ValueError(msg)
+
+
 def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Entered | None:
     """The layers of local `params`, for use with chunks that may be remote; None for params that are dask arrays.
 

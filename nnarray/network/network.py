@@ -18,31 +18,26 @@ from nnarray.backends import (
     same_backend,
 )
 from nnarray.core import propagation, vector
-from nnarray.core.activations import ACTIVATIONS
-from nnarray.core.initial import SCHEMES, initial_layers
-from nnarray.core.outputs import OUTPUTS
+from nnarray.core.initial import initial_layers
 from nnarray.core.typing import Array
 from nnarray.engine.dask_chunks import is_dask_array
-from nnarray.network import chunks, scoring
-from nnarray.network.agreement import agree, together
+from nnarray.network import calls, chunks, scoring
+from nnarray.network.architecture import check_scheme, checked_flag, checked_hidden, checked_output, checked_sizes
 from nnarray.network.batch_norm import NormalizedParameters, begun, folded, require_variances
 from nnarray.network.chunked import Chunked, enter_beside
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
-    Entered,
     enter_batch,
     enter_dA,
     enter_normalized,
     enter_parameters,
-    enter_training_batch,
     enter_X,
     plain_theta,
-    require_finite_examples,
     require_several,
 )
 from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
-from nnarray.network.numbers import check_count, check_optional_count, check_penalty, check_seed, require_penalties
+from nnarray.network.numbers import check_optional_count, check_seed
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
 from nnarray.network.typing import ArrayT
@@ -116,11 +111,11 @@ class Network:
         output: OutputName = "sigmoid",
         batch_norm: bool = False,
     ) -> None:
-        sizes = _checked_sizes(sizes)
+        sizes = checked_sizes(sizes)
         object.__setattr__(self, "sizes", sizes)
-        object.__setattr__(self, "hidden", _checked_hidden(hidden, len(sizes) - 2))
-        object.__setattr__(self, "output", _checked_output(output, sizes[-1]))
-        object.__setattr__(self, "batch_norm", _checked_flag(batch_norm, "batch_norm"))
+        object.__setattr__(self, "hidden", checked_hidden(hidden, len(sizes) - 2))
+        object.__setattr__(self, "output", checked_output(output, sizes[-1]))
+        object.__setattr__(self, "batch_norm", checked_flag(batch_norm, "batch_norm"))
 
     def __repr__(self) -> str:
         further = ", batch_norm=True" if self.batch_norm else ""
@@ -419,52 +414,7 @@ class Network:
             found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2, l1)
             if found is not None:
                 return found
-        return self._cost(params, X, Y, l2, l1, weights, cost, workers, comm)
-
-    @quiet
-    def _cost(
-        self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
-    ) -> Array:
-        network = with_cost(self, cost)
-        with together(comm) as ranks:
-            penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
-            workers = check_optional_count(workers, "workers")
-            if self.batch_norm:
-                return self._training_cost(network, params, X, Y, weights, ranks, **penalties, workers=workers)
-            if is_dask_array(X) and (chunked := enter_beside(self, params, comm)) is not None:
-                require_penalties(chunked.dtype, **penalties)
-                J = chunks.cost(network, chunked, Chunked(self.sizes, X, Y, weights), **penalties)
-                return chunked.backend.asarray(J, chunked.dtype)
-            entered, batch = _entry(ranks)(network, params, X, Y, weights)
-            given = batch, entered.layers, network, entered.backend
-            require_penalties(entered.dtype, **penalties)
-            if ranks is None:
-                return engine.cost(*given, **penalties, workers=workers)
-            (m,) = agree(ranks, network, entered, float(batch.m), **penalties)
-            engine.ranks.require_weight_of_all(m, entered.dtype)
-            J = engine.ranks.cost(batch, m, *given[1:], ranks, **penalties, workers=workers)
-            return entered.backend.asarray(J, entered.dtype)
-
-    def _training_cost(
-        self,
-        network: engine.Architecture,
-        params: Any,
-        X: Any,
-        Y: Any,
-        weights: Any,
-        ranks: engine.Ranks | None,
-        *,
-        workers: int | None,
-        **penalties: Any,
-    ) -> Array:
-        entered, batch = _training_entry(ranks)(network, params, X, Y, weights)
-        require_penalties(entered.dtype, **penalties)
-        given = batch, entered.layers, network, entered.backend
-        if ranks is None:
-            return engine.batch_norm.cost(*given, **penalties, workers=workers)
-        agree(ranks, network, entered, **penalties)
-        J = engine.batch_norm_ranks.cost(*given, ranks, **penalties, workers=workers)
-        return entered.backend.asarray(J, entered.dtype)
+        return calls.cost(with_cost(self, cost), params, X, Y, weights, comm, l2=l2, l1=l1, workers=workers)
 
     @overload
     def gradients(
@@ -540,66 +490,7 @@ class Network:
             found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2, l1)
             if found is not None:
                 return found[0], params.replace(found[1])
-        return self._gradients(params, X, Y, l2, l1, weights, cost, workers, comm)
-
-    @quiet
-    def _gradients(
-        self, params: Any, X: Any, Y: Any, l2: Any, l1: Any, weights: Any, cost: Cost | None, workers: Any, comm: Any
-    ) -> tuple[Array, Parameters]:
-        network = with_cost(self, cost)
-        with together(comm) as ranks:
-            penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
-            workers = check_optional_count(workers, "workers")
-            if self.batch_norm:
-                return self._training_gradients(network, params, X, Y, weights, ranks, **penalties, workers=workers)
-            if is_dask_array(X) and (chunked := enter_beside(self, params, comm)) is not None:
-                require_penalties(chunked.dtype, **penalties)
-                examples = Chunked(self.sizes, X, Y, weights)
-                J, g, _ = chunks.cost_and_gradients(network, chunked, examples.chunks, **penalties)
-                return chunked.backend.asarray(J, chunked.dtype), Parameters(g, self.sizes, chunked.backend)
-            entered, batch = _entry(ranks)(network, params, X, Y, weights)
-            backend = entered.backend
-            given = batch, entered.layers, network, backend
-            require_penalties(entered.dtype, **penalties)
-            with backend.current(), backend.untracked():
-                if ranks is None:
-                    J, g = engine.cost_and_gradients(*given, **penalties, workers=workers)
-                    require_finite_examples(batch, g, entered)
-                    return J, Parameters(g, self.sizes, backend)
-                (m,) = agree(ranks, network, entered, float(batch.m), **penalties)
-                engine.ranks.require_weight_of_all(m, entered.dtype)
-                J, g = engine.ranks.part(batch, m, *given[1:], **penalties, workers=workers)
-                require_finite_examples(batch, g, entered)
-                J, g = engine.ranks.total(J, g, backend, ranks)
-                return backend.asarray(J, entered.dtype), Parameters(g, self.sizes, backend)
-
-    def _training_gradients(
-        self,
-        network: engine.Architecture,
-        params: Any,
-        X: Any,
-        Y: Any,
-        weights: Any,
-        ranks: engine.Ranks | None,
-        *,
-        workers: int | None,
-        **penalties: Any,
-    ) -> tuple[Array, Parameters]:
-        entered, batch = _training_entry(ranks)(network, params, X, Y, weights)
-        require_penalties(entered.dtype, **penalties)
-        backend = entered.backend
-        given = batch, entered.layers, network, backend
-        with backend.current(), backend.untracked():
-            if ranks is None:
-                J, g, seen = engine.batch_norm.cost_and_gradients(*given, **penalties, workers=workers)
-            else:
-                agree(ranks, network, entered, **penalties)
-                found = engine.batch_norm_ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
-                J, g, m, seen = found
-                engine.ranks.require_weight_of_all(m, entered.dtype)
-                J = backend.asarray(J, entered.dtype)
-            require_finite_examples(batch, g, entered)
-            return J, NormalizedParameters(g, self.sizes, backend, seen)
+        return calls.gradients(with_cost(self, cost), params, X, Y, weights, comm, l2=l2, l1=l1, workers=workers)
 
     @overload
     def vjp(
@@ -747,90 +638,8 @@ class Network:
         return summarize(self.sizes, self.hidden, self.output, batch_norm=self.batch_norm)._repr_html_()
 
 
-def _entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Entered, engine.Batch]]:
-    """The function that validates the arguments of a call that takes a cost."""
-    if ranks is None:
-        return enter_batch
-    from nnarray.network.portions import enter_portion  # which seldom is needed
-
-    return enter_portion
-
-
-def _training_entry(ranks: engine.Ranks | None) -> Callable[..., tuple[Entered, engine.Batch]]:
-    """The same with batch normalisation."""
-
-    def enter(network: engine.Architecture, params: Any, X: Any, *targets: Any) -> tuple[Entered, engine.Batch]:
-        require_no_chunks(X)
-        return (enter_training_batch if ranks is None else _entry(ranks))(network, params, X, *targets)
-
-    return enter
-
-
 def require_network(network: Any) -> None:
     """Raise TypeError for what is no Network, such as its sizes alone."""
     if not isinstance(network, Network):
         msg = f"network must be a Network, got {type(network).__name__}"
         raise TypeError(msg)
-
-
-def check_scheme(scheme: Any) -> None:
-    """Raise ValueError for what is no scheme of initialisation."""
-    if scheme not in tuple(SCHEMES):
-        msg = f"scheme must be one of {', '.join(map(repr, SCHEMES))}, got {scheme!r}"
-        raise ValueError(msg)
-
-
-def require_no_chunks(X: Any) -> None:
-    """Raise ValueError for dask chunks, which batch normalisation would couple by its statistics."""
-    if is_dask_array(X):
-        msg = (
-            "X must be an array, not one of dask, where the network has batch normalisation, whose mean and variance "
-            "couple all columns of a batch: give its compute(), or a stream of batches, each computed in its turn"
-        )
-        raise ValueError(msg)
-
-
-def _checked_flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        msg = f"{name} must be True or False, got {value!r}"
-        raise TypeError(msg)
-    return bool(value)
-
-
-def _checked_sizes(sizes: Any) -> tuple[int, ...]:
-    try:
-        checked = tuple(check_count(n, f"sizes[{l}]") for l, n in enumerate(sizes))
-    except TypeError as error:
-        msg = f"sizes must be a sequence of whole numbers (n_x, n[1], …, n[L]), got {sizes!r}"
-        raise TypeError(msg) from error
-    if len(checked) < 2:
-        msg = f"sizes must hold n_x and at least one layer, got {sizes!r}"
-        raise ValueError(msg)
-    return checked
-
-
-def _checked_hidden(hidden: Any, layers: int) -> tuple[HiddenName, ...]:
-    try:
-        given = (hidden,) if isinstance(hidden, str) else tuple(hidden)
-    except TypeError:
-        msg = f"hidden must be one name or a sequence of names, got {hidden!r}"
-        raise TypeError(msg) from None
-    for name in given:
-        if name not in tuple(ACTIVATIONS):
-            msg = f"hidden must be of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}"
-            raise ValueError(msg)
-    names = given * layers if isinstance(hidden, str) else given
-    if len(names) != layers:
-        msg = f"hidden must be one name or one per hidden layer ({layers}), got {len(names)}: {names!r}"
-        raise ValueError(msg)
-    return names
-
-
-def _checked_output(output: OutputName, n_L: int) -> OutputName:
-    if output not in tuple(OUTPUTS):
-        msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}"
-        raise ValueError(msg)
-    if output == "softmax" and n_L < 2:
-        msg = "output 'softmax' needs n[L] ≥ 2, a unit per class, got 1; for two classes in one unit use 'sigmoid'"
-        raise ValueError(msg)
-    return output

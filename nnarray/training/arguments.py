@@ -8,11 +8,12 @@ import numpy as np
 from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
 from nnarray.engine import Architecture, Batch
 from nnarray.engine.dask_chunks import is_dask_array
+from nnarray.network.architecture import check_scheme
 from nnarray.network.batch_norm import NormalizedParameters, begun
-from nnarray.network.chunked import Chunked
+from nnarray.network.chunked import Chunked, require_no_chunks
 from nnarray.network.entry import choose_backend, enter_normalized, make_batch, require_several
 from nnarray.network.names import DTypeName, SchemeName
-from nnarray.network.network import Network, check_scheme, require_network, require_no_chunks
+from nnarray.network.network import Network, require_network
 from nnarray.network.numbers import check_number
 from nnarray.network.parameters import Parameters
 from nnarray.training.optimizers import Optimizer

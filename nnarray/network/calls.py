@@ -1,0 +1,149 @@
+"""What `Network.cost` and `Network.gradients` do: in one process, on a communicator's ranks, or on dask's workers."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nnarray import engine
+from nnarray.backends import quiet
+from nnarray.core.typing import Array
+from nnarray.engine import Architecture, Batch, Ranks
+from nnarray.engine.dask_chunks import is_dask_array
+from nnarray.network import chunks
+from nnarray.network.agreement import agree, together
+from nnarray.network.batch_norm import NormalizedParameters
+from nnarray.network.chunked import Chunked, enter_beside, require_no_chunks
+from nnarray.network.entry import Entered, enter_batch, enter_training_batch, require_finite_examples
+from nnarray.network.numbers import check_optional_count, check_penalty, require_penalties
+from nnarray.network.parameters import Parameters
+
+
+@quiet
+def cost(
+    network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, *, l2: Any, l1: Any, workers: Any
+) -> Array:
+    """J, of what a caller gives: nothing is checked yet."""
+    with together(comm) as ranks:
+        penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
+        workers = check_optional_count(workers, "workers")
+        entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
+        if isinstance(batch, Chunked):
+            J = chunks.cost(network, entered, batch, **penalties)
+            return entered.backend.asarray(J, entered.dtype)
+        of_batch = _training_cost if network.batch_norm else _cost
+        return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
+
+
+@quiet
+def gradients(
+    network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, *, l2: Any, l1: Any, workers: Any
+) -> tuple[Array, Parameters]:
+    """J and its gradient, of what a caller gives: nothing is checked yet."""
+    with together(comm) as ranks:
+        penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
+        workers = check_optional_count(workers, "workers")
+        entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
+        if isinstance(batch, Chunked):
+            J, g, _ = chunks.cost_and_gradients(network, entered, batch.chunks, **penalties)
+            return entered.backend.asarray(J, entered.dtype), Parameters(g, network.sizes, entered.backend)
+        of_batch = _training_gradients if network.batch_norm else _gradients
+        with entered.backend.current(), entered.backend.untracked():
+            return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
+
+
+def _enter(
+    network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, ranks: Ranks | None, **penalties: float
+) -> tuple[Entered, Batch | Chunked]:
+    """The parameters and the batch of a call, checked; chunks where X is a dask array and the parameters are local."""
+    chunked = is_dask_array(X) and not network.batch_norm
+    if chunked and (beside := enter_beside(network, params, comm)) is not None:
+        require_penalties(beside.dtype, **penalties)
+        return beside, Chunked(network.sizes, X, Y, weights)
+    if network.batch_norm:
+        require_no_chunks(X)
+    entered, batch = _entry(network, ranks)(network, params, X, Y, weights)
+    require_penalties(entered.dtype, **penalties)
+    return entered, batch
+
+
+def _entry(network: Architecture, ranks: Ranks | None) -> Callable[..., tuple[Entered, Batch]]:
+    """The function that validates the arguments of a call that takes a cost."""
+    if ranks is None:
+        return enter_training_batch if network.batch_norm else enter_batch
+    from nnarray.network.portions import enter_portion  # which seldom is needed
+
+    return enter_portion
+
+
+def _cost(network: Architecture, entered: Entered, batch: Batch, ranks: Ranks | None, **options: Any) -> Array:
+    given = batch, entered.layers, network, entered.backend
+    if ranks is None:
+        return engine.cost(*given, **options)
+    m = _agreed_m(ranks, network, entered, batch, **options)
+    J = engine.ranks.cost(batch, m, *given[1:], ranks, **options)
+    return entered.backend.asarray(J, entered.dtype)
+
+
+def _gradients(
+    network: Architecture, entered: Entered, batch: Batch, ranks: Ranks | None, **options: Any
+) -> tuple[Array, Parameters]:
+    backend = entered.backend
+    given = batch, entered.layers, network, backend
+    if ranks is None:
+        J, g = engine.cost_and_gradients(*given, **options)
+        require_finite_examples(batch, g, entered)
+        return J, Parameters(g, network.sizes, backend)
+    m = _agreed_m(ranks, network, entered, batch, **options)
+    J, g = engine.ranks.part(batch, m, *given[1:], **options)
+    require_finite_examples(batch, g, entered)
+    J, g = engine.ranks.total(J, g, backend, ranks)
+    return backend.asarray(J, entered.dtype), Parameters(g, network.sizes, backend)
+
+
+def _agreed_m(
+    ranks: Ranks, network: Architecture, entered: Entered, batch: Batch, *, workers: Any, **penalties: Any
+) -> float:
+    """Everybody's m, once all ranks agree on what they compute."""
+    (m,) = agree(ranks, network, entered, float(batch.m), **penalties)
+    engine.ranks.require_weight_of_all(m, entered.dtype)
+    return m
+
+
+def _training_cost(
+    network: Architecture,
+    entered: Entered,
+    batch: Batch,
+    ranks: Ranks | None,
+    *,
+    workers: int | None,
+    **penalties: float,
+) -> Array:
+    """With batch normalisation, by the batch's own mean and variance."""
+    given = batch, entered.layers, network, entered.backend
+    if ranks is None:
+        return engine.batch_norm.cost(*given, **penalties, workers=workers)
+    agree(ranks, network, entered, **penalties)
+    J = engine.batch_norm_ranks.cost(*given, ranks, **penalties, workers=workers)
+    return entered.backend.asarray(J, entered.dtype)
+
+
+def _training_gradients(
+    network: Architecture,
+    entered: Entered,
+    batch: Batch,
+    ranks: Ranks | None,
+    *,
+    workers: int | None,
+    **penalties: float,
+) -> tuple[Array, Parameters]:
+    """The same, which gives the statistics of the batch, too."""
+    backend = entered.backend
+    given = batch, entered.layers, network, backend
+    if ranks is None:
+        J, g, seen = engine.batch_norm.cost_and_gradients(*given, **penalties, workers=workers)
+    else:
+        agree(ranks, network, entered, **penalties)
+        J, g, m, seen = engine.batch_norm_ranks.cost_and_gradients(*given, ranks, **penalties, workers=workers)
+        engine.ranks.require_weight_of_all(m, entered.dtype)
+        J = backend.asarray(J, entered.dtype)
+    require_finite_examples(batch, g, entered)
+    return J, NormalizedParameters(g, network.sizes, backend, seen)
