@@ -114,8 +114,8 @@ def _training_cost(
     batch: Batch,
     ranks: Ranks | None,
     *,
-    workers: int | None,
-    **penalties: float,
+    workers: Any,
+    **penalties: Any,
 ) -> Array:
     """With batch normalisation, by the batch's own mean and variance."""
     given = batch, entered.layers, network, entered.backend
@@ -132,8 +132,8 @@ def _training_gradients(
     batch: Batch,
     ranks: Ranks | None,
     *,
-    workers: int | None,
-    **penalties: float,
+    workers: Any,
+    **penalties: Any,
 ) -> tuple[Array, Parameters]:
     """The same, which gives the statistics of the batch, too."""
     backend = entered.backend
