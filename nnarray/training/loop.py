@@ -298,6 +298,7 @@ class Run:
         replays = None if underway is not None else self._whole_replays()
         if replays is None:
             return self.descent.epoch(self.batches, self.updates, self.dropout, underway=underway)
+        assert isinstance(self.batches, Shuffled)
         return self.descent.whole_epoch(replays, self.batches.m_of_all, self.updates)
 
     def _whole_replays(self) -> Replays | None:
@@ -325,6 +326,7 @@ class Run:
             if not alphas:
                 raise
         count = len(alphas)
+        assert isinstance(self.batches, Shuffled)
         self.descent.begin_whole(replays, self.batches.m_of_all, self.updates, alphas)
         with self.interrupts.put_off:
             replays.launch(count)
