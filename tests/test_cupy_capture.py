@@ -12,7 +12,7 @@ import pytest
 from conftest import problem
 
 import nnarray as nn
-from nnarray import backends
+from nnarray import backends, engine
 
 REASON = backends.unavailable_reason("cupy")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"cupy: {REASON}")
@@ -262,7 +262,7 @@ class TestFullBatches:
             {"validation": True, "patience": 2, "optimizer": nn.Adam(0.1)},
             {"average": 0.9},
         ],
-        ids=str,
+        ids=["callback", "patience", "validation", "average"],
     )
     def test_what_looks_at_each_epoch_finds_the_same(self, options, step_by_step, emulator) -> None:
         if options.get("validation"):
@@ -326,3 +326,236 @@ class TestFullBatches:
         emulator.reset()
         self.trained(epochs=3)
         assert emulator.count("graphs") == 0
+
+
+@pytest.fixture
+def as_they_are(monkeypatch) -> Any:
+    """A function that makes calls without graphs."""
+
+    def run(make: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr("nnarray.backends.cupy.replays.Replays._captured", lambda *_: None)
+            kept().clear()
+            return make()
+
+    return run
+
+
+def kept() -> Any:
+    from nnarray.backends.cupy.replays import KEPT
+
+    return KEPT
+
+
+class OwnLoop:
+    """A caller's own loop, and what it finds at each step, as bytes."""
+
+    def __init__(self, dtype: str = "float32", m: int = M, output: str = "softmax", order: str = "F") -> None:
+        self.network, layers, X, Y = problem(SIZES, ("relu", "tanh"), output, m=m)
+        self.backend = nn.backend("cupy")
+        self.params = nn.Parameters.from_layers(layers).to(self.backend, dtype)
+        self.X, self.Y = (self.backend.asarray(np.asarray(V, dtype=dtype, order=order)) for V in (X, Y))
+
+    def steps(self, count: int, optimizer: Any = None, **options: Any) -> list[bytes]:
+        optimizer = optimizer or nn.Adam(0.01)
+        params, state, found = self.params, optimizer.init(self.params), list[bytes]()
+        for _ in range(count):
+            J, gradients = self.network.gradients(params, self.X, self.Y, **options)
+            params, state = optimizer.update(params, gradients, state)
+            A, later = self.network.predict(params, self.X), self.network.cost(params, self.X, self.Y, **options)
+            found += [V.get().tobytes() for V in (J, gradients.vector, params.vector, A, later)]
+        return found
+
+
+class TestACallersOwnLoop:
+    """Gradients, costs and predictions on the same arrays are replays of one graph, with the same bits."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_was_seen(self) -> None:
+        kept().clear()
+        engine.compiling.compiled.cache_clear()
+
+    @pytest.mark.parametrize(
+        "options", [{}, {"l2": 0.1}, {"l2": 0.1, "l1": 0.01}, {"weights": True}], ids=["plain", "l2", "l1", "weights"]
+    )
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+    def test_bits(self, optimizer, options, as_they_are, emulator) -> None:
+        loop = OwnLoop()
+        if options.get("weights"):
+            options = {"weights": loop.backend.asarray(np.linspace(0.5, 2, M), "float32")}
+        emulator.reset()
+        found = loop.steps(6, optimizer, **options)
+        assert emulator.count("graphs") == 3 * 5
+        assert emulator.count("refused") == 0
+        emulator.reset()
+        assert found == as_they_are(lambda: loop.steps(6, optimizer, **options))
+        assert emulator.count("graphs") == 0
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("output", ["sigmoid", "identity", "exp"])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_outputs_dtypes_and_layouts(self, dtype, output, order, as_they_are, emulator) -> None:
+        loop = OwnLoop(dtype, output=output, order=order)
+        assert loop.steps(4) == as_they_are(lambda: loop.steps(4))
+
+    def test_large_examples_are_read_where_they_lie(self, as_they_are, emulator, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.backends.cupy.replays.COPIED_BYTES", 64)
+        loop = OwnLoop()
+        emulator.reset()
+        found = loop.steps(5)
+        assert emulator.count("graphs") == 12
+        assert found == as_they_are(lambda: loop.steps(5))
+        before = loop.network.predict(loop.params, loop.X).get()
+        loop.X *= 2  # in place: the next replay reads it
+        emulator.reset()
+        after = loop.network.predict(loop.params, loop.X)
+        assert emulator.count("graphs") == 1
+        assert not np.array_equal(after.get(), before)
+        assert after.get().tobytes() == as_they_are(lambda: loop.network.predict(loop.params, loop.X)).get().tobytes()
+
+    def test_another_array_where_one_was_released(self, as_they_are, emulator, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.backends.cupy.replays.COPIED_BYTES", 64)
+        loop = OwnLoop()
+        for _ in range(3):
+            loop.network.predict(loop.params, loop.X)
+        was, host = loop.X.data.ptr, loop.X.get()
+        del loop.X
+        others = [loop.backend.asarray(np.asfortranarray(i - host)) for i in range(9)]
+        (other,) = [x for x in others if x.data.ptr == was]
+        loop.network.predict(loop.params, other)
+        emulator.reset()
+        found = loop.network.predict(loop.params, other)
+        assert emulator.count("graphs") == 1
+        assert found.get().tobytes() == as_they_are(lambda: loop.network.predict(loop.params, other)).get().tobytes()
+
+    def test_numbers_that_change(self, as_they_are, emulator) -> None:
+        loop = OwnLoop()
+
+        def costs() -> list[bytes]:
+            strengths = [0.1, 0.1, 0.1, 0.2, 0.1, 0.3, 0.2, 0.2, 0.1]
+            return [loop.network.cost(loop.params, loop.X, loop.Y, l2=l2).get().tobytes() for l2 in strengths]
+
+        emulator.reset()
+        found = costs()
+        assert emulator.count("graphs") == 6
+        assert found == as_they_are(costs)
+
+    def test_layers_that_lie_apart(self, as_they_are, emulator) -> None:
+        loop = OwnLoop()
+        loop.params = [(W.copy(), b.copy()) for W, b in loop.params]
+        emulator.reset()
+        found = [loop.network.predict(loop.params, loop.X).get().tobytes() for _ in range(4)]
+        assert emulator.count("graphs") == 3
+        assert found == as_they_are(lambda: [loop.network.predict(loop.params, loop.X).get().tobytes()] * 4)
+
+    def test_few_are_kept(self, emulator) -> None:
+        from nnarray.backends.cupy import replays
+
+        kept().clear()
+        for m in range(2, 2 + 2 * replays.MOST):
+            loop = OwnLoop(m=m)
+            for _ in range(2):
+                loop.network.predict(loop.params, loop.X)
+        assert len(kept()._graphs) == replays.MOST
+
+    def test_what_changes_with_every_call_is_not_captured_again_and_again(self, emulator, monkeypatch) -> None:
+        from nnarray.backends.cupy import replays
+
+        captures = []
+        monkeypatch.setattr(replays, "captured", lambda queue, _: captures.append(1) or Nothing())
+        loop = OwnLoop()
+        program = replays.Replays(program_of_prediction(loop), several=True)
+        A = loop.backend.xp.empty((SIZES[-1], M), dtype="float32")
+        layers = [V for layer in loop.params for V in layer]
+        monkeypatch.setattr(replays, "COPIED_BYTES", 64)
+        examples = [loop.X.copy() for _ in range(9)]
+        for _ in range(6):
+            for X in examples:
+                program(X, *layers, A)
+        assert len(captures) < 9 * 6 / 2
+
+    def test_streams_have_graphs_of_their_own(self, as_they_are, emulator) -> None:
+        import cupy
+
+        loop, other = OwnLoop(), OwnLoop()
+        other.X, other.params = 1 - other.X, other.params.replace(other.params.vector * 2)
+        one, two = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+        cupy.cuda.Device().synchronize()
+        made = []
+        for _ in range(4):
+            for stream, its in ((one, loop), (two, other)):
+                with stream:
+                    made.append(its.network.gradients(its.params, its.X, its.Y)[1].vector)
+        assert {one.ptr, two.ptr} <= {graph.stream.ptr for graph in kept()._graphs}
+        two.synchronize()
+        one.synchronize()
+        found = [g.get().tobytes() for g in made]
+
+        def expected(its: OwnLoop) -> bytes:
+            return its.network.gradients(its.params, its.X, its.Y)[1].vector.get().tobytes()
+
+        assert found == 4 * [as_they_are(lambda: expected(loop)), as_they_are(lambda: expected(other))]
+
+    def test_threads_of_one_stream(self, as_they_are, emulator) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        loop = OwnLoop()
+        thetas = [loop.params.replace(loop.params.vector * (1 + i)) for i in range(8)]
+
+        def gradient(params: Any) -> bytes:
+            return b"".join(loop.network.gradients(params, loop.X, loop.Y)[1].vector.get().tobytes() for _ in range(20))
+
+        expected = as_they_are(lambda: list(map(gradient, thetas)))
+        for _ in range(2):
+            loop.network.gradients(loop.params, loop.X, loop.Y)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(gradient, thetas)) == expected
+
+    def test_where_memory_is_short_graphs_go_first(self, emulator) -> None:
+        loop = OwnLoop()
+        for _ in range(3):
+            A = loop.network.predict(loop.params, loop.X)
+        held = kept().bytes
+        assert held > 0
+        assert loop.backend.release_memory()
+        assert kept().bytes == 0
+        assert not loop.backend.release_memory()
+        assert np.array_equal(loop.network.predict(loop.params, loop.X).get(), A.get())
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_a_graph_of_the_callers(self, times, as_they_are, emulator) -> None:
+        import cupy
+
+        loop = OwnLoop()
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            for _ in range(3):
+                loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1)
+            cupy.empty(times * 2**26, np.uint8)  # which the pool keeps for what the capture takes
+            stream.begin_capture()
+            for _ in range(times):
+                J, gradients = loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1)
+            graph = stream.end_capture()
+            for factor in (1.0, 2.0, 0.5):
+                loop.params.vector[...] *= factor
+                loop.X[...] += factor
+                filled = [cupy.full(2**12, np.nan) for _ in range(8)]  # what the capture took is not given to others
+                emulator.reset()
+                graph.launch(stream)
+                assert emulator.count("graphs") == 1
+                found = J.get().tobytes(), gradients.vector.get().tobytes()
+                J_now, now = as_they_are(lambda: loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1))
+                assert found == (J_now.get().tobytes(), now.vector.get().tobytes())
+                assert len(filled) == 8
+
+
+class Nothing:
+    def launch(self, stream: Any) -> None:
+        pass
+
+
+def program_of_prediction(loop: OwnLoop) -> Any:
+    from nnarray.engine import compiling, equations
+
+    given = compiling.Given(False, False, False, ())
+    made = compiling.compiled(equations.prediction, loop.network, M, np.dtype("float32"), given, loop.backend)
+    return made._program

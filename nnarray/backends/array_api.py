@@ -295,6 +295,10 @@ class Backend:
         """Whether a training step can be one call; steps on the `whole` batch can on NumPy alone."""
         return False
 
+    def release_memory(self) -> bool:
+        """Release what is held to be fast and not needed; whether there was any."""
+        return False
+
     def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
     ) -> CompiledSteps | None:

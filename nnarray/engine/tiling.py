@@ -108,6 +108,8 @@ def as_wide_as_fits(
             with backend.current():
                 return in_tiles(width)
         except MemoryError as error:
+            if backend.release_memory():
+                continue
             if backend.is_host or width == 1 or isinstance(error, NoRoomError):
                 _widest.pop((network.sizes, backend), None)
                 raise

@@ -95,10 +95,12 @@ class CupyBackend(Backend):
         return not plain_primitives()
 
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
-        """CUDA kernels and cuBLAS's products."""
+        """CUDA kernels and cuBLAS's products; `shared`, replayed where the same arrays come again."""
+        from nnarray.backends.cupy.replays import Replays
         from nnarray.programs.targets.cuda import program
 
-        return program.Program(graph, device=gpu(), operands=self.precision, numbers_on_device=captured)
+        made = program.Program(graph, device=gpu(), operands=self.precision, numbers_on_device=captured)
+        return made if captured else Replays(made, several=shared)
 
     def compiles_steps(self, *, whole: bool) -> bool:
         """As a CUDA graph."""
@@ -117,6 +119,12 @@ class CupyBackend(Backend):
             return GraphedSteps(gradient, update, arrays, columns=columns, steps=steps)
         except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
             return None
+
+    def release_memory(self) -> bool:
+        """What captured graphs hold."""
+        from nnarray.backends.cupy.replays import KEPT
+
+        return KEPT.clear()
 
     def fits(self, size: int, *, beside: int = 0) -> bool:
         """Measured by what is free on the GPU."""

@@ -33,7 +33,14 @@ class CupyDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """A new array from CuPy's pool; raises its OutOfMemoryError, a MemoryError, where there is no room."""
-        return self._cupy.empty(shape, dtype)
+        from nnarray.backends.cupy.replays import KEPT
+
+        try:
+            return self._cupy.empty(shape, dtype)
+        except MemoryError:
+            if not KEPT.clear():
+                raise
+            return self._cupy.empty(shape, dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array of ones, which any stream may read at any time: it is complete when returned, and never released.
@@ -49,9 +56,11 @@ class CupyDevice:
         return self._ones[key][:size].reshape(shape)
 
     def room(self) -> int:
-        """The bytes that can still be allocated: what the GPU has free and what CuPy's pool holds for later."""
+        """The bytes that can still be allocated: what the GPU has free, what CuPy's pool and graphs hold for later."""
+        from nnarray.backends.cupy.replays import KEPT
+
         free, _ = self._cupy.cuda.Device().mem_info
-        return int(free) + int(self._cupy.get_default_memory_pool().free_bytes())
+        return int(free) + int(self._cupy.get_default_memory_pool().free_bytes()) + KEPT.bytes
 
     def empty_pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """A new NumPy array in pinned memory."""

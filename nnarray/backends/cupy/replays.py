@@ -1,0 +1,284 @@
+"""Programs whose runs are replays of a captured CUDA graph, in a caller's own loop.
+
+A graph has the addresses of what it was captured with. Arrays that are large, or do not lie densely, tell graphs apart
+by their address: whatever array of that layout lies there is read at each replay, also another one than at the capture.
+Small arrays are copied into the graph's memory before a replay, outputs out of it after it, and numbers tell graphs
+apart. So a graph needs no array of the caller's to live.
+"""
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Lock, RLock, get_ident
+from typing import Any
+
+import numpy as np
+
+from nnarray.backends.cupy.cublas import capturing_products
+from nnarray.backends.cupy.graph import WORKSPACE_BYTES, captured
+from nnarray.programs.graph import Input
+from nnarray.programs.targets.cuda.program import Program
+
+COPIED_BYTES = 2**22
+"""Up to here an input is copied: the examples of a mini-batch, theta of a small network. Theta of any size is, too."""
+
+FEWEST_CALLS = 4
+"""Programs of fewer kernels and products run as they are."""
+
+MOST_BYTES, SHARE = 2**29, 16
+"""Of one graph's memory, and the part of the GPU's memory that it may hold."""
+
+SHARE_OF_ALL = 2
+"""All graphs together hold at most so much more than one may."""
+
+MOST = 16
+"""How many graphs are kept: those that were replayed last."""
+
+CREDIT, REPLAYS_A_CAPTURE = 4, 8
+"""How many captures a program has for nothing, and how many replays pay for another one."""
+
+ALIGNED = 512
+
+PER_THREAD = 2
+"""cudaStreamPerThread, which is another stream in each thread"""
+
+ON_DEVICE = 3
+"""cudaMemcpyDeviceToDevice"""
+
+
+class Replays:
+    """A program that is replayed where the same comes a second time, and else runs as it is.
+
+    In a stream that the caller captures, it becomes part of the caller's graph. `several` is whether calls on the same
+    arrays may come one after the other; else it is never replayed.
+    """
+
+    def __init__(self, program: Program, *, several: bool) -> None:
+        self._program, self.works_in_place = program, program.works_in_place
+        self._may_replay = several and len(program.plan.stages) >= FEWEST_CALLS and not program.graph.over
+        inputs, graph = program.graph.inputs, program.graph
+        outputs = [node for name, node in graph.outputs.items() if name != graph.result]
+        self._is_array = [isinstance(x, Input) for x in inputs] + [True] * len(outputs)
+        arrays = [x for x in inputs if isinstance(x, Input)]
+        self._nodes = [*arrays, *outputs]
+        self._first_output = len(arrays)
+        self._moves = [x.per_example for x in arrays] + [False] * len(outputs)
+        itemsize = program.dtype.itemsize
+        self._bytes = [int(np.prod(node.shape)) * itemsize for node in self._nodes]
+        self._dense = dict[tuple[int, tuple[int, ...]], bool]()
+        self._seen = OrderedDict[Any, None]()
+        self._graphs = dict[Any, Replay]()
+        self._credit = float(CREDIT)
+
+    def __call__(self, *given: Any) -> Any:
+        """Queue a run on these arrays and numbers."""
+        import cupy
+
+        stream = cupy.cuda.get_current_stream()
+        if stream.ptr and stream.is_capturing():
+            return self._into_the_callers(stream, given)
+        if not self._may_replay:
+            return self._program(*given)
+        arrays, key = self._looked_at(given, stream.ptr)
+        graph = self._graphs.get(key) or self._captured(key, given, arrays, stream)
+        if graph is None:
+            return self._program(*given)
+        self._credit = min(self._credit + 1 / REPLAYS_A_CAPTURE, CREDIT)
+        return graph.replay(arrays, self._program)
+
+    def _looked_at(self, given: Sequence[Any], stream: int) -> tuple[list[Any], Any]:
+        """The arrays of a call, and what tells graphs apart.
+
+        Of an array that is copied that is where it begins within 512 bytes, as cuBLAS looks at how far a matrix is
+        aligned, and whether it lies right behind the one before, as the layers of theta do.
+        """
+        arrays, numbers = [], []
+        for x, is_array in zip(given, self._is_array, strict=True):
+            (arrays if is_array else numbers).append(x)
+        key: list[Any] = [stream if stream != PER_THREAD else -get_ident(), *numbers]
+        end, behind = 0, False
+        for i, x in enumerate(arrays):
+            at, strides, moves = x.data.ptr, x.strides, self._moves[i]
+            key.append(strides)
+            if (moves and self._bytes[i] > COPIED_BYTES) or not self._is_dense(i, x, strides):
+                key.append(at)
+                behind = False
+            else:
+                joins = behind and at == end and not moves and i != self._first_output
+                key.append(-1 if joins else -2 - at % ALIGNED)
+                behind = not moves
+            end = at + self._bytes[i]
+        return arrays, tuple(key)
+
+    def _is_dense(self, i: int, x: Any, strides: tuple[int, ...]) -> bool:
+        found = self._dense.get((i, strides))
+        if found is None:
+            found = self._dense[i, strides] = bool(x.flags.c_contiguous or x.flags.f_contiguous)
+        return found
+
+    def _captured(self, key: Any, given: Sequence[Any], arrays: list[Any], stream: Any) -> "Replay | None":
+        """A graph, where this comes a second time and others were replayed since they were captured."""
+        if key not in self._seen:
+            self._seen[key] = None
+            if len(self._seen) > MOST:
+                self._seen.popitem(last=False)
+            return None
+        if self._credit < 1:
+            return None
+        self._credit -= 1
+        where = [entry for entry in key[1 + len(given) - len(arrays) :] if not isinstance(entry, tuple)]
+        try:
+            graph = Replay(self._program, given, self._is_array, where, self._bytes, self._first_output, stream, key[0])
+        except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS, of the pool, or of more than may be held
+            self._may_replay = False
+            return None
+        KEPT.add(graph, self._graphs, key)
+        return graph
+
+    def _into_the_callers(self, stream: Any, given: Sequence[Any]) -> Any:
+        """Queue a run in a stream that the caller captures; its memory lives as long as its outputs or its result."""
+        import cupy
+
+        taken, workspace = self._program.allocated(), cupy.empty(WORKSPACE_BYTES, np.uint8)
+        with capturing_products(stream, workspace):
+            result = self._program.run(given, taken)
+        made = given[-1] if len(self._nodes) > self._first_output else result
+        owner = made if made.base is None else made.base
+        weakref.finalize(owner, _nothing, taken, workspace).atexit = False
+        return result
+
+
+class Replay:
+    """A captured run of a program, on one stream.
+
+    `where` says of each array where it lies: its address where that stays, -1 right behind the one before, and else
+    below that how far it is from the last multiple of 512. The graph's memory is used by one replay after the other.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        given: Sequence[Any],
+        is_array: Sequence[bool],
+        where: Sequence[int],
+        sizes: Sequence[int],
+        first_output: int,
+        stream: Any,
+        stream_key: int,
+    ) -> None:
+        import cupy
+
+        self.stream, self.lock = stream, Lock()
+        offsets, self.copies, size = list[int | None](), list[list[int]](), 0
+        for i, (at, length) in enumerate(zip(where, sizes, strict=True)):
+            if at == -1:
+                self.copies[-1][2] += length
+            elif at < -1:
+                size += -size % ALIGNED - 2 - at
+                self.copies.append([i, size, length])
+            offsets.append(None if at >= 0 else size)
+            size += 0 if at >= 0 else length
+        self.bytes = size + program.memory.size
+        KEPT.make_room(self.bytes)
+        memory, workspace = cupy.empty(size, np.uint8), KEPT.workspace(stream_key)
+        self._taken = program.allocated()
+        self._kept = memory, workspace
+        begin = memory.data.ptr
+        self._in = [(i, begin + at, n) for i, at, n in self.copies if i < first_output]
+        self._out = [(i, begin + at, n) for i, at, n in self.copies if i >= first_output]
+        places = iter(offsets)
+        inside = [_moved(x, memory, next(places)) if is_one else x for x, is_one in zip(given, is_array, strict=True)]
+        self._graph = captured(lambda: program.run(inside, self._taken), workspace)
+
+    def replay(self, arrays: Sequence[Any], program: Program) -> Any:
+        """Queue the run on these arrays, whose layout is that of the capture."""
+        import cupy
+
+        copy, stream, taken = cupy.cuda.runtime.memcpyAsync, self.stream.ptr, self._taken.result
+        result = None if taken is None else program.device.empty((), program.dtype)
+        KEPT.used(self)
+        with self.lock:
+            for i, place, size in self._in:
+                copy(place, arrays[i].data.ptr, size, ON_DEVICE, stream)
+            self._graph.launch(self.stream)
+            for i, place, size in self._out:
+                copy(arrays[i].data.ptr, place, size, ON_DEVICE, stream)
+            if result is not None:
+                copy(result.data.ptr, taken.data.ptr, taken.nbytes, ON_DEVICE, stream)
+        return result
+
+
+class Kept:
+    """The graphs that are kept, the one that was replayed last at the end."""
+
+    def __init__(self) -> None:
+        self._graphs = OrderedDict[Replay, tuple[dict[Any, Replay], Any]]()
+        self._workspaces: Any = weakref.WeakValueDictionary()
+        self._lock = RLock()
+
+    @property
+    def bytes(self) -> int:
+        """The memory that they hold."""
+        return sum([graph.bytes for graph in list(self._graphs)])
+
+    def make_room(self, size: int) -> None:
+        """Drop graphs until one of this size may be kept; raises MemoryError for one that is too large."""
+        import cupy
+
+        most = min(MOST_BYTES, cupy.cuda.Device().mem_info[1] // SHARE)
+        if size > most:
+            msg = f"a graph would hold {size} bytes, and may hold {most}"
+            raise MemoryError(msg)
+        with self._lock:
+            while self._graphs and (len(self._graphs) >= MOST or self.bytes + size > SHARE_OF_ALL * most):
+                self._drop()
+
+    def workspace(self, stream: int) -> Any:
+        """The workspace of cuBLAS for graphs of one stream, which use it one after the other."""
+        import cupy
+
+        key = cupy.cuda.Device().id, stream
+        found = self._workspaces.get(key)
+        return self._workspaces.setdefault(key, cupy.empty(WORKSPACE_BYTES, np.uint8)) if found is None else found
+
+    def add(self, graph: Replay, of_program: dict[Any, Replay], key: Any) -> None:
+        """Keep a graph as one of a program's."""
+        with self._lock:
+            of_program[key] = graph
+            self._graphs[graph] = of_program, key
+
+    def used(self, graph: Replay) -> None:
+        """Keep a graph longer than others."""
+        with suppress(KeyError):  # of one that was just dropped
+            self._graphs.move_to_end(graph)
+
+    def clear(self) -> bool:
+        """Drop all; whether there were any."""
+        with self._lock:
+            found = bool(self._graphs)
+            while self._graphs:
+                self._drop()
+        return found
+
+    def _drop(self) -> None:
+        """Drop the graph that was not used for the longest time, once its replays are over."""
+        graph, (of_program, key) = self._graphs.popitem(last=False)
+        of_program.pop(key, None)
+        with graph.lock:
+            if not graph.stream.ptr or not graph.stream.is_capturing():
+                graph.stream.synchronize()
+
+
+KEPT = Kept()
+
+
+def _moved(x: Any, memory: Any, offset: int | None) -> Any:
+    """An array like x in the memory, or x itself."""
+    import cupy
+
+    return x if offset is None else cupy.ndarray(x.shape, x.dtype, memory.data + offset, x.strides)
+
+
+def _nothing(*_: Any) -> None:
+    pass
