@@ -34,6 +34,9 @@ FUNCTION(exp) FUNCTION(expm1) FUNCTION(fabs) FUNCTION(floor) FUNCTION(log) FUNCT
 struct dim { unsigned x; };
 static dim blockIdx, threadIdx, blockDim, gridDim;
 extern "C" void place(unsigned block, unsigned blocks) { blockIdx.x = block; gridDim.x = blocks; blockDim.x = 1; }
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned __int128)a * b >> 64;
+}
 template <class V> static V __shfl_xor_sync(unsigned, V x, int) { return x; }
 __device__ float from_bfloat16(unsigned short bits) {
     unsigned wide = (unsigned)bits << 16;
@@ -159,6 +162,9 @@ class HostDevice:
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return np.ones(shape, dtype)
+
+    def constant(self, host: np.ndarray) -> Any:
+        return host
 
     def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
         library = _library(source)

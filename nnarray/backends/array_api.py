@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends.concrete import is_traced_by_jax
+from nnarray.backends.masks import drawn_by_numpy
 from nnarray.backends.primitives import primitives_for
 from nnarray.backends.quiet import quiet
 from nnarray.core import primitives as core
@@ -304,6 +305,10 @@ class Backend:
     ) -> CompiledSteps | None:
         """Steps of these programs, on batches of so many columns, at most so many an epoch; None if they cannot be."""
         raise NotImplementedError
+
+    def mask(self, bits: "np.random.PCG64", first: int, shape: tuple[int, int], rate: float, dtype: str) -> Array:
+        """A mask (n, columns) of inverted dropout, its entries those of the stream from number `first` on."""
+        return self.asarray(drawn_by_numpy(bits, first, shape, rate), dtype)
 
     # ------------------------------------------------------------------------------------------------- memory
 

@@ -1,4 +1,4 @@
-"""The masks of inverted dropout, drawn on the host, from the seed alone."""
+"""The masks of inverted dropout, drawn from the seed alone: on the host, or on a GPU with the same bits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import Backend, quiet
+from nnarray.backends.masks import at
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
 from nnarray.training.batches import seed_of
@@ -50,7 +51,7 @@ class Dropout:
     @property
     def state(self) -> Mapping[str, Any]:
         """The state of the generator, from which the later masks follow."""
-        return dict((_at(self.position, self.bits) if self.position else self.bits).state)
+        return dict((at(self.position, self.bits) if self.position else self.bits).state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Draw the masks that follow from a state."""
@@ -91,26 +92,12 @@ class Masks:
         """The batch with its masks; as a part, its first column is that one of the batch they are for."""
 
         def draw(of: tuple[int, int, float], start: int, stop: int) -> Array:
-            return backend.asarray(_mask(self.bits, *of, first + start, first + stop), dtype)
+            position, n, rate = of
+            place = 2 * position + (first + start) * n
+            return backend.mask(self.bits, place, (n, stop - start), rate, dtype)
 
         if self.inputs:
             batch = batch._replace(draw_input_mask=partial(draw, self.inputs[0]))
         if self.units:
             batch = batch._replace(draw_masks=[partial(draw, of) for of in self.units])
         return batch
-
-
-def _mask(bits: "np.random.PCG64", position: int, n: int, rate: float, start: int, stop: int) -> "np.ndarray":
-    words, odd = divmod(start * n, 2)
-    drawn = np.random.Generator(_at(position + words, bits)).random(odd + (stop - start) * n, dtype=np.float32)[odd:]
-    kept = drawn.reshape(stop - start, n) >= rate
-    return (kept / (1 - rate)).T
-
-
-@quiet
-def _at(position: int, bits: "np.random.PCG64") -> "np.random.PCG64":
-    """The generator at a later position, in words of 64 bits."""
-    later = np.random.PCG64(0)
-    later.state = bits.state
-    later.advance(position)
-    return later

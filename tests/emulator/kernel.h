@@ -73,6 +73,9 @@ To emulator_bits(From x) {
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned __int128)a * b >> 64;
+}
 inline float __int_as_float(int x) { return emulator_bits<float>(x); }
 inline float __uint_as_float(unsigned x) { return emulator_bits<float>(x); }
 inline unsigned __float_as_uint(float x) { return emulator_bits<unsigned>(x); }

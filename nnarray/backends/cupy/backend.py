@@ -11,6 +11,7 @@ import numpy as np
 
 from nnarray.backends.array_api import PRECISIONS, Backend
 from nnarray.backends.availability import opening, why_not
+from nnarray.backends.masks import is_known
 from nnarray.backends.numpy import is_blas_matrix
 from nnarray.backends.primitives import plain_primitives
 from nnarray.core.typing import Array
@@ -125,6 +126,15 @@ class CupyBackend(Backend):
         from nnarray.backends.cupy.replays import KEPT
 
         return KEPT.clear()
+
+    def mask(self, bits: Any, first: int, shape: tuple[int, int], rate: float, dtype: str) -> Array:
+        """Drawn on the GPU, with the host's bits."""
+        if not self.compiles or not is_known(bits):
+            return super().mask(bits, first, shape, rate, dtype)
+        from nnarray.backends.cupy.masks import drawn_on_gpu
+
+        with self.current():
+            return drawn_on_gpu(gpu(), self.device_name, bits, first, shape, rate, dtype)
 
     def fits(self, size: int, *, beside: int = 0) -> bool:
         """Measured by what is free on the GPU."""

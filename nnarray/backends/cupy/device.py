@@ -55,6 +55,12 @@ class CupyDevice:
             self._ones.setdefault(key, ones)
         return self._ones[key][:size].reshape(shape)
 
+    def constant(self, host: np.ndarray) -> Any:
+        """`host` on the current GPU, which any stream may read at any time: it is complete when returned."""
+        x = self._cupy.asarray(host)
+        self._cupy.cuda.get_current_stream().synchronize()
+        return x
+
     def room(self) -> int:
         """The bytes that can still be allocated: what the GPU has free, what CuPy's pool and graphs hold for later."""
         from nnarray.backends.cupy.replays import KEPT
