@@ -147,7 +147,7 @@ class TestOnCupy:
         assert on_host.state.position.masks == whole.state.position.masks
 
     def test_without_compiled_steps_the_host_draws(self, asked, monkeypatch) -> None:
-        monkeypatch.setattr("nnarray.backends.cupy.backend.plain_steps", lambda: True)
+        monkeypatch.setattr("nnarray.backends.cupy.backend.plain_primitives", lambda: True)
         nn.backend("cupy").mask(np.random.PCG64(2), 0, (3, 4), 0.2, "float32")
         assert not asked
 

@@ -2,15 +2,12 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnarray.backends import Backend, at_once
-from nnarray.engine import Batch, Communicator, Ranks
-from nnarray.network.agreement import agree, checksum, together
-from nnarray.network.batch_norm import NormalizedParameters
-from nnarray.network.chunked import Chunked, require_no_ranks
+from nnarray.engine import Batch, Communicator
+from nnarray.network.agreement import together
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import Entered, make_batch
 from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network
@@ -22,9 +19,7 @@ from nnarray.network.numbers import (
     check_seed,
     require_penalties,
 )
-from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import (
-    MakeBatch,
     check_choices,
     check_rate,
     check_rates,
@@ -32,22 +27,16 @@ from nnarray.training.arguments import (
     enter_training,
     first_params,
 )
+from nnarray.training.assembly import agree_on_run, batches_of, checked_checkpoint, checkpoints_of, making
 from nnarray.training.batch_norm import check_batches
-from nnarray.training.batches import Shuffled
-from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint
-from nnarray.training.chunks import ChunkedBatches
 from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch
 from nnarray.training.loop import Run
 from nnarray.training.optimizers import Adam, Optimizer
-from nnarray.training.ranks import Portions, common_seed, own_seed, settings_of, sums_of
+from nnarray.training.ranks import common_seed, own_seed, settings_of, sums_of
 from nnarray.training.result import TrainingResult
 from nnarray.training.state import State
 from nnarray.training.stopping import Patience
-from nnarray.training.streams import Stream
-
-if TYPE_CHECKING:
-    from nnarray.training.checkpointing import Checkpoints
 
 
 @explained
@@ -233,7 +222,7 @@ def train(
         if average is not None:
             average = check_number(average, "average", at_least=0.0, below=1.0)
         workers = check_optional_count(workers, "workers")
-        file, resumed = _check_checkpoint(checkpoint, checkpoint_every, resume, ranks)
+        file, resumed = checked_checkpoint(checkpoint, checkpoint_every, resume, ranks)
         if Y is None:
             check_stream(X, weights, batch_size, epochs, comm)
         if ranks is not None:
@@ -242,21 +231,18 @@ def train(
             params = first_params(state, params)
         given = network, costed, X, Y, weights, validation, params
         first, examples, validating = enter_training(
-            *given, seed=seed, scheme=scheme, backend=backend, dtype=dtype, make=_making(ranks)
+            *given, seed=seed, scheme=scheme, backend=backend, dtype=dtype, make=making(ranks)
         )
         require_penalties(first.dtype, l2=l2, l1=l1)
         if ranks is not None:
             numbers = {"epochs": epochs, "batch_size": batch_size, "patience": patience, "min_delta": min_delta}
             numbers |= {"l2": l2, "l1": l1, "average": average, "validation": validation is not None}
             kinds = {"optimizer": settings_of(optimizer or Adam()), "state": sums_of(state)}
-            if isinstance(first, NormalizedParameters):
-                numbers["the checksum of the averages"] = checksum(first.statistics, first.backend)
-            entered = Entered(first.layers, first.backend, first.dtype)
-            agree(ranks, costed, entered, **numbers, **kinds, dropout=rates, input_dropout=input_rate)
+            agree_on_run(ranks, costed, first, numbers, **kinds, dropout=rates, input_dropout=input_rate)
         held = (examples.X, examples.Y) if isinstance(examples, Batch) else ()
         with first.backend.current(), at_once(first.vector, *held):
             own = seed if ranks is None else own_seed(seed, ranks)
-            batches = _batches_of(examples, batch_size, own, first, ranks)
+            batches = batches_of(examples, batch_size, own, first, ranks)
             check_batches(network, batches)
             run = Run(
                 costed,
@@ -273,58 +259,9 @@ def train(
                 ranks,
             )
             if file is not None or resumed is not None:
-                checkpoints = _checkpoints(run, file, seed, cost)
+                checkpoints = checkpoints_of(run, file, seed, cost)
             if resumed is not None:
                 checkpoints.continue_from(resumed)
             elif state is not None:
                 run.continue_from(state)
             return run.through(epochs, callback, progress)
-
-
-def _making(ranks: Ranks | None) -> MakeBatch:
-    """What makes a batch of arrays."""
-    if ranks is None:
-        return make_batch
-    from nnarray.network.portions import make_portion
-
-    return make_portion
-
-
-def _check_checkpoint(
-    checkpoint: Any, every: Any, resume: Any, ranks: Ranks | None
-) -> tuple[CheckpointFile | None, str | None]:
-    """The checkpoint file to write, if any, and the file to resume from, if any."""
-    if ranks is None:
-        return check_checkpoint(checkpoint, every, resume)
-    from nnarray.training.checkpoints_of_ranks import check_checkpoint_of_all
-
-    return check_checkpoint_of_all(checkpoint, every, resume, ranks)
-
-
-def _checkpoints(run: Run, file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> "Checkpoints":
-    """The checkpoints of the run."""
-    if run.ranks is None:
-        from nnarray.training.checkpointing import Checkpoints
-
-        return Checkpoints(run, file, seed, cost)
-    from nnarray.training.checkpoints_of_ranks import CheckpointsOfRanks
-
-    return CheckpointsOfRanks(run, file, seed, cost)
-
-
-def _batches_of(
-    examples: Batch | Chunked | Stream,
-    batch_size: int | None,
-    seed: int | Sequence[int] | None,
-    first: Parameters,
-    ranks: Ranks | None,
-) -> Shuffled | ChunkedBatches | Stream:
-    """The batches of a run on a stream, on chunks, on one process or on ranks."""
-    if isinstance(examples, Stream):
-        return examples
-    if isinstance(examples, Chunked):
-        require_no_ranks(ranks)
-        return ChunkedBatches(examples, batch_size, seed)
-    if ranks is None:
-        return Shuffled(examples, batch_size, seed, first.backend)
-    return Portions(examples, batch_size, seed, first.backend, ranks, first.dtype)

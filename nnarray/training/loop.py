@@ -16,17 +16,16 @@ from nnarray.network.agreement import CHECKSUM, checksum
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked
 from nnarray.network.parameters import Parameters
+from nnarray.training.assembly import descent_of
 from nnarray.training.averaging import Averaging, averaging
-from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedOnRanks
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
-from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
-from nnarray.training.descent import MOST_AT_ONCE, Descent, Updates
+from nnarray.training.chunks import ChunkedBatches
+from nnarray.training.descent import MOST_AT_ONCE, Updates
 from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.progress import Silent, progress_bar
-from nnarray.training.ranks import DescentOnRanks
 from nnarray.training.replays import Replays
 from nnarray.training.result import DivergenceError, TrainingResult
 from nnarray.training.state import Position, State, Waiting, copied
@@ -67,23 +66,8 @@ class Run:
     def __post_init__(self) -> None:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
-        theta = copied(self.params.vector, self.backend)
-        given = self.network, theta, self.backend
         options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "workers": self.workers}
-        self.descent: Descent
-        if isinstance(self.batches, ChunkedBatches):
-            self.descent = DescentOnChunks(*given, **options)
-        elif isinstance(self.params, NormalizedParameters):
-            statistics = copied(self.params.statistics, self.backend)
-            options["statistics"] = statistics
-            if self.ranks is None:
-                self.descent = DescentNormalized(*given, **options)
-            else:
-                self.descent = DescentNormalizedOnRanks(*given, self.ranks, **options)
-        elif self.ranks is None:
-            self.descent = Descent(*given, **options)
-        else:
-            self.descent = DescentOnRanks(*given, self.ranks, **options)
+        self.descent = descent_of(self.network, self.params, self.batches, self.ranks, **options)
         self._begin_updates()
         self.interrupts, self.threads = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.variables, self.backend)
