@@ -1,11 +1,10 @@
 """A graph as machine code: loops and products are functions, shared by all programs, that a driver calls in turn."""
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
 from math import prod
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.products import StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Plan
 from nnarray.programs.targets import numpy_calls
+from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.bound import Bound, Parts, Placement, layout_of
@@ -59,8 +59,8 @@ class Program:
         self.plan, stages, self.memory = _cut(Plan(lowered(graph), LIMITS), shared=shared)
         self.graph, self.works_in_place = self.plan.graph, self.plan.works_in_place
         is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
-        self._arrays_of = _getter([i for i, x in enumerate(is_array) if x])
-        self._scalars_of = _getter([i for i, x in enumerate(is_array) if not x])
+        self._arrays_of = taking([i for i, x in enumerate(is_array) if x])
+        self._scalars_of = taking([i for i, x in enumerate(is_array) if not x])
         self._has_result, self._dtype = graph.result is not None, graph.dtype
         self.given_arrays: list[Node] = [*graph.arrays, *self.graph.outputs.values()]
         place_of = {name: len(graph.arrays) + i for i, name in enumerate(graph.outputs)}
@@ -236,8 +236,3 @@ def lowered(graph: Graph) -> Graph:
     """The graph as a CPU computes it."""
     graph = divisions_by_numbers_as_products(sums_over_columns_as_products(graph))
     return outputs_of_their_own(sums_over_all_in_parts(scaled_products(graph), lambda _: 1))
-
-
-def _getter(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What takes these places of a sequence."""
-    return itemgetter(*places) if len(places) > 1 else lambda given: [given[i] for i in places]

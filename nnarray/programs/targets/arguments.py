@@ -1,0 +1,10 @@
+"""What a program takes of the arguments of a call."""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+
+def taking(indices: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What takes the items of these indices of a sequence, by one call into C where there are several."""
+    return itemgetter(*indices) if len(indices) > 1 else lambda given: [given[i] for i in indices]
