@@ -13,7 +13,7 @@ from nnarray.core.averages import running_mean
 from nnarray.core.primitives import Primitives
 from nnarray.core.propagation import Forward
 from nnarray.core.regularization import dropout
-from nnarray.core.typing import Array, Layers, Namespace
+from nnarray.core.typing import Array, Layers, Masks, Names, Namespace
 
 EPS = 1e-5
 """What is added to a variance, so that a unit that is constant divides by no zero; PyTorch's."""
@@ -77,7 +77,7 @@ def normalize_backward(dZ: Array, gamma: Array, normalized: Normalized, *, by_me
 
 
 def forward(
-    X: Array, layers: Layers, hidden: Sequence[str], output: str, *, primitives: Primitives, masks: Sequence[Array] = ()
+    X: Array, layers: Layers, hidden: Names, output: str, *, primitives: Primitives, masks: Masks = ()
 ) -> tuple[Forward, list[Normalized]]:
     """Z[l] = W[l] A[l-1],  A[l] = g[l](gamma[l] Z_norm[l] + beta[l]); the last layer is as ever.
 
@@ -101,11 +101,11 @@ def backward(
     passed: Forward,
     normalized: Sequence[Normalized],
     layers: Layers,
-    hidden: Sequence[str],
+    hidden: Names,
     *,
     m: Array,
     primitives: Primitives,
-    masks: Sequence[Array] = (),
+    masks: Masks = (),
 ) -> tuple[Layers, Array]:
     """(dW[1], dbeta[1], dgamma[1]), …, (dW[L], db[L]), and dZ[1] before normalisation, from dZ[L] of any cost."""
     A, xp = passed.A, primitives.xp

@@ -25,28 +25,17 @@ class Primitives(NamedTuple):
     """The primitives of one namespace `xp`; activations and outputs by name."""
 
     xp: Namespace
-    linear_forward: Function
-    """(A_prev, W, b) to Z"""
-    linear_backward: Callable[..., tuple[Array, Array]]
-    """(dZ, A_prev, m=m) to dW, db"""
-    linear_backward_input: Function
-    """(dZ, W) to dA_prev"""
-    activation_forward: Mapping[str, Function]
-    """Z to A"""
-    activation_backward: Mapping[str, Function]
-    """(dA, A or Z, as the activation's derivative is written) to dZ"""
-    mean: Mapping[str, Function]
-    """Z[L] to A[L]"""
-    mean_backward: Mapping[str, Function]
-    """(dA[L], A[L]) to dZ[L]"""
-    loss: Mapping[str, Function]
-    """(Z[L], Y) to the losses, (1, m)"""
-    output_backward: Function
-    """(A[L], Y) to dZ[L]"""
-    join: Callable[[Layers], Array]
-    """(W, b) of every layer to theta"""
-    split: Callable[..., list[tuple[Array, Array]]]
-    """(theta, sizes) to (W, b) of every layer"""
+    linear_forward: Function  # (A_prev, W, b) to Z
+    linear_backward: Callable[..., tuple[Array, Array]]  # (dZ, A_prev, m=m) to dW, db
+    linear_backward_input: Function  # (dZ, W) to dA_prev
+    activation_forward: Mapping[str, Function]  # Z to A
+    activation_backward: Mapping[str, Function]  # (dA, A or Z, as the activation's derivative is written) to dZ
+    mean: Mapping[str, Function]  # Z[L] to A[L]
+    mean_backward: Mapping[str, Function]  # (dA[L], A[L]) to dZ[L]
+    loss: Mapping[str, Function]  # (Z[L], Y) to the losses, (1, m)
+    output_backward: Function  # (A[L], Y) to dZ[L]
+    join: Callable[[Layers], Array]  # (W, b) of every layer to theta
+    split: Callable[..., list[tuple[Array, Array]]]  # (theta, sizes) to (W, b) of every layer
 
 
 def bind(xp: Namespace) -> Primitives:

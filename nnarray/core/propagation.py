@@ -1,12 +1,11 @@
 """Forward through the layers l = 1…L, and backward l = L…1."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.primitives import Primitives
 from nnarray.core.regularization import dropout
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Masks, Names, Pairs
 
 
 class Forward(NamedTuple):
@@ -21,7 +20,7 @@ class Forward(NamedTuple):
 
 
 def forward(
-    X: Array, layers: Pairs, hidden: Sequence[str], output: str, *, primitives: Primitives, masks: Sequence[Array] = ()
+    X: Array, layers: Pairs, hidden: Names, output: str, *, primitives: Primitives, masks: Masks = ()
 ) -> Forward:
     """Z[l] = W[l] A[l-1] + b[l],  A[l] = g[l](Z[l]).
 
@@ -46,14 +45,7 @@ def cost(Z: Array, Y: Array, output: str, *, m: Array, primitives: Primitives, w
 
 
 def backward(
-    dZ: Array,
-    passed: Forward,
-    layers: Pairs,
-    hidden: Sequence[str],
-    *,
-    m: Array,
-    primitives: Primitives,
-    masks: Sequence[Array] = (),
+    dZ: Array, passed: Forward, layers: Pairs, hidden: Names, *, m: Array, primitives: Primitives, masks: Masks = ()
 ) -> tuple[list[tuple[Array, Array]], Array]:
     """The gradients of every layer and dZ[1], from dZ[L] of any cost."""
     A = passed.A

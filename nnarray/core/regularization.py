@@ -14,11 +14,6 @@ def l2_gradient(W: Array, *, l2: float, m: Array) -> Array:
     return l2 / m * W
 
 
-def penalized(gradients: Pairs, layers: Pairs, *, l2: float, m: Array) -> list[tuple[Array, Array]]:
-    """The gradients of J with its penalty, from those without: each (dW, db) with its share in dW."""
-    return [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
-
-
 def l1_cost(layers: Pairs, *, l1: float, m: Array, xp: Namespace) -> Array:
     """(lambda/m) Σ_l ‖W[l]‖₁, where ‖W‖₁ is the sum of the magnitudes; biases are not penalised."""
     magnitudes = [xp.sum(xp.abs(W)) for W, _ in layers]
@@ -29,11 +24,6 @@ def l1_gradient(W: Array, *, l1: float, m: Array, xp: Namespace) -> Array:
     """What this penalty adds to dW: (lambda/m) sign(W), and nothing at W = 0, where it has no derivative."""
     sign = xp.astype(W > 0, W.dtype) - xp.astype(W < 0, W.dtype)  # some libraries' own looks at values
     return l1 / m * sign
-
-
-def l1_penalized(gradients: Pairs, layers: Pairs, *, l1: float, m: Array, xp: Namespace) -> list[tuple[Array, Array]]:
-    """As `penalized`, of the L1 penalty."""
-    return [(dW + l1_gradient(W, l1=l1, m=m, xp=xp), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
 
 
 def cost_with_penalties(
@@ -48,10 +38,13 @@ def cost_with_penalties(
 def gradients_with_penalties(
     gradients: Pairs, layers: Pairs, *, m: Array, l2: float | None = None, l1: float | None = None, xp: Namespace
 ) -> Pairs:
-    """The gradients with the shares of those penalties that are given."""
+    """The gradients with the shares of those penalties that are given in each dW."""
     if l2 is not None:
-        gradients = penalized(gradients, layers, l2=l2, m=m)
-    return gradients if l1 is None else l1_penalized(gradients, layers, l1=l1, m=m, xp=xp)
+        gradients = [(dW + l2_gradient(W, l2=l2, m=m), db) for (dW, db), (W, _) in zip(gradients, layers, strict=True)]
+    if l1 is not None:
+        pairs = zip(gradients, layers, strict=True)
+        gradients = [(dW + l1_gradient(W, l1=l1, m=m, xp=xp), db) for (dW, db), (W, _) in pairs]
+    return gradients
 
 
 def dropout(A: Array, D: Array) -> Array:
