@@ -7,6 +7,7 @@ python -m bench.gpu.probes --gpu        the GPU's name and libraries, or the rea
 import json
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +19,11 @@ from bench.gpu.processes import emulate, write_json
 LAUNCH_ARGUMENTS = (2, 13, 26)
 PRODUCTS = ((3, 400, 2), (512, 128, 784), (512, 1, 128), (512, 784, 128))
 """m, n, k of products as short steps have them."""
+
+FILLERS = (1, 2, 4, 8, 16)
+"""Threads that copy a tile into pinned memory."""
+
+MASK_COLUMNS = (128, 1024, 60_000)
 
 OPERANDS = ("float32", "tf32", "bfloat16")
 
@@ -84,8 +90,8 @@ def products(quick: bool) -> dict[str, float]:
     A, C = cupy.asarray(np.random.default_rng(0).normal(size=(n, n)).astype("float32")), cupy.empty((n, n), np.float32)
     how = gemm(((n, n), (n, n)), (1, n), (1, n), (1, n))
     for operands in OPERANDS:
-        product = device().product("float32", operands)
-        taken, _ = times_of(lambda product=product: product(how, A.data.ptr, A.data.ptr, C.data.ptr), 3)
+        multiply = device().product("float32", operands)
+        taken, _ = times_of(lambda multiply=multiply: multiply(how, A.data.ptr, A.data.ptr, C.data.ptr), 3)
         found[f"{operands}_TFLOPs"] = 2e-12 * n**3 / taken
     return found
 
@@ -104,34 +110,65 @@ def launches(quick: bool) -> dict[str, float]:
         launch, given = kernel.get_function(f"probe{count}"), (x, *range(count - 1))
         _, host = times_of(lambda launch=launch, given=given: launch((4,), (256,), given), repeats)
         found[f"launch_{count}_us"] = host * 1e6
-    product = device().product("float32", "tf32")
+    multiply = device().product("float32", "tf32")
     for m, n, k in PRODUCTS:
         A, B, C = (cupy.ones(shape, np.float32).T for shape in ((k, m), (n, k), (n, m)))
         given = gemm(((m, k), (k, n)), (1, m), (1, k), (1, m)), A.data.ptr, B.data.ptr, C.data.ptr
-        on_it, host = times_of(lambda given=given: product(*given), repeats)
+        on_it, host = times_of(lambda given=given: multiply(*given), repeats)
         found |= {f"product_{m}x{n}x{k}_us": host * 1e6, f"product_{m}x{n}x{k}_gpu_us": on_it * 1e6}
     _, host = times_of(lambda: cupy.empty(1000, np.uint8), repeats)
     return found | {"empty_us": host * 1e6}
 
 
 def uploads(quick: bool) -> dict[str, float]:
-    """GB/s of examples that stay on the host, through a step on tiles of them."""
+    """GB/s of examples that stay on the host, through steps on their tiles, as they stand and gathered."""
     import nnarray as nn
     from nnarray import engine
-    from nnarray.engine import Batch, HostColumns
+    from nnarray.engine import Batch, HostColumns, host
+    from nnarray.engine.columns import Order
 
-    m, backend = 2_000 if quick else 1_000_000, nn.backend("cupy", precision="tf32")
+    m, backend, found = 2_000 if quick else 500_000, nn.backend("cupy", precision="tf32"), {}
     network = nn.Network((784, 64, 10), output="softmax")
-    params = network.init(0, backend=backend)
-    X = np.ones((m, 784), np.float32).T
-    Y = backend.asarray(np.eye(10, dtype="float32")[:, np.arange(m) % 10])
-    batch, rates = Batch(HostColumns(X), Y, m), []
-    for _ in range(3):
+    params, X = network.init(0, backend=backend), np.ones((m, 784), np.float32).T
+    Y, order = (
+        backend.asarray(np.eye(10, dtype="float32")[:, np.arange(m) % 10]),
+        np.random.default_rng(0).permutation(m),
+    )
+    orders = {"in_order": None, "gathered": Order(backend.on_device(order), order)}
+    kept = host.MOST_FILLERS
+    try:
+        for (name, given), host.MOST_FILLERS in product(orders.items(), FILLERS):
+            batch, taken = Batch(HostColumns(X), Y, m, order=given), []
+            for _ in range(3):
+                start = perf_counter()
+                engine.cost_and_gradients(batch, params.layers, network, backend, l2=0.0)
+                backend.synchronize()
+                taken.append(perf_counter() - start)
+            batch.release()
+            found[f"{name}_{host.MOST_FILLERS}_threads_GBs"] = X.nbytes / min(taken) / 1e9
+    finally:
+        host.MOST_FILLERS = kept
+    return found
+
+
+def masks(quick: bool) -> dict[str, float]:
+    """Milliseconds of dropout's masks for 2 × 512 units, drawn on the GPU and by NumPy on the host."""
+    import nnarray as nn
+    from nnarray.backends.masks import drawn_by_numpy
+
+    backend, bits, found = nn.backend("cupy"), np.random.PCG64(0), {}
+    for columns in MASK_COLUMNS[: 1 if quick else None]:
+        shape = 512, columns
+        on_it, of_host = times_of(
+            lambda shape=shape: [backend.mask(bits, i * 512 * shape[1], shape, 0.2, "float32") for i in range(2)], 10
+        )
         start = perf_counter()
-        engine.cost_and_gradients(batch, params.layers, network, backend, l2=0.0)
+        backend.asarray(drawn_by_numpy(bits, 0, shape, 0.2), "float32")
         backend.synchronize()
-        rates.append(X.nbytes / (perf_counter() - start) / 1e9)
-    return {"uploads_GBs": float(np.median(rates))}
+        by_numpy = 2 * (perf_counter() - start)
+        times = {"gpu": on_it, "host": of_host, "numpy": by_numpy}
+        found |= {f"masks_{columns}_{who}_ms": seconds * 1e3 for who, seconds in times.items()}
+    return found
 
 
 def steps(quick: bool) -> dict[str, float]:
@@ -159,7 +196,7 @@ def steps(quick: bool) -> dict[str, float]:
     return found
 
 
-PROBES = (launches, steps, copies, uploads, products)
+PROBES = (launches, steps, copies, masks, uploads, products)
 
 
 def main(arguments: list[str]) -> int:
