@@ -1,5 +1,6 @@
 """One fixture over every array namespace, and the oracles that the tests share."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -139,7 +140,7 @@ def problem(
 
 
 @pytest.fixture
-def empty_folder(tmp_path, monkeypatch) -> Path:
+def here(tmp_path, monkeypatch) -> Path:
     """An empty folder, in which the test runs, on the default backend."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NNARRAY_BACKEND", raising=False)
@@ -147,12 +148,28 @@ def empty_folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def run_command(capsys) -> Callable[..., tuple[int, str, str]]:
+def run(capsys) -> Callable[..., tuple[int, str, str]]:
     """Run a command of the command line: its exit code, what it printed and what it printed to stderr."""
     from nnarray.cli import main
 
-    def run(*words: Any) -> tuple[int, str, str]:
+    def run_command(*words: Any) -> tuple[int, str, str]:
         code = main([str(word) for word in words])
         return code, *capsys.readouterr()
 
-    return run
+    return run_command
+
+
+def trained(run: Callable[..., tuple[int, str, str]], *options: Any, path: Any = "t.csv") -> Any:
+    """What two epochs on a table print as JSON."""
+    code, out, err = run("train", path, "--force", "--json", "--epochs", 2, *options)
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def columns_of(m: int, output: str = "sigmoid") -> tuple[nn.Network, np.ndarray, np.ndarray]:
+    """A network of one hidden layer, and X and Y of m columns for its output."""
+    rng = np.random.default_rng(0)
+    X, units = rng.normal(size=(5, m)), 1 if output == "sigmoid" else 3
+    Z = np.abs(rng.normal(size=(units, 5)) @ np.tanh(X))
+    Y = {"sigmoid": Z > 1, "softmax": Z.max(axis=0) == Z, "identity": Z + 50, "exp": Z}[output].astype("float64")
+    return nn.Network((5, 6, units), "tanh", output), X, Y

@@ -543,14 +543,14 @@ class TestCommandLine:
         (folder / "table.csv").write_text("\n".join(["a,b,kind", *lines]), encoding="utf-8")
         return folder / "table.csv"
 
-    def test_a_model_is_trained_kept_and_used(self, empty_folder, run_command):
-        table = self.table(empty_folder)
-        code, out, err = run_command("train", table, "--batch-norm", "--hidden", "8,8", "--epochs", 30, "--force")
+    def test_a_model_is_trained_kept_and_used(self, here, run):
+        table = self.table(here)
+        code, out, err = run("train", table, "--batch-norm", "--hidden", "8,8", "--epochs", 30, "--force")
         assert code == 0, err
         assert "batch norm, relu" in out
         model = nn.read_model("model.safetensors")
         assert model.network.batch_norm
-        code, out, err = run_command("predict", "model.safetensors", table)
+        code, out, err = run("predict", "model.safetensors", table)
         assert code == 0, err
 
 

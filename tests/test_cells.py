@@ -1,25 +1,15 @@
 """How people write numbers and dates: read as what they are or refused with the way out, never as something else."""
 
-import json
-
 import numpy as np
 import pytest
+from conftest import trained
 
 from nnarray.cli import dates
 from nnarray.cli.table import Table
 from nnarray.files import read_model
 
 pandas = pytest.importorskip("pandas")
-
-
-@pytest.fixture(autouse=True)
-def here(empty_folder):
-    return empty_folder
-
-
-@pytest.fixture
-def run(run_command):
-    return run_command
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def write(path, sep=",", **columns):
@@ -32,12 +22,6 @@ def refused(run, *options, path="t.csv"):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("nnarray: error: ")
     return err
-
-
-def trained(run, *options, path="t.csv"):
-    code, out, err = run("train", path, "--force", "--json", "--epochs", 2, *options)
-    assert (code, err) == (0, "")
-    return json.loads(out)
 
 
 def predictions(run, path, *options):

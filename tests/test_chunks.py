@@ -1,11 +1,13 @@
 """Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import columns_of
 
 import nnarray as nn
 from nnarray.engine import dask_chunks
@@ -15,20 +17,13 @@ da = pytest.importorskip("dask.array")
 
 M = 300
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
+case = partial(columns_of, M)
 
 
 @pytest.fixture(autouse=True, params=["sync", "threads"])
 def scheduler(request: pytest.FixtureRequest) -> Iterator[None]:
     with dask.config.set(scheduler=request.param):
         yield
-
-
-def case(output: str = "sigmoid") -> tuple[nn.Network, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    X, units = rng.normal(size=(5, M)), 1 if output == "sigmoid" else 3
-    Z = np.abs(rng.normal(size=(units, 5)) @ np.tanh(X))
-    Y = {"sigmoid": Z > 1, "softmax": Z.max(axis=0) == Z, "identity": Z + 50, "exp": Z}[output].astype("float64")
-    return nn.Network((5, 6, units), "tanh", output), X, Y
 
 
 def chunked(V: np.ndarray, columns: Any = (7, 130, 0, 60, 103)) -> Any:

@@ -34,18 +34,15 @@ from nnarray.cli.targets import understand
 from nnarray.cli.train import SCHEDULES, STAIRCASES
 from nnarray.files import read_model, save
 
+pytestmark = pytest.mark.usefixtures("here")
+
 QUICK = ["--epochs", "3", "--hidden", "8"]
 
 
-@pytest.fixture(autouse=True)
-def here(empty_folder):
-    return empty_folder
-
-
 @pytest.fixture
-def run(run_command):
+def run(run):
     """Run a command, which may overwrite a model."""
-    return lambda *words: run_command(*words, *(["--force"] if words and words[0] == "train" else []))
+    return lambda *words: run(*words, *(["--force"] if words and words[0] == "train" else []))
 
 
 def start(command, function=subprocess.run, env_extra=None, **options):

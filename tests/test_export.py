@@ -14,16 +14,12 @@ from nnarray.files.preprocessing import Preprocessing as Steps
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("here")
 
 from nnarray.onnx import model_to_onnx  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def here(empty_folder):
-    return empty_folder
-
-
-def run(path: Any, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+def evaluated(path: Any, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs of a graph for the inputs that it asks for."""
     content = path if isinstance(path, str) else path.SerializeToString()
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -82,54 +78,54 @@ FEATURES = ["town", "area", "sold", "same", "Gemm_3", "label"]
 class TestAgreesWithPredict:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("target", ["three", "two"])
-    def test_classes_of_a_table_of_all_kinds(self, run_command, target, dtype) -> None:
+    def test_classes_of_a_table_of_all_kinds(self, run, target, dtype) -> None:
         write("t.csv", table(), [*FEATURES, target])
-        run_command("train", "t.csv", "--epochs", "8", "--out", "m.safetensors", "--dtype", dtype, "--quiet")
-        code, out, _ = run_command("export", "m.safetensors", "m.onnx")
+        run("train", "t.csv", "--epochs", "8", "--out", "m.safetensors", "--dtype", dtype, "--quiet")
+        code, out, _ = run("export", "m.safetensors", "m.onnx")
         assert code == 0
         assert "model written to m.onnx" in out
         unseen = table(seed=1)
         unseen["town"][:5] = ["Bonn"] * 5  # which is none of the categories
         write("new.csv", unseen, FEATURES)
-        assert run_command("predict", "m.safetensors", "new.csv", "--probabilities", "--out", "p.csv")[0] == 0
+        assert run("predict", "m.safetensors", "new.csv", "--probabilities", "--out", "p.csv")[0] == 0
         labels, shares = predicted("p.csv")
-        label, probabilities = run("m.onnx", feed_of(unseen))
+        label, probabilities = evaluated("m.onnx", feed_of(unseen))
         assert list(map(str, label)) == labels
         assert probabilities.dtype == dtype
         np.testing.assert_allclose(probabilities, shares, atol=2e-6 if dtype == "float32" else 1e-12, rtol=0)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
-    def test_numbers_and_dates_are_one_input(self, run_command, dtype) -> None:
+    def test_numbers_and_dates_are_one_input(self, run, dtype) -> None:
         names = ["area", "same", "sold", "label", "price"]
         write("t.csv", table(), names)
-        run_command("train", "t.csv", "--epochs", "8", "--out", "m.safetensors", "--dtype", dtype, "--quiet")
-        assert run_command("export", "m.safetensors", "m.onnx")[0] == 0
+        run("train", "t.csv", "--epochs", "8", "--out", "m.safetensors", "--dtype", dtype, "--quiet")
+        assert run("export", "m.safetensors", "m.onnx")[0] == 0
         unseen = table(seed=1)
         write("new.csv", unseen, names[:-1])
-        assert run_command("predict", "m.safetensors", "new.csv", "--out", "p.csv")[0] == 0
+        assert run("predict", "m.safetensors", "new.csv", "--out", "p.csv")[0] == 0
         feed = feed_of(unseen)
         X = np.hstack([feed["area"], numbers(unseen["same"]), feed["sold"], feed["label"]])
-        (prediction,) = run("m.onnx", {"X": X})
+        (prediction,) = evaluated("m.onnx", {"X": X})
         assert (prediction.dtype, prediction.shape) == ("float64", (200, 1))
         _, expected = predicted("p.csv")
         tolerance = 1e-6 if dtype == "float32" else 1e-12
         np.testing.assert_allclose(prediction, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
-    def test_a_bundled_table(self, run_command) -> None:
-        run_command("train", "digits", "--epochs", "2", "--out", "m.safetensors", "--quiet")
-        assert run_command("export", "m.safetensors", "m.onnx", "--opset", "21")[0] == 0
-        assert run_command("predict", "m.safetensors", "digits", "--probabilities", "--out", "p.csv")[0] == 0
+    def test_a_bundled_table(self, run) -> None:
+        run("train", "digits", "--epochs", "2", "--out", "m.safetensors", "--quiet")
+        assert run("export", "m.safetensors", "m.onnx", "--opset", "21")[0] == 0
+        assert run("predict", "m.safetensors", "digits", "--probabilities", "--out", "p.csv")[0] == 0
         from sklearn.datasets import load_digits
 
-        label, probabilities = run("m.onnx", {"X": load_digits().data})
+        label, probabilities = evaluated("m.onnx", {"X": load_digits().data})
         labels, shares = predicted("p.csv")
         assert list(map(str, label)) == labels
         np.testing.assert_allclose(probabilities, shares, atol=2e-6)
 
-    def test_names_and_classes_are_metadata_and_how_it_was_trained_is_not(self, run_command) -> None:
+    def test_names_and_classes_are_metadata_and_how_it_was_trained_is_not(self, run) -> None:
         write("t.csv", table(), [*FEATURES, "three"])
-        run_command("train", "t.csv", "--epochs", "2", "--out", "m.safetensors", "--quiet")
-        run_command("export", "m.safetensors", "m.onnx")
+        run("train", "t.csv", "--epochs", "2", "--out", "m.safetensors", "--quiet")
+        run("export", "m.safetensors", "m.onnx")
         held = {entry.key: json.loads(entry.value) for entry in onnx.load("m.onnx").metadata_props}
         known = nn.read_model("m.safetensors").metadata
         assert set(held) == {"classes", "features", "target", "preprocessing", "nnarray", "dates"}
@@ -149,13 +145,13 @@ class TestAgreesWithTheModel:
     def test_every_part_of_a_date_before_and_after_1970(self) -> None:
         model = prepared([Date({name: Scaling(0.1, 2.0) for name in DATE_PARTS}, 17.25)])
         x = np.array([-40000.5, -1.25, -0.0, 0.0, 0.999999, 19000.123456, 1e6, np.nan, -7.0, 7.0])
-        (found,) = run(model_to_onnx(model), {"X": x[:, None]})
+        (found,) = evaluated(model_to_onnx(model), {"X": x[:, None]})
         np.testing.assert_allclose(found, model.predict(x[None]).T, rtol=0, atol=1e-12)
 
     def test_numbers_far_away_are_cut_off_as_in_training(self) -> None:
         model = prepared([Number(Scaling(2e11, 1e-3), 2e11), Number(Scaling(0.0, 1e-300), 0.0)])
         X = np.array([[2e11, 2e11 + 1, -1e300, np.nan], [1e-300, 1e300, 0.0, -1.7e308]])
-        (found,) = run(model_to_onnx(model), {"X": X.T})
+        (found,) = evaluated(model_to_onnx(model), {"X": X.T})
         np.testing.assert_allclose(found, model.predict(X).T, rtol=1e-12)
 
     @pytest.mark.parametrize("opset", [13, 15, 17, 19, 21])
@@ -174,7 +170,7 @@ class TestAgreesWithTheModel:
             "prediction": cells["prediction"][:, 0],
             "A": ["x", "NA", None, "y", "x"],
         }
-        (found,) = run(graph, cells)
+        (found,) = evaluated(graph, cells)
         np.testing.assert_allclose(found, model.predict(asked).T, rtol=1e-12)
 
     @pytest.mark.parametrize("classes", [["u", "v", "w"], [3, -1, 2**40], None])
@@ -183,7 +179,7 @@ class TestAgreesWithTheModel:
         metadata = {} if classes is None else {"classes": classes}
         params = network.init(seed=2)
         X = np.random.default_rng(0).normal(size=(30, 2)) * [1.0, 3e9]
-        label, probabilities = run(model_to_onnx(nn.files.Model(network, params, metadata)), {"X": X})
+        label, probabilities = evaluated(model_to_onnx(nn.files.Model(network, params, metadata)), {"X": X})
         A = network.predict(params, X.T)
         np.testing.assert_allclose(probabilities, A.T, atol=1e-6)
         assert label.tolist() == [(classes or [0, 1, 2])[k] for k in A.argmax(axis=0)]
@@ -214,7 +210,7 @@ class TestAgreesWithTheModel:
     def test_a_share_of_one_half_is_the_first_class(self) -> None:
         network = nn.Network((1, 1))
         model = nn.files.Model(network, network.parameters(np.array([1.0, 0.0])), {"classes": [False, True]})
-        label, shares = run(model_to_onnx(model), {"X": np.array([[0.0], [1e-3]])})
+        label, shares = evaluated(model_to_onnx(model), {"X": np.array([[0.0], [1e-3]])})
         assert label.tolist() == [False, True]
         assert shares[0].tolist() == [0.5, 0.5]
 
@@ -227,15 +223,15 @@ class TestRefused:
             (prepared([Number(Scaling(0.0, 1.0), 0.0)], "softmax", classes=[1, 2, 2**70]), "whole numbers beyond 64"),
         ],
     )
-    def test_what_no_graph_can_say(self, run_command, model, message) -> None:
+    def test_what_no_graph_can_say(self, run, model, message) -> None:
         nn.save("m.safetensors", *model[:2], metadata=model.metadata)
-        code, out, err = run_command("export", "m.safetensors", "m.onnx")
+        code, out, err = run("export", "m.safetensors", "m.onnx")
         assert (code, out) == (2, "")
         assert err.startswith("nnarray: error: m.safetensors cannot be exported: ")
         assert message in err
         assert err.count("\n") == 1
 
-    def test_places_and_options(self, run_command, here) -> None:
+    def test_places_and_options(self, run, here) -> None:
         network = nn.Network((2, 1))
         nn.save("m.safetensors", network, network.init())
         for words, message in (
@@ -245,17 +241,17 @@ class TestRefused:
             (["missing.safetensors", "m.onnx"], "missing.safetensors"),
             (["m.safetensors"], "the following arguments are required: OUT"),
         ):
-            code, _, err = run_command("export", *words)
+            code, _, err = run("export", *words)
             assert code == 2
             assert message in err
             assert err.count("\n") == 1
         assert sorted(path.name for path in here.iterdir()) == ["m.safetensors"]
 
-    def test_without_onnx_the_extra_is_named(self, run_command, monkeypatch) -> None:
+    def test_without_onnx_the_extra_is_named(self, run, monkeypatch) -> None:
         network = nn.Network((2, 1))
         nn.save("m.safetensors", network, network.init())
         monkeypatch.setitem(sys.modules, "onnx", None)
-        code, _, err = run_command("export", "m.safetensors", "m.onnx")
+        code, _, err = run("export", "m.safetensors", "m.onnx")
         assert code == 2
         assert "extra nnarray[onnx]" in err
         assert err.count("\n") == 1

@@ -121,12 +121,12 @@ def test_a_model_predicts_from_raw_examples_before_and_after_its_file(space: Spa
     np.testing.assert_allclose(found, space.to_numpy(expected), rtol=1e-4 if dtype == "float32" else 1e-5)
 
 
-def test_the_command_line_predicts_with_it(empty_folder, run_command) -> None:
+def test_the_command_line_predicts_with_it(here, run) -> None:
     network = nn.Network((4, 1), output="identity")
     model = nn.Normalization.fit(X).model(network, network.init(seed=1, dtype="float64"))
     nn.save("m.safetensors", *model[:2], metadata=model.metadata)
     np.savetxt("x.csv", X.T, delimiter=",", header="a,b,c,d", comments="", fmt="%.17g")
-    code, out, _ = run_command("predict", "m.safetensors", "x.csv")
+    code, out, _ = run("predict", "m.safetensors", "x.csv")
     assert code == 0
     found = np.array([float(line) for line in out.split()[1:]])
     np.testing.assert_allclose(found, model.predict(X)[0], rtol=1e-6)

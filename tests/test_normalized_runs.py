@@ -169,10 +169,10 @@ class TestCommandLine:
     OPTIONS = ("--batch-norm", "--average", "0.8", "--l1", "0.1", "--input-dropout", "0.1", "--hidden", "6,5")
 
     @pytest.fixture(autouse=True)
-    def table(self, empty_folder: Path) -> None:
+    def table(self, here: Path) -> None:
         rows = np.random.default_rng(0).normal(size=(61, 2))
         lines = [f"{a},{b},{'yes' if a * b > 0 else 'no'}" for a, b in rows]
-        (empty_folder / "t.csv").write_text("\n".join(["a,b,kind", *lines]), encoding="utf-8")
+        (here / "t.csv").write_text("\n".join(["a,b,kind", *lines]), encoding="utf-8")
 
     def command(self, *further: Any) -> int:
         return main(["train", "t.csv", "--epochs", "5", "--quiet", *self.OPTIONS, *map(str, further)])

@@ -1,16 +1,17 @@
 """What the command line says of a table that a person should know, and of columns that it does not use."""
 
 import errno
-import json
 import os
 from contextlib import suppress
 
 import numpy as np
 import pytest
+from conftest import trained
 
 from nnarray.files import read_model
 
 pandas = pytest.importorskip("pandas")
+pytestmark = pytest.mark.usefixtures("here")
 
 M = 120
 RNG = np.random.default_rng(0)
@@ -18,24 +19,8 @@ X, NOISE = RNG.normal(size=M).round(4), RNG.normal(size=M).round(4)
 Y = (X + NOISE).round(3)
 
 
-@pytest.fixture(autouse=True)
-def here(empty_folder):
-    return empty_folder
-
-
-@pytest.fixture
-def run(run_command):
-    return run_command
-
-
 def write(path, **columns):
     pandas.DataFrame(columns).to_csv(path, index=False)
-
-
-def trained(run, *options, path="t.csv"):
-    code, out, err = run("train", path, "--force", "--json", "--epochs", 2, *options)
-    assert (code, err) == (0, "")
-    return json.loads(out)
 
 
 def refused(run, *words):

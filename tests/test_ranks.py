@@ -5,14 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Space
+from conftest import Space, columns_of
 from safetensors import safe_open
-from threaded_ranks import ThreadComm, on_ranks
+from threaded_ranks import ThreadComm, assert_is_the_run_of_one_process, on_ranks
 
 import nnarray as nn
 from nnarray.engine.ranks import Ranks, _words_of
@@ -21,14 +22,7 @@ from nnarray.training.checkpoint_file import CheckpointFile
 M = 211
 CUTS = {1: (0, M), 2: (0, 30, M), 3: (0, 2, 50, M)}
 OUTPUTS = ("sigmoid", "softmax", "identity", "exp")
-
-
-def case(output: str = "sigmoid") -> tuple[nn.Network, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    X, units = rng.normal(size=(5, M)), 1 if output == "sigmoid" else 3
-    Z = np.abs(rng.normal(size=(units, 5)) @ np.tanh(X))
-    Y = {"sigmoid": Z > 1, "softmax": Z.max(axis=0) == Z, "identity": Z + 50, "exp": Z}[output].astype("float64")
-    return nn.Network((5, 6, units), "tanh", output), X, Y
+case = partial(columns_of, M)
 
 
 def mine(comm: Any) -> slice:
@@ -102,12 +96,7 @@ def test_training_on_the_whole_batch_is_that_of_one_process(size: int, output: s
     found = on_ranks(size, call)
     for result in found:
         assert theta(result) == theta(found[0])
-        np.testing.assert_allclose(result.params.vector, one.params.vector, rtol=0, atol=1e-9)
-        assert (result.stopped, result.best_epoch) == (one.stopped, one.best_epoch)
-        for record, expected in zip(result.history, one.history, strict=True):
-            assert record.cost == pytest.approx(expected.cost, rel=1e-9)
-            assert record.validation_cost == pytest.approx(expected.validation_cost, rel=1e-9)
-            assert record.validation_score == pytest.approx(expected.validation_score, rel=1e-9)
+        assert_is_the_run_of_one_process(result, one)
 
 
 @pytest.mark.parametrize("size", [2, 3])

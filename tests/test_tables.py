@@ -16,6 +16,7 @@ from nnarray.files import read_model, save
 from nnarray.files.preprocessing import Category
 
 pandas = pytest.importorskip("pandas")
+pytestmark = pytest.mark.usefixtures("here")
 pytest.importorskip("sklearn")
 
 FOLDER = Path(__file__).parent / "tables"
@@ -110,16 +111,6 @@ BAD = {
 
 WORTHLESS = {"nothing_in_it.csv": "no better than the most frequent class heads alone"}
 OTHERS = {"rare.csv", "weights.csv"}
-
-
-@pytest.fixture(autouse=True)
-def here(empty_folder):
-    return empty_folder
-
-
-@pytest.fixture
-def run(run_command):
-    return run_command
 
 
 def trained(run, name, *options):

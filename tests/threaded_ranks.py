@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 class Meeting:
@@ -50,3 +51,13 @@ def on_ranks(size: int, call: Callable[[ThreadComm], Any]) -> list[Any]:
     for thread in threads:
         thread.join()
     return found
+
+
+def assert_is_the_run_of_one_process(result: Any, one: Any) -> None:
+    """The same parameters, epochs and history but for rounding."""
+    np.testing.assert_allclose(result.params.vector, one.params.vector, rtol=0, atol=1e-9)
+    assert (result.stopped, result.best_epoch) == (one.stopped, one.best_epoch)
+    for record, expected in zip(result.history, one.history, strict=True):
+        assert record.cost == pytest.approx(expected.cost, rel=1e-9)
+        assert record.validation_cost == pytest.approx(expected.validation_cost, rel=1e-9)
+        assert record.validation_score == pytest.approx(expected.validation_score, rel=1e-9)
