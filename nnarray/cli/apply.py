@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nnarray.cli import results
 from nnarray.cli.columns import categories_among, convert_all
 from nnarray.cli.errors import CommandError
-from nnarray.cli.examples import reading_of, require_columns, words
+from nnarray.cli.examples import reading_of
 from nnarray.cli.notes import cell_notes
 from nnarray.cli.options import Reading
 from nnarray.cli.output import note, one_line, quoted, say, write_through
@@ -21,6 +21,7 @@ from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.preparation import split
 from nnarray.cli.remembered import Remembered, remembered
+from nnarray.cli.roles import require_columns, words
 from nnarray.cli.rows import refuse_holes
 from nnarray.cli.sketch import Seen, seen, sketch
 from nnarray.cli.table import Table
