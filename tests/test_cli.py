@@ -26,12 +26,12 @@ import pytest
 
 import nnarray as nn
 from nnarray import starting, training
-from nnarray.cli import arguments, main
 from nnarray.cli import check as checking
+from nnarray.cli import main
 from nnarray.cli.columns import standardisation
 from nnarray.cli.preparation import split
 from nnarray.cli.targets import understand
-from nnarray.cli.train import SCHEDULES, STAIRCASES
+from nnarray.cli.train import OPTIMIZERS, SCHEDULES, STAIRCASES
 from nnarray.files import read_model, save
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -192,8 +192,8 @@ class TestDefaults:
 
 
 class TestOptions:
-    @pytest.mark.parametrize("optimizer", list(arguments.OPTIMIZERS))
-    @pytest.mark.parametrize("schedule", list(arguments.SCHEDULES))
+    @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+    @pytest.mark.parametrize("schedule", list(SCHEDULES))
     def test_every_optimizer_with_every_schedule(self, run, houses_csv, optimizer, schedule):
         code, _, err = run("train", houses_csv, *QUICK, "--optimizer", optimizer, "--schedule", schedule)
         assert (code, err) == (0, "")
