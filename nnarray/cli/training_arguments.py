@@ -14,6 +14,7 @@ from nnarray.core.outputs import OUTPUTS
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
+    """The network and its first weights."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--hidden",
@@ -44,6 +45,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def add_descent(parser: argparse.ArgumentParser) -> None:
+    """The optimiser, its rate, the batches and the epochs."""
     group = parser.add_argument_group("descent")
     group.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="adam", metavar="NAME", help="%(choices)s (default: %(default)s)"
@@ -90,6 +92,7 @@ def add_descent(parser: argparse.ArgumentParser) -> None:
 
 
 def add_regularization(parser: argparse.ArgumentParser) -> None:
+    """What keeps a network from learning its examples by heart, and the parts that are held out."""
     group = parser.add_argument_group("generalisation")
     group.add_argument(
         "--batch-norm",
@@ -141,6 +144,7 @@ def add_regularization(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Backend, dtype, threads and seed."""
     group = parser.add_argument_group("machine")
     add_backend(group)
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default: %(default)s)")
@@ -163,6 +167,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def add_backend(parser: Any) -> None:
+    """The backend, of a command or a group of its options."""
     parser.add_argument(
         "--backend",
         choices=(*BACKENDS, "auto"),

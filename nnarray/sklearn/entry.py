@@ -1,17 +1,28 @@
 """The way in for a scikit-learn user's table: its dtype, its backend, and the batch that the engine computes with."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.validation import validate_data
 
 from nnarray.backends import NUMPY, Backend, backend_of, is_sparse, require_finite, to_numpy
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.engine.weights import HEAVIEST, can_weigh
 from nnarray.network.chunked import Chunked
-from nnarray.sklearn import chunks
-from nnarray.sklearn.private import move_to, supported_float_dtypes
+from nnarray.sklearn import chunks, direct
+from nnarray.sklearn.private import (
+    check_sample_weight,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+    supported_float_dtypes,
+)
+
+if TYPE_CHECKING:
+    from nnarray.sklearn.estimator import MLP
 
 
 class Examples(NamedTuple):
@@ -131,3 +142,66 @@ def as_batch(examples: Examples, backend: Backend, dtype: str, sizes: Sequence[i
     Y = backend.asarray(Y, dtype)
     require_finite(Y, "y", backend)  # in this dtype
     return Batch(transposed(X, backend, dtype, sizes), Y.T, m, weights)
+
+
+def enter(model: "MLP", X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
+    """The validated examples, all on X's device; with a dask X, Y and weights on the client."""
+    y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
+    if chunks.is_dask_collection(X):
+        if model._has_numeric_y:
+            require_numbers_in(y)
+        dtypes = supported_dtypes(model.dtype, np, None)
+        given = X, y, sample_weight
+        return Examples(*chunks.enter(model, *given, dtypes=dtypes, incremental=incremental, reset=reset))
+    if reset or not direct.takes_examples(model, X, y):
+        X, y = _validated(model, X, y, reset=reset)
+    Y = model._targets(y, incremental=incremental)
+    if isinstance(sample_weight, list | tuple):
+        sample_weight = np.asarray(sample_weight)
+    weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
+    weights = model._class_weighted(weights, y, incremental=incremental)
+    xp, is_array_api, device = get_namespace_and_device(X)
+    if is_array_api:
+        Y, weights = move_to(Y, weights, xp=xp, device=device)
+    return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
+
+
+def _validated(model: "MLP", X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+    """X and y as scikit-learn's checks leave them, y where X is."""
+    if model._has_numeric_y:
+        require_numbers_in(y)
+    xp, _, device = get_namespace_and_device(X)
+    X, y = validate_data(
+        model,
+        X,
+        y,
+        reset=reset,
+        accept_sparse=["csr", "csc"],
+        multi_output=True,
+        y_numeric=model._has_numeric_y,
+        dtype=supported_dtypes(model.dtype, xp, device),
+    )
+    if get_namespace(X)[1]:
+        y = moved(y, xp, device)
+    return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def has_validation(validation: tuple[Any, Any, Any]) -> bool:
+    """Whether there are validation examples; raises ValueError where some of their arguments are missing."""
+    X_val, y_val, weights = validation
+    if X_val is None and (y_val is not None or weights is not None):
+        msg = f"{'y_val' if y_val is not None else 'sample_weight_val'} is provided, but X_val was not provided."
+        raise ValueError(msg)
+    if X_val is not None and y_val is None:
+        msg = "X_val is provided, but y_val was not provided."
+        raise ValueError(msg)
+    return X_val is not None
+
+
+def enter_validation(model: "MLP", X_val: Any, y_val: Any, weights: Any, *, outputs: int) -> Examples:
+    """The validation examples, checked."""
+    examples = enter(model, X_val, y_val, weights, incremental=None, reset=False)
+    if examples.Y.shape[1] != outputs:
+        msg = f"y_val has {examples.Y.shape[1]} outputs, but y has {outputs}"
+        raise ValueError(msg)
+    return examples

@@ -4,11 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
-from operator import index
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnarray import engine
@@ -31,26 +29,22 @@ from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent
 from nnarray.sklearn.entry import (
     Examples,
     as_batch,
+    enter,
+    enter_validation,
     float_name,
+    has_validation,
     is_wider_than_float32,
-    moved,
     own_backend,
-    require_numbers_in,
-    supported_dtypes,
     transposed,
 )
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.sklearn.private import (
     available_where,
     check_same_namespace,
-    check_sample_weight,
     fits,
-    get_namespace,
-    get_namespace_and_device,
-    move_to,
     random_state_of,
 )
-from nnarray.sklearn.settings import ACTIVATIONS, STOCHASTIC_SOLVERS, ActivationName, Settings
+from nnarray.sklearn.settings import STOCHASTIC_SOLVERS, ActivationName, Settings, checked_units, hidden_names
 
 
 def has_partial_fit(model: "MLP") -> bool:
@@ -175,16 +169,16 @@ class MLP(Settings, ABC):
 
     @quiet
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], *, incremental: bool) -> Self:
-        units = _checked_units(self.hidden_layer_sizes)
+        units = checked_units(self.hidden_layer_sizes)
         begins = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if not begins and not chunks.is_dask_collection(X):
             check_same_namespace(X, self, attribute="_first_coefs", method="partial_fit" if incremental else "fit")
-        examples = self._enter(X, y, sample_weight, incremental=incremental, reset=begins)
+        examples = enter(self, X, y, sample_weight, incremental=incremental, reset=begins)
         sizes = (int(examples.X.shape[1]), *units, int(examples.Y.shape[1]))
-        _hidden_names(self.activation, len(units))
+        hidden_names(self.activation, len(units))
         solvers.check(self, len(units), incremental=incremental)
         dtype = float_name(self.dtype, examples.X) if begins else float_name(None, self.coefs_[0])
-        further = self._enter_validation(*validation, outputs=sizes[-1]) if self._has_validation(validation) else None
+        further = enter_validation(self, *validation, outputs=sizes[-1]) if has_validation(validation) else None
         require_penalties(dtype, alpha=float(self.alpha), l1=float(self.l1))
         backend = choose(self.backend, own_backend(examples.X))
         with backend.current():
@@ -251,65 +245,6 @@ class MLP(Settings, ABC):
         variables, size = self._standing(backend), engine.batch_norm.theta_size(network.sizes)
         return NormalizedEstimatorDescent(network, variables[:size], backend, statistics=variables[size:], **options)
 
-    def _enter(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:
-        """The validated examples, all on X's device; with a dask X, Y and weights on the client."""
-        y, sample_weight = chunks.on_host(y), chunks.on_host(sample_weight)
-        if chunks.is_dask_collection(X):
-            if self._has_numeric_y:
-                require_numbers_in(y)
-            dtypes = supported_dtypes(self.dtype, np, None)
-            given = X, y, sample_weight
-            return Examples(*chunks.enter(self, *given, dtypes=dtypes, incremental=incremental, reset=reset))
-        if reset or not direct.takes_examples(self, X, y):
-            X, y = self._validated(X, y, reset=reset)
-        Y = self._targets(y, incremental=incremental)
-        if isinstance(sample_weight, list | tuple):
-            sample_weight = np.asarray(sample_weight)
-        weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
-        weights = self._class_weighted(weights, y, incremental=incremental)
-        xp, is_array_api, device = get_namespace_and_device(X)
-        if is_array_api:
-            Y, weights = move_to(Y, weights, xp=xp, device=device)
-        return Examples(X.tocsr() if is_sparse(X) else X, Y, weights)
-
-    def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
-        """X and y as scikit-learn's checks leave them, y where X is."""
-        if self._has_numeric_y:
-            require_numbers_in(y)
-        xp, _, device = get_namespace_and_device(X)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=self._has_numeric_y,
-            dtype=supported_dtypes(self.dtype, xp, device),
-        )
-        if get_namespace(X)[1]:
-            y = moved(y, xp, device)
-        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-    def _has_validation(self, validation: tuple[Any, Any, Any]) -> bool:
-        """Whether there are validation examples; raises ValueError where some of their arguments are missing."""
-        X_val, y_val, weights = validation
-        if X_val is None and (y_val is not None or weights is not None):
-            msg = f"{'y_val' if y_val is not None else 'sample_weight_val'} is provided, but X_val was not provided."
-            raise ValueError(msg)
-        if X_val is not None and y_val is None:
-            msg = "X_val is provided, but y_val was not provided."
-            raise ValueError(msg)
-        return X_val is not None
-
-    def _enter_validation(self, X_val: Any, y_val: Any, weights: Any, *, outputs: int) -> Examples:
-        """The validation examples, checked."""
-        examples = self._enter(X_val, y_val, weights, incremental=None, reset=False)
-        if examples.Y.shape[1] != outputs:
-            msg = f"y_val has {examples.Y.shape[1]} outputs, but y has {outputs}"
-            raise ValueError(msg)
-        return examples
-
     def _class_weighted(self, weights: Array | None, y: Any, *, incremental: bool | None) -> Array | None:
         """The examples' weights with those of their classes; a regressor has none."""
         return weights
@@ -322,7 +257,7 @@ class MLP(Settings, ABC):
         self.n_iter_, self.t_ = 0, 0
         self.n_layers_ = len(sizes)
         self.out_activation_ = self._output()
-        names = _hidden_names(self.activation, len(sizes) - 2)
+        names = hidden_names(self.activation, len(sizes) - 2)
         layers: list[tuple[Array, ...]] = []
         for l, (n_prev, n) in enumerate(pairwise(sizes)):
             name = names[min(l, len(names) - 1)] if names else self.activation
@@ -341,7 +276,7 @@ class MLP(Settings, ABC):
     def _network(self) -> ReportedNetwork:
         """The architecture that is trained."""
         sizes = (int(self.coefs_[0].shape[0]), *(int(C.shape[1]) for C in self.coefs_))
-        hidden, output = _hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_]
+        hidden, output = hidden_names(self.activation, len(sizes) - 2), bridge.OUTPUTS[self.out_activation_]
         return ReportedNetwork(sizes, hidden, output, self._is_normalized)
 
     def _standing(self, backend: Backend) -> Array:
@@ -470,26 +405,3 @@ class MLP(Settings, ABC):
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
-
-
-def _checked_units(hidden_layer_sizes: Any) -> list[int]:
-    """The units of each hidden layer."""
-    units = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
-    if np.any(np.array(units) <= 0):
-        msg = f"hidden_layer_sizes must be > 0, got {units}."
-        raise ValueError(msg)
-    if any(isinstance(n, bool) for n in units):
-        msg = f"hidden_layer_sizes must be whole numbers, got {units}"
-        raise TypeError(msg)
-    return [index(n) for n in units]
-
-
-def _hidden_names(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
-    """nnarray's name of each hidden layer's activation."""
-    if isinstance(activation, str):
-        return (ACTIVATIONS[activation],) * layers
-    names = list(activation)
-    if len(names) != layers or not set(names) <= set(ACTIVATIONS):
-        msg = f"activation must be one of {set(ACTIVATIONS)} or a list of one per hidden layer ({layers}), got {names}"
-        raise ValueError(msg)
-    return tuple(ACTIVATIONS[name] for name in names)

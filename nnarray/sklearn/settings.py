@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from operator import index
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -207,3 +208,26 @@ class Settings(BaseEstimator):
         super().__init_subclass__(**options)
         if cls.__doc__ is not None:
             cls.__doc__ = cls.__doc__.replace("<shared parameters>", SHARED_PARAMETERS)
+
+
+def checked_units(hidden_layer_sizes: Any) -> list[int]:
+    """The units of each hidden layer."""
+    units = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
+    if np.any(np.array(units) <= 0):
+        msg = f"hidden_layer_sizes must be > 0, got {units}."
+        raise ValueError(msg)
+    if any(isinstance(n, bool) for n in units):
+        msg = f"hidden_layer_sizes must be whole numbers, got {units}"
+        raise TypeError(msg)
+    return [index(n) for n in units]
+
+
+def hidden_names(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
+    """nnarray's name of each hidden layer's activation."""
+    if isinstance(activation, str):
+        return (ACTIVATIONS[activation],) * layers
+    names = list(activation)
+    if len(names) != layers or not set(names) <= set(ACTIVATIONS):
+        msg = f"activation must be one of {set(ACTIVATIONS)} or a list of one per hidden layer ({layers}), got {names}"
+        raise ValueError(msg)
+    return tuple(ACTIVATIONS[name] for name in names)
