@@ -398,6 +398,39 @@ class TestACallersOwnLoop:
         loop = OwnLoop(dtype, output=output, order=order)
         assert loop.steps(4) == as_they_are(lambda: loop.steps(4))
 
+    def test_calls_that_came_before_take_the_short_way(self, emulator, monkeypatch) -> None:
+        loop = OwnLoop()
+        expected = loop.steps(3)
+        for name in ("_gradients", "_predict", "_cost"):
+            monkeypatch.setattr(nn.Network, name, None)
+        monkeypatch.setattr(nn.Adam, "_update", None)
+        assert loop.steps(3) == expected
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda loop: setattr(loop, "X", loop.X.astype("float64")),
+            lambda loop: setattr(loop, "Y", loop.Y.get()),
+            lambda loop: setattr(loop, "Y", loop.Y[:2]),
+            lambda loop: setattr(loop, "X", loop.X[:, :-1]),
+            lambda loop: setattr(loop, "X", loop.X * np.float32("nan")),
+            lambda loop: setattr(loop, "Y", loop.Y + 1),
+        ],
+        ids=["dtype", "host", "rows", "columns", "NaN", "targets"],
+    )
+    def test_what_does_not_fit_is_treated_as_ever(self, change, as_they_are, emulator) -> None:
+        loop = OwnLoop()
+        loop.steps(3)
+        change(loop)
+
+        def outcome() -> Any:
+            try:
+                return loop.steps(3)
+            except (ValueError, TypeError) as error:
+                return type(error), str(error)
+
+        assert outcome() == as_they_are(outcome)
+
     def test_large_examples_are_read_where_they_lie(self, as_they_are, emulator, monkeypatch) -> None:
         monkeypatch.setattr("nnarray.backends.cupy.replays.COPIED_BYTES", 64)
         loop = OwnLoop()

@@ -296,6 +296,10 @@ class Backend:
         """Whether a training step can be one call; steps on the `whole` batch can on NumPy alone."""
         return False
 
+    def replays(self, *arrays: Any) -> bool:
+        """Whether programs may be replayed on these: the backend's own arrays, of one dtype."""
+        return False
+
     def release_memory(self) -> bool:
         """Release what is held to be fast and not needed; whether there was any."""
         return False

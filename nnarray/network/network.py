@@ -338,7 +338,10 @@ class Network:
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if workers is None:
-            found = engine.direct.predict(self, plain_theta(self, params), X)
+            theta = plain_theta(self, params)
+            found = engine.direct.predict(self, theta, X)
+            if found is None and theta is not None:
+                found = engine.again.predict(self, theta, params.backend, X)
             if found is not None:
                 return found
         return self._predict(params, X, workers)
@@ -411,7 +414,10 @@ class Network:
             For what holds no real numbers, and arrays of two namespaces or devices.
         """
         if weights is None and cost is None and workers is None and comm is None:
-            found = engine.direct.cost(self, plain_theta(self, params), X, Y, l2, l1)
+            theta = plain_theta(self, params)
+            found = engine.direct.cost(self, theta, X, Y, l2, l1)
+            if found is None and theta is not None:
+                found = engine.again.cost(self, theta, params.backend, X, Y, l2, l1)
             if found is not None:
                 return found
         return calls.cost(with_cost(self, cost), params, X, Y, weights, comm, l2=l2, l1=l1, workers=workers)
@@ -487,7 +493,10 @@ class Network:
         is written into it afterwards is the caller's to check.
         """
         if weights is None and cost is None and workers is None and comm is None:
-            found = engine.direct.gradients(self, plain_theta(self, params), X, Y, l2, l1)
+            theta = plain_theta(self, params)
+            found = engine.direct.gradients(self, theta, X, Y, l2, l1)
+            if found is None and theta is not None:
+                found = engine.again.gradients(self, theta, params.backend, X, Y, l2, l1)
             if found is not None:
                 return found[0], params.replace(found[1])
         return calls.gradients(with_cost(self, cost), params, X, Y, weights, comm, l2=l2, l1=l1, workers=workers)

@@ -95,12 +95,15 @@ class Optimizer(ABC):
         return self._update(params, gradients, state)
 
     def _directly(self, params: Parameters, g: Any, state: State) -> tuple[Parameters, State] | None:
-        """`update` by the fast path, for plain NumPy vectors and a rule that does not override `update_vector`."""
+        """`update` by the fast paths, for plain vectors and a rule that does not override `update_vector`."""
         if type(self).update_vector is not Optimizer.update_vector:
             return None
         names = self.remembers
         vectors = [params.vector, *(getattr(state, name) for name in names)]
-        made = engine.direct.update(self.step, vectors, g, state.t + 1, lambda: self.alpha(state.t))
+        given = self.step, vectors, g
+        made = engine.direct.update(*given, state.t + 1, lambda: self.alpha(state.t))
+        if made is None:
+            made = engine.again.update(*given, params.backend, state.t + 1, lambda: self.alpha(state.t))
         if made is None:
             return None
         theta, *means = made

@@ -97,11 +97,13 @@ class CupyBackend(Backend):
 
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
         """CUDA kernels and cuBLAS's products; `shared`, replayed where the same arrays come again."""
+        from nnarray.backends.cupy.device import CupyDevice
         from nnarray.backends.cupy.replays import Replays
         from nnarray.programs.targets.cuda import program
 
-        made = program.Program(graph, device=gpu(), operands=self.precision, numbers_on_device=captured)
-        return made if captured else Replays(made, several=shared)
+        device = gpu()
+        made = program.Program(graph, device=device, operands=self.precision, numbers_on_device=captured)
+        return Replays(made, several=shared) if isinstance(device, CupyDevice) and not captured else made
 
     def compiles_steps(self, *, whole: bool) -> bool:
         """As a CUDA graph."""
@@ -120,6 +122,18 @@ class CupyBackend(Backend):
             return GraphedSteps(gradient, update, arrays, columns=columns, steps=steps)
         except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
             return None
+
+    def replays(self, *arrays: Any) -> bool:
+        """Of arrays of this GPU, while it is the current one."""
+        import cupy
+
+        device, dtype = self.device.id, arrays[0].dtype
+        if cupy.cuda.runtime.getDevice() != device or plain_steps():
+            return False
+        for x in arrays:
+            if type(x) is not cupy.ndarray or x.dtype is not dtype or x.data.device_id != device:
+                return False
+        return True
 
     def release_memory(self) -> bool:
         """What captured graphs hold."""

@@ -8,7 +8,7 @@ apart. So a graph needs no array of the caller's to live.
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock, RLock, get_ident
 from typing import Any
@@ -84,8 +84,41 @@ class Replays:
         graph = self._graphs.get(key) or self._captured(key, given, arrays, stream)
         if graph is None:
             return self._program(*given)
+        return self._replayed(graph, [arrays[i] for i in graph.ins], [arrays[i] for i in graph.outs])
+
+    def again(
+        self,
+        theta: Any,
+        examples: Sequence[Any],
+        numbers: Sequence[float],
+        make: Callable[[], Any],
+        spread: Callable[[Any], Sequence[Any]],
+    ) -> tuple[Any, Any] | None:
+        """The result and the output of a call like one that was captured, with theta as one array; None where none was.
+
+        `make` allocates the output, of which `spread` makes what the program would be called with.
+        """
+        import cupy
+
+        stream = cupy.cuda.get_current_stream()
+        if not self._graphs or (stream.ptr and stream.is_capturing()):
+            return None
+        key: list[Any] = [_of_thread(stream.ptr), "theta", theta.data.ptr % ALIGNED, *numbers]
+        for i, x in enumerate(examples):
+            key += x.strides, self._where(i, x)
+        graph, made = self._graphs.get(tuple(key)), make()
+        if graph is None:
+            graph = self._graphs.get(self._looked_at(spread(made), stream.ptr)[1])
+            if graph is None or not graph.takes_vectors(len(examples)):
+                return None
+            KEPT.add(graph, self._graphs, tuple(key))
+        ins = [examples[i] if i < len(examples) else theta for i in graph.ins]
+        return self._replayed(graph, ins, [made] * len(graph.outs)), made
+
+    def _replayed(self, graph: "Replay", ins: Sequence[Any], outs: Sequence[Any]) -> Any:
         self._credit = min(self._credit + 1 / REPLAYS_A_CAPTURE, CREDIT)
-        return graph.replay(arrays, self._program)
+        KEPT.used(graph)
+        return graph.replay(ins, outs, self._program)
 
     def _looked_at(self, given: Sequence[Any], stream: int) -> tuple[list[Any], Any]:
         """The arrays of a call, and what tells graphs apart.
@@ -96,26 +129,21 @@ class Replays:
         arrays, numbers = [], []
         for x, is_array in zip(given, self._is_array, strict=True):
             (arrays if is_array else numbers).append(x)
-        key: list[Any] = [stream if stream != PER_THREAD else -get_ident(), *numbers]
-        end, behind = 0, False
+        key: list[Any] = [_of_thread(stream), *numbers]
+        end = 0
         for i, x in enumerate(arrays):
-            at, strides, moves = x.data.ptr, x.strides, self._moves[i]
-            key.append(strides)
-            if (moves and self._bytes[i] > COPIED_BYTES) or not self._is_dense(i, x, strides):
-                key.append(at)
-                behind = False
-            else:
-                joins = behind and at == end and not moves and i != self._first_output
-                key.append(-1 if joins else -2 - at % ALIGNED)
-                behind = not moves
-            end = at + self._bytes[i]
+            where, at = self._where(i, x), x.data.ptr
+            key += x.strides, -1 if where < 0 and at == end and i != self._first_output else where
+            end = at + self._bytes[i] if where < 0 and not self._moves[i] else 0
         return arrays, tuple(key)
 
-    def _is_dense(self, i: int, x: Any, strides: tuple[int, ...]) -> bool:
-        found = self._dense.get((i, strides))
-        if found is None:
-            found = self._dense[i, strides] = bool(x.flags.c_contiguous or x.flags.f_contiguous)
-        return found
+    def _where(self, i: int, x: Any) -> int:
+        """The address of an array that stays; of one that is copied, below -1, how far it is from a multiple of 512."""
+        is_dense = self._dense.get((i, x.strides))
+        if is_dense is None:
+            is_dense = self._dense[i, x.strides] = bool(x.flags.c_contiguous or x.flags.f_contiguous)
+        at: int = x.data.ptr
+        return at if not is_dense or (self._moves[i] and self._bytes[i] > COPIED_BYTES) else -2 - at % ALIGNED
 
     def _captured(self, key: Any, given: Sequence[Any], arrays: list[Any], stream: Any) -> "Replay | None":
         """A graph, where this comes a second time and others were replayed since they were captured."""
@@ -152,8 +180,8 @@ class Replays:
 class Replay:
     """A captured run of a program, on one stream.
 
-    `where` says of each array where it lies: its address where that stays, -1 right behind the one before, and else
-    below that how far it is from the last multiple of 512. The graph's memory is used by one replay after the other.
+    `where` says of each array where it lies: as `Replays` does, and -1 right behind the one before. The graph's memory
+    is used by one replay after the other.
     """
 
     def __init__(
@@ -170,13 +198,13 @@ class Replay:
         import cupy
 
         self.stream, self.lock = stream, Lock()
-        offsets, self.copies, size = list[int | None](), list[list[int]](), 0
+        offsets, copies, size = list[int | None](), list[list[int]](), 0
         for i, (at, length) in enumerate(zip(where, sizes, strict=True)):
             if at == -1:
-                self.copies[-1][2] += length
+                copies[-1][2] += length
             elif at < -1:
                 size += -size % ALIGNED - 2 - at
-                self.copies.append([i, size, length])
+                copies.append([i, size, length])
             offsets.append(None if at >= 0 else size)
             size += 0 if at >= 0 else length
         self.bytes = size + program.memory.size
@@ -185,25 +213,32 @@ class Replay:
         self._taken = program.allocated()
         self._kept = memory, workspace
         begin = memory.data.ptr
-        self._in = [(i, begin + at, n) for i, at, n in self.copies if i < first_output]
-        self._out = [(i, begin + at, n) for i, at, n in self.copies if i >= first_output]
+        self._in = [(begin + at, n) for i, at, n in copies if i < first_output]
+        self._out = [(begin + at, n) for i, at, n in copies if i >= first_output]
+        self.ins = [i for i, _, _ in copies if i < first_output]
+        """of the arrays, those at which what is copied in begins"""
+        self.outs = [i for i, _, _ in copies if i >= first_output]
+        """and what is copied out"""
         places = iter(offsets)
         inside = [_moved(x, memory, next(places)) if is_one else x for x, is_one in zip(given, is_array, strict=True)]
         self._graph = captured(lambda: program.run(inside, self._taken), workspace)
 
-    def replay(self, arrays: Sequence[Any], program: Program) -> Any:
-        """Queue the run on these arrays, whose layout is that of the capture."""
+    def takes_vectors(self, examples: int) -> bool:
+        """Whether all that is copied in after so many examples is one vector, and so is what is copied out."""
+        return sum([i >= examples for i in self.ins]) == 1 and len(self.outs) <= 1
+
+    def replay(self, ins: Sequence[Any], outs: Sequence[Any], program: Program) -> Any:
+        """Queue the run with these copied in and out, whose layout is that of the capture."""
         import cupy
 
         copy, stream, taken = cupy.cuda.runtime.memcpyAsync, self.stream.ptr, self._taken.result
         result = None if taken is None else program.device.empty((), program.dtype)
-        KEPT.used(self)
         with self.lock:
-            for i, place, size in self._in:
-                copy(place, arrays[i].data.ptr, size, ON_DEVICE, stream)
+            for x, (place, size) in zip(ins, self._in, strict=True):
+                copy(place, x.data.ptr, size, ON_DEVICE, stream)
             self._graph.launch(self.stream)
-            for i, place, size in self._out:
-                copy(arrays[i].data.ptr, place, size, ON_DEVICE, stream)
+            for x, (place, size) in zip(outs, self._out, strict=True):
+                copy(x.data.ptr, place, size, ON_DEVICE, stream)
             if result is not None:
                 copy(result.data.ptr, taken.data.ptr, taken.nbytes, ON_DEVICE, stream)
         return result
@@ -213,7 +248,7 @@ class Kept:
     """The graphs that are kept, the one that was replayed last at the end."""
 
     def __init__(self) -> None:
-        self._graphs = OrderedDict[Replay, tuple[dict[Any, Replay], Any]]()
+        self._graphs = OrderedDict[Replay, tuple[dict[Any, Replay], list[Any]]]()
         self._workspaces: Any = weakref.WeakValueDictionary()
         self._lock = RLock()
 
@@ -243,10 +278,10 @@ class Kept:
         return self._workspaces.setdefault(key, cupy.empty(WORKSPACE_BYTES, np.uint8)) if found is None else found
 
     def add(self, graph: Replay, of_program: dict[Any, Replay], key: Any) -> None:
-        """Keep a graph as one of a program's."""
+        """Keep a graph as one of a program's, under this key too."""
         with self._lock:
             of_program[key] = graph
-            self._graphs[graph] = of_program, key
+            self._graphs.setdefault(graph, (of_program, []))[1].append(key)
 
     def used(self, graph: Replay) -> None:
         """Keep a graph longer than others."""
@@ -263,8 +298,9 @@ class Kept:
 
     def _drop(self) -> None:
         """Drop the graph that was not used for the longest time, once its replays are over."""
-        graph, (of_program, key) = self._graphs.popitem(last=False)
-        of_program.pop(key, None)
+        graph, (of_program, keys) = self._graphs.popitem(last=False)
+        for key in keys:
+            of_program.pop(key, None)
         with graph.lock:
             if not graph.stream.ptr or not graph.stream.is_capturing():
                 graph.stream.synchronize()
@@ -278,6 +314,11 @@ def _moved(x: Any, memory: Any, offset: int | None) -> Any:
     import cupy
 
     return x if offset is None else cupy.ndarray(x.shape, x.dtype, memory.data + offset, x.strides)
+
+
+def _of_thread(stream: int) -> int:
+    """What tells streams apart."""
+    return -get_ident() if stream == PER_THREAD else stream
 
 
 def _nothing(*_: Any) -> None:
