@@ -72,7 +72,11 @@ def _again(
     examples = [X] if Y is None else [X, Y]
     if not backend.replays(theta, *examples) or network.own_cost is not None or network.batch_norm:
         return None
-    if X.ndim != 2 or X.shape[0] != network.sizes[0] or not (backend.knows(X, "finite") and backend.for_products(X, X.dtype) is X):
+    if (
+        X.ndim != 2
+        or X.shape[0] != network.sizes[0]
+        or not (backend.knows(X, "finite") and backend.for_products(X, X.dtype) is X)
+    ):
         return None
     columns = X.shape[1]
     if Y is not None and (
@@ -83,8 +87,9 @@ def _again(
         return None
     if not (0 <= l2 <= LARGEST_PENALTY and 0 <= l1 <= LARGEST_PENALTY):
         return None
-    program = _program(wanted, network, columns, theta.dtype, l2 != 0, l1 != 0, backend)
-    if program is None or not fits_whole(network, columns, theta.itemsize, backend):
+    given = _given(labels=Y is not None, has_l2=l2 != 0, has_l1=l1 != 0)
+    program: Any = compiling.compiled(wanted, network, columns, theta.dtype, given, backend, shared=True)
+    if not hasattr(program, "again") or not fits_whole(network, columns, theta.itemsize, backend):
         return None
     numbers = equations.NO_NUMBERS if Y is None else equations.numbers_of_cost(columns, l2, l1)
 
@@ -99,19 +104,7 @@ def _again(
     return found
 
 
-@lru_cache(maxsize=compiling.SHAPES_KEPT)
-def _program(
-    wanted: equations.Equations,
-    network: Architecture,
-    columns: int,
-    dtype: Any,
-    has_l2: bool,
-    has_l1: bool,
-    backend: Backend,
-) -> Any:
-    """The program of a batch of so many columns, if it can be replayed."""
-    labels = wanted is not equations.prediction
-    numbers = equations.numbers_of_cost(columns, float(has_l2), float(has_l1)) if labels else equations.NO_NUMBERS
-    given = compiling.Given(labels, False, False, compiling.kinds_of(numbers))
-    program = compiling.compiled(wanted, network, columns, dtype, given, backend, shared=True)
-    return program if hasattr(program, "again") else None
+@lru_cache(maxsize=8)
+def _given(*, labels: bool, has_l2: bool, has_l1: bool) -> compiling.Given:
+    numbers = equations.numbers_of_cost(1, float(has_l2), float(has_l1)) if labels else equations.NO_NUMBERS
+    return compiling.Given(labels, False, False, compiling.kinds_of(numbers))
