@@ -38,6 +38,9 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
     return (unsigned __int128)a * b >> 64;
 }
 template <class V> static V __shfl_xor_sync(unsigned, V x, int) { return x; }
+static void __syncwarp() {}
+static void __syncthreads() {}
+#define __shared__ static
 __device__ float from_bfloat16(unsigned short bits) {
     unsigned wide = (unsigned)bits << 16;
     float x;

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.programs.graph import Graph, Input, Node, Scalar, Source
+from nnarray.programs.graph import Graph, Input, Node, Partial, Scalar, Source
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Limits, Loop, Plan, Product
 
@@ -62,9 +62,19 @@ class Program:
             return
         for c in range(loop.shape[1]):
             known: dict[Any, Any] = {}
-            made = [(n, r, self.value(n, r, c, loop, known)) for n in loop.nodes for r in range(n.matrix_shape[0])]
+            made = [(n, r, self.value(n, r, c, loop, known)) for n in loop.nodes for r in rows_of(n)]
+            for node in loop.nodes:
+                if isinstance(node, Partial):
+                    self.add(node, c, loop, known)
             for node, r, x in made:
                 self.array(node)[r, c] = x
+
+    def add(self, node: Partial, c: int, loop: Loop, known: dict[Any, Any]) -> None:
+        """Add a column's share to the sums, all in the part of column 0."""
+        vectors = [[self.value(V, r, c, loop, known) for r in range(V.matrix_shape[0])] for V in node.nodes]
+        sums = self.array(node).reshape(-1, node.parts)
+        sums[...] = 0 if c == 0 else sums
+        sums[:, 0] += [np.prod(factors) for factors in product(*vectors)]
 
     def value(self, source: Source, r: int, c: int, loop: Loop, known: dict[Any, Any]) -> Any:
         if isinstance(source, Scalar):
@@ -80,6 +90,11 @@ class Program:
     def compute(self, node: Node, r: int, c: int, loop: Loop, known: dict[Any, Any]) -> Any:
         if self.plan.is_loaded(node, loop.nodes):
             return self.array(node)[r, c]
+        if node.operation == "matvec":
+            A, V = self.array(node.nodes[0]), node.nodes[1]
+            return sum(A[r, k] * self.value(V, k, c, loop, known) for k in range(A.shape[1]))
+        if node.operation == "total":
+            return self.array(node.nodes[0])[r * node.matrix_shape[1] + c].sum()
         if node.is_reduction:
             [V] = node.nodes
             entries = [self.value(V, k, c, loop, known) for k in range(V.matrix_shape[0])]
@@ -92,3 +107,8 @@ class Program:
             return scalar
         sources = [self.number(source) for source in scalar.sources]
         return self.given[scalar.name] if scalar.operation == "given" else FUNCTIONS[scalar.operation](*sources)
+
+
+def rows_of(node: Node) -> range:
+    """Those that a loop stores of each column; sums over columns are stored in another way."""
+    return range(0 if isinstance(node, Partial) else node.matrix_shape[0])

@@ -28,7 +28,8 @@ class Node:
     """A value of the graph: the result of an operation on its sources.
 
     The operation is one of ELEMENTWISE, or "copy" (also into another dtype), "matmul", "sum", "max", "transpose", and
-    without sources "input" or "ones".
+    without sources "input" or "ones". Lowering adds "matvec", a product of which each column is made in registers,
+    "partial_sums", those of a `Partial`, and "total", their sum.
     """
 
     operation: str
@@ -86,6 +87,16 @@ class Reduction(Node):
 
     axis: int | None
     keepdims: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Partial(Node):
+    """Sums over columns, each part over some of them: "row_sums" of V, or "outer_sums" of the entries of D Vᵀ.
+
+    Its memory is a matrix of one row for each sum, where the parts are side by side.
+    """
+
+    parts: int
 
 
 @dataclass(frozen=True)

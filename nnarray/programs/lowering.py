@@ -55,7 +55,7 @@ def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Grap
     """Sums over all entries in two stages: partial sums, whose number depends on the size, then their sum."""
 
     def rewrite(_: Node, node: Node) -> Node:
-        if not (isinstance(node, Reduction) and node.operation == "sum" and node.shape == ()):
+        if not (isinstance(node, Reduction) and node.operation == "sum" and node.shape == () and node.axis is None):
             return node
         [V] = node.nodes
         rows, columns = V.matrix_shape

@@ -2,7 +2,7 @@
 
 from itertools import accumulate
 
-from nnarray.programs.graph import Node
+from nnarray.programs.graph import Node, Partial
 from nnarray.programs.schedule import Loops, Plan, Stage, made_by
 
 ALIGNMENT = 256
@@ -60,7 +60,9 @@ class Memory:
 
     def _heir(self, node: Node, stage: Stage, dying: list[Node]) -> int | None:
         """The block of a node whose last read is in the loop that stores this one, for this one to overwrite."""
-        if not isinstance(stage, Loops) or node.operation == "where":  # which NumPy computes in two steps
+        if not isinstance(stage, Loops) or isinstance(node, Partial):
+            return None
+        if node.operation == "where":  # which NumPy computes in two steps
             return None
         reads = self._plan.reads(stage)
         [loop] = [loop for loop in stage.loops if node in loop.nodes]

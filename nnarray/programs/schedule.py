@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import NamedTuple
 
-from nnarray.programs.graph import Graph, Input, Node, Scalar
+from nnarray.programs.graph import Graph, Input, Node, Partial, Scalar
 
 
 class Limits(NamedTuple):
@@ -35,7 +35,8 @@ class Loop(NamedTuple):
     """Nodes that are computed and stored together."""
 
     kind: str
-    """"entries", each by itself; "columns", with sums or maxima over the rows of each; or "sums", partial ones"""
+    """"entries", each by itself; "columns", with sums or maxima over the rows of each; "sums", partial ones; or
+    "registers", columns of which each is held there, with all that is made of it, also partial sums over columns"""
     shape: tuple[int, int]
     """rows and columns of what is gone over"""
     order: str
@@ -68,6 +69,7 @@ class Plan:
         """of chains that were cut; each has a loop to itself"""
         for node in graph.nodes:  # from the first on, so that none is far from one whose order is known
             self.order(node)
+        self._in_registers = self._by_whole_columns()
         self.stored = self._stored()
         self.stages = list(self._stages())
 
@@ -84,7 +86,7 @@ class Plan:
 
     def is_loaded(self, node: Node, inside: Sequence[Node]) -> bool:
         """Whether a loop that stores the nodes `inside` loads this one from memory."""
-        return node not in self._nodes or (node in self.stored and node not in inside)
+        return node not in self._nodes or (node in self.stored and (node not in inside or isinstance(node, Partial)))
 
     def leaves(self, node: Node, inside: Sequence[Node]) -> list[Node]:
         """What a loop that stores the nodes `inside` loads for this one of them."""
@@ -127,19 +129,35 @@ class Plan:
         """The nodes that the stage loads."""
         if isinstance(stage, Product):
             return [stage.A.base, stage.B.base]
-        return [leaf for loop in stage.loops for node in loop.nodes for leaf in self.leaves(node, loop.nodes)]
+        return [leaf for loop in stage.loops for leaf in self._reads(loop)]
+
+    def computes(self, node: Node, operation: str) -> bool:
+        """Whether a loop that stores the node alone computes such an operation for it."""
+        return operation in [found.operation for found in self._computed(node)]
+
+    def _computed(self, node: Node) -> list[Node]:
+        found = {node: None}
+        for below in (todo := [node]):
+            new = [s for s in below.reads if s not in found and not self.is_loaded(s, [node])]
+            found.update(dict.fromkeys(new))
+            todo += new
+        return list(found)
+
+    def _reads(self, loop: Loop) -> list[Node]:
+        leaves = [leaf for node in loop.nodes for leaf in self.leaves(node, loop.nodes)]
+        return list(dict.fromkeys(leaves)) if loop.kind == "registers" else leaves
 
     def _found_order(self, node: Node) -> str:
         if isinstance(node, Input):
             return node.order
         if self.limits.order and node.operation != "transpose":
             return self.limits.order
-        if node.operation == "ones":
-            return "F"
-        if node.operation == "transpose":
-            return "C" if self.order(node.base) == "F" else "F"
-        if node.operation == "matmul":
+        if node.operation in {"ones", "transpose"}:
+            return "C" if node.operation == "transpose" and self.order(node.base) == "F" else "F"
+        if node.operation in {"matmul", "matvec"}:
             return self.order(node.nodes[1])
+        if isinstance(node, Partial) or node.operation == "total":
+            return "C"
         alike = [base for base in node.reads if base.shape == node.shape]
         return "C" if "C" in [self.order(base) for base in alike] else "F"
 
@@ -148,15 +166,20 @@ class Plan:
 
         And what would be the end of too long a chain.
         """
-        in_memory, by_columns = ("matmul", "partial_sums"), self._by_columns()
-        stored = set(self.graph.outputs.values())
+        by_columns, stored = self._followers("sum", "max", "matvec"), set(self.graph.outputs.values())
+        with_columns = self._followers("matvec")
         for node in self.graph.nodes:
-            if node.operation in in_memory:
+            made = [base for base in node.reads if base in self._nodes]
+            if is_in_memory(node):
                 stored.add(node)
-                made = [base for base in node.reads if base in self._nodes]
+            if node.operation in {"matmul", "partial_sums"}:
                 stored.update(base for base in made if node.operation == "matmul" or base in by_columns)
+            if node in self._in_registers or node in with_columns:  # which add up no parts
+                stored.update(base for base in made if base in by_columns and base not in self._in_registers)
         depths: dict[Node, int] = {}
         for node in self.graph.nodes:
+            if node in self._in_registers:
+                continue
             computed = [depths[base] for base in node.reads if base in depths and base not in stored]
             depths[node] = 1 + max(computed, default=0)
             if depths[node] == self.limits.chain:
@@ -164,12 +187,35 @@ class Plan:
                 stored.add(node)
         return stored
 
-    def _by_columns(self) -> set[Node]:
-        """The nodes into which sums or maxima over rows enter; asked before it is known what is stored."""
+    def _followers(self, *operations: str) -> set[Node]:
+        """The nodes into which such operations enter as they are computed; asked before it is known what is stored."""
         found: set[Node] = set()
         for node in self.graph.nodes:
-            is_computed = node.operation not in {"matmul", "partial_sums"}
-            if is_computed and (node.is_reduction or not found.isdisjoint(node.reads)):
+            if not is_in_memory(node) and (node.operation in operations or not found.isdisjoint(node.reads)):
+                found.add(node)
+        return found
+
+    def _by_whole_columns(self) -> set[Node]:
+        """What loops over columns in registers make: products and sums there, and what lies before and behind them.
+
+        Between two products of BLAS, that is: what these make is loaded.
+        """
+        level = dict[Node, int]()
+        for node in self.graph.nodes:
+            level[node] = max([level.get(s, 0) + ends_a_loop(s) for s in node.reads], default=0)
+
+        def alike(node: Node) -> list[Node]:
+            """The sources that such a loop computes, too."""
+            columns = node.nodes[0].matrix_shape[1] if isinstance(node, Partial) else node.matrix_shape[1]
+            near = [s for s in node.reads if level.get(s) == level[node] and not ends_a_loop(s)]
+            return [s for s in near if s.matrix_shape[1] == columns]
+
+        found = {node for node in self.graph.nodes if node.operation == "matvec" or isinstance(node, Partial)}
+        for node in reversed(self.graph.nodes):
+            if node in found:
+                found.update(alike(node))
+        for node in self.graph.nodes:
+            if not ends_a_loop(node) and not found.isdisjoint(alike(node)):
                 found.add(node)
         return found
 
@@ -185,7 +231,7 @@ class Plan:
                 A, B = node.nodes
                 scales = [s for s in node.sources if not isinstance(s, Node)]
                 yield Product(node, A, B, *scales)
-            elif node in self.stored:
+            elif node in self.stored and node not in done:
                 waiting.append(node)
                 if len(waiting) == self.limits.nodes:
                     yield self._loops(waiting, done)
@@ -195,7 +241,9 @@ class Plan:
     def _loops(self, waiting: list[Node], done: set[Node]) -> Loops:
         """The loops of all that can be computed now, which is pending no longer."""
         loops: dict[object, Loop] = {}
-        for node in waiting:
+        begun = not self._in_registers.isdisjoint(waiting)
+        ahead = [node for node in self.graph.nodes if node in self._in_registers] if begun else []
+        for node in dict.fromkeys([*waiting, *[node for node in ahead if node in self.stored and node not in done]]):
             if sum(len(loop.nodes) for loop in loops.values()) == self.limits.nodes:
                 break
             key, loop = self._loop_for(node)
@@ -218,6 +266,9 @@ class Plan:
         if node.operation == "partial_sums":
             [V] = node.nodes
             return node, Loop("sums", V.matrix_shape, self.order(V), [])
+        if node in self._in_registers or self.computes(node, "matvec"):
+            columns = node.nodes[0].matrix_shape[1] if isinstance(node, Partial) else shape[1]
+            return ("registers", columns), Loop("registers", (1, columns), "F", [])
         alone = node if node in self._ends else None
         if self.reductions(node, [node]):
             return (alone, "columns", shape[1]), Loop("columns", shape, "F", [])
@@ -239,3 +290,13 @@ class Plan:
 def made_by(stage: Stage) -> list[Node]:
     """What a stage stores."""
     return [stage.node] if isinstance(stage, Product) else stage.nodes
+
+
+def is_in_memory(node: Node) -> bool:
+    """Whether the node is stored whoever reads it: products of BLAS, partial sums, totals of them."""
+    return isinstance(node, Partial) or node.operation in {"matmul", "partial_sums", "total"}
+
+
+def ends_a_loop(node: Node) -> bool:
+    """Whether what reads the node is computed in a later loop: it is in memory, or a sum of parts."""
+    return is_in_memory(node) or (node.is_reduction and isinstance(node.nodes[0], Partial))

@@ -157,7 +157,8 @@ class Replays:
         self._credit -= 1
         where = [entry for entry in key[1 + len(given) - len(arrays) :] if not isinstance(entry, tuple)]
         try:
-            graph = Replay(self._program, given, self._is_array, where, self._bytes, self._first_output, stream, key[0])
+            program = self._program.suited(given)
+            graph = Replay(program, given, self._is_array, where, self._bytes, self._first_output, stream, key[0])
         except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS, of the pool, or of more than may be held
             self._may_replay = False
             return None
@@ -168,9 +169,10 @@ class Replays:
         """Queue a run in a stream that the caller captures; its memory lives as long as its outputs or its result."""
         import cupy
 
-        taken, workspace = self._program.allocated(), cupy.empty(WORKSPACE_BYTES, np.uint8)
+        program = self._program.suited(given)
+        taken, workspace = program.allocated(), cupy.empty(WORKSPACE_BYTES, np.uint8)
         with capturing_products(stream, workspace):
-            result = self._program.run(given, taken)
+            result = program.run(given, taken)
         made = given[-1] if len(self._nodes) > self._first_output else result
         owner = made if made.base is None else made.base
         weakref.finalize(owner, _nothing, taken, workspace).atexit = False

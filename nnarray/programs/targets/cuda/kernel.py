@@ -10,6 +10,7 @@ from nnarray.programs.graph import Node
 from nnarray.programs.schedule import Loops, Plan
 from nnarray.programs.targets.cuda.loops import LoopText
 from nnarray.programs.targets.cuda.parameters import Parameters
+from nnarray.programs.targets.cuda.registers import RegistersText
 
 WIDE = 2**31
 """Entries from which on an index takes 64 bits."""
@@ -35,8 +36,12 @@ class Kernel:
         self.loops, self.name = loops.loops, name
         parameters = Parameters(outside, loops.nodes, plan.graph.narrow, narrow, numbers_on_device=numbers_on_device)
         last = len(self.loops) - 1
-        texts = [LoopText(loop, i, plan, parameters, is_last=i == last) for i, loop in enumerate(self.loops)]
-        self.blocks = [text.blocks for text in texts]
+        texts = [
+            (RegistersText if loop.kind == "registers" else LoopText)(loop, i, plan, parameters, is_last=i == last)
+            for i, loop in enumerate(self.loops)
+        ]
+        self.by_columns = [node for text in texts for node in text.by_columns]
+        self.blocks, self.warps = [text.blocks for text in texts], [text.warps for text in texts]
         body = "".join(text.source() for text in texts)
         self.wide = any([rows * columns >= WIDE for text in texts for rows, columns in text.shapes()])
         self.parameters = parameters.asked_for

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from nnarray.programs.graph import Node, Scalar, Source
+from nnarray.programs.graph import Node, Partial, Scalar, Source
 from nnarray.programs.schedule import Loop, Plan
-from nnarray.programs.targets.cuda.parameters import Columns, Number, Parameters, Pointer, Stop, Stride
+from nnarray.programs.targets.cuda.parameters import Columns, Number, Parameters, Parts, Pointer, Stop, Stride
 
 THREADS = 256
 """of a block"""
@@ -51,11 +51,21 @@ class LoopText:
         self._names = 0
 
     @property
+    def by_columns(self) -> Sequence[Node]:
+        """Of the arrays outside, those that are read far faster where the entries of a column are side by side."""
+        return ()
+
+    @property
+    def warps(self) -> int:
+        """So many share the columns, where it matters how many."""
+        return 0
+
+    @property
     def blocks(self) -> int:
         """As many as give every entry, column or partial sum a thread, or a warp."""
         rows, columns = self.loop.shape
         threads = {
-            "entries": rows * columns // (4 if self._by_fours else 1),
+            "entries": rows * columns * (WARP if self._totals else 1) // (4 if self._by_fours else 1),
             "columns": columns * (WARP if self._is_tall else 1),
             "sums": (self._parts if self.loop.kind == "sums" else 0) * WARP,
         }
@@ -70,8 +80,10 @@ class LoopText:
             f"        const Index first = (Index)(blockIdx.x - {first}) * blockDim.x + threadIdx.x;",
             f"        const Index threads = (Index)({stop} - {first}) * blockDim.x;",
         ]
-        body = {"entries": self._entries, "columns": self._columns, "sums": self._sums}[self.loop.kind]()
-        return "\n".join([*lines, *("        " + line for line in body), "    }", ""])
+        return "\n".join([*lines, *("        " + line for line in self._body()), "    }", ""])
+
+    def _body(self) -> list[str]:
+        return {"entries": self._entries, "columns": self._columns, "sums": self._sums}[self.loop.kind]()
 
     def shapes(self) -> Iterator[tuple[int, int]]:
         """Of all that the loop goes over, loads and stores."""
@@ -87,7 +99,13 @@ class LoopText:
     def _is_tall(self) -> bool:
         """Whether a column is worth a warp."""
         reductions = [r for node in self.nodes for r in self.plan.reductions(node, self.nodes)]
-        return any([reduction.reads[0].matrix_shape[0] > WARP for reduction in reductions])
+        operands = [reduction.reads[0] for reduction in reductions]
+        return any([isinstance(V, Partial) or V.matrix_shape[0] > WARP for V in operands])
+
+    @property
+    def _totals(self) -> list[Node]:
+        """What is added up of its parts, each entry by a warp."""
+        return [node for node in self.nodes if node.operation == "total"]
 
     @property
     def _parts(self) -> int:
@@ -100,6 +118,7 @@ class LoopText:
             self.loop.kind == "entries"
             and self.loop.order == "F"
             and self.loop.shape[0] % 4 == 0
+            and not self._totals
             and all(map(self._is_dense, self.nodes))
         )
 
@@ -133,7 +152,7 @@ class LoopText:
             "    #pragma unroll",
             "    for (int k = 0; k < 4; k++) {",
             "        const Index i = begin + k;",
-            *_indented(_indented([*self._place(), *lines])),
+            *indented(indented([*self._place(), *lines])),
             "    }",
             *(f"    store_four({pointers[node]}, begin, {four});" for node, four in made.items()),
             "}",
@@ -142,6 +161,8 @@ class LoopText:
     def _entries(self) -> list[str]:
         if self._by_fours:
             return self._fours()
+        if self._totals:
+            return self._entries_by_warps()
         lines, known = list[str](), dict[Node, str]()
         for node in self.nodes:
             self._compute(node, known, lines)
@@ -149,8 +170,38 @@ class LoopText:
         return [
             self._total(),
             "for (Index i = first; i < total; i += threads) {",
-            *_indented([*self._place(), *lines]),
+            *indented([*self._place(), *lines]),
             "}",
+        ]
+
+    def _entries_by_warps(self) -> list[str]:
+        """Each entry by a warp, whose lanes add up the parts of its totals; one lane computes what follows."""
+        lines, known, summed = list[str](), dict[Node, str](), list[str]()
+        for node in self._totals:
+            summed += self._total_of(node, known)
+        for node in self.nodes:
+            self._compute(node, known, lines)
+        lines += [self._store(node, known[node]) for node in self.nodes]
+        return [
+            self._total(),
+            "const int lane = threadIdx.x % WARP;",
+            "for (Index i = first / WARP; i < total; i += threads / WARP) {",
+            *indented([*self._place(), *summed, "if (lane == 0) {", *indented(lines), "}"]),
+            "}",
+        ]
+
+    def _total_of(self, node: Node, known: dict[Node, str]) -> list[str]:
+        """The sum of its parts, the same in every lane."""
+        [partial], (rows, columns) = node.nodes, node.matrix_shape
+        assert isinstance(partial, Partial)
+        parts, name = self.parameters.name(Parts(partial)), self._new_name()
+        known[node] = name
+        entry = " + ".join(term for term, n in ((f"r * {columns}", rows), ("c", columns)) if n > 1) or "0"
+        return [
+            f"T {name} = 0;",
+            f"for (Index p = lane; p < {parts}; p += WARP)",
+            f"    {name} += load({self.parameters.name(Pointer(partial))}, ({entry}) * {parts} + p);",
+            f"{name} = sum_of({name}, WARP);",
         ]
 
     def _sums(self) -> list[str]:
@@ -164,7 +215,7 @@ class LoopText:
             "    const int lane = threadIdx.x % WARP;",
             "    T sum = 0;",
             f"    for (Index i = part * WARP + lane; i < total; i += {self._parts} * WARP) {{",
-            *_indented(_indented([*self._place(), *lines, f"sum += {known[V]};"])),
+            *indented(indented([*self._place(), *lines, f"sum += {known[V]};"])),
             "    }",
             "    sum = sum_of(sum, WARP);",
             f"    if (lane == 0) store({self.parameters.name(Pointer(partial))}, part, sum);",
@@ -184,7 +235,7 @@ class LoopText:
         return [
             f"const int lanes = {'WARP' if self._is_tall else '1'};",
             f"for (Index c = first / lanes; c < {columns}; c += threads / lanes) {{",
-            *_indented(lines),
+            *indented(lines),
             "}",
         ]
 
@@ -198,10 +249,13 @@ class LoopText:
             if node.operation == "sum"
             else f"{name} = maximum({name}, {inner[operand]});"
         )
+        rows = str(operand.matrix_shape[0])
+        if isinstance(operand, Partial):
+            rows = self.parameters.name(Parts(operand))
         return [
             f"T {name} = {'0' if node.operation == 'sum' else 'LOWEST'};",
-            f"for (Index r = lane; r < {operand.matrix_shape[0]}; r += lanes) {{",
-            *_indented([*lines, step]),
+            f"for (Index r = lane; r < {rows}; r += lanes) {{",
+            *indented([*lines, step]),
             "}",
             f"{name} = {'sum_of' if node.operation == 'sum' else 'max_of'}({name}, lanes);",
         ]
@@ -213,7 +267,7 @@ class LoopText:
             self._compute(node, inner, lines)
         lines += [self._store(node, inner[node]) for node in nodes]
         loop = f"for (Index r = lane; r < {rows}; r += lanes) {{" if rows > 1 else "if (lane == 0) {"
-        return [loop, *_indented(lines), "}"]
+        return [loop, *indented(lines), "}"]
 
     def _total(self) -> str:
         rows, columns = self.loop.shape
@@ -254,16 +308,16 @@ class LoopText:
     def _store(self, node: Node, name: str) -> str:
         return f"store({self.parameters.name(Pointer(node))}, {self._index(node)}, {name});"
 
-    def _index(self, node: Node) -> str:
+    def _index(self, node: Node, r: str = "r", c: str = "c") -> str:
         """Where the entry (r, c) of a node lies; one of a single row or column is the same for all."""
         rows, columns = node.matrix_shape
         order = self.plan.order(node)
         if node in self.parameters.outside:
-            row, column = (f"{axis} * {self.parameters.name(Stride(node, i))}" for i, axis in enumerate("rc"))
-        elif self.loop.kind != "columns" and (rows, columns) == self.loop.shape and order == self.loop.order:
+            row, column = (f"{axis} * {self.parameters.name(Stride(node, i))}" for i, axis in enumerate((r, c)))
+        elif self.loop.kind in {"entries", "sums"} and (rows, columns) == self.loop.shape and order == self.loop.order:
             return "i"
         else:
-            row, column = ("r", f"c * {rows}") if order == "F" else (f"r * {columns}", "c")
+            row, column = (r, f"{c} * {rows}") if order == "F" else (f"{r} * {columns}", c)
         return " + ".join(term for term, n in ((row, rows), (column, columns)) if n > 1) or "0"
 
     def _new_name(self) -> str:
@@ -271,5 +325,6 @@ class LoopText:
         return f"x{self._names}"
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
+def indented(lines: Sequence[str]) -> list[str]:
+    """The lines one level further in."""
     return ["    " + line for line in lines]

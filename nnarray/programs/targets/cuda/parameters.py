@@ -3,7 +3,7 @@
 from collections.abc import Container
 from dataclasses import dataclass
 
-from nnarray.programs.graph import Node, Scalar
+from nnarray.programs.graph import Node, Partial, Scalar
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,21 @@ class Stop:
     loop: int
 
 
-Parameter = Pointer | Stride | Number | Columns | Stop
+@dataclass(frozen=True)
+class Parts:
+    """A parameter: in how many parts sums over columns are."""
+
+    partial: Partial
+
+
+@dataclass(frozen=True)
+class Warps:
+    """A parameter: how many warps share the columns of a loop in registers, each with a part of its sums."""
+
+    loop: int
+
+
+Parameter = Pointer | Stride | Number | Columns | Stop | Parts | Warps
 
 
 class Parameters:

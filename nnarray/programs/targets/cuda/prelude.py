@@ -1,6 +1,7 @@
 """CUDA C that every kernel may call: loads, stores and sums of a warp. COMMON suits a host, too, DEVICE a GPU alone."""
 
 COMMON = """\
+#define FORGET_LOADS asm volatile("" ::: "memory")  // what was loaded is not kept in registers for later loads
 template <class V> __device__ V maximum(V a, V b) { return a >= b || a != a ? a : b; }  // NaN if either is
 template <class V> __device__ V minimum(V a, V b) { return a <= b || a != a ? a : b; }
 template <class V> __device__ V load(const V* p, long long i) { return p[i]; }

@@ -1,6 +1,7 @@
 """A graph as kernels and products, queued on a device."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -15,10 +16,12 @@ from nnarray.programs.lowering import (
 )
 from nnarray.programs.memory import Memory
 from nnarray.programs.products import Gemm, gemm, strides_in_entries
+from nnarray.programs.registers import Registers, columns_in_registers
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.cuda.kernel import Kernel
-from nnarray.programs.targets.cuda.loops import THREADS
-from nnarray.programs.targets.cuda.parameters import Columns, Number, Pointer, Stop, Stride
+from nnarray.programs.targets.cuda.loops import THREADS, WARP
+from nnarray.programs.targets.cuda.parameters import Columns, Number, Parts, Pointer, Stop, Stride, Warps
+from nnarray.programs.targets.cuda.registers import FEW, SHARED
 from nnarray.programs.targets.scalars import function_of
 
 LIMITS = Limits(chain=64, nodes=32)
@@ -79,12 +82,18 @@ class Program:
     """
 
     def __init__(
-        self, graph: Graph, *, device: Device, operands: str | None = None, numbers_on_device: bool = False
+        self,
+        graph: Graph,
+        *,
+        device: Device,
+        operands: str | None = None,
+        numbers_on_device: bool = False,
+        in_registers: bool = True,
     ) -> None:
         self.device, self.dtype, self.numbers_on_device = device, graph.dtype, numbers_on_device
-        operands = operands or self.dtype.name
+        self._traced, operands = (graph, operands), operands or self.dtype.name
         narrow = operands if operands in {"bfloat16", "float16"} else ""
-        self.plan = Plan(lowered(graph, narrow=bool(narrow)), LIMITS)
+        self.plan = Plan(lowered(graph, narrow=bool(narrow), in_registers=in_registers), LIMITS)
         self.memory, self.works_in_place = Memory(self.plan), self.plan.works_in_place
         self.graph = self.plan.graph
         inputs = {x: x.name for x in graph.arrays}
@@ -96,6 +105,8 @@ class Program:
         ]
         self.source = f"typedef {'double' if self.dtype == np.float64 else 'float'} T;\n\n"
         self.source += "\n".join(kernel.source for kernel in self.kernels)
+        by_columns = {node for kernel in self.kernels for node in kernel.by_columns}
+        self._by_columns = [i for i, x in enumerate(graph.arrays) if x in by_columns]
         self._fixed: Table = []
         self._ones: dict[Node, Any] = {}
         self._slots: dict[Any, int] = {}
@@ -118,7 +129,8 @@ class Program:
 
     def __call__(self, *given: Any) -> Any:
         """Queue a run on these arrays and numbers."""
-        return self.run(given, self.allocated())
+        program = self.suited(given)
+        return program.run(given, program.allocated())
 
     def allocated(self) -> Taken:
         """Memory for a run, or for runs of which each is over before the next one begins."""
@@ -148,12 +160,30 @@ class Program:
             call(table)
         return taken.result
 
+    def suited(self, given: Sequence[Any]) -> "Program":
+        """The program for arrays that lie as these do; one with its numbers on the device is captured as it is."""
+        return self._for_rows if self._by_columns and not self.numbers_on_device and self._is_by_rows(given) else self
+
+    def _is_by_rows(self, given: Sequence[Any]) -> bool:
+        """Whether the lanes of a warp would load entries that lie far apart."""
+        arrays = [x for x, is_array in zip(given, self._is_array, strict=False) if is_array]
+        return any([abs(arrays[i].strides[0]) > abs(arrays[i].strides[1]) for i in self._by_columns])
+
+    @cached_property
+    def _for_rows(self) -> "Program":
+        """The program for arrays whose rows, not columns, have their entries side by side: no column in registers."""
+        graph, operands = self._traced
+        return Program(graph, device=self.device, operands=operands, in_registers=False)
+
     def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
+        fixed: dict[Any, int]
         for loop, blocks in zip(kernel.loops, kernel.blocks, strict=True):
             ends.append((ends[-1] if ends else 0) + blocks)
             columns.append(loop.shape[0] if loop.order == "C" and loop.kind != "columns" else loop.shape[1])
         fixed = {Stop(i): end for i, end in enumerate(ends)} | {Columns(i): n for i, n in enumerate(columns)}
+        fixed |= {Warps(i): n for i, n in enumerate(kernel.warps)}
+        fixed |= {p: p.partial.parts for p in kernel.parameters if isinstance(p, Parts)}
         slots = [self._fixed_slot(fixed[p]) if p in fixed else self._slot(p) for p in kernel.parameters]
         run, arguments = self.device.kernel(self.source, kernel.name), _getter(slots)
 
@@ -212,14 +242,26 @@ class Program:
         return self._slots[key]
 
 
-def lowered(graph: Graph, *, narrow: bool) -> Graph:
+def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
     """The graph as a GPU computes it. Raises ValueError for what no kernel does: see `_is_known`."""
+    if in_registers:
+        graph = columns_in_registers(graph, room_of(graph.dtype.itemsize), parts_of_columns)
     graph = outputs_of_their_own(sums_over_all_in_parts(sums_over_columns_as_products(graph), few_or_many))
     for node in graph.nodes:
         if not _is_known(node):
             msg = f"{node.operation} of arrays of the shapes {[source.shape for source in node.nodes]} cannot be fused"
             raise ValueError(msg)
     return narrow_operands(graph) if narrow else graph
+
+
+def room_of(itemsize: int) -> Registers:
+    """The registers that a lane has for columns and their sums; a float64 takes two."""
+    return Registers(few=FEW, many=1216 * 4 // itemsize, lanes=WARP, sums=96 * 4 // itemsize, shared=SHARED)
+
+
+def parts_of_columns(columns: int) -> int:
+    """Parts of sums over columns, each the work of one warp, which has several columns where there are many."""
+    return min(columns, max(128, min(columns // 4, 2048)))
 
 
 def few_or_many(entries: int) -> int:
@@ -229,7 +271,7 @@ def few_or_many(entries: int) -> int:
 
 def _is_known(node: Node) -> bool:
     """Loops read no transposed array, and reduce nothing but the columns of a matrix."""
-    if node.operation == "matmul":
+    if node.operation in {"matmul", "matvec"}:
         return True
     if isinstance(node, Reduction) and (node.axis != 0 or len(node.nodes[0].shape) != 2):
         return False
