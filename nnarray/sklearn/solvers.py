@@ -89,12 +89,7 @@ def fit_stochastic(
     work.updates = updates = updates_of(model, work, incremental=incremental)
     _require_records(model, work)
     rows, validation = _split(model, work, examples, validation)
-    batches: BatchesOfRows | BatchesOfChunks
-    if isinstance(examples, Chunked):
-        batches = BatchesOfChunks(model, examples)
-    else:
-        batches = BatchesOfRows(model, work.backend, examples, rows)
-    dropout = _dropout_of(model, work)
+    batches, dropout = _batches_of(model, work, examples, rows), _dropout_of(model, work)
     model.n_iter_ = 0
     report = Report(model, work, validation)
     training_begins(model)
@@ -122,11 +117,25 @@ def fit_stochastic(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if model.early_stopping and model._best is not None:
-        variables, held = model._best
-        work.restore(work.backend.asarray(variables, work.dtype))
-        if isinstance(updates, Averaging):
-            updates.mean, updates.count = held or (None, 0)
-        model._best = None  # a warm start has none until it finds a better one, as in scikit-learn
+        _restore_best(model, work)
+
+
+def _batches_of(
+    model: "MLP", work: EstimatorDescent, examples: Batch | Chunked, rows: Array | None
+) -> BatchesOfRows | BatchesOfChunks:
+    """The batches of the chunks of dask arrays, or of these rows of a table."""
+    if isinstance(examples, Chunked):
+        return BatchesOfChunks(model, examples)
+    return BatchesOfRows(model, work.backend, examples, rows)
+
+
+def _restore_best(model: "MLP", work: EstimatorDescent) -> None:
+    """Go back to the best epoch; a warm start has none until it finds a better one, as in scikit-learn."""
+    variables, held = model._best
+    work.restore(work.backend.asarray(variables, work.dtype))
+    if isinstance(work.updates, Averaging):
+        work.updates.mean, work.updates.count = held or (None, 0)
+    model._best = None
 
 
 def _require_records(model: "MLP", work: EstimatorDescent) -> None:
