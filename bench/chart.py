@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bench.report import figure, sorted_results
+from bench.timed import figure, sorted_results
 
 OURS, PEERS, INK = "#1f6f8b", "#c3c9ce", "#30363b"
 COLUMNS = 3

@@ -23,8 +23,9 @@ import numpy as np
 
 from bench.contestants.base import Prepared, nothing
 from bench.machine import machine, versions
-from bench.report import about, figure, put_into, table_of
+from bench.report import about, put_into, table_of
 from bench.rounds import time_in_turn, warm_up
+from bench.timed import figure
 
 MODULES = {"scikit-learn": "sklearn.neural_network", "nnarray": "nnarray.sklearn"}
 HEADINGS = ("work", "dtype", "scikit-learn ms", "nnarray ms", "times as fast", "the products alone ms")

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.timed import figure, sorted_results
+
 HEADINGS = ("workload", "contestant", "ms", "quartiles", "GFLOP/s", "of the limit", "memory MB", "against best peer")
 
 OWN = ("nnarray-numpy", "nnarray-cupy")
@@ -30,19 +32,6 @@ def cells(found: dict) -> list[str]:
         "" if memory is None else f"{memory:.0f}",
         "" if ratio is None else f"{ratio:.2f}×",
     ]
-
-
-def figure(x: float) -> str:
-    """Three digits or so."""
-    if x >= 100:
-        return f"{x:,.0f}"
-    return f"{x:.1f}" if x >= 10 else f"{x:.2f}" if x >= 0.1 else f"{x:.2g}"
-
-
-def sorted_results(record: dict) -> list[dict]:
-    """The timed contestants of a workload, the fastest first."""
-    timed = [found for found in record["results"] if found["status"] == "timed"]
-    return sorted(timed, key=lambda found: found["median_ms"])
 
 
 def untimed(record: dict) -> list[str]:

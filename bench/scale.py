@@ -26,7 +26,8 @@ import numpy as np
 
 import nnarray as nn
 from bench.machine import machine, versions
-from bench.report import about, figure, put_into, table_of
+from bench.report import about, put_into, table_of
+from bench.timed import figure
 
 NETWORK = nn.Network((784, 512, 512, 10), output="softmax")
 WORKS = {"full batch": (60_000, None), "batches of 4096": (60_000, 4096), "8 columns": (8, None)}
