@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nnarray.backends import quiet
 from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.network.agreement import agree, checksum
 from nnarray.network.batch_norm import NormalizedParameters
@@ -32,6 +33,7 @@ def agree_on_run(ranks: Ranks, network: Architecture, first: Parameters, numbers
     agree(ranks, network, Entered(first.layers, first.backend, first.dtype), **numbers, **kinds)
 
 
+@quiet
 def descent_of(
     network: Architecture,
     first: Parameters,

@@ -27,7 +27,7 @@ from nnarray.training.arguments import (
     enter_training,
     first_params,
 )
-from nnarray.training.assembly import agree_on_run, batches_of, checked_checkpoint, checkpoints_of, making
+from nnarray.training.assembly import agree_on_run, batches_of, checked_checkpoint, checkpoints_of, descent_of, making
 from nnarray.training.batch_norm import check_batches
 from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch
@@ -249,12 +249,12 @@ def train(
                 first,
                 optimizer or Adam(),
                 batches,
+                descent_of(costed, first, batches, ranks, l2=l2, l1=l1, workers=workers),
                 Dropout(rates, network.sizes, own, first.backend, input_rate=input_rate),
                 validating,
                 Patience(patience, min_delta),
                 l2,
                 l1,
-                workers,
                 average,
                 ranks,
             )

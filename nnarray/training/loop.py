@@ -16,12 +16,11 @@ from nnarray.network.agreement import CHECKSUM, checksum
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked
 from nnarray.network.parameters import Parameters
-from nnarray.training.assembly import descent_of
 from nnarray.training.averaging import Averaging, averaging
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import NoCheckpoints
 from nnarray.training.chunks import ChunkedBatches
-from nnarray.training.descent import MOST_AT_ONCE, Updates
+from nnarray.training.descent import MOST_AT_ONCE, Descent, Updates
 from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Optimizer
@@ -50,12 +49,12 @@ class Run:
     """the initial parameters, from which later ones are made by replacing theta"""
     optimizer: Optimizer
     batches: Shuffled | ChunkedBatches | Stream
+    descent: Descent
     dropout: Dropout
     validation: Batch | Chunked | None
     patience: Patience
     l2: float
     l1: float
-    workers: int | None
     average: float | None = None
     """beta of the average of the parameters; None for none"""
     ranks: Ranks | None = None
@@ -66,8 +65,6 @@ class Run:
     def __post_init__(self) -> None:
         """Start at the first parameters."""
         self.backend, self.dtype = self.params.backend, self.params.dtype
-        options: dict[str, Any] = {"l2": self.l2, "l1": self.l1, "workers": self.workers}
-        self.descent = descent_of(self.network, self.params, self.batches, self.ranks, **options)
         self._begin_updates()
         self.interrupts, self.threads = self.descent.begin(self.batches.size)
         self.watch = Watch(self.descent.variables, self.backend)
