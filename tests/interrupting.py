@@ -55,7 +55,7 @@ class State(NamedTuple):
     threads: list[str]
     streams: tuple[Any, ...]
     is_locked: bool
-    descriptors: int
+    descriptor: int
 
     def other_than(self, before: "State") -> str:
         """What is not as it was."""
@@ -82,7 +82,7 @@ class State(NamedTuple):
             _threads_of_others(),
             (sys.stdout, sys.stderr, sys.excepthook),
             _is_locked(),
-            len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
+            _free_descriptor(),
         )
 
 
@@ -132,17 +132,15 @@ def _threads_of_others() -> list[str]:
 
 def _is_locked() -> bool:
     """Whether this thread holds the lock of BLAS's threads, for which others would wait."""
-    free: list[bool] = []
+    lock: Any = BLAS_THREADS._lock
+    return bool(lock._is_owned())
 
-    def look() -> None:
-        free.append(BLAS_THREADS._lock.acquire(timeout=1))
-        if free[0]:
-            BLAS_THREADS._lock.release()
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    return not free[0]
+def _free_descriptor() -> int:
+    """The lowest number that no open file has."""
+    number = os.dup(1)
+    os.close(number)
+    return number
 
 
 def _is_called_by_tests(frame: FrameType) -> bool:

@@ -62,6 +62,41 @@ def test_sums_of_chunks_are_added_neighbours_first(count: int) -> None:
     assert [*found[0], *found[1:]] == parts[0].tolist()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("size", [300, 100, 75, 50, 13])
+def test_small_chunks_have_a_task_together_and_the_same_bits(size: int, dropout: float, monkeypatch) -> None:
+    network, X, Y = case()
+    w = np.random.default_rng(1).random(M)
+    given, count = (chunked(X, size), chunked(Y, size)), -(-M // size)
+    params = network.init(0, dtype="float64")
+    tasks, compute = list[int](), chunks.dask_tasks.compute
+
+    def counted(asked: Any) -> Any:
+        tasks.append(sum("_sums" in str(key) for task in asked for key in task.__dask_graph__()))
+        return compute(asked)
+
+    def found() -> tuple[bytes, ...]:
+        tasks.clear()
+        J, g = network.gradients(params, *given, weights=w)
+        run = nn.train(network, *given, params=params, epochs=2, dropout=dropout, progress=False)
+        return J.tobytes(), g.vector.tobytes(), run.params.vector.tobytes()
+
+    monkeypatch.setattr(chunks.dask_tasks, "compute", counted)
+    monkeypatch.setattr(chunks, "SMALL", 10**9)
+    alone = found()
+    assert max(tasks) == count
+    monkeypatch.setattr(chunks, "SMALL", 0)
+    assert found() == alone
+    assert max(tasks) == -(-count // chunks.FOLDED)
+
+
+def test_the_bad_one_of_small_chunks_is_named() -> None:
+    network, X, Y = case()
+    X[0, -1] = np.nan
+    with pytest.raises(ValueError, match="in the chunk of examples from 200 on: X"):
+        network.gradients(network.init(0), chunked(X, 100), chunked(Y, 100))
+
+
 def test_other_chunkings_and_kinds() -> None:
     network, X, Y = case()
     params = network.init(0)

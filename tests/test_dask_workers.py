@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 
 import nnarray as nn
+from nnarray.engine import dask_tasks
+from nnarray.network import chunks
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -96,6 +99,47 @@ def test_the_same_bits_for_any_number_of_workers(workers: int, run: str, expecte
     network, x, y = case()
     with in_threads(workers):
         assert bits(nn.train(network, x.persist(), y.persist(), **OPTIONS, **RUNS[run])) == expected[run]
+
+
+@pytest.mark.parametrize(
+    ("holders", "threads", "expected"),
+    [
+        ("aaaaaabb", {"a": 1, "b": 1}, {4: "b", 5: "b"}),
+        ("abababab", {"a": 1, "b": 1}, {}),
+        ("aaaaa", {"a": 1, "b": 1}, {3: "b", 4: "b"}),
+        ("aaaaaa", {"a": 2, "b": 1}, {4: "b", 5: "b"}),
+        (["ab", "a", "a"], {"a": 1, "b": 1}, {}),
+        (["a", "", "a"], {"a": 1, "b": 1}, {}),
+        ("cc", {"a": 1, "b": 1}, {0: "a", 1: "b"}),
+        ("aa", {}, {}),
+    ],
+)
+def test_no_worker_has_more_than_its_share(holders: Any, threads: dict[str, int], expected: dict[int, str]) -> None:
+    assert dask_tasks._beyond_shares(holders, range(len(holders)), threads) == expected
+
+
+def test_chunks_that_one_worker_holds_are_computed_by_all(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    network, wide = nn.Network((64, 5, 1)), rng.random((64, 40_000))
+    x, y = (da.from_array(V, chunks=(-1, 10_000)) for V in (wide, wide[:1].round()))
+    params = network.init(0, dtype="float64")
+    with dask.config.set(scheduler="sync"):
+        expected = network.gradients(params, x, y)[1].vector
+    began, real = list[str](), chunks._sums
+
+    @wraps(real)
+    def sums(*given: Any) -> Any:
+        began.append(distributed.get_worker().address)
+        return real(*given)
+
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}), in_threads(2) as cluster:
+        one = next(iter(cluster.workers.values())).address
+        with dask.annotate(workers=[one]):
+            x, y = (dask.persist(V)[0] for V in (x, y))
+        distributed.wait([x, y])
+        monkeypatch.setattr(chunks, "_sums", sums)
+        np.testing.assert_array_equal(network.gradients(params, x, y)[1].vector, expected)
+    assert [began.count(each) for each in sorted(set(began))] == [2, 2]
 
 
 def test_what_workers_hold_is_there_as_long_as_it_is_needed() -> None:

@@ -76,7 +76,7 @@ def numbers(result: Any) -> Iterator[bytes]:
         result = result.params, [float(epoch.cost) for epoch in result.history]
     if isinstance(result, nn.Parameters):
         result = result.vector
-    if hasattr(result, "parameters"):  # torch's module
+    if hasattr(result, "state_dict"):  # torch's module
         result = [parameter.detach() for parameter in result.parameters()]
     if hasattr(result, "SerializeToString"):  # ONNX's model
         yield result.SerializeToString()

@@ -78,6 +78,37 @@ class TestPool:
         task.wait()
         assert seen == [task.result]
 
+    def test_another_is_started_for_one_that_died(self, monkeypatch) -> None:
+        began, told = list[int](), list[object]()
+        monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+        def begin() -> None:
+            began.append(len(began))
+            if began == [0]:
+                raise MemoryError
+
+        pool = Pool(1, begin)
+        first = asked(pool, Task(lambda: None))
+        while not told:
+            time.sleep(0.001)
+        first.end()
+        pool.forget(first)
+        task = asked(pool, Task(lambda: "made"))
+        task.wait(20)
+        assert (task.result, began) == ("made", [0, 1])
+
+    def test_one_that_never_begins_counts_for_a_while_only(self, monkeypatch) -> None:
+        pool = Pool(1, lambda: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(tasks, "start_new_thread", lambda *_: 1)
+            patch.setattr(tasks, "STARTING", 0.0)
+            lost = asked(pool, Task(lambda: None))
+        lost.end()
+        pool.forget(lost)
+        task = asked(pool, Task(lambda: "made"))
+        task.wait(20)
+        assert task.result == "made"
+
     def test_where_no_thread_is_to_be_had_nothing_is_kept(self, monkeypatch) -> None:
         monkeypatch.setattr(pool_of, "start_new_thread", no_thread)
         pool, task = Pool(2, lambda: None), Task(print)

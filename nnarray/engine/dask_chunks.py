@@ -23,6 +23,8 @@ class Chunk(NamedTuple):
     """the first of the columns"""
     columns: int
     """how many"""
+    worker: str | None = None
+    """the worker that had better compute with it, where that is not the one that holds it"""
 
 
 Sums: TypeAlias = tuple[np.ndarray | None, float, float]
@@ -30,6 +32,9 @@ Sums: TypeAlias = tuple[np.ndarray | None, float, float]
 
 A plain tuple with the array first: anything else dask pickles, and so copies, on its way through the scheduler.
 """
+
+WORTH_SENDING = 2**24
+"""Bytes of X below which it does not matter where its chunks are computed with."""
 
 FOLDED = 4
 """The number of sums that one task adds up, as each task costs dask some milliseconds."""
@@ -46,7 +51,8 @@ def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:
     counts = X.chunks[1]
     tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
     firsts = np.cumsum([0, *counts]).tolist()
-    return [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, strict=True) if one[-1]]
+    workers = _workers(X, tasks[0])
+    return [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, workers, strict=True) if one[-2]]
 
 
 def cut_like(V: np.ndarray, X: Any) -> Any:
@@ -61,6 +67,14 @@ def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
     V = V.rechunk({0: -1, 1: tuple(columns)})
     tasks: list[Any] = V.to_delayed(optimize_graph=not dask_tasks.are_held(V))[0].tolist()
     return tasks
+
+
+def _workers(X: Any, tasks: Sequence[Any]) -> list[str | None]:
+    """For each chunk of X the worker that had better compute with it; None leaves that to dask."""
+    if X.nbytes < WORTH_SENDING:
+        return [None] * len(tasks)
+    elsewhere = dask_tasks.relocated(X, [task.key for task in tasks])
+    return [elsewhere.get(task.key) for task in tasks]
 
 
 def shared(V: np.ndarray) -> Any:
@@ -81,17 +95,21 @@ def task_of(function: Callable[..., Any]) -> Callable[..., Any]:
 def total(tasks: Sequence[Any]) -> Sums:
     """The sum of the tasks' sums, of neighbours first."""
     while len(tasks) > 1:
-        groups = [tasks[i : i + FOLDED] for i in range(0, len(tasks), FOLDED)]
-        tasks = [task_of(_added)(*group) if len(group) > 1 else group[0] for group in groups]
+        tasks = [sum_of(tasks[i : i + FOLDED]) for i in range(0, len(tasks), FOLDED)]
     found: Sums
     (found,) = dask_tasks.compute(tasks)
     return found
 
 
-def _added(*sums: Sums) -> Sums:
+def sum_of(tasks: Sequence[Any]) -> Any:
+    """A task of the sum of up to four tasks' sums."""
+    return task_of(added)(*tasks) if len(tasks) > 1 else tasks[0]
+
+
+def added(*sums: Sums) -> Sums:
     """The sum of up to four, of neighbours first, which stay as they are."""
     if len(sums) == 1:
         return sums[0]
     half = 1 if len(sums) == 2 else 2
-    (g, losses, m), (other, other_losses, other_m) = _added(*sums[:half]), _added(*sums[half:])
+    (g, losses, m), (other, other_losses, other_m) = added(*sums[:half]), added(*sums[half:])
     return None if g is None or other is None else g + other, losses + other_losses, m + other_m

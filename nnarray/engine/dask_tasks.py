@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,56 @@ def are_held(collection: Any) -> bool:
     """
     client = sys.modules.get("distributed")
     return client is not None and bool(client.futures_of(collection))
+
+
+def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
+    """Of a collection's parts that workers hold, those that another had better compute with, and its address.
+
+    Thereby none has more than its share of them. dask itself moves none that takes as long to send as to compute with.
+    """
+    client = _client([collection])
+    if client is None or not are_held(collection):
+        return {}
+    threads, holders = (
+        _asked(client, client.scheduler.ncores),
+        _asked(client, client.scheduler.who_has, keys=list(keys)),
+    )
+    return _beyond_shares([holders.get(key, ()) for key in keys], keys, threads)
+
+
+def _beyond_shares(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: dict[str, int]) -> dict[Any, str]:
+    """The parts for which their holders have no room, and the workers that have the most."""
+    if not threads or not all(holders):
+        return {}
+    every = sum(threads.values())
+    room = {worker: -(-len(keys) * count // every) for worker, count in threads.items()}
+    beyond = list[Any]()
+    for workers, key in sorted(zip(holders, keys, strict=True), key=lambda held: len(held[0])):
+        holder = max(workers, key=lambda worker: room.get(worker, 0))
+        if room.get(holder, 0) > 0:
+            room[holder] -= 1
+        else:
+            beyond.append(key)
+    found = dict[Any, str]()
+    for key in beyond:
+        found[key] = worker = max(room, key=lambda worker: room[worker])
+        room[worker] -= 1
+    return found
+
+
+def _asked(client: Any, question: Any, **given: Any) -> Any:
+    """What the scheduler answers; nothing where it does not."""
+    try:
+        return client.sync(question, callback_timeout=max(_timeout(), SHORTEST), **given)
+    except OSError:  # and so TimeoutError
+        return {}
+
+
+def at(worker: str | None) -> Any:
+    """A context whose tasks this worker had better compute; another one does where it is not there."""
+    import dask
+
+    return nullcontext() if worker is None else dask.annotate(workers=[worker], allow_other_workers=True)
 
 
 def compute(tasks: Sequence[Any]) -> list[Any]:

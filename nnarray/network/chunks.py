@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -12,7 +13,7 @@ from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order, dask_chunks, dask_tasks
-from nnarray.engine.dask_chunks import Chunk, Sums, task_of, total
+from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, sum_of, task_of, total
 from nnarray.engine.weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring
 from nnarray.network.chunked import Chunked
@@ -101,16 +102,38 @@ def _sums_of(
     columns: np.ndarray | None = None,
     masks: Draw | None = None,
 ) -> list[Any]:
-    theta, task = _theta(entered), task_of(_sums)
-    draws: Sequence[Any] = [None] * len(chunks)
-    if masks is not None:
-        draws = [partial(masks.on, first=chunk.first if columns is None else 0) for chunk in chunks]
-    return [task(network, theta, *of[:4], columns, draw, gradient) for of, draw in zip(chunks, draws, strict=True)]
+    """The sums over each few neighbouring chunks."""
+    groups = [chunks[i : i + FOLDED] for i in range(0, len(chunks), FOLDED)]
+    one_task = len(chunks) == 1 or (len(groups) == 1 and _are_small(chunks, network))
+    theta = _theta(entered, shared=not one_task)
+
+    def given(chunk: Chunk) -> tuple[Any, ...]:
+        draw = None if masks is None else partial(masks.on, first=chunk.first if columns is None else 0)
+        return *chunk[:4], draw
+
+    def sums(*some: Chunk) -> Any:
+        with dask_tasks.at(some[0].worker):
+            return task_of(_sums)(network, theta, columns, gradient, *[V for chunk in some for V in given(chunk)])
+
+    return [
+        sums(*group) if _are_small(group, network) else sum_of([sums(chunk) for chunk in group]) for group in groups
+    ]
 
 
-def _theta(entered: Entered) -> Any:
-    """Theta, which tasks share."""
-    return dask_chunks.shared(entered.backend.to_numpy(entered.backend.primitives.join(entered.layers)))
+def _are_small(chunks: Sequence[Chunk], network: Architecture) -> bool:
+    """Whether a gradient over all of these takes less than it would to send theta and a sum for each of them."""
+    theta = sum(n * (n_before + 1) for n_before, n in pairwise(network.sizes))
+    return network.sizes[0] * sum(chunk.columns for chunk in chunks) * SMALL <= theta
+
+
+SMALL = 8
+"""How many times the numbers of theta are those of X, where chunks are small."""
+
+
+def _theta(entered: Entered, *, shared: bool = True) -> Any:
+    """Theta, as one object where tasks share it."""
+    theta = entered.backend.to_numpy(entered.backend.primitives.join(entered.layers))
+    return dask_chunks.shared(theta) if shared else theta
 
 
 @contextmanager
@@ -124,17 +147,23 @@ def _entered(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Enter
         yield Entered(params.layers, on, params.dtype)
 
 
+def _sums(network: Architecture, theta: np.ndarray, columns: np.ndarray | None, gradient: bool, *given: Any) -> Sums:
+    """The sums over a few neighbouring chunks: of each, X, Y, weights, the first column and what draws masks."""
+    chunks = [given[i : i + 5] for i in range(0, len(given), 5)]
+    return added(*[_sums_over(network, theta, columns, gradient, *chunk) for chunk in chunks])
+
+
 @quiet
-def _sums(
+def _sums_over(
     network: Architecture,
     theta: np.ndarray,
+    columns: np.ndarray | None,
+    gradient: bool,
     X: Any,
     Y: Any,
     weights: Any,
     first: int,
-    columns: np.ndarray | None,
     draw: Callable[..., Batch] | None,
-    gradient: bool,
 ) -> Sums:
     with _entered(network, theta, X) as entered, _told(first):
         batch, m = _batch(network, entered, X, Y, weights, columns)

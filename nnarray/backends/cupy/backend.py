@@ -128,7 +128,7 @@ class CupyBackend(Backend):
         import cupy
 
         device, dtype = self.device.id, arrays[0].dtype
-        if cupy.cuda.runtime.getDevice() != device or plain_steps():
+        if cupy.cuda.runtime.getDevice() != device or plain_primitives():
             return False
         for x in arrays:
             if type(x) is not cupy.ndarray or x.dtype is not dtype or x.data.device_id != device:
