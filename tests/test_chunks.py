@@ -11,6 +11,7 @@ from conftest import columns_of
 
 import nnarray as nn
 from nnarray.engine import dask_chunks
+from nnarray.network import chunks
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -87,7 +88,7 @@ def test_small_chunks_have_a_task_together_and_the_same_bits(size: int, dropout:
     assert max(tasks) == count
     monkeypatch.setattr(chunks, "SMALL", 0)
     assert found() == alone
-    assert max(tasks) == -(-count // chunks.FOLDED)
+    assert max(tasks) == -(-count // dask_chunks.FOLDED)
 
 
 def test_the_bad_one_of_small_chunks_is_named() -> None:

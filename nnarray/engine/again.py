@@ -94,11 +94,11 @@ def _again(
     numbers = equations.NO_NUMBERS if Y is None else equations.numbers_of_cost(columns, l2, l1)
 
     def spread(made: Any) -> Sequence[Any]:
-        layers = backend.steps.split(theta, network.sizes)
+        layers = backend.primitives.split(theta, network.sizes)
         inputs = compiling.inputs_of(Tile(X, Y, None, ()), layers, numbers)
         if wanted is not equations.cost_and_gradients:
             return [*inputs, made] if made is not None else inputs
-        return [*inputs, *(V for pair in backend.steps.split(made, network.sizes) for V in pair)]
+        return [*inputs, *(V for pair in backend.primitives.split(made, network.sizes) for V in pair)]
 
     found: tuple[Any, Any] | None = program.again(theta, examples, tuple(numbers.values()), make, spread)
     return found

@@ -126,7 +126,7 @@ class Replays:
         Of an array that is copied that is where it begins within 512 bytes, as cuBLAS looks at how far a matrix is
         aligned, and whether it lies right behind the one before, as the layers of theta do.
         """
-        arrays, numbers = [], []
+        arrays, numbers = list[Any](), list[Any]()
         for x, is_array in zip(given, self._is_array, strict=True):
             (arrays if is_array else numbers).append(x)
         key: list[Any] = [_of_thread(stream), *numbers]
