@@ -70,23 +70,9 @@ def _again(
 ) -> tuple[Any, Any] | None:
     """The result and the output of the equations; None where they were not captured for arrays like these."""
     examples = [X] if Y is None else [X, Y]
-    if not backend.replays(theta, *examples) or network.own_cost is not None or network.batch_norm:
-        return None
-    if (
-        X.ndim != 2
-        or X.shape[0] != network.sizes[0]
-        or not (backend.knows(X, "finite") and backend.for_products(X, X.dtype) is X)
-    ):
+    if not backend.replays(theta, *examples) or not _have_passed(network, backend, X, Y, l2, l1):
         return None
     columns = X.shape[1]
-    if Y is not None and (
-        Y.shape != (network.sizes[-1], columns) or not backend.knows(Y, f"targets of {network.output}")
-    ):
-        return None
-    if type(l2) not in (float, int) or type(l1) not in (float, int):
-        return None
-    if not (0 <= l2 <= LARGEST_PENALTY and 0 <= l1 <= LARGEST_PENALTY):
-        return None
     given = _given(labels=Y is not None, has_l2=l2 != 0, has_l1=l1 != 0)
     program: Any = compiling.compiled(wanted, network, columns, theta.dtype, given, backend, shared=True)
     if not hasattr(program, "again") or not fits_whole(network, columns, theta.itemsize, backend):
@@ -102,6 +88,20 @@ def _again(
 
     found: tuple[Any, Any] | None = program.again(theta, examples, tuple(numbers.values()), make, spread)
     return found
+
+
+def _have_passed(network: Architecture, backend: Backend, X: Any, Y: Any, l2: Any, l1: Any) -> bool:
+    """Whether the examples have the network's shapes and were found right before, and the penalties plainly are."""
+    if network.own_cost is not None or network.batch_norm or X.ndim != 2 or X.shape[0] != network.sizes[0]:
+        return False
+    if not backend.knows(X, "finite") or backend.for_products(X, X.dtype) is not X:
+        return False
+    targets = network.sizes[-1], X.shape[1]
+    if Y is not None and (Y.shape != targets or not backend.knows(Y, f"targets of {network.output}")):
+        return False
+    if type(l2) not in (float, int) or type(l1) not in (float, int):
+        return False
+    return bool(0 <= l2 <= LARGEST_PENALTY and 0 <= l1 <= LARGEST_PENALTY)
 
 
 @lru_cache(maxsize=8)

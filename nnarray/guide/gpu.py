@@ -10,9 +10,16 @@ synchronises; training reads its costs when a callback, `patience` or validation
 at most.
 
 A step of `nn.train` (gather, gradient, update) is captured as one CUDA graph and replayed with one call; what changes
-from step to step is read from device memory. Dropout and examples that stay on the host run step by step, as does
-`network.gradients` in a loop of your own. (The capture of full batches, of the estimators' steps, and of the smaller
-last batch of an epoch has run on the emulated GPU only.)
+from step to step is read from device memory. With dropout, and examples that stay on the host, a step is not a graph.
+
+In a loop of your own, `network.gradients`, `cost` and `predict` are replays of a graph from the second call with arrays
+of the same layout on; `optimizer.update` is one kernel. A graph reads large X and Y where they lie; theta, small
+examples and what comes out are copied into its memory and out of it, on the stream that is current. A few graphs are
+kept, and dropped where memory runs out. On a stream that you capture yourself, the call's work becomes part of your
+graph: make the call once before, so that arrays are checked and kernels compiled, and keep what it returned.
+
+The capture of full batches, of calls in a loop of your own, of the estimators' steps, and of the smaller last batch of
+an epoch has run on the emulated GPU only.
 
 `nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
 round their factors.
