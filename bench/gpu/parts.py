@@ -24,6 +24,16 @@ from bench.machine import machine, versions
 
 SANITIZER = "compute-sanitizer"
 SANITIZER_PLACE = "/usr/local/cuda/bin"
+CHECKS = (
+    ("memcheck", "graphs"),
+    ("memcheck", "kernels"),
+    ("racecheck", "kernels"),
+    ("initcheck", "kernels"),
+    ("synccheck", "kernels"),
+    ("racecheck", "graphs"),
+)
+"""The sanitizer's tools, and what they run."""
+
 MOST_TEST_PROCESSES = 12
 """Each holds a CUDA context of its own."""
 
@@ -63,12 +73,13 @@ def _sanitizer(run: "Run", _: float) -> Iterator[list[str]]:
     tool = shutil.which(SANITIZER) or shutil.which(SANITIZER, path=SANITIZER_PLACE)
     if tool is None:
         run.warn(f"{SANITIZER} is not installed: its runs go without it")
-        yield from ([sys.executable, "-m", "bench.gpu.sanitized", what] for what in ("graphs", "kernels"))
-        return
-    runs = [("memcheck", "graphs"), ("memcheck", "kernels"), ("racecheck", "kernels"), ("initcheck", "kernels")]
-    for check, what in (*runs, ("synccheck", "kernels"), ("racecheck", "graphs")):
-        checked = [tool, "--tool", check, "--error-exitcode", "9", "--print-limit", "20"]
-        yield [*checked, sys.executable, "-m", "bench.gpu.sanitized", what]
+        runs = [(list[str](), what) for what in ("graphs", "kernels")]
+    else:
+        command = [tool, "--error-exitcode", "9", "--print-limit", "20", "--tool"]
+        runs = [([*command, check], what) for check, what in CHECKS]
+    quick = ["--quick"] if run.quick else []
+    for checked, what in runs:
+        yield [*checked, sys.executable, "-m", "bench.gpu.sanitized", what, *quick]
 
 
 def _tests(run: "Run", _: float) -> Iterator[list[str]]:

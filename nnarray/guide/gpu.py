@@ -10,7 +10,8 @@ synchronises; training reads its costs when a callback, `patience` or validation
 at most.
 
 A step of `nn.train` (gather, gradient, update) is captured as one CUDA graph and replayed with one call; what changes
-from step to step is read from device memory. With dropout, and examples that stay on the host, a step is not a graph.
+from step to step is read from device memory. The masks of `dropout` are drawn there, too, with the bits that NumPy
+draws; with dropped inputs, and with examples that stay on the host, a step is not a graph.
 
 In a loop of your own, `network.gradients`, `cost` and `predict` are replays of a graph from the second call with arrays
 of the same layout on; `optimizer.update` is one kernel. A graph reads large X and Y where they lie; theta, small
@@ -18,8 +19,8 @@ examples and what comes out are copied into its memory and out of it, on the str
 kept, and dropped where memory runs out. On a stream that you capture yourself, the call's work becomes part of your
 graph: make the call once before, so that arrays are checked and kernels compiled, and keep what it returned.
 
-The capture of full batches, of calls in a loop of your own, of the estimators' steps, and of the smaller last batch of
-an epoch has run on the emulated GPU only.
+The capture of full batches, of masks, of calls in a loop of your own, of the estimators' steps, and of the smaller last
+batch of an epoch has run on the emulated GPU only.
 
 `nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
 round their factors.
