@@ -186,6 +186,13 @@ class TestParts:
         assert "filterwarnings=default" in words
         assert parts.PARTS["tests"].environment == {"JAX_PLATFORMS": "cpu"}
 
+    def test_without_pytest_they_are_skipped(self, run, monkeypatch) -> None:
+        monkeypatch.setattr(parts, "find_spec", lambda package: None if package == "pytest" else True)
+        assert run.all(["tests"]) == 0
+        assert found_in(run) == {"tests": "skipped"}
+        warnings = json.loads((run.folder / "run.json").read_text())["warnings"]
+        assert warnings == ["pytest is not installed: no tests run"]
+
     def test_files_are_named_after_the_gpu(self, run) -> None:
         run.found["gpu"] = {"name": "NVIDIA H200"}
         ((*_, path, _, seconds),) = parts.PARTS["figures"].commands(run, 100)

@@ -37,6 +37,8 @@ CHECKS = (
 MOST_TEST_PROCESSES = 12
 """Each holds a CUDA context of its own."""
 
+NO_TIME = "skipped: no time left"
+
 FEWEST_SECONDS = 3
 """No part begins with less than this left."""
 
@@ -83,6 +85,8 @@ def _sanitizer(run: "Run", _: float) -> Iterator[list[str]]:
 
 
 def _tests(run: "Run", _: float) -> Iterator[list[str]]:
+    if find_spec("pytest") is None:  # of which the run has warned
+        return
     count = min(MOST_TEST_PROCESSES, len(os.sched_getaffinity(0)))
     processes = ["-n", str(count)] if find_spec("xdist") else []
     yield [sys.executable, "-m", *PYTEST, *processes, *run.further]
@@ -148,7 +152,7 @@ class Run:
         self._write()
 
     def all(self, names: list[str]) -> int:
-        """Run the parts of these names; 1 if one of them failed, 2 where there is no GPU."""
+        """Run the parts of these names; 1 if one failed or took too long, 2 where there is no GPU."""
         for package, meaning in NEEDED.items():
             if find_spec(package) is None:
                 self.warn(f"{package} is not installed: {meaning}")
@@ -157,7 +161,8 @@ class Run:
         if reason := self.found["gpu"].get("reason"):
             sys.stderr.write(f"python -m bench.gpu: {reason}\n")
             return 2
-        return int(any([self.part(name, PARTS[name]) != "passed" for name in names]))  # all of them run
+        statuses = [self.part(name, PARTS[name]) for name in names]
+        return int(any(not status.startswith(("passed", "skipped")) for status in statuses))
 
     def part(self, name: str, part: Part) -> str:
         """Run one part, and write down how it ended."""
@@ -165,15 +170,15 @@ class Run:
         found: dict[str, Any] = {"part": name, "status": "running", "limit_s": round(seconds, 1), "commands": []}
         self.found["parts"].append(found)
         self._write()
-        statuses = []
-        if seconds >= FEWEST_SECONDS:
+        statuses = [] if seconds >= FEWEST_SECONDS else [NO_TIME]
+        if not statuses:
             with (self.folder / f"{name}.log").open("w") as log:
                 for command in part.commands(self, seconds):
                     statuses.append(self._command(command, began + seconds, log, part.environment))
                     found["commands"].append({"command": " ".join(command[1:]), "status": statuses[-1]})
                     self._write()
         bad = [status for status in statuses if status != "passed"]
-        found |= {"status": bad[0] if bad else "passed" if statuses else "skipped: no time left"}
+        found |= {"status": bad[0] if bad else "passed" if statuses else "skipped"}
         found |= {"seconds": round(monotonic() - began, 1)}
         self._write()
         return str(found["status"])
@@ -181,7 +186,7 @@ class Run:
     def _command(self, command: list[str], ends: float, log: Any, environment: dict[str, str]) -> str:
         """Run a command within its limit; how it ended, in words."""
         if ends - monotonic() < FEWEST_SECONDS:
-            return "skipped: no time left"
+            return NO_TIME
         sys.stdout.write(f"+ {' '.join(command)}\n")
         sys.stdout.flush()
         started = _start(command, environment, stdout=log, stderr=subprocess.STDOUT)
