@@ -1,6 +1,7 @@
 """CUDA programs: what they compute, on the host; how many launches they take; and that NVIDIA's compiler takes them."""
 
 import pickle
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import array_api_compat.numpy as compat
 import host_device
 import numpy as np
 import pytest
+import traffic
 from conftest import problem
 from host_device import COMPILER, DeviceArray, DeviceNamespace, Event, HostDevice, rounded
 from hypothesis import given, settings
@@ -282,6 +284,19 @@ class TestLaunches:
         penalties = 1  # whose sums are beside the first
         assert self.counts((5, 6, 4, 2), hidden, output, full, gpu) == {"launches": 1 + penalties, "arrays": 2}
 
+    @pytest.mark.parametrize(
+        ("name", "calls"),
+        [("lecture", 2), ("deep", 10), ("deep, bfloat16", 11), ("logistic", 2), ("wide", 16), ("predict", 4)],
+    )
+    def test_device_calls(self, name, calls) -> None:
+        sizes, m, options = traffic.NETWORKS[name]
+        assert len(list(traffic.calls(traffic.step(sizes, m, **options)))) == calls
+
+    def test_one_layer_reads_its_examples_once(self) -> None:
+        sizes, m, options = traffic.NETWORKS["logistic"]
+        read = sum(call.read for call in traffic.calls(traffic.step(sizes, m, **options)))
+        assert sizes[0] * m * 4 < read < 1.01 * sizes[0] * m * 4
+
     def test_of_examples_by_rows(self, gpu) -> None:
         """Warps would read neighbours of a column from lines far apart: the way without columns in registers."""
         for order, products in (("F", 8), ("C", 11)):
@@ -485,16 +500,16 @@ class TestPrecision:
             nn.backend("numpy", precision="float8")
 
 
-def compiled_by_nvidia(source: str, architecture: str = "sm_90") -> bytes:
-    """Machine code for an H100 or H200; raises with the compiler's words where the source has an error."""
+def compiled_by_nvidia(source: str, architecture: str = "sm_90") -> tuple[bytes, str]:
+    """Machine code for an H100 or H200, and what it takes; raises the compiler's words where there is an error."""
     pytest.importorskip("cupy", reason="cupy: not installed, and with it what calls NVIDIA's compiler")
     nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="nvrtc: not installed", exc_type=ImportError)
     program = nvrtc.createProgram(DEVICE + COMMON + source, "kernels.cu", [], [])
     try:
-        nvrtc.compileProgram(program, (f"-arch={architecture}", "--std=c++17", "-ftz=true"))
+        nvrtc.compileProgram(program, (f"-arch={architecture}", "--std=c++17", "-ftz=true", "--ptxas-options=-v"))
     except nvrtc.NVRTCError:
         raise AssertionError(nvrtc.getProgramLog(program)) from None
-    return nvrtc.getCUBIN(program)
+    return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
 
 
 class TestNvidiasCompiler:
@@ -506,14 +521,23 @@ class TestNvidiasCompiler:
         for wanted in EQUATIONS:
             gpu.kernel = lambda *_: None
             numbers = {"m": np.array(40.0), "l2": 0.1} if wanted is equations.cost_and_gradients else {}
-            assert compiled_by_nvidia(record(wanted, network, tile, dtype, numbers, precision).source)
+            assert compiled_by_nvidia(record(wanted, network, tile, dtype, numbers, precision).source)[0]
+
+    @pytest.mark.parametrize("name", traffic.NETWORKS)
+    def test_no_kernel_spills(self, name) -> None:
+        """What a lane holds of a column, and of sums over columns, is in registers."""
+        sizes, m, options = traffic.NETWORKS[name]
+        program = traffic.step(sizes, m, **options)
+        _, log = compiled_by_nvidia(program.source)
+        assert log.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == len(program.kernels) > 0
+        assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 144
 
     def test_an_older_gpu(self, gpu) -> None:
         gpu.kernel = lambda *_: None
         network, _, tile = tile_of((5, 7, 40), "relu", "softmax", 40, "float32", full=True)
         for precision in (None, "bfloat16", "float16"):
             program = record(equations.cost_and_gradients, network, tile, "float32", precision=precision)
-            assert compiled_by_nvidia(program.source, "sm_75")
+            assert compiled_by_nvidia(program.source, "sm_75")[0]
 
     @pytest.mark.parametrize("name", RULES)
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -521,7 +545,7 @@ class TestNvidiasCompiler:
         gpu.kernel = lambda *_: None
         count, rule = RULES[name]
         parts = engine.rules.key_of(rule)
-        assert compiled_by_nvidia(engine.updates._program(parts, count, 1000, dtype, on_gpu()).source)
+        assert compiled_by_nvidia(engine.updates._program(parts, count, 1000, dtype, on_gpu()).source)[0]
 
     @pytest.mark.parametrize(
         ("sizes", "output", "m", "wide"),
@@ -537,7 +561,7 @@ class TestNvidiasCompiler:
         given = Given(labels=True, weights=False, masks=False, numbers=())
         program = compiling.compiled(equations.cost_and_gradients, network, m, np.dtype("float32"), given, on_gpu())
         assert [kernel.wide for kernel in program.kernels] == wide
-        assert compiled_by_nvidia(program.source)
+        assert compiled_by_nvidia(program.source)[0]
 
 
 @needs_compiler

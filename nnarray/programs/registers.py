@@ -24,6 +24,8 @@ class Registers(NamedTuple):
     """of a warp"""
     sums: int
     """entries of all the sums over columns that a lane adds up at once"""
+    products: int
+    """entries of all the products W V of a column that a lane holds until the way back"""
     shared: int
     """entries of all the W that a block holds at once"""
 
@@ -52,6 +54,8 @@ class _Columns:
         self._stored = set[Node]()
         self._sums = Counter[int]()
         """by level, the entries of the sums that a lane holds"""
+        self._products = Counter[int]()
+        """by level, their entries"""
         self._shared = dict[int, dict[Node, int]]()
         """by level, the W of small products and their entries"""
 
@@ -93,12 +97,14 @@ class _Columns:
         return node
 
     def _is_shared(self, was: Node, W: Node) -> bool:
-        """Whether there is room for W, or it is there already."""
-        held = self._shared.setdefault(self._level[was], {})
-        size = W.matrix_shape[0] * W.matrix_shape[1]
-        if W not in held and sum(held.values()) + size > self._room.shared:
+        """Whether there is room for W, or it is there already, and for the product."""
+        level, (rows, columns) = self._level[was], W.matrix_shape
+        held, entries = self._shared.setdefault(level, {}), self._room.entries(was.matrix_shape[0])
+        size = 0 if W in held else rows * columns
+        if sum(held.values()) + size > self._room.shared or self._products[level] + entries > self._room.products:
             return False
-        held[W] = size
+        held[W] = rows * columns
+        self._products[level] += entries
         return True
 
     def _is_worth_it(self, B: Node, n: int) -> bool:

@@ -256,7 +256,8 @@ def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
 
 def room_of(itemsize: int) -> Registers:
     """The registers that a lane has for columns and their sums; a float64 takes two."""
-    return Registers(few=FEW, many=1216 * 4 // itemsize, lanes=WARP, sums=96 * 4 // itemsize, shared=SHARED)
+    many, sums, products = (n * 4 // itemsize for n in (1216, 96, 144))
+    return Registers(few=FEW, many=many, lanes=WARP, sums=sums, products=products, shared=SHARED)
 
 
 def parts_of_columns(columns: int) -> int:

@@ -29,19 +29,34 @@ class RegistersText(LoopText):
     def __init__(self, loop: Loop, number: int, plan: Plan, parameters: Parameters, *, is_last: bool) -> None:
         super().__init__(loop, number, plan, parameters, is_last=is_last)
         self._partials = [node for node in self.nodes if isinstance(node, Partial)]
-        self._made = [node for node in self.nodes if not isinstance(node, Partial)]
         self._known = dict[Node, str]()
         self._lines = list[str]()
         self._shared = dict[Node, str]()
-        for leaf in dict.fromkeys([leaf for node in self.nodes for leaf in plan.leaves(node, self.nodes)]):
+        leaves = [leaf for node in self.nodes for leaf in plan.leaves(node, self.nodes)]
+        made = [node for node in self.nodes if not isinstance(node, Partial)]
+        vectors = [*leaves, *made, *(V for node in self._partials for V in node.nodes)]
+        self._by_warps = any([V.matrix_shape[0] > FEW for V in self._in_column(vectors)])
+        for leaf in leaves:
             if leaf.matrix_shape[1] == loop.shape[1] and not isinstance(leaf, Partial):
                 self._vector(leaf)
-        for node in self._made:
+        if self._by_warps and made:
+            self._lines.append("__syncwarp();  // all lanes have loaded what one may now write over")
+        for node in made:
             self._vector(node)
+            self._lines += self._stored_vector(node)
         for node in self._partials:
             for V in node.nodes:
                 self._vector(V)
-        self._by_warps = any([node.matrix_shape[0] > FEW for node in self._known])
+
+    def _in_column(self, vectors: Sequence[Node]) -> list[Node]:
+        """These and what they are computed from, but W of products."""
+        found = dict.fromkeys(vectors)
+        for node in (todo := list(found)):
+            below = () if self.plan.is_loaded(node, self.nodes) else node.nodes
+            new = [V for V in (below[1:] if node.operation == "matvec" else below) if V not in found]
+            found.update(dict.fromkeys(new))
+            todo += new
+        return list(found)
 
     @property
     def by_columns(self) -> Sequence[Node]:
@@ -65,8 +80,6 @@ class RegistersText(LoopText):
         begin, step = ("part", "warps") if self._by_warps else ("part * WARP + lane", "warps * WARP")
         sums = {node: f"sums{i}" for i, node in enumerate(self._partials)}
         added = [line for node, name in sums.items() for line in self._added(node, name)]
-        stored = [line for node in self._made for line in self._stored_vector(node)]
-        meet = ["__syncwarp();  // all lanes have loaded what one may now write over"] if self._by_warps else []
         return [
             *[line for W, name in self._shared.items() for line in self._fill(W, name)],
             *(["__syncthreads();"] if self._shared else []),
@@ -75,7 +88,7 @@ class RegistersText(LoopText):
             "for (Index part = first / WARP; part < warps; part += threads / WARP) {",
             *(f"    T {name}[{self._size_of_sums(node)}] = {{}};" for node, name in sums.items()),
             f"    for (Index c = {begin}; c < {columns}; c += {step}) {{",
-            *indented(indented([*self._lines, *added, *(meet if stored else []), *stored])),
+            *indented(indented([*self._lines, *added])),
             "    }",
             *indented([line for node, name in sums.items() for line in self._stored_sums(node, name)]),
             "}",
