@@ -183,9 +183,9 @@ def calls(path: Path) -> Iterator[tuple[str, int]]:
 
 
 class TestCore:
-    def test_it_has_at_most_900_lines(self) -> None:
+    def test_it_has_at_most_860_lines(self) -> None:
         assert len(CORE) >= 10
-        assert 300 < sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CORE) <= 900
+        assert 300 < sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CORE) <= 860
 
     @pytest.mark.parametrize("path", CORE, ids=name_of)
     def test_its_functions_are_short(self, path) -> None:
