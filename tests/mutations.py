@@ -87,8 +87,8 @@ NORMALIZED = (
     Mutation(
         "passes: tiles added",
         TILES,
-        "Part(*batch_norm.united(one, other))",
-        "Part(one.columns + other.columns, one.mean + other.mean, one.variance + other.variance)",
+        "Moments(*batch_norm.united(one, other))",
+        "Moments(one.columns + other.columns, one.mean + other.mean, one.variance + other.variance)",
     ),
     Mutation("passes: another tile's Z", TILES, '{"Z": self.Z[l - 1][start]', '{"Z": self.Z[l - 1][0]'),
     Mutation("ranks: own columns", RANKS, "self.ranks, self.columns, self.met", "self.ranks, _, self.met"),

@@ -14,7 +14,7 @@ from nnarray.backends import Backend
 from nnarray.core.typing import Array, Layers
 from nnarray.engine import batch_norm, compute, equations
 from nnarray.engine.batch import Architecture, Batch
-from nnarray.engine.batch_norm_tiles import ForwardPasses, Part, Passes, add_both
+from nnarray.engine.batch_norm_tiles import ForwardPasses, Moments, Passes, add_both
 from nnarray.engine.ranks import Ranks, dtype_of, require_weight_of_all
 from nnarray.engine.weights import weighs_nothing
 
@@ -46,15 +46,15 @@ class OnRanks(Passes):
             self.met.append(reduce(add, [one for one in given if one is not None]))
         return self._here(self.met[self.meetings - 1])
 
-    def _on_host(self, own: Part | Sequence[Array]) -> Any:
-        if isinstance(own, Part):
-            return Part(own.columns, *map(self.backend.to_numpy, own[1:]))
+    def _on_host(self, own: Moments | Sequence[Array]) -> Any:
+        if isinstance(own, Moments):
+            return Moments(own.columns, *map(self.backend.to_numpy, own[1:]))
         return [self.backend.to_numpy(V) for V in own]
 
     def _here(self, whole: Any) -> Any:
         dtype = dtype_of(self.layers, self.backend)
-        if isinstance(whole, Part):
-            return Part(whole.columns, *(self.backend.asarray(V, dtype) for V in whole[1:]))
+        if isinstance(whole, Moments):
+            return Moments(whole.columns, *(self.backend.asarray(V, dtype) for V in whole[1:]))
         return [self.backend.asarray(V, dtype) for V in whole]
 
 

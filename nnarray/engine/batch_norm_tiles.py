@@ -59,10 +59,10 @@ class Passes:
     def _forward(self, l: int) -> None:
         """Z of hidden layer l + 1, its mean and its variance."""
 
-        def of_tile(start: int, stop: int) -> "Part":
+        def of_tile(start: int, stop: int) -> "Moments":
             given = self._below(l, start, stop) | {"W": self.layers[l][0]}
             _, (self.Z[l][start], mean, variance) = self._made(batch_norm_passes.forward, given, l)
-            return Part(stop - start, mean, variance)
+            return Moments(stop - start, mean, variance)
 
         whole = self._of_all(self._over(of_tile, united), united)
         self.statistics.append((whole.mean, whole.variance))
@@ -193,7 +193,7 @@ class ForwardPasses(Passes):
         return given
 
 
-class Part(NamedTuple):
+class Moments(NamedTuple):
     """Mean and variance of some columns of Z, and how many these are."""
 
     columns: int
@@ -201,9 +201,9 @@ class Part(NamedTuple):
     variance: Array
 
 
-def united(one: Part, other: Part) -> Part:
+def united(one: Moments, other: Moments) -> Moments:
     """Both together."""
-    return Part(*batch_norm.united(one, other))
+    return Moments(*batch_norm.united(one, other))
 
 
 class Sums(NamedTuple):

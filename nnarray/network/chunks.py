@@ -83,7 +83,7 @@ def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
     found = dask_tasks.compute(
         [task_of(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
     )
-    return scoring.of_parts(found, network.output)
+    return scoring.score_of_parts(found, network.output)
 
 
 def checksum(examples: Chunked, columns: int, dtype: str) -> int:
@@ -230,8 +230,8 @@ def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, col
 
 
 @quiet
-def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.Part:
+def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.PartialScore:
     with _entered(network, theta, X) as entered, _told(first):
         batch, _ = _batch(network, entered, X, Y, None, None)
         A = engine.predict(batch.X, entered.layers, network, entered.backend, workers=1)
-        return scoring.part(A, batch.Y, network.output, entered.backend)
+        return scoring.partial_score(A, batch.Y, network.output, entered.backend)

@@ -28,7 +28,7 @@ def score(A: Array, Y: Array, output: str, backend: Backend) -> Any:
     return number(R2) if is_concrete(R2) else R2
 
 
-class Part(NamedTuple):
+class PartialScore(NamedTuple):
     """The contribution of some of the predictions to the score of all."""
 
     m: int
@@ -42,16 +42,16 @@ class Part(NamedTuple):
     """Σ (Y-mean)²"""
 
 
-def part(A: Array, Y: Array, output: str, backend: Backend) -> Part:
+def partial_score(A: Array, Y: Array, output: str, backend: Backend) -> PartialScore:
     """The contribution of these predictions, in host arrays."""
     m = A.shape[1]
     if output in {"softmax", "sigmoid"}:
-        return Part(m, score(A, Y, output, backend) * m)
+        return PartialScore(m, score(A, Y, output, backend) * m)
     (A, own), (Y, _) = backend.looked_into(A), backend.looked_into(Y)
-    return Part(m, 0.0, *[own.to_numpy(V).astype("float64") for V in _moments(A, Y, own.xp)])
+    return PartialScore(m, 0.0, *[own.to_numpy(V).astype("float64") for V in _moments(A, Y, own.xp)])
 
 
-def of_parts(parts: Sequence[Part], output: str) -> float:
+def score_of_parts(parts: Sequence[PartialScore], output: str) -> float:
     """The score of all, in the order of the parts."""
     m = np.array([one.m for one in parts], "float64")
     if output in {"softmax", "sigmoid"}:

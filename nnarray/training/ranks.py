@@ -137,9 +137,9 @@ class DescentOnRanks(OnRanks):
         """The mean loss over all ranks' examples without the penalty, and the score of their predictions."""
         A = TileColumns(batch.columns, self.backend)
         J = self._cost(batch, self.layers_of(theta), l2=0.0, l1=0.0, keep=A)
-        part = scoring.part(A.joined(), batch.Y, self.network.output, self.backend) if batch.columns else None
+        part = scoring.partial_score(A.joined(), batch.Y, self.network.output, self.backend) if batch.columns else None
         parts = [part for part in self.ranks.every(part) if part is not None]
-        return J, scoring.of_parts(parts, self.network.output)
+        return J, scoring.score_of_parts(parts, self.network.output)
 
     def _cost(self, batch: Batch, layers: Pairs, **options: Any) -> float:
         (m,) = self.ranks.sums(float(batch.m))
