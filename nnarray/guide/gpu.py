@@ -5,7 +5,11 @@ that was named and cannot run says why, and with which remedy; nothing falls bac
 CuPy where it works.
 
 What core's functions ask for becomes products by cuBLAS and CUDA kernels: everything between two products is fused
-into one kernel, and so is an update. All intermediate arrays live in one preallocated buffer, and a step never
+into one kernel, and so is an update. Products of at most 16 rows or 16 terms are part of such a kernel, which holds a
+column in the registers of a thread or a warp, and so are db and every small dW, summed in parts of a fixed number: a
+step of a small network is two kernels and its update, and one layer reads X once. (This has run on the emulated GPU
+only. It wants the entries of a column side by side, as in the transpose of a table: an X that lies by rows, of more
+than 16 rows, takes the way of large products.) All intermediate arrays live in one preallocated buffer, and a step never
 synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a second
 at most.
 
@@ -23,7 +27,7 @@ The capture of full batches, of masks, of calls in a loop of your own, of the es
 batch of an epoch has run on the emulated GPU only.
 
 `nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
-round their factors.
+round their factors, unless they are part of another kernel, which computes in float32.
 
 In `nn.train` and in the estimators, an X that would take more than half of the GPU's free memory stays on the host or
 in a mapped file, and is uploaded in tiles through pinned memory while the GPU computes on the tile before. Where memory

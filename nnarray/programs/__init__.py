@@ -5,6 +5,7 @@ The rooms in the order in which an equation passes through them:
 - `graph`     frozen nodes: operation, sources, shape, dtype
 - `trace`     core's functions called on placeholders → a graph
 - `lowering`  rewrites of a graph: a sum over columns as a product with ones, narrow operands, …
+- `registers` a rewrite for GPUs: columns in registers, small products and sums over columns made of them there
 - `schedule`  a graph → a plan: products of matrices and the loops between them, in order
 - `memory`    where the stored nodes of a plan lie, and which take over the place of others
 - `placeholders`  a caller's own functions, traced
