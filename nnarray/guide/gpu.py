@@ -9,9 +9,9 @@ into one kernel, and so is an update. Products of at most 16 rows or 16 terms ar
 column in the registers of a thread or a warp, and so are db and every small dW, summed in parts of a fixed number: a
 step of a small network is two kernels and its update, and one layer reads X once. (This has run on the emulated GPU
 only. It wants the entries of a column side by side, as in the transpose of a table: an X that lies by rows, of more
-than 16 rows, takes the way of large products.) All intermediate arrays live in one preallocated buffer, and a step never
-synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a second
-at most.
+than 16 rows, takes the way of large products.) All intermediate arrays live in one preallocated buffer, and a step
+never synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a
+second at most.
 
 A step of `nn.train` (gather, gradient, update) is captured as one CUDA graph and replayed with one call; what changes
 from step to step is read from device memory. The masks of `dropout` are drawn there, too, with the bits that NumPy

@@ -86,7 +86,7 @@ class Plan:
 
     def is_loaded(self, node: Node, inside: Sequence[Node]) -> bool:
         """Whether a loop that stores the nodes `inside` loads this one from memory."""
-        return node not in self._nodes or (node in self.stored and (node not in inside or isinstance(node, Partial)))
+        return node not in self._nodes or (node in self.stored and node not in inside)
 
     def leaves(self, node: Node, inside: Sequence[Node]) -> list[Node]:
         """What a loop that stores the nodes `inside` loads for this one of them."""
