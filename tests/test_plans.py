@@ -1,5 +1,7 @@
 """Plans over drawn graphs: every target computes what the graph says, whatever is fused and wherever it is stored."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -141,18 +143,37 @@ def test_machine_code(case) -> None:
     check(llvm.Program(graph, cblas()), graph, inputs)
 
 
+@contextmanager
+def cut_finely(block_bytes: int) -> Iterator[None]:
+    """Programs are cut as finely as can be, and BLAS is called for small products, too."""
+    fine = {"MOST_PIECES": 4, "MULTIPLE": 1, "PIECE_OPERATIONS": 1, "PIECE_ENTRIES": 1, "WORTH_SHARING": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (fine | {"BLOCK_BYTES": block_bytes, "FEWEST_COLUMNS": 1}).items():
+            patch.setattr(pieces, name, value)
+        for name in ("FEW", "SMALL"):
+            patch.setattr(products, name, 0)
+        yield
+
+
 @pytest.mark.parametrize("block_bytes", [8, 2**20], ids=["in blocks", "in pieces"])
 @drawn
 @given(graphs())
 def test_machine_code_that_is_cut_as_finely_as_can_be(block_bytes, case) -> None:
     graph, inputs = case
-    fine = {"MOST_PIECES": 4, "MULTIPLE": 1, "PIECE_OPERATIONS": 1, "PIECE_ENTRIES": 1, "WORTH_SHARING": 0}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (fine | {"BLOCK_BYTES": block_bytes, "FEWEST_COLUMNS": 1}).items():
-            patch.setattr(pieces, name, value)
-        for name in ("FEW", "SMALL"):  # so that BLAS is called for small products, too
-            patch.setattr(products, name, 0)
+    with cut_finely(block_bytes):
         check(llvm.Program(graph, cblas()), graph, inputs)
+
+
+def test_a_product_of_examples_with_each_other_waits_for_all_blocks() -> None:
+    trace = Trace("float64")
+    X = trace.input("X", (1, 3), per_example=True)
+    V = X + X
+    total = trace.sum(V.T @ X * 0.5)
+    with cut_finely(8):
+        graph = trace.graph({"moment": X @ (X * 0.5 + 0.25).T, "V": V}, result=total)
+        program = llvm.Program(graph, cblas())
+        assert len(program.parts.stages) > len(program.plan.stages)
+        check(program, graph, [np.asarray([[1.0, 2.0, 4.0]])])
 
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")

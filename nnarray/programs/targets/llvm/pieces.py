@@ -244,7 +244,7 @@ def _with_columns(graph: Graph) -> set[Node]:
         sources = list(node.nodes)
         if node.operation == "matmul":
             left, *sources = sources
-            if left in found:
+            if left.base in found:
                 continue
         single = [] if node.operation == "matmul" else [V for V in sources if V.matrix_shape[1] == 1]
         along, others = [V for V in sources if V in found], [V for V in sources if V not in found]
