@@ -17,9 +17,12 @@ def constant(x: float, T: str) -> str:
 
 
 FUNCTION = "program"
-FIRST_LOOP = 2
+FIRST_LOOP = 3
 
-METADATA = ["!0 = distinct !{}", '!1 = !{!"llvm.loop.parallel_accesses", !0}']
+UNMASKED, MASKED = [f'!2 = !{{!"llvm.loop.vectorize.predicate.enable", i1 {is_masked}}}' for is_masked in "01"]
+"""What masked loops say of themselves; `compiler`, which knows the processor, puts the second in the first's place."""
+
+METADATA = ["!0 = distinct !{}", '!1 = !{!"llvm.loop.parallel_accesses", !0}', UNMASKED]
 """Loads and stores of nodes are in the group !0, and parallel loops say so of all in it."""
 
 
@@ -93,21 +96,31 @@ class Code:
         return self.value(f"load {kind}, ptr {self.value(f'getelementptr i64, ptr {table}, i64 {i}')}")
 
     @contextmanager
-    def loop(self, stop: str, *, step: int = 1, parallel: bool = False) -> Iterator[str]:
-        """A loop of a counter from 0 up to stop; if `parallel`, no iteration loads what another one stored."""
+    def loop(
+        self, stop: str, *, step: int = 1, parallel: bool = False, masked: bool = False, may_be_empty: bool = False
+    ) -> Iterator[str]:
+        """A loop of a counter from 0 up to stop; if `parallel`, no iteration loads what another one stored.
+
+        If `masked`, its last entries, too few for a vector, become one in which the others are masked out, where a
+        processor can do that: one loop instead of three to compile, and slower by an instruction or two per vector.
+        Unless it `may_be_empty`, LLVM need not provide for that.
+        """
         counter, number = self.variable("i64"), self._next()
         self.do(f"store i64 0, ptr {counter}")
-        self.do(f"br label %head{number}")
-        self._lines.append(f"head{number}:")
-        i = self.value(f"load i64, ptr {counter}")
-        go_on = self.value(f"icmp ult i64 {i}, {stop}")
-        self.do(f"br i1 {go_on}, label %body{number}, label %after{number}")
+        if may_be_empty:
+            is_some = self.value(f"icmp ne i64 {stop}, 0")
+            self.do(f"br i1 {is_some}, label %body{number}, label %after{number}")
+        else:
+            self.do(f"br label %body{number}")
         self._lines.append(f"body{number}:")
+        i = self.value(f"load i64, ptr {counter}")
         yield i
         following = self.value(f"add nuw nsw i64 {i}, {step}")
         self.do(f"store i64 {following}, ptr {counter}")
-        self.do(f"br label %head{number}, !llvm.loop !{number + FIRST_LOOP}")
-        self._loops.append(f"!{number + FIRST_LOOP} = distinct !{{!{number + FIRST_LOOP}{', !1' if parallel else ''}}}")
+        go_on = self.value(f"icmp ult i64 {following}, {stop}")
+        self.do(f"br i1 {go_on}, label %body{number}, label %after{number}, !llvm.loop !{number + FIRST_LOOP}")
+        name = f"!{number + FIRST_LOOP}"
+        self._loops.append(f"{name} = distinct !{{{name}{', !1' * parallel}{', !2' * masked}}}")
         self._lines.append(f"after{number}:")
 
     @contextmanager

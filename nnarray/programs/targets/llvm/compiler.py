@@ -7,14 +7,17 @@ from functools import cache, partial
 from itertools import count
 from typing import Any, NamedTuple, cast
 
-from nnarray.programs.targets.llvm.code import FUNCTION
+from nnarray.programs.targets.llvm.code import FUNCTION, MASKED, UNMASKED
 from nnarray.programs.tasks import in_another_thread
 
 SPEED = 3
 """LLVM's level of optimisation for what goes over arrays."""
 
+MASKS = "+avx512vl"
+"""What x86-64 processors have that load and store vectors in part."""
+
 _numbers = count()
-_engines = dict[str, tuple[Any, Any, Any]]()
+_engines = dict[str, tuple[Any, Any, bool, Any]]()
 
 
 class Compiled(NamedTuple):
@@ -35,8 +38,10 @@ def compiled(source: str, *, is_control: bool = False) -> Compiled:
 
 
 def _compiled(source: str, *, is_control: bool) -> Compiled:
-    llvm, machine, engine = _engine()
+    llvm, machine, has_masks, engine = _engine()
     name = f"{FUNCTION}{next(_numbers)}"
+    if has_masks:
+        source = source.replace(UNMASKED, MASKED)
     module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
     module.verify()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
@@ -61,26 +66,28 @@ def _passes_of_control(llvm: Any) -> Any:
     return passes
 
 
-def _engine() -> tuple[Any, Any, Any]:
-    """llvmlite's binding, a machine like this one, and the engine that holds what is compiled for it.
+def _engine() -> tuple[Any, Any, bool, Any]:
+    """llvmlite's binding, a machine like this one, whether it has masks, and the engine that holds what is compiled.
 
     There is one engine: of threads that make one at the same time, all take the first.
     """
     if "" not in _engines:
-        llvm, machine = _machine()
-        _engines.setdefault("", (llvm, machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()[1])))
+        llvm, machine, features = _machine()
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()[1])
+        _engines.setdefault("", (llvm, machine, MASKS in features.split(","), engine))
     return _engines[""]
 
 
-def _machine() -> tuple[Any, Any]:
-    """llvmlite's binding, and a machine like this one."""
+def _machine() -> tuple[Any, Any, str]:
+    """llvmlite's binding, a machine like this one, and what it can."""
     import llvmlite.binding as llvm
 
     _lock_while_forking(getattr(llvm.ffi.lib, "_lock", None))
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    target, features = llvm.Target.from_default_triple(), llvm.get_host_cpu_features().flatten()
-    return llvm, target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=SPEED, jit=True)
+    target, cpu = llvm.Target.from_default_triple(), llvm.get_host_cpu_name()
+    features = str(llvm.get_host_cpu_features().flatten())
+    return llvm, target.create_target_machine(cpu=cpu, features=features, opt=SPEED, jit=True), features
 
 
 @cache

@@ -77,7 +77,7 @@ def driver() -> Compiled:
     code.require(code.value(f"icmp eq i32 {refused}, 0"))
     calls, first = (code.parameter("%plan", i, "i64") for i in (CALLS, FIRST_CALL))
     pair = code.value(f"getelementptr i64, ptr %plan, i64 {first}")
-    with code.loop(calls) as i:
+    with code.loop(calls, may_be_empty=True) as i:
         call = code.value(f"getelementptr [2 x i64], ptr {pair}, i64 {i}")
         function, table = code.word(call, "0", "ptr"), code.word(call, "1")
         code.value(f"call i32 {function}(ptr {code.value(f'getelementptr i64, ptr %memory, i64 {table}')})")
@@ -107,25 +107,25 @@ def filler() -> Compiled:
         return code.value(f"getelementptr i64, ptr %memory, i64 {i}")
 
     count, words, data, places, numbers = [code.parameter("%plan", i, "i64") for i in range(CALLS)]
-    with code.loop(count) as i:
+    with code.loop(count, may_be_empty=True) as i:
         owner = code.word("%given", i, "ptr")
         require_equal(field(owner, arrays.TYPE, "i64"), following())
         require_equal(field(owner, arrays.DTYPE, "i64"), following())
         axes = following()
         require_equal(code.value(f"zext i32 {field(owner, arrays.RANK, 'i32')} to i64"), axes)
-        with code.loop(axes) as axis:
+        with code.loop(axes, may_be_empty=True) as axis:
             for offset in (arrays.DIMENSIONS, arrays.STRIDES):
                 require_equal(code.word(field(owner, offset, "ptr"), axis), following())
-    with code.loop(words) as i:
+    with code.loop(words, may_be_empty=True) as i:
         code.do(f"store i64 {following()}, ptr {table_word(i)}")
-    with code.loop(data):
+    with code.loop(data, may_be_empty=True):
         word = table_word(following())
         owner = code.word("%given", following(), "ptr")
         code.do(f"store i64 {code.add(field(owner, arrays.DATA, 'i64'), following())}, ptr {word}")
-    with code.loop(places):
+    with code.loop(places, may_be_empty=True):
         word = table_word(following())
         code.do(f"store ptr {code.value(f'getelementptr i8, ptr %memory, i64 {following()}')}, ptr {word}")
-    with code.loop(numbers):
+    with code.loop(numbers, may_be_empty=True):
         word = table_word(following())
         code.do(f"store i64 {code.word('%given', following())}, ptr {word}")
     return compiled(code.function("%plan", "%given", "%memory"), is_control=True)

@@ -75,7 +75,7 @@ class LoopCode:
     def _reduce(self, reduction: Node, buffer: str, first: str, width: str, buffers: dict[Node, str]) -> None:
         """The sum or the maximum of each column of the block, one row after the other."""
         [V], is_sum = reduction.nodes, reduction.operation == "sum"
-        with self.code.loop(width, parallel=True) as j:
+        with self.code.loop(width, parallel=True, masked=True) as j:
             self._set(buffer, j, self.code.constant(0.0 if is_sum else -math.inf))
         with self._each_of_block(V.matrix_shape[0], [reduction], first, width, buffers) as (r, c, j, known):
             x, before = self._value(V, r, c, known), self._get(buffer, j)
@@ -95,7 +95,7 @@ class LoopCode:
     ) -> Iterator[tuple[str, str, str, Known]]:
         with self.code.loop(self.places.word("rows", rows)) as r:
             same = self._same_along_the_row(nodes, rows, r)
-            with self.code.loop(width, parallel=True) as j:
+            with self.code.loop(width, parallel=True, masked=True) as j:
                 known = same | {reduction: self._get(buffer, j) for reduction, buffer in buffers.items()}
                 yield r, self.code.add(first, j), j, known
 

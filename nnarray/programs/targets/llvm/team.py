@@ -69,7 +69,7 @@ def leader() -> Compiled:
     pieces, ends = (code.parameter("%job", i, "ptr") for i in (FUNCTIONS, ENDS))
     first, before = _load(code, NEXT), code.variable("i64")
     code.do(f"store i64 {first}, ptr {before}")
-    with code.loop(stages) as stage:
+    with code.loop(stages, may_be_empty=True) as stage:
         start, stop = code.value(f"load i64, ptr {before}"), code.add(first, code.word(ends, stage))
         is_one = code.value(f"icmp eq i64 {code.add(start, '1')}, {stop}")
         with code.branch(is_one):

@@ -129,7 +129,7 @@ def _function(T: str) -> Compiled:
         code.do(f"store i64 {step}, ptr {at}")
         row = code.times(step, width)
         for function, plan, given, memory, arrays, count in calls:
-            with code.loop(count) as k:
+            with code.loop(count, may_be_empty=True) as k:
                 number = code.word(numbers, code.add(row, k))
                 place = code.value(f"getelementptr i64, ptr {given}, i64 {code.add(arrays, k)}")
                 code.do(f"store i64 {number}, ptr {place}")
