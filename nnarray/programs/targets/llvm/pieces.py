@@ -21,7 +21,7 @@ MOST_PIECES, MULTIPLE = 8, 16
 PIECE_OPERATIONS, PIECE_ENTRIES = 2**19, 2**13
 """Of a product, and of what a loop stores: a piece has no fewer, or sharing it would cost more than it gives."""
 
-MANY_OPERATIONS = 2**26
+MANY_OPERATIONS = 2**27
 """Of each of more than two pieces of a product: BLAS copies an operand for each of them."""
 
 WORTH_SHARING = 10**7
