@@ -129,6 +129,17 @@ def test_ranks_that_were_given_other_tables_do_not_train_together(table: Path, t
     assert "data must be the same on all ranks, got table0.csv on rank 0 and table1.csv on rank 1" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+@pytest.mark.parametrize("order", [1, -1])
+def test_other_commands_beside_train_end_with_a_message(order: int, table: Path, tmp_path: Path) -> None:
+    commands = [launched("train", table, *OPTIONS), launched("info", "m.safetensors")][::order]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 100, "cwd": tmp_path}
+    words = [launched(ranks=1)[0], "-n", "1", *commands[0], ":", "-n", "1", *commands[1]]
+    done = subprocess.run(words, check=False, **options)
+    assert done.returncode == 2
+    assert "all ranks must be given one command, got info beside train" in done.stderr
+
+
 def test_mpi4py_is_not_imported_elsewhere(table: Path, tmp_path: Path) -> None:
     code = (
         f"import sys; from nnarray.cli import main; main(['train', {str(table)!r}, *{OPTIONS!r}, '--quiet']); "

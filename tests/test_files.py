@@ -820,7 +820,7 @@ class TestFailedWrites:
                 fail()
 
         with monkeypatch.context() as patch:
-            patch.setattr(atomic, "open", lambda path, mode, buffering: File(path, mode), raising=False)
+            patch.setattr(atomic.io, "FileIO", File)
             save(tmp_path / "m", NETWORK, pairs_of(NETWORK, seed=2))
         assert [p.name for p in tmp_path.iterdir()] == ["m"]
         np.testing.assert_array_equal(load(tmp_path / "m")[1][0].W, pairs_of(NETWORK, seed=2)[0][0])

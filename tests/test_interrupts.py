@@ -22,7 +22,7 @@ from interrupting import BrokenError, State, break_off, faults, interrupt, place
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended, backend_of
-from nnarray.engine import compiling, direct, updates
+from nnarray.engine import Ranks, compiling, direct, updates
 from nnarray.programs.targets.llvm import compiler, training_step
 
 
@@ -506,6 +506,21 @@ class TestEveryPoint:
             chosen = range(1, points(call, opcodes=True) + 1)
             assert len(chosen) > 100
             assert faults(lambda: call() or False, act=act, chosen=chosen, opcodes=True) == []
+
+    def test_at_every_line_of_a_block_of_ranks(self) -> None:
+        def call() -> bool:
+            ranks = Ranks(One())
+            try:
+                with Ended(ranks), ranks:
+                    ranks.sums(1.0)
+            except KeyboardInterrupt:
+                return True
+            return False
+
+        for act in (interrupt, break_off):
+            chosen = range(1, points(call, opcodes=False) + 1)
+            assert len(chosen) > 50
+            assert faults(call, act=act, chosen=chosen, opcodes=False) == []
 
     def test_saving_leaves_the_old_file_or_the_new_one_and_nothing_beside_it(self, tmp_path) -> None:
         network, path = nn.Network((2, 3, 1)), tmp_path / "model.safetensors"

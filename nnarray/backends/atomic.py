@@ -1,6 +1,7 @@
 """Writing a file so that the old one or the new one is there, whole, whatever happens."""
 
 import errno
+import io
 import os
 import re
 import secrets
@@ -119,7 +120,7 @@ def _write(target: str, temporary: str, content: bytes, mode: int | None) -> boo
     """Write and rename; false where another process took the file for abandoned before it was locked."""
     file = None
     try:
-        file = open(temporary, "xb", buffering=0)  # which is closed with its last reference at the latest
+        file = io.FileIO(temporary, "xb")  # which is closed with its last reference at the latest
         if not _lock(file.fileno()):
             return False
         rest = memoryview(content)

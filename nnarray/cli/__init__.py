@@ -34,7 +34,7 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 from nnarray.cli.parser import several
 from nnarray.cli.process import TerminatedAsInterrupted, WarningsInALine
-from nnarray.cli.ranks import first_speaks, is_of_the_first
+from nnarray.cli.ranks import first_speaks, is_of_the_first, require_one_command
 from nnarray.engine.ranks import RankError
 
 EXPECTED = (CommandError, nn.BackendUnavailableError, nn.DivergenceError, ValueError, OSError, MemoryError, RankError)
@@ -50,18 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     0; 1 if a check failed, 2 for a usage error, 130 after Ctrl-C, 143 after SIGTERM, which saves what Ctrl-C saves.
     """
     words = [str(word) for word in (sys.argv[1:] if argv is None else argv)]
-    if argv is None and is_of_the_first(words):
-        return 0
     with first_speaks(words):
-        return _main(words)
+        return _main(words, launched=argv is None)
 
 
-def _main(words: Sequence[str]) -> int:
+def _main(words: Sequence[str], *, launched: bool) -> int:
     terminated, told = TerminatedAsInterrupted(), WarningsInALine()
     try:
         starting.is_ready()
         with Ended(terminated, told), terminated, told:
-            code = _run(words)
+            code = _run_on_rank(words) if launched else _run(words)
     except SystemExit as leaving:  # --help and --version
         code = int(leaving.code or 0)
     except BrokenPipeError:
@@ -74,6 +72,12 @@ def _main(words: Sequence[str]) -> int:
         note(f"nnarray: error: {_line(error)}")
         code = FAILED
     return TERMINATED if terminated.came and code == INTERRUPTED else code
+
+
+def _run_on_rank(words: Sequence[str]) -> int:
+    """Run a command that mpiexec may have started on several ranks."""
+    require_one_command(words)
+    return 0 if is_of_the_first(words) else _run(words)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -7,11 +7,13 @@ commands are the first one's alone.
 import argparse
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from nnarray.backends import Ended
 from nnarray.cli.errors import CommandError
+from nnarray.cli.output import note
 from nnarray.engine import Ranks
 
 LAUNCHED = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
@@ -48,7 +50,8 @@ def prepared_by_all(comm: Any, arguments: argparse.Namespace) -> Iterator[None]:
     if comm is None:
         yield
         return
-    with Ranks(comm) as ranks:
+    ranks = Ranks(comm)
+    with Ended(ranks), ranks:
         yield
         given = vars(arguments).items()
         ranks.agree(**{name: value for name, value in given if isinstance(value, PLAIN) or value is None})
@@ -77,6 +80,26 @@ def is_of_the_first(words: Sequence[str]) -> bool:
     return list(words[:1]) != ["train"] and _rank() not in (None, 0) and _is_launched()
 
 
+def require_one_command(words: Sequence[str]) -> None:
+    """End all ranks with a message where this one is given another command than `train`, for which others wait.
+
+    So it is with `mpiexec -n 1 nnarray train … : -n 1 nnarray info …`. Raises CommandError without mpi4py.
+    """
+    if not words or words[0] == "train" or _rank() is None or not _is_launched():
+        return
+    mine = _command_of(os.getpid())
+    train = [*mine[: len(mine) - len(words)], "train"]
+    if not any(_command_of(pid)[: len(train)] == train for pid in _launched_beside()):
+        return
+    msg = f"under mpiexec, all ranks must be given one command, got {words[0]} beside train"
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise CommandError(msg) from None
+    note(f"nnarray: error: {msg}")
+    MPI.COMM_WORLD.Abort(2)  # a launcher goes on for the others where a rank ends that was none of MPI's yet
+
+
 def _is_launched() -> bool:
     """Whether the launcher itself started this process, and so the same command on all ranks."""
     try:
@@ -84,6 +107,21 @@ def _is_launched() -> bool:
     except OSError:  # another system than Linux
         return False
     return parent.strip() in LAUNCHERS
+
+
+def _launched_beside() -> list[int]:
+    """The launcher's other processes on this machine."""
+    with suppress(OSError):
+        threads = list(Path(f"/proc/{os.getppid()}/task").iterdir())
+        return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+    return []
+
+
+def _command_of(pid: int) -> list[str]:
+    """What the process was started with; nothing for one that is gone."""
+    with suppress(OSError):
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[:-1]
+    return []
 
 
 def _rank() -> int | None:

@@ -51,10 +51,8 @@ def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
     client = _client([collection])
     if client is None or not are_held(collection):
         return {}
-    threads, holders = (
-        _asked(client, client.scheduler.ncores),
-        _asked(client, client.scheduler.who_has, keys=list(keys)),
-    )
+    threads = _asked(client, client.scheduler.ncores)
+    holders = _asked(client, client.scheduler.who_has, keys=list(keys))
     return _beyond_shares([holders.get(key, ()) for key in keys], keys, threads)
 
 

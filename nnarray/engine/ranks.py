@@ -11,7 +11,7 @@ from zlib import adler32, crc32
 
 import numpy as np
 
-from nnarray.backends import Backend, Ended
+from nnarray.backends import Backend
 from nnarray.core.typing import Array, Layers, Pairs
 from nnarray.core.vector import vector_size
 from nnarray.engine import compute
@@ -45,7 +45,8 @@ class RankError(RuntimeError):
 class Ranks:
     """The ranks of a communicator, from here. All make the same calls in the same order.
 
-    Enter it around all of them: what is raised within is told to the others, who raise RankError at their next call.
+    Enter it around all of them, as `with Ended(ranks), ranks:`. What is raised within is told to the others, who raise
+    RankError at their next call.
     Ctrl-C, on whichever rank, comes as KeyboardInterrupt to all at the same call.
     """
 
@@ -56,27 +57,27 @@ class Ranks:
         self._comm, self.rank, self.size = comm, int(comm.rank), int(comm.size)
         self._was_interrupted = False
         self._interrupts, self._terminations = Interrupts(), Terminations()
-        self._outer = Ended(self._interrupts, self._terminations)
         self._asks_if_due: Callable[[], bool] | None = None
         self._before_termination: Callable[[], None] | None = None
         self.is_due = False
         """whether what is to be kept was due on some rank at the last meeting"""
 
     def __enter__(self) -> "Ranks":
-        try:
-            self._interrupts.__enter__()
-            self._interrupts.put_off.__enter__()
-            return self
-        except BaseException as error:
-            self._outer.__exit__(error)
-            raise
+        self._interrupts.__enter__()
+        self._interrupts.put_off.__enter__()
+        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
             if not isinstance(error, RankError | KeyboardInterrupt):  # which all know of
                 self._meet(error=error)
         finally:
-            self._outer.__exit__(kind)
+            self.end()
+
+    def end(self) -> None:
+        """Give signals their handlers back; a second time, nothing."""
+        self._interrupts.end()
+        self._terminations.end()
 
     def keep(self, is_due: Callable[[], bool] | None, keep: Callable[[], None] | None) -> None:
         """From now on every meeting asks whether something is due; and after SIGTERM on any rank all call `keep`.

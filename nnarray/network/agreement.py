@@ -1,6 +1,5 @@
 """What the ranks of a communicator have to agree on before they compute together."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from zlib import crc32
 
@@ -18,9 +17,22 @@ COLUMNS = 509
 """A prime, so that no two units of a layer have all their weights in the same columns."""
 
 
-def together(comm: Communicator | None) -> AbstractContextManager[Ranks | None]:
-    """A context in which the ranks of a communicator compute together; without one, a context that does nothing."""
-    return nullcontext() if comm is None else Ranks(comm)
+class Alone:
+    """A process without others, where a context of ranks does nothing."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def end(self) -> None:
+        """Nothing is to be ended."""
+
+
+def together(comm: Communicator | None) -> Ranks | Alone:
+    """The ranks of a communicator, which compute together within `with Ended(group), group as ranks:`."""
+    return Alone() if comm is None else Ranks(comm)
 
 
 def agree(ranks: Ranks, network: Architecture, entered: Entered, *numbers: float, **options: Any) -> list[float]:

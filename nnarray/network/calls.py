@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnarray import engine
-from nnarray.backends import quiet
+from nnarray.backends import Ended, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.engine.dask_chunks import is_dask_array
@@ -22,7 +22,8 @@ def cost(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, *, l2: Any, l1: Any, workers: Any
 ) -> Array:
     """J, of what a caller gives: nothing is checked yet."""
-    with together(comm) as ranks:
+    group = together(comm)
+    with Ended(group), group as ranks:
         penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
@@ -38,7 +39,8 @@ def gradients(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, *, l2: Any, l1: Any, workers: Any
 ) -> tuple[Array, Parameters]:
     """J and its gradient, of what a caller gives: nothing is checked yet."""
-    with together(comm) as ranks:
+    group = together(comm)
+    with Ended(group), group as ranks:
         penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)

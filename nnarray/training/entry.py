@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nnarray.backends import Backend, at_once
+from nnarray.backends import Backend, Ended, at_once
 from nnarray.engine import Batch, Communicator
 from nnarray.network.agreement import together
 from nnarray.network.costs import Cost, with_cost
@@ -210,7 +210,8 @@ def train(
     >>> Network((2, 8, 1)).score(result.params, X, Y)
     1.0
     """
-    with together(comm) as ranks:
+    group = together(comm)
+    with Ended(group), group as ranks:
         check_choices(network, optimizer, callback)
         seed, epochs = check_seed(seed), check_count(epochs, "epochs")
         batch_size = check_optional_count(batch_size, "batch_size")
