@@ -169,16 +169,20 @@ class HostDevice:
     def constant(self, host: np.ndarray) -> Any:
         return host
 
-    def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, tuple[Any, ...]], None]:
         library = _library(source)
         run = getattr(library, name)
+        fields = [
+            (f"field{i}", ctypes.c_double if letter == "d" else ctypes.c_longlong) for i, letter in enumerate(layout)
+        ]
+        given = type("Given", (ctypes.Structure,), {"_fields_": fields})
 
         def launch(blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
             self.counts["launches"] += 1
-            c = [ctypes.c_double(a) if isinstance(a, float) else ctypes.c_longlong(a) for a in arguments]
+            c = given(*arguments)
             for block in range(blocks):
                 library.place(block, blocks)
-                run(*c)
+                run(c)
 
         return launch
 

@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -413,8 +414,8 @@ class TestACallersOwnLoop:
             lambda loop: setattr(loop, "Y", loop.Y.get()),
             lambda loop: setattr(loop, "Y", loop.Y[:2]),
             lambda loop: setattr(loop, "X", loop.X[:, :-1]),
-            lambda loop: setattr(loop, "X", loop.X * np.float32("nan")),
-            lambda loop: setattr(loop, "Y", loop.Y + 1),
+            lambda loop: setattr(loop, "X", like(loop.X, np.nan)),
+            lambda loop: setattr(loop, "Y", like(loop.Y, loop.Y + 1)),
         ],
         ids=["dtype", "host", "rows", "columns", "NaN", "targets"],
     )
@@ -430,6 +431,13 @@ class TestACallersOwnLoop:
                 return type(error), str(error)
 
         assert outcome() == as_they_are(outcome)
+
+    def test_columns_of_a_wider_array(self, as_they_are, emulator) -> None:
+        loop = OwnLoop(order="C")
+        wide = loop.backend.xp.zeros((SIZES[0], 2 * M), dtype="float32")
+        wide[:, M:] = loop.X
+        loop.X = wide[:, M:]
+        assert loop.steps(4) == as_they_are(lambda: loop.steps(4))
 
     def test_large_examples_are_read_where_they_lie(self, as_they_are, emulator, monkeypatch) -> None:
         monkeypatch.setattr("nnarray.backends.cupy.replays.COPIED_BYTES", 64)
@@ -497,21 +505,24 @@ class TestACallersOwnLoop:
         captures = []
         monkeypatch.setattr(replays, "captured", lambda queue, _: captures.append(1) or Nothing())
         loop = OwnLoop()
-        program = replays.Replays(program_of_prediction(loop), several=True)
+        programs = [replays.Replays(program_of_prediction(loop), several=True) for _ in range(2)]
         A = loop.backend.xp.empty((SIZES[-1], M), dtype="float32")
         layers = [V for layer in loop.params for V in layer]
         monkeypatch.setattr(replays, "COPIED_BYTES", 64)
-        examples = [loop.X.copy() for _ in range(9)]
+        examples = [loop.X.copy() for _ in range(12)]  # for two programs more than are kept
         for _ in range(6):
-            for X in examples:
-                program(X, *layers, A)
-        assert len(captures) < 9 * 6 / 2
+            for program in programs:
+                for X in examples:
+                    program(X, *layers, A)
+        assert len(captures) < 6 * 24 / 3
 
-    def test_streams_have_graphs_of_their_own(self, as_they_are, emulator) -> None:
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_streams_have_graphs_of_their_own(self, first, as_they_are, emulator) -> None:
         import cupy
 
         loop, other = OwnLoop(), OwnLoop()
-        other.X, other.params = 1 - other.X, other.params.replace(other.params.vector * 2)
+        other.X *= -1  # in place, so that the layouts are the same
+        other.params.vector[...] *= 2
         one, two = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
         cupy.cuda.Device().synchronize()
         made = []
@@ -519,15 +530,16 @@ class TestACallersOwnLoop:
             for stream, its in ((one, loop), (two, other)):
                 with stream:
                     made.append(its.network.gradients(its.params, its.X, its.Y)[1].vector)
-        assert {one.ptr, two.ptr} <= {graph.stream.ptr for graph in kept()._graphs}
-        two.synchronize()
-        one.synchronize()
-        found = [g.get().tobytes() for g in made]
+        found: dict[int, list[bytes]] = {}
+        for i in (first, 1 - first):
+            (one, two)[i].synchronize()  # the other may not have come to its work yet
+            found[i] = [g.get().tobytes() for g in made[i::2]]
 
         def expected(its: OwnLoop) -> bytes:
             return its.network.gradients(its.params, its.X, its.Y)[1].vector.get().tobytes()
 
-        assert found == 4 * [as_they_are(lambda: expected(loop)), as_they_are(lambda: expected(other))]
+        assert found[0] == 4 * [as_they_are(lambda: expected(loop))]
+        assert found[1] == 4 * [as_they_are(lambda: expected(other))]
 
     def test_threads_of_one_stream(self, as_they_are, emulator) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -536,11 +548,13 @@ class TestACallersOwnLoop:
         thetas = [loop.params.replace(loop.params.vector * (1 + i)) for i in range(8)]
 
         def gradient(params: Any) -> bytes:
-            return b"".join(loop.network.gradients(params, loop.X, loop.Y)[1].vector.get().tobytes() for _ in range(20))
+            return b"".join(loop.network.gradients(params, loop.X, loop.Y)[1].vector.get().tobytes() for _ in range(3))
 
         expected = as_they_are(lambda: list(map(gradient, thetas)))
         for _ in range(2):
             loop.network.gradients(loop.params, loop.X, loop.Y)
+        (graph,) = kept()._graphs
+        graph._graph = Slow(graph._graph)
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(gradient, thetas)) == expected
 
@@ -579,6 +593,24 @@ class TestACallersOwnLoop:
                 J_now, now = as_they_are(lambda: loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1))
                 assert found == (J_now.get().tobytes(), now.vector.get().tobytes())
                 assert len(filled) == 8
+
+
+class Slow:
+    """A graph whose launch lets other threads go on before."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+
+    def launch(self, stream: Any) -> None:
+        time.sleep(1e-3)
+        self.graph.launch(stream)
+
+
+def like(x: Any, values: Any) -> Any:
+    """Another array in the layout of x, whose columns are contiguous."""
+    y = nn.backend("cupy").new_matrix(x.shape, x.dtype)
+    y[...] = values
+    return y
 
 
 class Nothing:

@@ -5,6 +5,7 @@ subnormal numbers of float32 to 0.
 """
 
 import math
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -90,10 +91,13 @@ class CupyDevice:
         """An event without timing."""
         return self._cupy.cuda.Event(disable_timing=True)
 
-    def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
-        """The kernel of that name; a source is compiled once, and CuPy keeps the binary on disk."""
-        function = _module(source).get_function(name)
-        return lambda blocks, threads, arguments: function((blocks,), (threads,), arguments)
+    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+        """The kernel of that name; a source is compiled once, and CuPy keeps the binary on disk.
+
+        Its arguments are one struct, as CuPy and CUDA take time for each argument.
+        """
+        function, pack, packed = _module(source).get_function(name), struct.Struct(layout).pack, np.void
+        return lambda blocks, threads, arguments: function((blocks,), (threads,), (packed(pack(*arguments)),))
 
     def product(self, dtype: str, operands: str) -> Callable[[Gemm, int, int, int], None]:
         """cuBLAS's product with sums in `dtype`, of operands in the float `operands`."""

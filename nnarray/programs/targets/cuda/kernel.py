@@ -17,7 +17,7 @@ WIDE = 2**31
 
 
 class Kernel:
-    """The text of loops, its parameters in their order, and how many blocks each loop takes.
+    """The text of loops, its parameters in their order and their `layout` in a struct, and how many blocks each takes.
 
     `outside` are the nodes that lie in callers' arrays, `narrow` is the type in C of the narrower float; see
     `Parameters` for `numbers_on_device`.
@@ -44,8 +44,8 @@ class Kernel:
         self.blocks, self.warps = [text.blocks for text in texts], [text.warps for text in texts]
         body = "".join(text.source() for text in texts)
         self.wide = any([rows * columns >= WIDE for text in texts for rows, columns in text.shapes()])
-        self.parameters = parameters.asked_for
+        self.parameters, self.layout = parameters.asked_for, parameters.layout
         self.source = (
-            f'extern "C" __global__ void {name}({parameters.declared()}) {{\n'
-            f"    typedef {'long long' if self.wide else 'unsigned'} Index;\n{body}}}\n"
+            f'{parameters.declared(name)}extern "C" __global__ void {name}(const {name}_given given) {{\n'
+            f"{parameters.unpacked()}    typedef {'long long' if self.wide else 'unsigned'} Index;\n{body}}}\n"
         )

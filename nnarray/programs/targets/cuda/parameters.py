@@ -93,9 +93,19 @@ class Parameters:
         """In C, the type of the node's entries in memory."""
         return self._narrow_type if node in self._narrow else "T"
 
-    def declared(self) -> str:
-        """The declarations in C."""
-        return ", ".join(map(self._declaration, self._names))
+    def declared(self, kernel: str) -> str:
+        """In C, the struct that the kernel is given, of 8 bytes for each parameter."""
+        return f"struct {kernel}_given {{\n" + "".join(f"    {self._declaration(p)};\n" for p in self._names) + "};\n"
+
+    def unpacked(self) -> str:
+        """In C, each parameter out of the struct, `given`."""
+        return "".join(f"    {self._declaration(p)} = given.{name};\n" for p, name in self._names.items())
+
+    @property
+    def layout(self) -> str:
+        """Of the struct, in the letters of Python's `struct`: "d" for a double, "q" for addresses and integers."""
+        by_value = not self.numbers_on_device
+        return "".join("d" if isinstance(p, Number) and by_value else "q" for p in self._names)
 
     def _declaration(self, parameter: Parameter) -> str:
         name = self._names[parameter]

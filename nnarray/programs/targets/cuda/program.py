@@ -45,8 +45,11 @@ class Device(Protocol):
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array of ones, in C order, that nobody writes to."""
 
-    def kernel(self, source: str, name: str) -> Callable[[int, int, tuple[Any, ...]], None]:
-        """The kernel of that name: called with the number of blocks, of threads in a block, and the arguments."""
+    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+        """The kernel of that name: called with the number of blocks, of threads in a block, and the arguments.
+
+        The kernel gets them as one struct of this layout, in the letters of Python's `struct`.
+        """
 
     def product(self, dtype: str, operands: str) -> Callable[[Gemm, int, int, int], None]:
         """Products of matrices in `dtype` of operands in the float `operands`: called with where A, B and C begin."""
@@ -185,7 +188,7 @@ class Program:
         fixed |= {Warps(i): n for i, n in enumerate(kernel.warps)}
         fixed |= {p: p.partial.parts for p in kernel.parameters if isinstance(p, Parts)}
         slots = [self._fixed_slot(fixed[p]) if p in fixed else self._slot(p) for p in kernel.parameters]
-        run, arguments = self.device.kernel(self.source, kernel.name), _getter(slots)
+        run, arguments = self.device.kernel(self.source, kernel.name, kernel.layout), _getter(slots)
 
         def launch(table: Table) -> None:
             run(ends[-1], THREADS, arguments(table))
