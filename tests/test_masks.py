@@ -68,8 +68,8 @@ def test_numpy_s_numbers_are_those_of_the_equations() -> None:
 
 @pytest.mark.parametrize("T", ["float", "double"])
 def test_nvidias_compiler_takes_the_kernel(T) -> None:
-    assert compiled_by_nvidia(kernels.source(T))
-    assert compiled_by_nvidia(kernels.source(T), "sm_75")
+    assert compiled_by_nvidia(kernels.source(T))[0]
+    assert compiled_by_nvidia(kernels.source(T), "sm_75")[0]
 
 
 class TestWhoDraws:
@@ -123,6 +123,32 @@ class TestOnCupy:
         assert own.history.columns()["cost"] == of_host.history.columns()["cost"]
         assert own.state.position.masks == of_host.state.position.masks
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("batch_size", [16, 43, None])
+    @pytest.mark.parametrize("batch_norm", [False, True])
+    def test_so_have_captured_steps(self, batch_norm, batch_size, dtype, asked, monkeypatch) -> None:
+        """Each replay draws the next masks, also where the last batch of an epoch is a short one."""
+        _, _, X, Y = problem((7, 9, 5, 3), "relu", "softmax", m=43)
+        network = nn.Network((7, 9, 5, 3), output="softmax", batch_norm=batch_norm)
+        options = self.OPTIONS | {"input_dropout": 0.0, "backend": "cupy", "dtype": dtype, "batch_size": batch_size}
+        own = nn.train(network, X, Y, **options)
+        assert not asked
+        with monkeypatch.context() as patched:
+            patched.setattr("nnarray.backends.cupy.backend.is_known", lambda _: False)
+            of_host = nn.train(network, X, Y, **options)
+        assert np.array_equal(own.params.vector.get(), of_host.params.vector.get())
+        np.testing.assert_allclose(own.history.columns()["cost"], of_host.history.columns()["cost"], rtol=1e-6)
+        assert own.state.position.masks == of_host.state.position.masks
+
+    def test_a_captured_run_goes_on_with_the_next_masks(self) -> None:
+        network, layers, X, Y = problem((7, 9, 5, 3), "relu", "softmax", m=48)
+        options = self.OPTIONS | {"params": layers, "input_dropout": 0.0, "backend": "cupy", "dtype": "float64"}
+        whole = nn.train(network, X, Y, **options | {"epochs": 5})
+        part = nn.train(network, X, Y, **options | {"epochs": 2})
+        there = nn.train(network, X, Y, **options | {"params": part.params, "state": part.state})
+        assert np.array_equal(whole.params.vector.get(), there.params.vector.get())
+        assert whole.state.position.masks == there.state.position.masks
+
     def test_masks_come_from_no_copy(self) -> None:
         if (emulator := getattr(conftest, "EMULATOR", None)) is None:
             pytest.skip("cupy: needs the emulated GPU")
@@ -135,9 +161,15 @@ class TestOnCupy:
         expected = masks.drawn_by_numpy(bits, 0, (30, 80), 0.2).astype("float32")
         assert np.array_equal(np.concatenate([first.get(), later.get()], axis=1), expected)
 
-    def test_a_resumed_run_draws_what_it_would_have_drawn(self, asked, tmp_path) -> None:
+    @pytest.mark.parametrize("input_dropout", [0.0, 0.2])
+    def test_a_resumed_run_draws_what_it_would_have_drawn(self, input_dropout, tmp_path) -> None:
         network, layers, X, Y = problem((7, 9, 5, 3), "relu", "softmax", m=43)
-        options = self.OPTIONS | {"params": layers, "backend": "cupy", "dtype": "float64"}
+        options = self.OPTIONS | {
+            "params": layers,
+            "backend": "cupy",
+            "dtype": "float64",
+            "input_dropout": input_dropout,
+        }
         whole = nn.train(network, X, Y, **options | {"epochs": 5})
         path = tmp_path / "run.nnarray"
         nn.train(network, X, Y, **options, checkpoint=path)

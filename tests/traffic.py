@@ -24,7 +24,7 @@ class Idle:
     def place(self, x: Any) -> tuple[int, tuple[int, ...]]:
         return 0, x.strides
 
-    def kernel(self, source: str, name: str) -> Any:
+    def kernel(self, source: str, name: str, layout: str) -> Any:
         return None
 
     def product(self, dtype: str, operands: str) -> Any:

@@ -310,6 +310,10 @@ class Backend:
         """Steps of these programs, on batches of so many columns, at most so many an epoch; None if they cannot be."""
         raise NotImplementedError
 
+    def draws(self, bits: "np.random.PCG64") -> bool:
+        """Whether masks of the stream are drawn on the device."""
+        return False
+
     def mask(self, bits: "np.random.PCG64", first: int, shape: tuple[int, int], rate: float, dtype: str) -> Array:
         """A mask (n, columns) of inverted dropout, its entries those of the stream from number `first` on."""
         return self.asarray(drawn_by_numpy(bits, first, shape, rate), dtype)

@@ -9,7 +9,7 @@ from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.rules import Rule, key_of, kind_of
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import fits_whole
-from nnarray.programs.training_step import StepArrays
+from nnarray.programs.training_step import StepArrays, StepMasks
 
 
 def compiled_steps(
@@ -24,12 +24,13 @@ def compiled_steps(
     steps: int,
     l2: float,
     l1: float,
+    masks: StepMasks | None = None,
 ) -> CompiledSteps | None:
     """Steps on batches of `columns` columns of the `whole`, at most so many an epoch; None where they run one by one.
 
     `layers` are views of `vectors[0]`, theta; after it come the optimiser's means and, with batch normalisation, the
     averages of mean and variance. Where arrays can be written, every step writes over the vectors. A step is given m
-    (and lambda of each penalty that there is), its update t and alpha.
+    (and lambda of each penalty that there is), its update t and alpha. The `masks` of dropout it draws on the device.
     """
     can = backend.compiles_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
     parts = key_of(rule) if can else None
@@ -47,7 +48,7 @@ def compiled_steps(
         return None
     theta, weights = vectors[0], whole.weights
     kinds = compiling.kinds_of(numbers)
-    given = compiling.Given(True, weights is not None, False, kinds, averages=network.batch_norm)
+    given = compiling.Given(True, weights is not None, masks is not None, kinds, averages=network.batch_norm)
     update = updates.captured_program(parts, count, theta.shape[0], theta.dtype, backend)
     wanted = batch_norm.training_step if network.batch_norm else equations.cost_and_gradients
     gradient = compiling.compiled(wanted, network, columns, theta.dtype, given, backend, captured=True)
@@ -59,6 +60,7 @@ def compiled_steps(
         *_read_and_made(layers, vectors, g, network, backend),
         vectors[:count],
         g,
+        masks,
     )
     captured = backend.new_compiled_steps(gradient, update, arrays, columns=columns, steps=steps)
     if captured is None:

@@ -4,6 +4,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
+class StepMasks(NamedTuple):
+    """The masks D[1], …, D[L-1] of dropout that a step draws, from a stream of words of 64 bits."""
+
+    units: Sequence[tuple[int, int, float]]
+    """of each: the word from which it is drawn, counted from the first of the step, its units and their rate"""
+    words: int
+    """of a step"""
+
+
 class StepArrays(NamedTuple):
     """The arrays of a training run.
 
@@ -21,3 +30,5 @@ class StepArrays(NamedTuple):
     """theta, then the optimiser's running means"""
     g: Any
     """laid out as theta"""
+    masks: StepMasks | None = None
+    """those that are drawn on the device for each step"""

@@ -1,6 +1,7 @@
 """Gradient descent on theta: one update per batch, or many in one call where steps are captured."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from nnarray.engine import Architecture, Batch
 from nnarray.engine.interrupts import Interrupts
 from nnarray.network import scoring
 from nnarray.network.parameters import Parameters, dtype_name
+from nnarray.programs.training_step import StepMasks
 from nnarray.training.batches import EqualBatches
 from nnarray.training.dropout import Dropout
 from nnarray.training.epoch_progress import EpochProgress
@@ -152,8 +154,8 @@ class Descent:
             fewest = max(fewest, 2)
         underway = underway or self.begin_epoch(batches)
         for group in underway.rest:
-            if isinstance(group, EqualBatches) and group.number >= fewest and not dropout.drops:  # noqa: SIM102
-                if self._replayed(group, updates, underway):
+            if isinstance(group, EqualBatches) and group.number >= fewest and dropout.is_captured(self.backend):  # noqa: SIM102
+                if self._replayed(group, updates, dropout, underway):
                     continue
             self._one_by_one(group, updates, dropout, underway)
         return self._on_device(underway.total / underway.count)
@@ -181,7 +183,9 @@ class Descent:
         """Theta and the running means, which an update moves on."""
         return [self.theta, *updates.means(self.theta, self.backend)]
 
-    def captured(self, size: int, number: int, whole: Batch, updates: Updates) -> Replays | None:
+    def captured(
+        self, size: int, number: int, whole: Batch, updates: Updates, masks: StepMasks | None = None
+    ) -> Replays | None:
         """Captured steps on batches of so many columns of the `whole`, `number` an epoch; None where there are none."""
         if updates.rule is None:
             return None
@@ -200,6 +204,7 @@ class Descent:
                 steps=MOST_AT_ONCE if size == whole.columns else number,
                 l2=self.l2,
                 l1=self.l1,
+                masks=masks,
             )
             self._replays[size] = None if captured is None else Replays(captured, self.threads)
         return self._replays[size]
@@ -211,18 +216,22 @@ class Descent:
         if theta is not self.theta:
             self.move_to(theta)
 
-    def _replayed(self, group: EqualBatches, updates: Updates, underway: EpochProgress) -> bool:
+    def _replayed(self, group: EqualBatches, updates: Updates, dropout: Dropout, underway: EpochProgress) -> bool:
         """The updates by captured steps; false if there are none.
 
         A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
         """
-        replays = self.captured(group.size, group.number, group.batches.whole, updates)
+        masks = dropout.of_a_step(group.size)
+        replays = self.captured(group.size, group.number, group.batches.whole, updates, masks)
         ms = [] if replays is None else group.ms
         if replays is None or not all(ms):
             return False
         counts, uncounted = group.counts(ms), underway.done - len(underway.earlier)
         if underway.done < len(ms):
-            self._replay(replays, group, ms, updates, underway)
+            if masks is not None:
+                replays.draw_from(dropout.bits, dropout.position)
+            words = 0 if masks is None else masks.words
+            self._replay(replays, group, ms, updates, underway, partial(dropout.drawn, words))
         costs, own = self.backend.looked_into(replays.costs)
         costs = costs[: underway.replayed]
         if len(underway.earlier):
@@ -234,9 +243,15 @@ class Descent:
         return True
 
     def _replay(
-        self, replays: Replays, group: EqualBatches, ms: Sequence[float], updates: Updates, underway: EpochProgress
+        self,
+        replays: Replays,
+        group: EqualBatches,
+        ms: Sequence[float],
+        updates: Updates,
+        underway: EpochProgress,
+        drawn: Callable[[int], None],
     ) -> None:
-        """The steps of a group that are left."""
+        """The steps of a group that are left; `drawn` is told how many of them drew their masks."""
         done, t, vectors = underway.done, updates.t, self.vectors(updates)
         order = None if group.is_everything else self.backend.on_device(group.indices[done * group.size :])
         replays.begin(order, ms[done:], updates.alphas(len(ms) - done), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
@@ -244,6 +259,7 @@ class Descent:
 
         def made(count: int) -> None:
             self.moved(replays, updates, count)
+            drawn(count)
             underway.replays_made(count)
 
         replays.launch_all(len(ms) - done, made, self.interrupts, self.between)

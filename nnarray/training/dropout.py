@@ -11,6 +11,7 @@ from nnarray.backends import Backend, quiet
 from nnarray.backends.masks import at
 from nnarray.core.typing import Array
 from nnarray.engine import Batch
+from nnarray.programs.training_step import StepMasks
 from nnarray.training.batches import seed_of
 
 
@@ -47,6 +48,22 @@ class Dropout:
     def drops(self) -> bool:
         """Whether any unit or input is ever dropped."""
         return self._drops_units or self._drops_inputs
+
+    def is_captured(self, backend: Backend) -> bool:
+        """Whether captured steps draw all masks themselves, if there are any."""
+        return not self.drops or (not self._drops_inputs and backend.draws(self.bits))
+
+    def of_a_step(self, columns: int) -> StepMasks | None:
+        """The masks of each step on so many columns; None without dropout."""
+        if not self.drops:
+            return None
+        masks = self.masks(columns)
+        units = [(position - self.position, n, rate) for position, n, rate in masks.units]
+        return StepMasks(units, masks.end - self.position)
+
+    def drawn(self, words: int, steps: int) -> None:
+        """Go on after so many captured steps, of so many words each."""
+        self.position += words * steps
 
     @property
     def state(self) -> Mapping[str, Any]:

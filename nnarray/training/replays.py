@@ -37,6 +37,10 @@ class Replays:
         in_time = int(SECONDS / self._each) if self._each > 0 else 1
         return max(1, min(in_time, FASTER * self._most, most))
 
+    def draw_from(self, bits: Any, position: int) -> None:
+        """Draw the masks of the next steps from this position of the stream on; for steps that draw their own."""
+        self._steps.draw_from(bits, position)
+
     def begin(
         self,
         order: Any,

@@ -141,9 +141,13 @@ class CupyBackend(Backend):
 
         return KEPT.clear()
 
+    def draws(self, bits: Any) -> bool:
+        """PCG64's, by a kernel."""
+        return self.compiles and is_known(bits)
+
     def mask(self, bits: Any, first: int, shape: tuple[int, int], rate: float, dtype: str) -> Array:
         """Drawn on the GPU, with the host's bits."""
-        if not self.compiles or not is_known(bits):
+        if not self.draws(bits):
             return super().mask(bits, first, shape, rate, dtype)
         from nnarray.backends.cupy.masks import drawn_on_gpu
 

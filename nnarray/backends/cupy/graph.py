@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends.cupy.cublas import capturing_products
+from nnarray.backends.cupy.masks import GraphedMasks
 from nnarray.programs.products import strides_in_entries
 from nnarray.programs.targets.cuda.program import Program
 from nnarray.programs.targets.cuda.training_step import source
@@ -50,6 +51,7 @@ class GraphedSteps:
         workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
         of_gradient, of_update = gradient.allocated(), update.allocated()
         self._kept = arrays, batch, workspace, of_gradient, of_update
+        self._masks = None if arrays.masks is None else GraphedMasks(gradient.device, arrays.masks, columns, dtype)
         module = _module("double" if dtype == np.float64 else "float")
         gather, next_step = module.get_function("gather_columns"), module.get_function("next_step")
         step_at = self._state[:1].view(np.int64)
@@ -61,7 +63,8 @@ class GraphedSteps:
                 rows, blocks = V.shape[0], -(-part.size // THREADS)
                 down, across = strides_in_entries(V.strides, V.itemsize)
                 gather((blocks,), (THREADS,), (V, down, across, rows, part, columns, self._order, step_at))
-            given = [*batch, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
+            masks = [] if self._masks is None else self._masks.queue(step_at)
+            given = [*batch, *masks, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
             J = gradient.run(given, of_gradient, numbers_at)
             given = [*arrays.vectors, arrays.g, None, None, *arrays.vectors]
             update.run(given, of_update, numbers_at + 8 * counts[0])
@@ -80,6 +83,11 @@ class GraphedSteps:
         if order is not None:
             self._order[: order.shape[0]] = order
         self._state[: state.size].set(state)
+
+    def draw_from(self, bits: Any, position: int) -> None:
+        """Draw the masks of the epoch from this position on of the stream."""
+        assert self._masks is not None
+        self._masks.draw_from(bits, position)
 
     def launch(self, count: int) -> None:
         """Queue the next `count` steps on the current stream."""

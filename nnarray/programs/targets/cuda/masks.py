@@ -12,27 +12,38 @@ JUMPS = 64
 
 _MASK = 2**128 - 1
 
+LAYOUT = "qqqqddqqq"
+"""Of the struct that the kernel is given, in the letters of Python's `struct`."""
+
 SOURCE = """
 typedef unsigned long long word;
 struct State {{ word high, low; }};
-__device__ State step(State s, const word* jump) {{  // jump: a and c, the high words before the low ones
+__device__ State jumped(State s, const word* jump) {{  // jump: a and c, the high words before the low ones
     const word a_high = jump[0], a_low = jump[1], low = s.low * a_low, sum = low + jump[3];
     return {{__umul64hi(s.low, a_low) + s.high * a_low + s.low * a_high + jump[2] + (sum < low), sum}};
 }}
 __device__ {T} kept_or_dropped(unsigned bits, float rate, {T} kept) {{
     return (bits >> 8) * (1.0f / 16777216.0f) >= rate ? kept : 0;
 }}
-extern "C" __global__ void draw_mask(
-    {T}* D, long long count, const word* stream, const long long* position, long long first, double rate, double kept
-) {{
+struct Given {{
+    {T}* D; long long count; const word* stream; long long first; double rate, kept;
+    const long long *position, *step; long long words_of_a_step;
+}};
+extern "C" __global__ void draw_mask(const Given given) {{
+    {T}* D = given.D;
+    const long long count = given.count;
+    const word* stream = given.stream;
+    long long first = given.first;
+    const float rate = given.rate;
+    const {T} kept = given.kept;
     const word *jumps = stream + 2, threads = (word)gridDim.x * blockDim.x;
     const word i = (word)blockIdx.x * blockDim.x + threadIdx.x;
-    if (position) first += 2 * *position;
+    if (given.position) first += 2 * (*given.position + *given.step * given.words_of_a_step);  // in a captured step
     const long long odd = first % 2, words = (count + odd + 1) / 2;
     if ((long long)i >= words) return;
     State s = {{stream[0], stream[1]}};
     const word before = first / 2 + i + 1;
-    for (int k = 0; before >> k; k++) if (before >> k & 1) s = step(s, jumps + 4 * k);
+    for (int k = 0; before >> k; k++) if (before >> k & 1) s = jumped(s, jumps + 4 * k);
     int all = 0;
     while ((word)1 << all < threads) all++;
     for (long long w = i; w < words; w += threads) {{
@@ -40,7 +51,7 @@ extern "C" __global__ void draw_mask(
         const long long entry = 2 * w - odd;
         if (entry >= 0) D[entry] = kept_or_dropped((unsigned)bits, rate, kept);
         if (entry + 1 < count) D[entry + 1] = kept_or_dropped((unsigned)(bits >> 32), rate, kept);
-        s = step(s, jumps + 4 * all);
+        s = jumped(s, jumps + 4 * all);
     }}
 }}
 """
