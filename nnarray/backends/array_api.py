@@ -296,6 +296,9 @@ class Backend:
         """Whether a training step can be one call; steps on the `whole` batch can on NumPy alone."""
         return False
 
+    gathers_all: ClassVar[bool] = True
+    """Whether compiled steps on all columns take them in any order, not only as they stand."""
+
     def replays(self, *arrays: Any) -> bool:
         """Whether programs may be replayed on these: the backend's own arrays, of one dtype."""
         return False

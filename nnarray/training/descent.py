@@ -221,8 +221,12 @@ class Descent:
 
         A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
         """
+        whole = group.batches.whole
+        is_shuffled = group.size == whole.columns and not group.is_everything
+        if is_shuffled and not self.backend.gathers_all:
+            return False
         masks = dropout.of_a_step(group.size)
-        replays = self.captured(group.size, group.number, group.batches.whole, updates, masks)
+        replays = self.captured(group.size, group.number, whole, updates, masks)
         ms = [] if replays is None else group.ms
         if replays is None or not all(ms):
             return False

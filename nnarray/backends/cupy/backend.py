@@ -32,6 +32,7 @@ class CupyBackend(Backend):
     library, namespace = "cupy", "array_api_compat.cupy"
     most_columns = 2**31 - 1  # cuBLAS counts in 32 bits
     precisions = PRECISIONS
+    gathers_all = False
 
     @classmethod
     def on(cls, device: Any) -> Backend:

@@ -199,7 +199,7 @@ class Replay:
     ) -> None:
         import cupy
 
-        self.stream, self.lock = stream, Lock()
+        self.device, self.stream, self.lock = cupy.cuda.Device(), stream, Lock()
         offsets, copies, size = list[int | None](), list[list[int]](), 0
         for i, (at, length) in enumerate(zip(where, sizes, strict=True)):
             if at == -1:
@@ -256,8 +256,11 @@ class Kept:
 
     @property
     def bytes(self) -> int:
-        """The memory that they hold."""
-        return sum([graph.bytes for graph in list(self._graphs)])
+        """The memory that they hold on the current device."""
+        import cupy
+
+        device = cupy.cuda.Device().id
+        return sum([graph.bytes for graph in list(self._graphs) if graph.device.id == device])
 
     def make_room(self, size: int) -> None:
         """Drop graphs until one of this size may be kept; raises MemoryError for one that is too large."""
@@ -303,7 +306,7 @@ class Kept:
         graph, (of_program, keys) = self._graphs.popitem(last=False)
         for key in keys:
             of_program.pop(key, None)
-        with graph.lock:
+        with graph.lock, graph.device:
             if not graph.stream.ptr or not graph.stream.is_capturing():
                 graph.stream.synchronize()
 
