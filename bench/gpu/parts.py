@@ -121,7 +121,7 @@ PARTS = {
     "sanitizer": Part(100, _sanitizer, TESTS_ENVIRONMENT),
     "tests": Part(150, _tests, TESTS_ENVIRONMENT),
     "figures": Part(420, _figures),
-    "probes": Part(40, _probes),
+    "probes": Part(60, _probes),
     "check": Part(60, _check, TESTS_ENVIRONMENT),
 }
 
