@@ -27,8 +27,9 @@ MANY_OPERATIONS = 2**27
 WORTH_SHARING = 10**7
 """Operations of a graph's products below which one thread is faster."""
 
-BLOCK_BYTES, FEWEST_COLUMNS = 2**18, 4
-"""Of an input that is read for two products, so much is in a core's cache for the second one."""
+BLOCK_BYTES, COLUMNS_AT_ONCE = 2**18, 8
+"""Of an input that is read for two products, about so much is in a core's cache for the second one: a multiple of so
+many columns, which BLAS multiplies by a vector at once."""
 
 MOST_ROWS = 16
 """Of a product that takes about as long as reading what it multiplies."""
@@ -220,7 +221,8 @@ class ColumnBlocks:
 
     def _width(self) -> int:
         assert self.twice is not None
-        return max(BLOCK_BYTES // (self.twice.matrix_shape[0] * self.twice.dtype.itemsize), FEWEST_COLUMNS)
+        columns = BLOCK_BYTES // (self.twice.matrix_shape[0] * self.twice.dtype.itemsize)
+        return max(columns - columns % COLUMNS_AT_ONCE, COLUMNS_AT_ONCE)
 
     def _read_twice(self) -> Node | None:
         """An input with a column for each example that two products read."""
