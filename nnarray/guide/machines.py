@@ -39,7 +39,8 @@ worker that holds it, and they are added up, neighbours first, in a tree that de
 True
 
 It is computed by the active `distributed.Client`, or by dask's own scheduler. Each task costs dask some milliseconds,
-so chunks should be of some thousand columns, a few on each worker.
+so chunks should be of some thousand columns, a few on each worker; very small neighbours are computed by one task. Of
+persisted chunks, each worker computes its share: where one holds more, others fetch the rest from it.
 
 With `batch_size`, each update is of columns of one chunk and needs theta after the update before, so one worker
 computes at a time: further workers hold more data, and make mini-batches no faster. Under MPI, every rank has a part of
