@@ -106,7 +106,8 @@ class Emulator:
     def null(self) -> Iterator[None]:
         """A block in which what is queued is counted and not done: what takes time in it is the host's.
 
-        Whatever is copied to the host is small numbers above 0, or true.
+        Whatever is copied to the host is small numbers above 0, or true. What is made in it and kept, such as constants
+        and graphs, holds nothing afterwards.
         """
         self.cuda.emulator_null(1)
         try:
