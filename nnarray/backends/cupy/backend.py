@@ -128,13 +128,11 @@ class CupyBackend(Backend):
         """Of arrays of this GPU, while it is the current one."""
         import cupy
 
-        device, dtype = self.device.id, arrays[0].dtype
-        if cupy.cuda.runtime.getDevice() != device or plain_primitives():
-            return False
+        device, dtype = self.device_name, arrays[0].dtype
         for x in arrays:
             if type(x) is not cupy.ndarray or x.dtype is not dtype or x.data.device_id != device:
                 return False
-        return True
+        return not plain_primitives() and bool(cupy.cuda.runtime.getDevice() == device)
 
     def release_memory(self) -> bool:
         """What captured graphs hold."""
