@@ -17,8 +17,24 @@ from typing import Any
 
 from interrupting import INSIDE, BrokenError, State, Tracer
 
+from nnarray.backends import BLAS_THREADS, blas
+
 PATIENCE = 60
 """Seconds after which a child hangs."""
+
+
+class ThreadsOfBlas:
+    """BLAS's threads and who computes with them; nnarray gives a forked child's BLAS all of its threads back."""
+
+    def __init__(self) -> None:
+        self.known = dict(vars(BLAS_THREADS))
+        self.settings = blas._settings(blas._libraries().shared)
+
+    def set_again(self) -> None:
+        """Set in the child what there was in its parent."""
+        vars(BLAS_THREADS).update(self.known)
+        blas._set(blas._libraries().shared, self.settings)
+        BLAS_THREADS._lock.release()  # which the fork has locked once more
 
 
 class Forks(Tracer):
@@ -64,8 +80,10 @@ class Forks(Tracer):
     def _fork(self, where: str) -> None:
         here, there = os.pipe()
         self.forks += 1
+        threads = ThreadsOfBlas()
         child = os.fork()
         if child == 0:
+            threads.set_again()
             os.close(here)
             sys.settrace(None)
             self.pipe = there

@@ -13,11 +13,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked_faults import forked_faults
 from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
 
 import nnarray as nn
@@ -455,11 +457,27 @@ def sampled(call: Callable[[], bool], *, opcodes: bool, most: int = POINTS) -> S
     return range(1, count + 1, 1 if ALL else max(1, count // most))
 
 
+BY_FORKS = {
+    name
+    for name in CALLS
+    if name.startswith(
+        ("fit", "score", "classes", "prob", "check", "train as", "train with batch", "train av", "train on m")
+    )
+    and "JAX" not in name
+}
+"""Calls that need no other thread and write no file: where all points are taken, each is reached by a fork."""
+
+needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+
+
 def broken(name: str, act: Callable[[], None], folder: Path) -> list[str]:
     """What was wrong after a call that was broken off."""
     call = CALLS[name](folder)
-    chosen = sampled(call, opcodes=False, most=MOST.get(name, POINTS))
     checks = {"check": call.check} if isinstance(call, Fitting) else {}
+    if ALL and name in BY_FORKS:
+        call()
+        return forked_faults(call, act=act, **checks).wrong
+    chosen = sampled(call, opcodes=False, most=MOST.get(name, POINTS))
     return faults(call, act=act, chosen=chosen, opcodes=False, **checks)
 
 
@@ -540,6 +558,19 @@ class TestEveryPoint:
             chosen = sampled(call, opcodes=False)
             nn.save(path, network, old)
             assert faults(call, act=act, chosen=chosen, opcodes=False, check=check) == []
+
+    @needs_forks
+    @pytest.mark.parametrize("is_whole", [True, False])
+    def test_forked_children_see_what_a_plain_block_leaves_behind(self, is_whole) -> None:
+        def call() -> bool:
+            block = Block(one=True)
+            with Ended(block) if is_whole else nullcontext(), block:
+                return False
+
+        found = forked_faults(call, act=break_off)
+        assert found.forks > 30
+        assert not found.left
+        assert (found.wrong == []) == is_whole
 
     def test_the_harness_sees_what_a_plain_block_leaves_behind(self) -> None:
         def call() -> bool:
