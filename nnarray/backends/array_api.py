@@ -293,7 +293,7 @@ class Backend:
         return None
 
     def compiles_steps(self, *, whole: bool) -> bool:
-        """Whether a training step can be one call; steps on the `whole` batch can on NumPy alone."""
+        """Whether a training step can be one call; on JAX only on batches smaller than the `whole`."""
         return False
 
     gathers_all: ClassVar[bool] = True

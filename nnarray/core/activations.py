@@ -2,8 +2,8 @@
 
 The derivative is written in A = g(Z), so the forward pass keeps A and drops Z; of an activation that is `in_Z` it keeps
 Z. At Z = 0, where they have none, g' is 0 for relu, 0.01 for leaky_relu, alpha lambda for selu, as in PyTorch and JAX.
-Where JAX or torch differentiates g, a maximum or minimum of equals has the first one's derivative, |Z|' is 1 at 0
-(backends see to it), and each g is written that g' comes out.
+Where JAX or torch differentiates g, `maximum` and `minimum` of equal operands take the first one's derivative, and |Z|'
+is 1 at 0 (backends ensure this); each g orders its operands so that autodiff gives g'.
 """
 
 from math import pi, sqrt

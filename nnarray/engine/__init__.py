@@ -1,6 +1,6 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
-from nnarray.engine import again, batch_norm, batch_norm_ranks, direct, ranks
+from nnarray.engine import batch_norm, batch_norm_ranks, direct, ranks, replayed
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import Order, TileColumns
 from nnarray.engine.compute import cost, cost_and_gradients, cost_from_sum, cost_of, gradients_from_sums, predict, pull
@@ -25,7 +25,6 @@ __all__ = [
     "ThreadsOfARun",
     "ThreadsOfSteps",
     "TileColumns",
-    "again",
     "batch_norm",
     "batch_norm_ranks",
     "compiled_steps",
@@ -39,6 +38,7 @@ __all__ = [
     "predict",
     "pull",
     "ranks",
+    "replayed",
     "stays_on_host",
     "tile_width",
     "update",

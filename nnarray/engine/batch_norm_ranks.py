@@ -15,8 +15,8 @@ from nnarray.core.typing import Array, Layers
 from nnarray.engine import batch_norm, compute, equations
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.batch_norm_tiles import ForwardPasses, Moments, Passes, add_both
+from nnarray.engine.example_weights import weighs_nothing
 from nnarray.engine.ranks import Ranks, dtype_of, require_weight_of_all
-from nnarray.engine.weights import weighs_nothing
 
 P = TypeVar("P")
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import TileColumns
+from nnarray.engine.example_weights import require_weight
 from nnarray.engine.interrupts import Interrupts, Terminations
-from nnarray.engine.weights import require_weight
 
 
 class Communicator(Protocol):

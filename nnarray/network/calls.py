@@ -12,7 +12,7 @@ from nnarray.network import chunks
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked, enter_beside, require_no_chunks
-from nnarray.network.entry import Entered, enter_batch, enter_training_batch, require_finite_examples
+from nnarray.network.entry import Entered, enter_batch, enter_normalized_batch, require_finite_examples
 from nnarray.network.numbers import check_optional_count, check_penalty, require_penalties
 from nnarray.network.parameters import Parameters
 
@@ -30,7 +30,7 @@ def cost(
         if isinstance(batch, Chunked):
             J = chunks.cost(network, entered, batch, **penalties)
             return entered.backend.asarray(J, entered.dtype)
-        of_batch = _training_cost if network.batch_norm else _cost
+        of_batch = _normalized_cost if network.batch_norm else _cost
         return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
 
 
@@ -47,7 +47,7 @@ def gradients(
         if isinstance(batch, Chunked):
             J, g, _ = chunks.cost_and_gradients(network, entered, batch.chunks, **penalties)
             return entered.backend.asarray(J, entered.dtype), Parameters(g, network.sizes, entered.backend)
-        of_batch = _training_gradients if network.batch_norm else _gradients
+        of_batch = _normalized_gradients if network.batch_norm else _gradients
         with entered.backend.current(), entered.backend.untracked():
             return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
 
@@ -70,7 +70,7 @@ def _enter(
 def _entry(network: Architecture, ranks: Ranks | None) -> Callable[..., tuple[Entered, Batch]]:
     """The function that validates the arguments of a call that takes a cost."""
     if ranks is None:
-        return enter_training_batch if network.batch_norm else enter_batch
+        return enter_normalized_batch if network.batch_norm else enter_batch
     from nnarray.network.portions import enter_portion  # which seldom is needed
 
     return enter_portion
@@ -110,7 +110,7 @@ def _agreed_m(
     return m
 
 
-def _training_cost(
+def _normalized_cost(
     network: Architecture,
     entered: Entered,
     batch: Batch,
@@ -128,7 +128,7 @@ def _training_cost(
     return entered.backend.asarray(J, entered.dtype)
 
 
-def _training_gradients(
+def _normalized_gradients(
     network: Architecture,
     entered: Entered,
     batch: Batch,

@@ -14,7 +14,7 @@ from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order, dask_chunks, dask_tasks
 from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, sum_of, task_of, total
-from nnarray.engine.weights import require_weight, require_weights, weighs_nothing
+from nnarray.engine.example_weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring
 from nnarray.network.chunked import Chunked
 from nnarray.network.entry import Entered, enter_X, make_batch, require_finite_examples

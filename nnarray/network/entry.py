@@ -4,8 +4,10 @@ Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), w
 
 Y and weights are looked into here. NaN and infinity in X are refused where X is read anyway: by `gradients` in the
 gradient, in which they always show (`require_finite_examples`); by `cost`, `predict` and `vjp` tile by tile
-(`engine.compute`); by training before the first epoch (`training.arguments`); on the fast path by the compiled program
-(`engine.direct`).
+(`engine.compute`, `engine.batch_norm`); by training before the first epoch, of a stream before each batch
+(`training.arguments`); of chunks on their workers (`network.chunks`). The fast path of NumPy (`engine.direct`) looks at
+what comes out and leaves the error to the general path; that of CuPy (`engine.replayed`) takes only arrays that passed
+once.
 """
 
 from collections.abc import Sequence
@@ -32,7 +34,7 @@ from nnarray.backends import (
 from nnarray.core.outputs import OUTPUTS, SUM_TOLERANCE
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, HostColumns, stays_on_host
-from nnarray.engine.weights import HEAVIEST, can_weigh
+from nnarray.engine.example_weights import HEAVIEST, can_weigh
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.labels import listed
 from nnarray.network.parameters import Layer, Parameters, as_layers
@@ -195,7 +197,7 @@ def enter_batch(network: Architecture, params: Any, X: Any, Y: Any, weights: Any
     return entered, make_batch(network, X, Y, weights, backend=entered.backend, dtype=entered.dtype)
 
 
-def enter_training_batch(
+def enter_normalized_batch(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any = None
 ) -> tuple[Entered, Batch]:
     """`enter_batch` for training a network with batch normalisation."""

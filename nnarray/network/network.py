@@ -341,7 +341,7 @@ class Network:
             theta = plain_theta(self, params)
             found = engine.direct.predict(self, theta, X)
             if found is None and theta is not None:
-                found = engine.again.predict(self, theta, params.backend, X)
+                found = engine.replayed.predict(self, theta, params.backend, X)
             if found is not None:
                 return found
         return self._predict(params, X, workers)
@@ -417,7 +417,7 @@ class Network:
             theta = plain_theta(self, params)
             found = engine.direct.cost(self, theta, X, Y, l2, l1)
             if found is None and theta is not None:
-                found = engine.again.cost(self, theta, params.backend, X, Y, l2, l1)
+                found = engine.replayed.cost(self, theta, params.backend, X, Y, l2, l1)
             if found is not None:
                 return found
         return calls.cost(with_cost(self, cost), params, X, Y, weights, comm, l2=l2, l1=l1, workers=workers)
@@ -496,7 +496,7 @@ class Network:
             theta = plain_theta(self, params)
             found = engine.direct.gradients(self, theta, X, Y, l2, l1)
             if found is None and theta is not None:
-                found = engine.again.gradients(self, theta, params.backend, X, Y, l2, l1)
+                found = engine.replayed.gradients(self, theta, params.backend, X, Y, l2, l1)
             if found is not None:
                 return found[0], params.replace(found[1])
         return calls.gradients(with_cost(self, cost), params, X, Y, weights, comm, l2=l2, l1=l1, workers=workers)

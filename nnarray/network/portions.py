@@ -7,7 +7,7 @@ import numpy as np
 from nnarray.backends import Backend, convert
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
-from nnarray.engine.weights import require_weights
+from nnarray.engine.example_weights import require_weights
 from nnarray.network.entry import Entered, as_row, enter_parameters, make_batch
 
 

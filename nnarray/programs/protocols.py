@@ -26,7 +26,7 @@ class PackedProgram(Protocol):
 
 
 class CompiledSteps(Protocol):
-    """Training steps on mini-batches, each made with one call."""
+    """Training steps, on mini-batches or on all columns, each made with one call."""
 
     costs: Any
     """of the steps since the epoch began, on the device"""

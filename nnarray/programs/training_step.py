@@ -1,4 +1,4 @@
-"""What training steps on mini-batches read and write, on every target that makes a step one call."""
+"""What training steps read and write, on every target that makes a step one call."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 from nnarray.backends import NUMPY, Backend, backend_of, is_sparse, require_finite, to_numpy
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
-from nnarray.engine.weights import HEAVIEST, can_weigh
+from nnarray.engine.example_weights import HEAVIEST, can_weigh
 from nnarray.network.chunked import Chunked
 from nnarray.sklearn import chunks, direct
 from nnarray.sklearn.private import (

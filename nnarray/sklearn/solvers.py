@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from nnarray.backends import Backend, Ended
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, Order, ThreadsOfARun
-from nnarray.engine.weights import weighs_nothing
+from nnarray.engine.example_weights import weighs_nothing
 from nnarray.network.chunked import Chunked
 from nnarray.sklearn.averaging import averaged
 from nnarray.sklearn.batches import BatchesOfRows

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnarray.backends import Backend, quiet
 from nnarray.engine import Batch, Order
-from nnarray.engine.weights import weighs_nothing
+from nnarray.engine.example_weights import weighs_nothing
 
 
 def seed_of(seed: int | Sequence[int] | None, purpose: int) -> "np.random.SeedSequence":

@@ -103,7 +103,7 @@ class Optimizer(ABC):
         given = self.step, vectors, g
         made = engine.direct.update(*given, state.t + 1, lambda: self.alpha(state.t))
         if made is None:
-            made = engine.again.update(*given, params.backend, state.t + 1, lambda: self.alpha(state.t))
+            made = engine.replayed.update(*given, params.backend, state.t + 1, lambda: self.alpha(state.t))
         if made is None:
             return None
         theta, *means = made

@@ -11,7 +11,7 @@ from nnarray import engine
 from nnarray.backends import Backend, backend_of
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import Architecture, Batch, Order, Ranks, TileColumns
-from nnarray.engine.weights import weighs_nothing
+from nnarray.engine.example_weights import weighs_nothing
 from nnarray.network import scoring
 from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent

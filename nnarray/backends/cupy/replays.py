@@ -1,9 +1,8 @@
 """Programs whose runs are replays of a captured CUDA graph, in a caller's own loop.
 
-A graph has the addresses of what it was captured with. Arrays that are large, or do not lie densely, tell graphs apart
-by their address: whatever array of that layout lies there is read at each replay, also another one than at the capture.
-Small arrays are copied into the graph's memory before a replay, outputs out of it after it, and numbers tell graphs
-apart. So a graph needs no array of the caller's to live.
+A captured graph fixes addresses. Large or non-dense arrays are therefore part of the cache key by address: whatever
+array of that layout lies there is read at each replay. Small dense arrays are copied into the graph's memory before a
+replay, outputs out of it after it, and numbers are part of the key. So a graph keeps no array of the caller's alive.
 """
 
 import weakref

@@ -1,4 +1,4 @@
-"""The fast path on a GPU: calls like earlier ones, with theta as one array, as replays of what was captured then.
+"""The fast path on a GPU: a call whose arrays match an earlier call's replays its captured graph, theta as one array.
 
 Every function here may return None: the general path then converts, checks and says what is wrong; it is the one that
 captures. Arrays whose values were not looked into yet go there too.

@@ -1,4 +1,4 @@
-"""What examples may weigh: so much, or so little, that losses divided by it keep within their dtype."""
+"""Limits of the example weights: so much, or so little, that losses divided by it keep within their dtype."""
 
 import numpy as np
 
