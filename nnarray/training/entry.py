@@ -158,10 +158,11 @@ def train(
         on any rank, or when one fails. Only rank 0 shows a bar.
     checkpoint : path, optional
         The checkpoint file, from which another process can resume if this one is killed: parameters, the optimiser's
-        state, the position within the epoch, what is drawn next, dropout's masks, the history, the best epoch so far. It is written whole or not at all, replacing the one before, and once more at the end, at
-        Ctrl-C and, in the main thread, at SIGTERM, which then does what it does without (ending the process, if nobody
-        handles it). Where it can't be written later on, there is a warning, and training goes on. A file that
-        exists is resumed from (`resume`); a new run never overwrites it.
+        state, the position within the epoch, what is drawn next, dropout's masks, the history, the best epoch so far.
+        It is written whole or not at all, replacing the one before, and once more at the end, at Ctrl-C and, in the
+        main thread, at SIGTERM, which then does what it does without (ending the process, if nobody handles it). Where
+        it can't be written later on, there is a warning, and training goes on. A file that exists is resumed from
+        (`resume`); a new run never overwrites it.
         With `comm`, rank 0 writes one file for all ranks, and reads it: as many ranks with the same examples each go on
         from it.
     checkpoint_every : float or str, default=30.0
