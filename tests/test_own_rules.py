@@ -145,6 +145,26 @@ class Unchanged(Rule):
         return theta - alpha * g, v, v
 
 
+class Optimistic(Rule):
+    """Remembers the last gradient (Popov, Math. Notes 28, 1980)."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, v = vectors
+        return theta - alpha * (2.0 * g - v), g
+
+
+class Reversed(Rule):
+    """Remembers a view of the last gradient."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, v = vectors
+        return theta - alpha * (2.0 * g - xp.flip(v)), xp.flip(g)
+
+
 class Wide(Rule):
     """A number of NumPy's, which makes float64 of float32."""
 
@@ -161,7 +181,7 @@ class Narrow(Rule):
 
 RULES = [
     Lion(), Adagrad(), Clipped(), AMSGrad(), Powers(), Where(), Equal(), Compared(), Norm(), Whole(), Indexed(),
-    Branches(), Numbers(), Rooted(), Looks(), Unchanged(), Wide(), Narrow(),
+    Branches(), Numbers(), Rooted(), Looks(), Unchanged(), Wide(), Narrow(), Optimistic(), Reversed(),
 ]  # fmt: skip
 
 NETWORK = nn.Network((3, 6, 1))
@@ -286,6 +306,33 @@ def test_a_rule_that_draws_numbers_draws_new_ones_each_time() -> None:
         moves.append(float((new.vector - params.vector)[0]))
         params = new
     assert len({round(move, 9) for move in moves}) == 3
+
+
+@pytest.mark.parametrize("rule", [Optimistic(), Reversed()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+def test_what_a_rule_remembers_is_not_the_caller_s_gradient(library, rule, open_space) -> None:
+    space = open_space(library)
+    params = NETWORK.init(0, backend=library)
+    gradients = NETWORK.init(1, backend=library)
+    _, state = rule.update(params, gradients, rule.init(params))
+    before = np.array(space.to_numpy(state.v))
+    gradients.vector[:] = 0.0
+    np.testing.assert_array_equal(space.to_numpy(state.v), before)
+
+
+class Averages(Rule):
+    """A mean without its axis."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return vectors[0] - alpha * g, xp.mean(g)
+
+
+def test_what_a_rule_gives_has_the_gradient_s_shape(space: Space) -> None:
+    params = Parameters.from_layers(space.pairs([(np.ones((1, 3)), np.ones((1, 1)))]))
+    with pytest.raises(ValueError, match=r"of g's shape, \(4,\), got \(4,\), \(\)$"):
+        Averages().update(params, params, Averages().init(params))
 
 
 class Few(Rule):

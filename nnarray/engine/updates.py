@@ -26,18 +26,34 @@ def update(
     if key is not None and kind.is_traceable and jitted.updates_at_once([*vectors, g], t, alpha, backend):
         return jitted.update(key, vectors, g, t, alpha, backend)
     if key is None or not kind.is_by_entry or not backend.compiles:
-        made = rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp)
-        if not isinstance(made, tuple | list) or len(made) != len(vectors):
-            got = f"a {type(made).__name__}" + (f" of {len(made)}" if isinstance(made, tuple | list) else "")
-            msg = (
-                f"step must give a tuple of theta and each of the means it remembers, here of {len(vectors)}, got {got}"
-            )
-            raise TypeError(msg)
-        return [V if V.dtype == g.dtype else backend.xp.astype(V, g.dtype) for V in made]
+        return _as_it_stands(rule(*vectors, g=g, t=t, alpha=alpha, xp=backend.xp), len(vectors), g, backend)
     if backend.is_host:
         return _by_program(key, vectors, g, backend, t, alpha, in_place)
     with backend.current():
         return _by_program(key, vectors, g, backend, t, alpha, in_place)
+
+
+def _as_it_stands(made: Any, count: int, g: Array, backend: Backend) -> Sequence[Array]:
+    """What a rule made, once it is seen to be `count` vectors like g; in memory of their own, as g's is used again."""
+    if not isinstance(made, tuple | list) or len(made) != count:
+        got = f"a {type(made).__name__}" + (f" of {len(made)}" if isinstance(made, tuple | list) else "")
+        msg = f"step must give a tuple of theta and each of the means it remembers, here of {count}, got {got}"
+        raise TypeError(msg)
+    shapes = [getattr(V, "shape", None) for V in made]
+    if any([shape != g.shape for shape in shapes]):
+        msg = f"step must give arrays of g's shape, {tuple(g.shape)}, got {', '.join(map(_shape_or_none, shapes))}"
+        raise ValueError(msg)
+    return [backend.xp.astype(V, g.dtype) if V.dtype != g.dtype or _is_in(g, V, backend) else V for V in made]
+
+
+def _shape_or_none(shape: Any) -> str:
+    return "no array" if shape is None else str(tuple(shape))
+
+
+def _is_in(g: Array, V: Array, backend: Backend) -> bool:
+    """Whether V lies in g's memory, where the library tells; else, whether it is g."""
+    may_share_memory = getattr(backend.xp, "may_share_memory", None)
+    return V is g if may_share_memory is None else bool(may_share_memory(V, g))
 
 
 def _by_program(
