@@ -13,6 +13,7 @@ from conftest import Space
 import nnarray as nn
 from nnarray.engine import rules
 from nnarray.network import Parameters
+from nnarray.programs.targets.numpy_calls import Program
 from nnarray.training import Optimizer
 
 
@@ -72,6 +73,20 @@ class Powers(Rule):
 class Where(Rule):
     def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
         return [vectors[0] - alpha * xp.where(g > 0, g, 0.1 * g)]
+
+
+class Kept(Rule):
+    """Entries with a positive gradient stay as they are."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [xp.where(g > 0, vectors[0], vectors[0] - alpha * g)]
+
+
+class Alternating(Rule):
+    """A negative number to a power."""
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        return [vectors[0] - alpha * (1.5 + (-1) ** t) * g]
 
 
 class Equal(Rule):
@@ -182,6 +197,7 @@ class Narrow(Rule):
 RULES = [
     Lion(), Adagrad(), Clipped(), AMSGrad(), Powers(), Where(), Equal(), Compared(), Norm(), Whole(), Indexed(),
     Branches(), Numbers(), Rooted(), Looks(), Unchanged(), Wide(), Narrow(), Optimistic(), Reversed(),
+    Kept(), Alternating(),
 ]  # fmt: skip
 
 NETWORK = nn.Network((3, 6, 1))
@@ -231,13 +247,24 @@ class TestEveryRule:
         np.testing.assert_allclose(space.to_numpy(params.vector), expected(rule, start, 5), rtol=1e-9, atol=1e-12)
 
 
-TRACED = {"Lion", "Adagrad", "Clipped", "AMSGrad", "Where", "Equal", "Compared", "Numbers", "Wide"}
+TRACED = {
+    "Lion", "Adagrad", "Clipped", "AMSGrad", "Where", "Equal", "Compared", "Numbers", "Wide", "Kept", "Alternating",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_what_a_program_can_do_is_one(rule) -> None:
     is_one = rules.kind_of(rules.key_of(rule.step), 1 + len(rule.remembers), np.dtype("float64")).is_by_entry
     assert is_one == (type(rule).__name__ in TRACED)
+
+
+def test_numpy_s_calls_do_not_overwrite_what_they_keep() -> None:
+    """In place, if the program works so; `out` over theta."""
+    program = Program(rules.traced(Kept().step, 1, 4, np.dtype("float64")))
+    theta, g = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, -1.0, 1.0, -1.0])
+    out = theta if program.works_in_place else np.empty(4)
+    program(theta, g, 1, 0.5, out)
+    np.testing.assert_array_equal(out, [1.0, 2.5, 3.0, 4.5])
 
 
 class Changing(Optimizer):

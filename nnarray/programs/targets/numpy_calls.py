@@ -44,7 +44,8 @@ class Program:
     def __init__(self, graph: Graph) -> None:
         self.graph = outputs_of_their_own(sums_over_columns_as_products(graph))
         plan = Plan(self.graph, ONE_CALL_AT_A_TIME)
-        self.works_in_place, self.memory = plan.works_in_place, Memory(plan)
+        self.works_in_place = plan.works_in_place and not any(map(self._destroys, self.graph.over))
+        self.memory = Memory(plan)
         self._views: dict[View, str] = {}
         self._names = {x: x.name for x in graph.arrays} | self.memory.outputs
         for node, begin in self.memory.offsets.items():
@@ -81,6 +82,11 @@ class Program:
     def _parameters(self) -> Iterator[str]:
         yield from (x.name for x in self.graph.inputs)
         yield from (name for name in self.graph.outputs if name != self.graph.result)
+
+    def _destroys(self, name: str) -> bool:
+        """Whether the output, over its input, takes from that input what `where` has overwritten by then."""
+        node = self.graph.outputs[name]
+        return node.operation == "where" and node.sources[1] is self.graph.over[name]
 
     def _call(self, node: Node) -> str:
         """The call that computes the node."""

@@ -16,7 +16,8 @@ OPERATIONS = {
 def python_expression(number: Scalar | float) -> str:
     """The number in Python; the scalars that a program is given are variables."""
     if not isinstance(number, Scalar):
-        return repr(number)
+        text = repr(number)
+        return f"({text})" if text.startswith("-") else text  # -1.0 ** t is -(1.0 ** t)
     if number.operation == "given":
         return number.name
     return OPERATIONS[number.operation].format(*map(python_expression, number.sources))
