@@ -187,6 +187,49 @@ class TestNumbers:
         assert there.history[-1].cost == pytest.approx(here.history[-1].cost, rel=1e-9)
 
 
+DERIVATIVES = {
+    "a truth times a float": (True, lambda A, Y, xp: (A > Y) * (A - Y)),
+    "a float plus a truth": (True, lambda A, Y, xp: A - Y + (A > Y)),
+    "a truth or a float": (True, lambda A, Y, xp: xp.where(A > 0.1, A > Y, A)),
+    "compared truths": (False, lambda A, Y, xp: xp.where((A > Y) == (A > 0.1), A, Y)),
+    "truth and float compared": (True, lambda A, Y, xp: xp.where((A > Y) >= A, A, Y)),
+    "cast to truths": (True, lambda A, Y, xp: xp.where(xp.astype(xp.maximum(A - Y, 0.0), bool), A, Y)),
+    "one of two truths": (False, lambda A, Y, xp: A + xp.where(A > 0.1, A > Y, Y > 0.2)),
+    "the larger one of a truth and a number": (False, lambda A, Y, xp: xp.maximum(A > Y, 0.5)),
+    "a truth times a number": (False, lambda A, Y, xp: (A > Y) * 0.1 * (A - Y)),
+    "a sum of truths": (False, lambda A, Y, xp: A - Y + xp.sum(A > Y, axis=0, keepdims=True)),
+    "truths of numbers": (False, lambda A, Y, xp: A * xp.astype(xp.logical_and(A > Y, True), A.dtype)),
+    "floats taken for truths": (False, lambda A, Y, xp: xp.where(xp.maximum(A - Y, 0.0), A, Y)),
+    "cut to integers": (False, lambda A, Y, xp: xp.astype(10 * A, np.dtype("int64")) - Y),
+    "in another precision": (False, lambda A, Y, xp: xp.astype(A, np.dtype("float64")) / 3 - Y),
+    "infinite": (False, lambda A, Y, xp: xp.minimum(A - Y, float("inf"))),
+    "not a number": (False, lambda A, Y, xp: xp.where(A > Y, A - Y, float("nan"))),
+}
+
+
+@pytest.mark.parametrize("what", DERIVATIVES)
+@pytest.mark.parametrize("library", ["numpy", "cupy"])
+def test_a_program_means_what_the_function_does(open_space, what, library) -> None:
+    """Bits of functions that are called as they stand; a program is one where it says the same."""
+    space = open_space(library)
+    is_program, dA = DERIVATIVES[what]
+    network, layers, X, Y = problem((3, 5, 2), "tanh", "identity", m=M)
+    costed = with_cost(network, nn.Cost(brier, dA=dA))
+    X, Y, pairs = (
+        X.astype("float32"),
+        Y.astype("float32"),
+        [(W.astype("float32"), b.astype("float32")) for W, b in layers],
+    )
+    tile = Batch(X, Y, M).tile(0, M, X.dtype, NUMPY)
+    assert (compiling.program_for(equations.cost_and_gradients, tile, pairs, costed, NUMPY) is not None) == is_program
+    _, plain = equations.cost_and_gradients(tile, pairs, costed, NUMPY.primitives, m=M)
+    given = space.pairs(pairs, "float32"), space.asarray(X, "float32"), space.asarray(Y, "float32")
+    g = network.gradients(*given, cost=costed.own_cost)[1]
+    for found, expected in zip([V for pair in g for V in pair], plain, strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(space.to_numpy(found), expected, rtol=1e-5, atol=1e-6)
+
+
 def no_program(A, Y, xp):
     return xp.full_like(A, 0.375) - xp.cos(A - Y)
 

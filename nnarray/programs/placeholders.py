@@ -5,6 +5,7 @@ one that traces. Whatever cannot be traced raises NotTraceableError, never a wro
 computed as they stand.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -121,11 +122,12 @@ class Standard:
     def __getattr__(self, name: str) -> Callable[..., Placeholder]:
         if name not in ELEMENTWISE:
             raise AttributeError(name)
-        return lambda *operands: self._wrapped(self._trace.elementwise(name, *self._operands(operands)))
+        operands_of = self._truths if name.startswith("logical_") else self._floats
+        return lambda *operands: self._wrapped(self._trace.elementwise(name, *operands_of(*operands)))
 
     def where(self, condition: Placeholder, one: Any, other: Any) -> Placeholder:
         """`one` where the condition holds, else `other`."""
-        return self._wrapped(self._trace.where(*self._operands((condition, one, other))))
+        return self._wrapped(self._trace.where(*self._truths(condition), *self._floats(one, other)))
 
     def clip(self, x: Placeholder, min: Any = None, max: Any = None) -> Placeholder:
         """`x` within these bounds."""
@@ -152,10 +154,15 @@ class Standard:
 
     def ones_like(self, x: Placeholder) -> Placeholder:
         """Ones in the shape of `x`."""
-        return self._wrapped(self._trace.ones_like(x.value))
+        return self._wrapped(self._trace.ones_like(_float(x)))
 
     def astype(self, x: Placeholder, dtype: Any, copy: bool = True) -> Placeholder:
-        """`x` in another dtype."""
+        """`x` in the trace's dtype, or as truths."""
+        if np.dtype(dtype) == np.dtype("bool"):
+            return x if _is_truth(x) else self.not_equal(x, 0.0)
+        if np.dtype(dtype) != self._trace.dtype:
+            msg = f"a cast to {np.dtype(dtype)}, in a program of {self._trace.dtype}"
+            raise NotTraceableError(msg)
         return self._wrapped(self._trace.astype(x.value, dtype))
 
     def sum(self, x: Placeholder, *, axis: int, keepdims: bool = False) -> Placeholder:
@@ -170,13 +177,27 @@ class Standard:
         if axis not in {0, -2} or not keepdims:
             msg = "it reduces something else than units, with keepdims=True"
             raise NotTraceableError(msg)
-        return x.value, 0, True
+        return _float(x), 0, True
 
     def _wrapped(self, value: Traced) -> Placeholder:
         return Placeholder(value, self)
 
-    def _operands(self, given: tuple[Any, ...]) -> list[Any]:
-        return [x.value if isinstance(x, Placeholder) else _number(x) for x in given]
+    def _floats(self, *given: Any) -> list[Any]:
+        """The operands of arithmetic, in which truths beside an array of floats are its zeros and ones."""
+        operands = [x.value if isinstance(x, Placeholder) else _number(x) for x in given]
+        dtypes = {V.dtype for V in operands if isinstance(V, Traced)}
+        if dtypes == {np.dtype(bool)}:  # what comes of it is each library's to say
+            msg = "arithmetic of truths alone"
+            raise NotTraceableError(msg)
+        return [self._trace.astype(V, self._trace.dtype) if _is_truth(V) else V for V in operands]
+
+    def _truths(self, *given: Any) -> list[Traced]:
+        """Conditions, and the operands of logic."""
+        operands = [x.value for x in given if isinstance(x, Placeholder) and _is_truth(x)]
+        if len(operands) < len(given):
+            msg = "something else than a comparison is taken for truths"
+            raise NotTraceableError(msg)
+        return operands
 
 
 class OfVectors(Standard):
@@ -195,6 +216,17 @@ def _whole(x: Placeholder, axis: Any) -> Traced:
     if axis is not None:
         msg = f"it reduces the axis {axis!r}"
         raise NotTraceableError(msg)
+    return _float(x)
+
+
+def _is_truth(V: Any) -> bool:
+    return isinstance(V, Traced | Placeholder) and V.dtype == np.dtype("bool")
+
+
+def _float(x: Placeholder) -> Traced:
+    if _is_truth(x):
+        msg = "arithmetic of truths alone"
+        raise NotTraceableError(msg)
     return x.value
 
 
@@ -204,6 +236,9 @@ def _number(x: Any) -> float | Scalar:
         return x.scalar
     if not isinstance(x, int | float | np.integer | np.floating):
         msg = f"a {type(x).__name__} among the operands"
+        raise NotTraceableError(msg)
+    if not math.isfinite(x):  # which not every target can write
+        msg = f"the number {x!r}"
         raise NotTraceableError(msg)
     return float(x)
 
