@@ -119,7 +119,7 @@ def test_a_product_without_a_workspace_is_refused_while_captured(emulator) -> No
 
     def multiply(again: bool) -> Any:
         with cublas.capturing_products(scene.stream, workspace):
-            handle = cublas._handle(cublas.threading.get_ident(), 0)
+            handle = cublas._handle(0)
             if again:
                 blas.cublasSetStream_v2(handle, cublas.ctypes.c_void_p(scene.stream.ptr))
             A = scene.square.data.ptr
@@ -176,6 +176,47 @@ graph.launch(stream)
         assert done.stdout == "replayed\n"
         assert done.returncode != 0
         assert "a graph reaches for memory that was released" in done.stderr
+
+
+def test_threads_capture_one_after_the_other(emulator) -> None:
+    """Else the one that ends first lets Python collect graphs while the other captures."""
+    from threading import Event, Thread
+
+    from nnarray.backends.cupy.graph import captured
+
+    scene, collects = Scene(), list[bool]()
+    second_began, first_ended = Event(), Event()
+    workspace = scene.cupy.empty(64, np.uint8)
+
+    def second() -> None:
+        second_began.set()
+        first_ended.wait(1)
+        collects.append(gc.isenabled())
+
+    other = Thread(target=lambda: captured(second, workspace))
+
+    def first() -> None:
+        other.start()
+        second_began.wait(0.3)
+
+    captured(first, workspace)
+    first_ended.set()
+    other.join()
+    assert collects == [False]
+    assert gc.isenabled()
+
+
+def test_cublas_is_that_of_cupys_cuda(emulator, monkeypatch) -> None:
+    import cupy
+
+    from nnarray.backends.cupy import cublas
+
+    asked = list[str]()
+    monkeypatch.setattr(cublas.ctypes, "CDLL", asked.append)
+    for version in (12090, 13000):
+        monkeypatch.setattr(cupy.cuda.runtime, "runtimeGetVersion", lambda version=version: version)
+        cublas._blas.__wrapped__()
+    assert asked == ["libcublas.so.12", "libcublas.so.13"]
 
 
 class TestTheNullDriver:
@@ -381,7 +422,11 @@ class TestACallersOwnLoop:
     """Gradients, costs and predictions on the same arrays are replays of one graph, with the same bits."""
 
     @pytest.fixture(autouse=True)
-    def nothing_was_seen(self) -> None:
+    def nothing_was_seen(self, monkeypatch) -> Iterator[None]:
+        monkeypatch.setattr("nnarray.backends.cupy.replays.FEWEST_CALLS", 1)  # a small network is one kernel
+        kept().clear()
+        engine.compiling.compiled.cache_clear()
+        yield
         kept().clear()
         engine.compiling.compiled.cache_clear()
 
@@ -578,11 +623,54 @@ class TestACallersOwnLoop:
         assert not loop.backend.release_memory()
         assert np.array_equal(loop.network.predict(loop.params, loop.X).get(), A.get())
 
+    def test_memory_that_was_short_once_ends_nothing(self, emulator, monkeypatch) -> None:
+        loop = OwnLoop()
+        loop.network.predict(loop.params, loop.X)
+        with monkeypatch.context() as patch:
+            patch.setattr("nnarray.backends.cupy.replays.KEPT.make_room", raising(MemoryError()))
+            loop.network.predict(loop.params, loop.X)
+        emulator.reset()
+        loop.network.predict(loop.params, loop.X)
+        assert emulator.count("graphs") == 1
+
+    def test_what_cuda_refuses_is_not_tried_again(self, emulator, monkeypatch) -> None:
+        import cupy
+
+        loop = OwnLoop()
+        loop.network.predict(loop.params, loop.X)
+        with monkeypatch.context() as patch:
+            error = cupy.cuda.runtime.CUDARuntimeError(900)
+            patch.setattr("nnarray.backends.cupy.graph.begin_capture", raising(error))
+            loop.network.predict(loop.params, loop.X)
+        emulator.reset()
+        loop.network.predict(loop.params, loop.X)
+        assert emulator.count("graphs") == 0
+
+    def test_other_errors_are_told(self, emulator, monkeypatch) -> None:
+        loop = OwnLoop()
+        loop.network.predict(loop.params, loop.X)
+        monkeypatch.setattr("nnarray.backends.cupy.graph.begin_capture", raising(RuntimeError("a fault")))
+        with pytest.raises(RuntimeError, match="a fault"):
+            loop.network.predict(loop.params, loop.X)
+        with pytest.raises(RuntimeError, match="a fault"):
+            nn.train(loop.network, loop.X, loop.Y, params=loop.params, backend="cupy", epochs=2, progress=False)
+
+    def test_a_second_graph_of_one_key_is_not_kept(self, emulator) -> None:
+        loop = OwnLoop()
+        for _ in range(2):
+            loop.network.predict(loop.params, loop.X)
+        ((graph, (of_program, keys)),) = kept()._graphs.items()
+        other = program_of_prediction(loop)  # anything else than a graph
+        assert kept().add(other, of_program, keys[0]) is graph
+        assert list(kept()._graphs) == [graph]
+        assert of_program == {keys[0]: graph}
+
     @pytest.mark.parametrize("times", [1, 2])
     def test_a_graph_of_the_callers(self, times, as_they_are, emulator) -> None:
         import cupy
 
         loop = OwnLoop()
+        cupy.cuda.Device().synchronize()
         with cupy.cuda.Stream(non_blocking=True) as stream:
             for _ in range(3):
                 loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1)
@@ -620,6 +708,13 @@ def like(x: Any, values: Any) -> Any:
     y = nn.backend("cupy").new_matrix(x.shape, x.dtype)
     y[...] = values
     return y
+
+
+def raising(error: BaseException) -> Any:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
 
 
 class Nothing:

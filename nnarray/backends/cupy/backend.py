@@ -113,7 +113,8 @@ class CupyBackend(Backend):
     def new_compiled_steps(
         self, gradient: Any, update: Any, arrays: "StepArrays", *, columns: int, steps: int
     ) -> CompiledSteps | None:
-        """As a CUDA graph; None where CUDA refuses."""
+        """As a CUDA graph; None where CUDA or cuBLAS refuses, or where there is no room."""
+        from nnarray.backends.cupy.cublas import refusals
         from nnarray.backends.cupy.graph import GraphedSteps
 
         X, *others = arrays.examples
@@ -121,7 +122,7 @@ class CupyBackend(Backend):
             if X.shape[1] == columns:  # all of them, which no kernel gathers
                 arrays = arrays._replace(examples=[self.for_products(X, X.dtype), *others])
             return GraphedSteps(gradient, update, arrays, columns=columns, steps=steps)
-        except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS or of the pool
+        except (*refusals(), MemoryError):
             return None
 
     def replays(self, *arrays: Any) -> bool:

@@ -4,10 +4,26 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 _capture = threading.local()
+
+_one_at_a_time = threading.RLock()
+
+
+class ProductError(RuntimeError):
+    """cuBLAS, called directly, does not do what it was asked for."""
+
+
+@lru_cache(maxsize=1)
+def refusals() -> tuple[type[Exception], ...]:
+    """The errors of CUDA and cuBLAS, by which they refuse to capture something."""
+    from cupy_backends.cuda.api.driver import CUDADriverError
+    from cupy_backends.cuda.api.runtime import CUDARuntimeError
+    from cupy_backends.cuda.libs.cublas import CUBLASError
+
+    return CUDARuntimeError, CUDADriverError, CUBLASError, ProductError
 
 
 def captured_product() -> Any:
@@ -17,11 +33,21 @@ def captured_product() -> Any:
 
 @contextmanager
 def capturing_products(stream: Any, workspace: Any) -> Iterator[None]:
-    """A block in which this thread's products go to `stream` through a cuBLAS handle of its own.
+    """A block in which this thread's products go to `stream`; one thread after the other is in such a block.
 
-    CuPy's refuses while a stream is captured, and cuBLAS by itself would allocate.
+    CuPy's handle refuses while a stream is captured, and cuBLAS by itself would allocate.
     """
-    blas, handle = _blas(), _handle(threading.get_ident(), _device_id())
+    with _one_at_a_time:
+        _capture.product = _product_on(stream, workspace)
+        try:
+            yield
+        finally:
+            _capture.product = None
+
+
+def _product_on(stream: Any, workspace: Any) -> Any:
+    """cuBLAS's gemmEx that queues on this stream and has this workspace."""
+    blas, handle = _blas(), _handle(_device_id())
     _check(blas.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
     _check(blas.cublasSetWorkspace_v2(handle, ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)))
 
@@ -30,29 +56,27 @@ def capturing_products(stream: Any, workspace: Any) -> Iterator[None]:
         given = [ctypes.c_void_p(a) if i in places else ctypes.c_int(a) for i, a in enumerate(arguments)]
         _check(blas.cublasGemmEx(handle, *given[1:]))
 
-    _capture.product = gemm
-    try:
-        yield
-    finally:
-        _capture.product = None
+    return gemm
 
 
 @lru_cache(maxsize=1)
 def _blas() -> Any:
+    """The library that CuPy uses, whose name has the number of CUDA's version."""
     from cupy.cuda.device import get_cublas_handle
+    from cupy.cuda.runtime import runtimeGetVersion
 
     get_cublas_handle()  # which loads the library
-    for name in ("libcublas.so.13", "libcublas.so.12"):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    msg = "cuBLAS was not found under its name"
-    raise RuntimeError(msg)
+    name = f"libcublas.so.{runtimeGetVersion() // 1000}"
+    try:
+        return ctypes.CDLL(name)
+    except OSError as error:
+        msg = f"CuPy's cuBLAS was not found under its name, {name}: {error}"
+        raise ProductError(msg) from error
 
 
-@lru_cache(maxsize=64)
-def _handle(thread: int, device: int) -> ctypes.c_void_p:
+@cache
+def _handle(_: int) -> ctypes.c_void_p:
+    """The handle of a device, the current one."""
     handle = ctypes.c_void_p()
     _check(_blas().cublasCreate_v2(ctypes.byref(handle)))
     return handle
@@ -67,4 +91,4 @@ def _device_id() -> int:
 def _check(status: int) -> None:
     if status:
         msg = f"cuBLAS failed with status {status}"
-        raise RuntimeError(msg)
+        raise ProductError(msg)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cupy.cublas import capturing_products
+from nnarray.backends.cupy.cublas import capturing_products, refusals
 from nnarray.backends.cupy.graph import WORKSPACE_BYTES, captured
 from nnarray.programs.graph import Input
 from nnarray.programs.targets.cuda.program import Program
@@ -158,11 +158,12 @@ class Replays:
         try:
             program = self._program.suited(given)
             graph = Replay(program, given, self._is_array, where, self._bytes, self._first_output, stream, key[0])
-        except (RuntimeError, MemoryError):  # of CUDA, of cuBLAS, of the pool, or of more than may be held
+        except MemoryError:  # of the pool, which may have room later, or of more than may be held
+            return None
+        except refusals():
             self._may_replay = False
             return None
-        KEPT.add(graph, self._graphs, key)
-        return graph
+        return KEPT.add(graph, self._graphs, key)
 
     def _into_the_callers(self, stream: Any, given: Sequence[Any]) -> Any:
         """Queue a run in a stream that the caller captures; its memory lives as long as its outputs or its result."""
@@ -281,11 +282,13 @@ class Kept:
         found = self._workspaces.get(key)
         return self._workspaces.setdefault(key, cupy.empty(WORKSPACE_BYTES, np.uint8)) if found is None else found
 
-    def add(self, graph: Replay, of_program: dict[Any, Replay], key: Any) -> None:
-        """Keep a graph as one of a program's, under this key too."""
+    def add(self, graph: Replay, of_program: dict[Any, Replay], key: Any) -> Replay:
+        """Keep a graph as one of a program's, under this key too, and return it; or one that is there."""
         with self._lock:
-            of_program[key] = graph
-            self._graphs.setdefault(graph, (of_program, []))[1].append(key)
+            if key not in of_program:
+                of_program[key] = graph
+                self._graphs.setdefault(graph, (of_program, []))[1].append(key)
+            return of_program[key]
 
     def used(self, graph: Replay) -> None:
         """Keep a graph longer than others."""
@@ -304,7 +307,7 @@ class Kept:
         """Drop the graph that was not used for the longest time, once its replays are over."""
         graph, (of_program, keys) = self._graphs.popitem(last=False)
         for key in keys:
-            of_program.pop(key, None)
+            del of_program[key]
         with graph.lock, graph.device:
             if not graph.stream.ptr or not graph.stream.is_capturing():
                 graph.stream.synchronize()
