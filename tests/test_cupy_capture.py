@@ -206,6 +206,48 @@ def test_threads_capture_one_after_the_other(emulator) -> None:
     assert gc.isenabled()
 
 
+class TestOnes:
+    def test_many_take_little_more_than_they_have(self, emulator) -> None:
+        from nnarray.backends.cupy.device import ONES
+
+        x = gpu().ones((1, 2 * ONES + 1), "float32")
+        assert x.base.size == 3 * ONES
+        assert gpu().ones((1, 3 * ONES), "float32").base is x.base
+        assert gpu().ones((1, 5), "float32").base.size == 8
+        assert x.min() == x.max() == 1
+
+    def test_those_that_nobody_has_are_released_once_kernels_have_read_them(self, emulator) -> None:
+        kept().clear()
+        scene, backend = Scene(), nn.backend("cupy")
+        x = gpu().ones((1, 3 * 2**20), "float32")
+        held, memory = x.base.nbytes, scene.cupy.get_default_memory_pool()
+        backend.release_memory()
+        assert gpu().ones(x.shape, "float32").base is x.base
+        with scene.other:
+            read = x + 1
+        before = memory.used_bytes()
+        del x
+        assert memory.used_bytes() == before  # as it may be read still
+        emulator.reset()
+        assert backend.release_memory()
+        assert emulator.count("waits") > 0
+        assert memory.used_bytes() <= before - held
+        assert float(read.min()) == 2
+        assert not backend.release_memory()
+
+
+def test_masks_of_many_generators_wait_before_tables_are_dropped(emulator, monkeypatch) -> None:
+    from nnarray.backends.cupy import masks
+
+    monkeypatch.setattr(masks, "MOST_TABLES", 2)
+    monkeypatch.setattr(masks, "_tables", {})
+    waits = list[int]()
+    monkeypatch.setattr(gpu(), "wait", lambda: waits.append(len(next(iter(masks._tables.values())))), raising=False)
+    for seed in (0, 1, 1, 0, 2, 3):
+        masks.drawn_on_gpu(gpu(), 0, np.random.PCG64(seed), 0, (2, 3), 0.5, "float32")
+    assert waits == [2]
+
+
 def test_cublas_is_that_of_cupys_cuda(emulator, monkeypatch) -> None:
     import cupy
 
@@ -485,6 +527,16 @@ class TestACallersOwnLoop:
                 return type(error), str(error)
 
         assert outcome() == as_they_are(outcome)
+
+    def test_a_layout_that_no_product_reads_is_not_copied_to_ask(self, emulator) -> None:
+        loop = OwnLoop()
+        wide = loop.backend.xp.zeros((2 * SIZES[0], 2 * M), dtype="float32")
+        X = wide[::2, ::2]
+        loop.network.predict(loop.params, X)
+        params = loop.params.vector
+        emulator.reset()
+        assert engine.again.predict(loop.network, params, loop.backend, X) is None
+        assert emulator.calls() == {}
 
     def test_columns_of_a_wider_array(self, as_they_are, emulator) -> None:
         loop = OwnLoop(order="C")

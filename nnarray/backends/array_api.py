@@ -248,6 +248,10 @@ class Backend:
         """`x`, a matrix, as the library's products take it where it lies, in `dtype`; else a copy that is so."""
         return x
 
+    def multiplies(self, x: Array, dtype: Any) -> bool:
+        """Whether the library's products in `dtype` take the matrix `x` where it lies."""
+        return True
+
     def side_by_side(self, x: Array) -> Array:
         """`x`, a vector, as the backend's programs take it."""
         return x

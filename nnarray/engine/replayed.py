@@ -94,7 +94,7 @@ def _have_passed(network: Architecture, backend: Backend, X: Any, Y: Any, l2: An
     """Whether the examples have the network's shapes and were found right before, and the penalties plainly are."""
     if network.own_cost is not None or network.batch_norm or X.ndim != 2 or X.shape[0] != network.sizes[0]:
         return False
-    if not backend.knows(X, "finite") or backend.for_products(X, X.dtype) is not X:
+    if not backend.knows(X, "finite") or not backend.multiplies(X, X.dtype):
         return False
     targets = network.sizes[-1], X.shape[1]
     if Y is not None and (Y.shape != targets or not backend.knows(Y, f"targets of {network.output}")):

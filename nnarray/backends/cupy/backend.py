@@ -72,7 +72,11 @@ class CupyBackend(Backend):
 
     def for_products(self, x: Array, dtype: Any) -> Array:
         """With contiguous rows or columns."""
-        return x if x.dtype == dtype and is_blas_matrix(x) else x.astype(dtype, order="F")
+        return x if self.multiplies(x, dtype) else x.astype(dtype, order="F")
+
+    def multiplies(self, x: Array, dtype: Any) -> bool:
+        """With contiguous rows or columns."""
+        return bool(x.dtype == dtype and is_blas_matrix(x))
 
     def side_by_side(self, x: Array) -> Array:
         """Made contiguous."""
@@ -136,10 +140,9 @@ class CupyBackend(Backend):
         return not plain_primitives() and bool(cupy.cuda.runtime.getDevice() == device)
 
     def release_memory(self) -> bool:
-        """What captured graphs hold."""
-        from nnarray.backends.cupy.replays import KEPT
-
-        return KEPT.clear()
+        """What captured graphs hold, and ones that no program reads any more."""
+        with self.current():
+            return gpu().release()
 
     def draws(self, bits: Any) -> bool:
         """PCG64's, by a kernel."""

@@ -6,8 +6,10 @@ subnormal numbers of float32 to 0.
 
 import math
 import struct
+import weakref
 from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 
 COMPILER_OPTIONS = ("--std=c++17",)
 
+ONES = 2**20
+"""Arrays of ones have a multiple of so many entries, or are smaller and have a power of two."""
+
 
 class CupyDevice:
     """What programs and uploads need of a GPU."""
@@ -26,7 +31,9 @@ class CupyDevice:
         import cupy
 
         self._cupy = cupy
-        self._ones: dict[Any, Any] = {}
+        self._ones: dict[Any, tuple[Any, list[Any]]] = {}
+        """and weak references to what was given out of them"""
+        self._lock = Lock()
 
     def place(self, x: Any) -> tuple[int, tuple[int, ...]]:
         """Where an array's first entry lies, and the array's strides in bytes."""
@@ -34,27 +41,52 @@ class CupyDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """A new array from CuPy's pool; raises its OutOfMemoryError, a MemoryError, where there is no room."""
-        from nnarray.backends.cupy.replays import KEPT
-
         try:
             return self._cupy.empty(shape, dtype)
         except MemoryError:
-            if not KEPT.clear():
+            if not self.release():
                 raise
             return self._cupy.empty(shape, dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array of ones, which any stream may read at any time: it is complete when returned, and never released.
+        """An array of ones, which any stream may read at any time: it is complete when returned.
 
-        There is one for each power of two, which arrays of fewer entries share.
+        Arrays of like sizes share their memory. It is kept: what runs on other streams may read it after the array.
         """
         size = math.prod(shape)
-        key = self._cupy.cuda.Device().id, np.dtype(dtype), (size - 1).bit_length()
-        if key not in self._ones:
-            ones = self._cupy.ones(2 ** key[2], dtype)
-            self._cupy.cuda.get_current_stream().synchronize()
-            self._ones.setdefault(key, ones)
-        return self._ones[key][:size].reshape(shape)
+        length = min(1 << (size - 1).bit_length(), -(-size // ONES) * ONES)
+        key = self._cupy.cuda.Device().id, np.dtype(dtype), length
+        with self._lock:
+            if key not in self._ones:
+                self._ones[key] = self._cupy.ones(length, dtype), []
+                self._cupy.cuda.get_current_stream().synchronize()
+            ones, given = self._ones[key]
+            part = ones[:size].reshape(shape)
+            given[:] = [*(of for of in given if of() is not None), weakref.ref(part)]
+        return part
+
+    def release(self) -> bool:
+        """Drop captured graphs, and ones that nobody has, of the current GPU; whether there were any."""
+        from nnarray.backends.cupy.replays import KEPT
+
+        return KEPT.clear() | self._release_ones()
+
+    def _release_ones(self) -> bool:
+        stream, device = self._cupy.cuda.get_current_stream(), self._cupy.cuda.Device()
+        if stream.ptr and stream.is_capturing():  # when nothing can be waited for
+            return False
+        with self._lock:
+            held = [(key, given) for key, (_, given) in self._ones.items() if key[0] == device.id]
+            unused = [key for key, given in held if all([of() is None for of in given])]
+            if unused:
+                device.synchronize()  # which may still read them
+            for key in unused:
+                del self._ones[key]
+        return bool(unused)
+
+    def wait(self) -> None:
+        """Wait for all that is queued on the current GPU."""
+        self._cupy.cuda.Device().synchronize()
 
     def constant(self, host: np.ndarray) -> Any:
         """`host` on the current GPU, which any stream may read at any time: it is complete when returned."""

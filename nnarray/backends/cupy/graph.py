@@ -17,12 +17,10 @@ import numpy as np
 from nnarray.backends.cupy.cublas import capturing_products
 from nnarray.backends.cupy.masks import GraphedMasks
 from nnarray.programs.products import strides_in_entries
+from nnarray.programs.targets.cuda.loops import THREADS
 from nnarray.programs.targets.cuda.program import Program
 from nnarray.programs.targets.cuda.training_step import source
 from nnarray.programs.training_step import StepArrays
-
-THREADS = 256
-"""of a block"""
 
 WORKSPACE_BYTES = 32 * 2**20
 """Of cuBLAS, as large as NVIDIA recommends for Hopper; a captured product may not allocate its own."""

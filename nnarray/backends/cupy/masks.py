@@ -1,6 +1,7 @@
 """Masks of inverted dropout, drawn on the GPU: the same bits that NumPy draws on the host."""
 
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 1024
 """A power of two, as THREADS is; some 2 × 10⁵ threads fill an H200."""
 
+MOST_TABLES = 64
+"""of one GPU, of 2 kB"""
+
+_tables = dict[Any, dict[tuple[int, ...], Any]]()
+
+_lock = Lock()
+"""Held from when a table is looked up until what reads it is queued."""
+
 
 def drawn_on_gpu(
     gpu: "CupyDevice",
@@ -29,7 +38,8 @@ def drawn_on_gpu(
     """As `backends.masks.drawn_by_numpy`, on the current GPU, the `device`, queued on the current stream."""
     n, columns = shape
     D = gpu.empty((columns, n), dtype).T
-    queue_draw(gpu, D, _table(gpu, device, *state_of(bits)), first, rate)
+    with _lock:
+        queue_draw(gpu, D, _table(gpu, device, *state_of(bits)), first, rate)
     return D
 
 
@@ -57,9 +67,15 @@ def table_of(state: int, increment: int) -> np.ndarray:
     return np.array(stream_table(state, increment), np.uint64)
 
 
-@lru_cache(maxsize=8)
-def _table(gpu: "CupyDevice", _: Any, state: int, increment: int) -> Any:
-    return gpu.constant(table_of(state, increment))
+def _table(gpu: "CupyDevice", device: Any, *stream: int) -> Any:
+    """The table of a stream; before old ones are dropped, the kernels that read them are over, on whatever stream."""
+    tables = _tables.setdefault((gpu, device), {})
+    if stream not in tables:
+        if len(tables) >= MOST_TABLES:
+            gpu.wait()
+            tables.clear()
+        tables[stream] = gpu.constant(table_of(*stream))
+    return tables[stream]
 
 
 def _type_of(D: Array) -> str:

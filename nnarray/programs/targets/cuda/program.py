@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from nnarray.programs.memory import Memory
 from nnarray.programs.products import Gemm, gemm, strides_in_entries
 from nnarray.programs.registers import Registers, columns_in_registers
 from nnarray.programs.schedule import Limits, Plan, Product
+from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.cuda.kernel import Kernel
 from nnarray.programs.targets.cuda.loops import THREADS, WARP
 from nnarray.programs.targets.cuda.parameters import Columns, Number, Parts, Pointer, Stop, Stride, Warps
@@ -188,7 +188,7 @@ class Program:
         fixed |= {Warps(i): n for i, n in enumerate(kernel.warps)}
         fixed |= {p: p.partial.parts for p in kernel.parameters if isinstance(p, Parts)}
         slots = [self._fixed_slot(fixed[p]) if p in fixed else self._slot(p) for p in kernel.parameters]
-        run, arguments = self.device.kernel(self.source, kernel.name, kernel.layout), _getter(slots)
+        run, arguments = self.device.kernel(self.source, kernel.name, kernel.layout), taking(slots)
 
         def launch(table: Table) -> None:
             run(ends[-1], THREADS, arguments(table))
@@ -198,7 +198,7 @@ class Program:
     def _bound_product(self, stage: Product, product: Callable[[Gemm, int, int, int], None]) -> Call:
         shapes = stage.A.matrix_shape, stage.B.matrix_shape
         places = [self._place_of(node) for node in (stage.A, stage.B, stage.node)]
-        pointers, strides = _getter([pointer for pointer, _ in places]), [_getter(slots) for _, slots in places]
+        pointers, strides = taking([pointer for pointer, _ in places]), [taking(slots) for _, slots in places]
 
         def multiply(table: Table) -> None:
             how = gemm(shapes, *(of(table) for of in strides))
@@ -280,7 +280,3 @@ def _is_known(node: Node) -> bool:
     if isinstance(node, Reduction) and (node.axis != 0 or len(node.nodes[0].shape) != 2):
         return False
     return "transpose" not in [source.operation for source in node.nodes]
-
-
-def _getter(slots: list[int]) -> Callable[[Table], tuple[Any, ...]]:
-    return itemgetter(*slots) if len(slots) > 1 else lambda table: tuple(table[slot] for slot in slots)
