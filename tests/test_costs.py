@@ -1,5 +1,8 @@
 """Costs of the caller's own, against torch's losses: tiled, compiled, on every namespace, in training."""
 
+import os
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +12,7 @@ from test_oracles import assert_close, torch_forward
 
 import nnarray as nn
 from nnarray import engine
+from nnarray.backends import makes_machine_code
 from nnarray.engine import Batch, compiling, equations
 from nnarray.network.costs import with_cost
 
@@ -236,6 +240,36 @@ def no_program(A, Y, xp):
 
 def no_program_dA(A, Y, xp):
     return xp.sin(A - Y)
+
+
+def test_bits_of_a_compiled_cost_do_not_depend_on_blas_s_threads() -> None:
+    code = (
+        "import hashlib, numpy as np, nnarray as nn\n"
+        "network = nn.Network((300, 400, 300, 1), output='identity')\n"
+        "X = np.random.default_rng(0).normal(size=(300, 900))\n"
+        "cost = nn.Cost(lambda A, Y, xp: (A - Y) ** 2, dA=lambda A, Y, xp: 2.0 * (A - Y))\n"
+        "_, g = network.gradients(network.init(0, dtype='float64'), X, X[:1], cost=cost)\n"
+        "print(hashlib.md5(g.vector.tobytes()).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"NNARRAY_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": threads},
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1 or not makes_machine_code()
+
+
+def test_only_what_is_compiled_counts_as_such() -> None:
+    network = problem((3, 5, 2), "tanh", "identity", m=M)[0]
+    for dA, expected in ((brier_dA, True), (no_program_dA, False)):
+        given = with_cost(network, nn.Cost(brier, dA=dA)), M, np.dtype("float64")
+        assert compiling.is_traceable(equations.cost, *given)
+        assert compiling.is_traceable(equations.cost_and_gradients, *given) == expected
 
 
 def test_what_no_program_can_do_is_computed_as_it_stands(space: Space) -> None:

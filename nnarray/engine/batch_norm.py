@@ -72,7 +72,7 @@ def cost(
 
     def in_tiles(width: int) -> Array:
         if tiling.is_whole(width, batch):
-            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+            return compute.as_one_tile(training_cost, of_all, batch, layers[0][0].dtype, network, backend)
         J = ForwardPasses(batch, layers, network, backend, workers=workers, width=width).cost()
         return compute.cost_from_sum(J, batch.m, weights_of(layers), backend, l2=l2, l1=l1)
 
@@ -100,7 +100,7 @@ def cost_and_gradients(
 
     def in_tiles(width: int) -> tuple[Array, Array]:
         if tiling.is_whole(width, batch):
-            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+            return compute.as_one_tile(training_gradients, of_all, batch, layers[0][0].dtype, network, backend)
         passes = Passes(batch, layers, network, backend, workers=workers, width=width)
         J, sums = passes.cost_and_gradients()
         made = with_penalties([[V / batch.m for V in of_layer] for of_layer in sums], layers, backend.xp, **numbers)
@@ -132,7 +132,7 @@ def predict(
 
     def in_tiles(width: int) -> Array:
         if tiling.is_whole(width, batch):
-            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+            return compute.as_one_tile(training_prediction, of_all, batch, layers[0][0].dtype, network, backend)
         return ForwardPasses(batch, layers, network, backend, workers=workers, width=width).prediction()
 
     return with_room(in_tiles, batch, layers, network, backend, width)
@@ -159,7 +159,7 @@ def pull(
 
     def in_tiles(width: int) -> tuple[Array, Array]:
         if tiling.is_whole(width, batch):
-            return compute.as_one_tile(of_all, batch, layers[0][0].dtype, network, backend)
+            return compute.as_one_tile(training_pullback, of_all, batch, layers[0][0].dtype, network, backend)
         passes = PullPasses(batch, layers, network, backend, workers=workers, width=width)
         gradients, dX = passes.pull()
         return backend.primitives.join([*gradients, statistics_of(passes)]), dX

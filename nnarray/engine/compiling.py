@@ -103,6 +103,20 @@ def compiled(
     return backend.new_program(graph, captured=captured, shared=shared)
 
 
+def is_traceable(wanted: Equations, network: Architecture, columns: int, dtype: Any) -> bool:
+    """Whether a program can compute the equations: not with a cost of the caller's own that does what none can."""
+    return network.own_cost is None or _is_traceable(wanted, network, columns, dtype)
+
+
+@lru_cache(maxsize=SHAPES_KEPT)
+def _is_traceable(wanted: Equations, network: Architecture, columns: int, dtype: Any) -> bool:
+    try:
+        traced(wanted, network, columns, dtype, Given(labels=True, weights=False, masks=False, numbers=()))
+    except NotTraceableError:
+        return False
+    return True
+
+
 def traced(equations: Equations, network: Architecture, columns: int, dtype: Any, given: Given) -> Graph:
     """The equations of a tile of so many columns; `inputs_of` says in which order its program is given the inputs."""
     trace, sizes = Trace(dtype), network.sizes

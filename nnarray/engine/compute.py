@@ -55,7 +55,7 @@ def predict(
             found.put(start, _forward(equations.prediction, tile, layers, network, backend, only_tile=only_tile)[1])
             return 0
 
-        _over_tiles(put, add, batch, layers[0][0].dtype, network, backend, workers, width)
+        _over_tiles(equations.prediction, put, add, batch, layers[0][0].dtype, network, backend, workers, width)
         return found.joined()
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -89,7 +89,7 @@ def cost(
 
         if keep is not None:
             keep.parts.clear()
-        J = _over_tiles(tile_cost, added, batch, layers[0][0].dtype, network, backend, workers, width)
+        J = _over_tiles(wanted, tile_cost, added, batch, layers[0][0].dtype, network, backend, workers, width)
         return J if only_tile else cost_from_sum(J, batch.m, layers, backend, l2=l2, l1=l1)
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -148,7 +148,7 @@ def _cost_and_gradients(
         spare.append(other[1])
         return total
 
-    J, g = _over_tiles(sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
+    J, g = _over_tiles(what, sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
     del spare[1:]
     return (J, g) if only_tile else gradients_from_sums(J, g, batch.m, layers, network, backend, l2=l2, l1=l1)
 
@@ -197,7 +197,7 @@ def pull(
             dX.put(start, part)
             return g
 
-        g = _over_tiles(sums, added, batch, layers[0][0].dtype, network, backend, workers, width)
+        g = _over_tiles(equations.pullback, sums, added, batch, layers[0][0].dtype, network, backend, workers, width)
         return g, dX.joined()
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -274,6 +274,7 @@ def _taken(spare: list[Array], size: int, dtype: Any, backend: Backend) -> Array
 
 
 def _over_tiles(
+    wanted: equations.Equations,
     compute: Callable[..., T],
     add: Callable[[T, T], T],
     batch: Batch,
@@ -283,10 +284,10 @@ def _over_tiles(
     workers: int | None,
     width: int,
 ) -> T:
-    """The sum of `compute(tile, first column)` over all tiles."""
+    """The sum of `compute(tile, first column)`, the equations that are `wanted`, over all tiles."""
     columns = batch.columns
     if is_whole(width, batch):
-        return as_one_tile(compute, batch, dtype, network, backend)
+        return as_one_tile(wanted, compute, batch, dtype, network, backend)
 
     def of_tile(start: int, stop: int) -> T:
         read_ahead_of(batch, stop, width)
@@ -323,8 +324,18 @@ def read_ahead_of(batch: Batch, stop: int, width: int) -> None:
         read_ahead(X[:, stop : min(stop + width, batch.columns)], file)
 
 
-def as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Architecture, backend: Backend) -> T:
-    """`compute` on the batch as one tile, with a thread count of BLAS that depends on the sizes alone."""
+def as_one_tile(
+    wanted: equations.Equations,
+    compute: Callable[..., T],
+    batch: Batch,
+    dtype: Any,
+    network: Architecture,
+    backend: Backend,
+) -> T:
+    """`compute`, the equations that are `wanted`, on the batch as one tile.
+
+    What is compiled has a thread count of BLAS that depends on the sizes alone.
+    """
     columns = batch.columns
 
     def of_all() -> T:
@@ -332,4 +343,5 @@ def as_one_tile(compute: Callable[..., T], batch: Batch, dtype: Any, network: Ar
 
     if not backend.is_host:
         return of_all()
-    return with_threads(network, columns, of_all, compiled=not is_sparse(batch.X) and network.own_cost is None)
+    compiled = not is_sparse(batch.X) and compiling.is_traceable(wanted, network, columns, dtype)
+    return with_threads(network, columns, of_all, compiled=compiled)
