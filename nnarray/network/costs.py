@@ -31,7 +31,8 @@ class Cost:
     then they run on every backend, tile by tile, and as part of compiled programs. (What a program can't express runs
     call by call.) As everywhere, dA and dZ leave out the factor 1/m, example weights and the penalty: these are added
     by nnarray. Targets Y need only be finite. Create a cost once and reuse it, since compiled programs are cached per
-    object.
+    object. What a function reads besides its arguments (a global, a variable of an enclosing function) may be traced
+    once, as a constant: to change it, create a new cost.
 
     A model file stores the network and its output, but no code: to resume training a loaded model, pass the cost again.
 

@@ -189,7 +189,7 @@ class Standard:
         if dtypes == {np.dtype(bool)}:  # what comes of it is each library's to say
             msg = "arithmetic of truths alone"
             raise NotTraceableError(msg)
-        return [self._trace.astype(V, self._trace.dtype) if _is_truth(V) else V for V in operands]
+        return [V.trace.astype(V, V.trace.dtype) if isinstance(V, Traced) and _is_truth(V) else V for V in operands]
 
     def _truths(self, *given: Any) -> list[Traced]:
         """Conditions, and the operands of logic."""

@@ -232,6 +232,8 @@ class Optimizer(ABC):
         Called as `step(*vectors, g=g, t=t, alpha=alpha, xp=xp)`; a subclass names them.
         A custom rule is a subclass with this method. It may use anything in the namespace `xp`; a rule written with
         operators and elementwise functions of the standard, without branching on values, runs as a compiled program.
+        What it reads besides its arguments and the optimiser's own attributes (a global, a variable of an enclosing
+        function) may be traced once, as a constant.
 
         Parameters
         ----------
@@ -250,7 +252,7 @@ class Optimizer(ABC):
         -------
         tuple of array, shape (size,)
             Theta and the running means after the update, a tuple even for theta alone; other dtypes are cast to that
-            of g.
+            of g. Other shapes are a ValueError in `update`, and what is no such tuple is a TypeError.
         """
 
 
