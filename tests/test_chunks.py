@@ -295,7 +295,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "weights must have a positive sum",
     ),
     "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "a sum of inf"),
-    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "must have a positive sum"),
+    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "have a positive sum"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
 }
 

@@ -341,7 +341,8 @@ class TestFullBatches:
         assert emulator.count("refused") == 0
         self.assert_same_run(found, step_by_step(lambda: self.trained(**options)))
 
-    def test_the_host_looks_seldom(self, emulator) -> None:
+    def test_the_host_looks_seldom(self, emulator, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.training.replays.SECONDS", 60.0)  # an emulated step takes long
         emulator.reset()
         self.trained(epochs=500)
         assert emulator.count("graphs") == 500
@@ -535,7 +536,7 @@ class TestACallersOwnLoop:
         loop.network.predict(loop.params, X)
         params = loop.params.vector
         emulator.reset()
-        assert engine.again.predict(loop.network, params, loop.backend, X) is None
+        assert engine.replayed.predict(loop.network, params, loop.backend, X) is None
         assert emulator.calls() == {}
 
     def test_columns_of_a_wider_array(self, as_they_are, emulator) -> None:
