@@ -121,12 +121,13 @@ class CupyBackend(Backend):
         from nnarray.backends.cupy.cublas import refusals
         from nnarray.backends.cupy.graph import GraphedSteps
 
+        refused: tuple[type[Exception], ...] = (*refusals(), MemoryError)
         X, *others = arrays.examples
         try:
             if X.shape[1] == columns:  # all of them, which no kernel gathers
                 arrays = arrays._replace(examples=[self.for_products(X, X.dtype), *others])
             return GraphedSteps(gradient, update, arrays, columns=columns, steps=steps)
-        except (*refusals(), MemoryError):
+        except refused:
             return None
 
     def replays(self, *arrays: Any) -> bool:
