@@ -765,6 +765,52 @@ def like(x: Any, values: Any) -> Any:
     return y
 
 
+class SlowSteps:
+    """Steps that are only queued, each of which takes a device some time of a clock; queueing takes less."""
+
+    costs = vectors = None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now, self.over, self.calls = seconds, 0.0, 0.0, list[int]()
+
+    def launch(self, count: int) -> None:
+        self.now += 1e-6 * count
+        self.over = max(self.over, self.now) + self.seconds * count
+        self.calls.append(count)
+
+    def mark(self) -> Any:
+        over = self.over
+
+        def wait() -> None:
+            self.now = max(self.now, over)
+
+        return wait
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1e-3, 1e-2])
+def test_calls_are_short_by_the_clock_of_the_device(seconds, monkeypatch) -> None:
+    from nnarray.engine.interrupts import Interrupts
+    from nnarray.training import replays
+
+    steps = SlowSteps(seconds)
+    monkeypatch.setattr(replays.time, "perf_counter", lambda: steps.now)
+    made, behind = list[int](), list[float]()
+    calls = replays.Replays(steps, Held())
+    for _ in range(3):
+        calls.launch_all(20_000, made.append, Interrupts(), lambda: behind.append(steps.over - steps.now))
+    assert sum(made) == 60_000
+    assert made == steps.calls
+    assert max(behind) <= 1.5 * replays.SECONDS
+    assert 0.5 * replays.SECONDS <= seconds * sorted(made)[-3]
+
+
+class Held:
+    """Threads, of which there are none."""
+
+    def hold(self) -> None:
+        pass
+
+
 def raising(error: BaseException) -> Any:
     def fail(*_: Any) -> None:
         raise error

@@ -68,6 +68,9 @@ class JittedSteps:
             self.vectors, self.costs = self._run(*given)
         self._at += count
 
+    def mark(self) -> None:
+        """JAX takes the costs for the next step, so that nobody can wait for them."""
+
 
 @lru_cache(maxsize=KEPT)
 def _compiled(

@@ -1,5 +1,6 @@
 """The protocols of compiled programs: what they are called with, whatever target made them."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -42,3 +43,6 @@ class CompiledSteps(Protocol):
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps, or queue them."""
+
+    def mark(self) -> Callable[[], None] | None:
+        """What waits until all steps so far are made; None where nothing is to be waited for."""

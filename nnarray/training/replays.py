@@ -21,6 +21,8 @@ class Replays:
     def __init__(self, steps: Any, threads: ThreadsOfARun) -> None:
         self._steps, self._threads = steps, threads
         self._most, self._each = 1, 0.0
+        self._before: Callable[[], None] | None = None
+        """what waits for the last call, which is only queued"""
 
     @property
     def costs(self) -> Any:
@@ -85,13 +87,24 @@ class Replays:
     ) -> None:
         """Make `count` steps; after each call, `made` gets its number of steps, before an interrupt can arrive.
 
-        `between` is called between two calls.
+        `between` is called between two calls. A device that only queues is at most one call behind.
         """
+        last, since = 0, 0.0
         while count:
             now = self.at_once(count)
             with interrupts.put_off:
+                each = self._each
                 self.launch(now)
                 made(now)
+                before, self._before = self._before, self._steps.mark()
             count -= now
+            if self._before is not None:
+                self._each = each  # that was the time to queue them
+                if before is not None:
+                    before()
+                over = time.perf_counter()
+                if last:
+                    self._each = (over - since) / last
+                last, since = now, over
             if between is not None:
                 between()

@@ -92,6 +92,13 @@ class GraphedSteps:
         for _ in range(count):
             self._graph.launch(self._cupy.cuda.get_current_stream())
 
+    def mark(self) -> Callable[[], None]:
+        """By an event on the current stream."""
+        event = self._cupy.cuda.Event(block=True, disable_timing=True)
+        event.record()
+        wait: Callable[[], None] = event.synchronize
+        return wait
+
 
 def captured(queue: Callable[[], None], workspace: Any) -> Any:
     """What `queue` queues on the current stream, as a graph; the `workspace` is cuBLAS's.

@@ -71,6 +71,9 @@ class TrainingSteps:
             raise RuntimeError(msg)
         self._at += count
 
+    def mark(self) -> None:
+        """None: they are made."""
+
     def _make(self) -> int:
         return self._run(self._table.ctypes.data, None, None)
 
