@@ -801,7 +801,7 @@ def test_calls_are_short_by_the_clock_of_the_device(seconds, monkeypatch) -> Non
     assert sum(made) == 60_000
     assert made == steps.calls
     assert max(behind) <= 1.5 * replays.SECONDS
-    assert 0.5 * replays.SECONDS <= seconds * sorted(made)[-3]
+    assert seconds * sorted(made)[-3] >= 0.5 * replays.SECONDS
 
 
 class Held:

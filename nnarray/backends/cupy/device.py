@@ -7,7 +7,7 @@ subnormal numbers of float32 to 0.
 import math
 import struct
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -123,7 +123,7 @@ class CupyDevice:
         """An event without timing."""
         return self._cupy.cuda.Event(disable_timing=True)
 
-    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, Sequence[Any]], None]:
         """The kernel of that name; a source is compiled once, and CuPy keeps the binary on disk.
 
         Its arguments are one struct, as CuPy and CUDA take time for each argument.

@@ -45,7 +45,7 @@ class Device(Protocol):
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array of ones, in C order, that nobody writes to."""
 
-    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, tuple[Any, ...]], None]:
+    def kernel(self, source: str, name: str, layout: str) -> Callable[[int, int, Sequence[Any]], None]:
         """The kernel of that name: called with the number of blocks, of threads in a block, and the arguments.
 
         The kernel gets them as one struct of this layout, in the letters of Python's `struct`.
