@@ -166,6 +166,9 @@ class HostDevice:
     def ones(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return np.ones(shape, dtype)
 
+    def release(self) -> bool:
+        return False
+
     def constant(self, host: np.ndarray) -> Any:
         return host
 
