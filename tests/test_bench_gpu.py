@@ -17,6 +17,8 @@ from bench.gpu.__main__ import main
 from bench.gpu.figures import Figures
 from bench.report import markdown
 
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of JAX, which other tests import; here nobody does
+
 HERE = Path(__file__).parent
 STUBS = (sys.executable, str(HERE / "gpu_contestants.py"))
 LECTURE = ("gpu-lecture", "float32", "float64")

@@ -14,7 +14,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 import zipfile
@@ -26,6 +25,7 @@ import pytest
 
 import nnarray as nn
 from nnarray import starting, training
+from nnarray.backends import atomic
 from nnarray.cli import check as checking
 from nnarray.cli import main
 from nnarray.cli.columns import standardisation
@@ -561,7 +561,7 @@ class TestPlaces:
         def refuse(*args, **options):
             raise OSError(30, "Read-only file system", "secret.tmp")
 
-        monkeypatch.setattr(tempfile, "mkstemp", refuse)
+        monkeypatch.setattr(atomic.Trial, "make", refuse)
         code, out, err = run("train", houses_csv, "--out", "m")
         assert (code, out, err) == (2, "", "nnarray: error: --out m: Read-only file system\n")
 
