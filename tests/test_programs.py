@@ -118,6 +118,15 @@ def test_the_same_call_is_made_once_and_what_nobody_reads_not_at_all() -> None:
     assert "exp(" not in program.source
 
 
+def test_zero_keeps_its_sign() -> None:
+    trace = Trace("float64")
+    X = trace.input("X", (1, 2))
+    program, (A, B) = Program(trace.graph({"A": X * 0.0, "B": X * -0.0})), np.empty((2, 1, 2))
+    program(np.ones((1, 2)), A, B)
+    assert np.signbit(A).tolist() == [[False, False]]
+    assert np.signbit(B).tolist() == [[True, True]]
+
+
 def test_an_output_that_is_an_input_is_copied() -> None:
     trace = Trace("float32")
     X = trace.input("X", (2, 3))

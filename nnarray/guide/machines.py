@@ -72,14 +72,14 @@ which with exponential delays is 1 + 1/2 + … + 1/N times their mean.
 
 | ranks | m = 4,096: ms | m = 60,000: ms | m = 1,000,000: ms | simulated | delays of 1 ms | half as efficient at m = |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| 1 | 108 | 1,563 | 26,021 | 26,021 | 26,023 | 65 |
-| 2 | 55.8 | 783 | 13,012 | 13,012 | 13,014 | 192 |
-| 8 | 16.4 | 198 | 3,256 | 3,256 | 3,259 | 953 |
-| 64 | 4.96 | 27.7 | 410 | 410 | 415 | 8,093 |
-| 512 | 3.53 | 6.38 | 54.1 | 54.1 | 60.9 | 65,448 |
-| 1,000 | 5.05 | 6.50 | 31.0 | 31.0 | 38.6 | 189,984 |
+| 1 | 62.3 | 890 | 14,814 | 14,814 | 14,815 | 113 |
+| 2 | 32.9 | 447 | 7,409 | 7,409 | 7,410 | 341 |
+| 8 | 10.8 | 114 | 1,855 | 1,855 | 1,858 | 1,716 |
+| 64 | 4.33 | 17.3 | 235 | 235 | 240 | 14,599 |
+| 512 | 3.54 | 5.15 | 32.3 | 32.3 | 39.1 | 118,106 |
+| 1,000 | 5.19 | 6.02 | 19.9 | 19.9 | 27.6 | 346,588 |
 
-A column takes 26 µs, a step beside its columns 1.67 ms, a round of the reduction 2.3 µs, theta once 0.81 ms.
+A column takes 15 µs, a step beside its columns 1.66 ms, a round of the reduction 2.5 µs, theta once 0.86 ms.
 Simulated are steps of m = 1,000,000: without delays, and with one on every rank, exponential, of 1 ms in the mean.
 
 <!-- end of bench -->

@@ -191,7 +191,7 @@ class Trace:
         return lambda *operands: self.elementwise(name, *operands)
 
     def _elementwise(self, operation: str, sources: tuple[Source, ...], shape: Shape, dtype: np.dtype[Any]) -> Traced:
-        key = operation, *((type(source), source) for source in sources), dtype
+        key = operation, *((type(source), repr(source) if source == 0 else source) for source in sources), dtype  # -0.0
         return self.once(key, lambda: Node(operation, sources, shape, dtype))
 
     def _reduction(self, operation: str, V: Traced, axis: int | None, keepdims: bool) -> Traced:
