@@ -289,13 +289,13 @@ BAD: dict[str, tuple[Any, str]] = {
         "in the chunk of examples from .*X says that it has",
     ),
     "few weights": (lambda net, p, x, y: net.cost(p, x, y, weights=[1.0]), r"weights must have shape \(1, m\)"),
-    "no weight": (lambda net, p, x, y: net.gradients(p, x, y, weights=da.zeros(M)), "weights must have a positive sum"),
+    "no weight": (lambda net, p, x, y: net.gradients(p, x, y, weights=da.zeros(M)), "weights must be ≥ 0 with a posi"),
     "no weight to train": (
         lambda net, p, x, y: nn.train(net, x, y, epochs=1, batch_size=9, weights=np.zeros(M)),
-        "weights must have a positive sum",
+        "weights must be ≥ 0 with a positive sum",
     ),
     "weights too large": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e307)), "a sum of inf"),
-    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "have a positive sum"),
+    "weights too small": (lambda net, p, x, y: net.cost(p, x, y, weights=np.full(M, 1e-320)), "with a positive sum"),
     "l2": (lambda net, p, x, y: net.gradients(p, x, y, l2=-1), "l2 must be"),
 }
 

@@ -30,7 +30,7 @@ def require_weight(total: float, dtype: str) -> None:
     """Raise ValueError where examples may not have weights of this sum, all of them together."""
     if not can_weigh(total, dtype):
         msg = (
-            f"weights must have a positive sum that is finite in {dtype} with room to spare, from "
+            f"weights must be ≥ 0 with a positive sum that is finite in {dtype} with room to spare, from "
             f"{1 / HEAVIEST[dtype]:.2g} to {HEAVIEST[dtype]:.2g}, got a sum of {total:g}; divide them by the largest, "
             "and l2, which stands beside their sum, by the same"
         )
