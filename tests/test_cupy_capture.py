@@ -343,7 +343,7 @@ class TestFullBatches:
         self.assert_same_run(found, step_by_step(lambda: self.trained(**options)))
 
     def test_the_host_looks_seldom(self, emulator, monkeypatch) -> None:
-        monkeypatch.setattr("nnarray.training.replays.SECONDS", 60.0)  # an emulated step takes long
+        monkeypatch.setattr("nnarray.training.timed_steps.SECONDS", 60.0)  # an emulated step takes long
         emulator.reset()
         self.trained(epochs=500)
         assert emulator.count("graphs") == 500

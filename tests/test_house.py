@@ -67,7 +67,7 @@ def test_a_batch_of_one_tile_takes_the_short_way() -> None:
     X, Y, params = np.ones((3, 20)), np.ones((2, 20)), network.init(dtype="float64")
     network.gradients(params, X, Y)
     then = modules_of(lambda: network.gradients(params, X, Y))
-    assert "engine.direct" in then
+    assert "engine.native_calls" in then
     assert not {"engine.compute", "engine.compiling", "programs.trace"} & {*then}
     unusual = modules_of(lambda: network.gradients(params, X[:, ::-1].tolist(), Y))
     assert "network.entry" in unusual

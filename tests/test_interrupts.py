@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 import nnarray as nn
 from nnarray.backends import BLAS_THREADS, Block, Ended, backend_of
-from nnarray.engine import Ranks, compiling, direct, updates
+from nnarray.engine import Ranks, compiling, native_calls, updates
 from nnarray.programs.targets.llvm import compiler, training_step
 
 
@@ -310,7 +310,7 @@ def cold(call: Callable[[], bool]) -> Callable[[], bool]:
     """The call with nothing traced or compiled before."""
 
     def forgetting() -> bool:
-        for cache in (compiling.compiled, direct._compiled, updates._program, compiler.compiled):
+        for cache in (compiling.compiled, native_calls._compiled, updates._program, compiler.compiled):
             cache.cache_clear()
         return call()
 

@@ -383,7 +383,7 @@ class TestBounds:
         tests = Path(__file__).parent
         left_out = ("aarch64", "places_name", "Bounds", "Older", "ulp", "numpy_calls", "cuda", "dtype")
         chosen = " and ".join(f"not {name}" for name in left_out) + " and not (every_network and float64)"
-        files = [str(tests / f"test_{name}.py") for name in ("machine_code", "plans", "steps", "direct")]
+        files = [str(tests / f"test_{name}.py") for name in ("machine_code", "plans", "steps", "native_calls")]
         found = self.run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", chosen, *files)
         assert found.returncode == 0, found.stdout[-3000:]
         assert " passed" in found.stdout

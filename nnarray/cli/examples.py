@@ -21,7 +21,7 @@ from nnarray.cli.notes import (
     unseen_notes,
 )
 from nnarray.cli.options import Reading
-from nnarray.cli.preparation import Part, Parts, split
+from nnarray.cli.preparation import Part, Split, split
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.roles import features_and_target, require_columns, words
 from nnarray.cli.rows import kept_rows, rows_of, weighing_rows
@@ -53,7 +53,7 @@ class Prepared:
     training: Part
     validation: Part | None
     test: Part | None
-    split: Parts | None
+    split: Split | None
     """the rows of each part; None where other files gave one"""
     kept_rows: npt.NDArray[Any]
     """the rows of the table, of which some may have been left out"""
@@ -207,7 +207,7 @@ def _decided(chosen: Chosen, arguments: argparse.Namespace) -> list[Feature]:
     )
 
 
-def _learn(chosen: Chosen, features: Sequence[Feature], target: Target, parts: Parts) -> Learnt:
+def _learn(chosen: Chosen, features: Sequence[Feature], target: Target, parts: Split) -> Learnt:
     """What the training part's columns become."""
     table, names = chosen.table, chosen.names
     fitted = fit(features, chosen.kept[parts.training])
@@ -248,7 +248,7 @@ def _targets(table: Table, target: str | None) -> npt.NDArray[Any]:
     return table.column(target)
 
 
-def _split(arguments: argparse.Namespace, m: int, target: Target) -> Parts:
+def _split(arguments: argparse.Namespace, m: int, target: Target) -> Split:
     """The rows of the three parts; a part that comes from a file of its own takes none."""
     validation, test = (0.0 if isinstance(s, str) else s for s in (arguments.validation, arguments.test))
     if validation + test >= 1:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nnarray.cli.columns import FEWEST_FOR_IDS, WIDEST, outlier
 from nnarray.cli.names import listed_names
 from nnarray.cli.output import quoted
-from nnarray.cli.preparation import Part, Parts
+from nnarray.cli.preparation import Part, Split
 from nnarray.cli.sketch import hashes
 from nnarray.cli.table import is_missing
 from nnarray.cli.targets import Target
@@ -35,7 +35,7 @@ def spelling_notes(classes: Sequence[Any] | None) -> list[str]:
     ]
 
 
-def target_notes(target: Target, kept: npt.NDArray[Any], parts: Parts) -> list[str]:
+def target_notes(target: Target, kept: npt.NDArray[Any], parts: Split) -> list[str]:
     """Whether one target is so far out that all others are next to the same."""
     if target.output != "identity":
         return []

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from nnarray.cli.errors import CommandError
 
 
-class Parts(NamedTuple):
+class Split(NamedTuple):
     """Which rows train, which choose the epoch, and which are held out to the end."""
 
     training: npt.NDArray[Any]
@@ -32,14 +32,14 @@ class Part(NamedTuple):
         return self.values.size
 
 
-def split(m: int, strata: npt.NDArray[Any], validation: float, test: float, seed: int) -> Parts:
+def split(m: int, strata: npt.NDArray[Any], validation: float, test: float, seed: int) -> Split:
     """Rows 0 … m-1 dealt at random into three parts, each of the strata in proportion."""
     order = np.random.default_rng(seed).permutation(m)
     order = order[np.argsort(strata[order], kind="stable")]
     held = _every(m, test)
     rest = order[~held]
     chosen = _every(rest.size, validation / (1 - test))
-    parts = Parts(rest[~chosen], rest[chosen], order[held])
+    parts = Split(rest[~chosen], rest[chosen], order[held])
     for part, share in zip(parts, (1, validation, test), strict=True):
         if share and not part.size:
             msg = f"{m} examples are too few for a split into parts: see --validation and --test, which may be 0"

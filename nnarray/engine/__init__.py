@@ -1,6 +1,6 @@
 """How much at once: a batch cut into tiles of columns, who computes them, and how they are added up."""
 
-from nnarray.engine import batch_norm, batch_norm_ranks, direct, ranks, replayed
+from nnarray.engine import batch_norm, batch_norm_ranks, native_calls, ranks, replayed
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import Order, TileColumns
 from nnarray.engine.compute import cost, cost_and_gradients, cost_from_sum, cost_of, gradients_from_sums, predict, pull
@@ -32,8 +32,8 @@ __all__ = [
     "cost_and_gradients",
     "cost_from_sum",
     "cost_of",
-    "direct",
     "gradients_from_sums",
+    "native_calls",
     "numbers_of_cost",
     "predict",
     "pull",

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Given: TypeAlias = tuple[Batch, Layers, Architecture, Backend]
 
 
-class OnRanks(Passes):
+class PassesOnRanks(Passes):
     """Passes of this rank, whose batch may be of no columns. All ranks meet after each of them.
 
     Where there is no room and the passes are made again in narrower tiles, here alone, `met` has what came of the
@@ -58,7 +58,7 @@ class OnRanks(Passes):
         return [self.backend.asarray(V, dtype) for V in whole]
 
 
-class PassesOnRanks(OnRanks):
+class GradientsOnRanks(PassesOnRanks):
     """The passes of a gradient."""
 
     def cost_and_gradients(self) -> tuple[Array, list[list[Array]]]:
@@ -72,7 +72,7 @@ class PassesOnRanks(OnRanks):
         return 0.0, [[self.backend.xp.zeros_like(V) for V in layer] for layer in self.layers]
 
 
-class CostOnRanks(OnRanks, ForwardPasses):
+class CostOnRanks(PassesOnRanks, ForwardPasses):
     """The passes of a cost alone."""
 
 
@@ -97,13 +97,13 @@ def cost_and_gradients(
         return 0.0, None, 0.0, None
     require_several_of_all(columns)
 
-    def sums_of(passes: PassesOnRanks) -> tuple[Array, Array, Array]:
+    def sums_of(passes: GradientsOnRanks) -> tuple[Array, Array, Array]:
         J, sums = passes.cost_and_gradients()
         seen = batch_norm.statistics_of(passes)
         return J, backend.primitives.join(sums), backend.primitives.join([seen]) if seen else None
 
     given = batch, layers, network, backend
-    J, sums, seen = _by_passes(PassesOnRanks, sums_of, given, ranks=ranks, columns=int(columns), workers=workers)
+    J, sums, seen = _by_passes(GradientsOnRanks, sums_of, given, ranks=ranks, columns=int(columns), workers=workers)
     sums = np.require(backend.to_numpy(sums), requirements=("C", "W"))
     (losses,) = ranks.sums(float(J), of=sums)
     g = backend.asarray(sums, dtype)

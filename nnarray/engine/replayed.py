@@ -12,7 +12,7 @@ from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import compiling, equations, updates
 from nnarray.engine.batch import Architecture, Tile
-from nnarray.engine.direct import LARGEST_PENALTY
+from nnarray.engine.native_calls import LARGEST_PENALTY
 from nnarray.engine.rules import Rule
 from nnarray.engine.tiling import fits_whole
 

@@ -62,11 +62,11 @@ def compiled_steps(
         g,
         masks,
     )
-    captured = backend.new_compiled_steps(gradient, update, arrays, columns=columns, steps=steps)
-    if captured is None:
+    found = backend.new_compiled_steps(gradient, update, arrays, columns=columns, steps=steps)
+    if found is None:
         return None
-    captured.vectors = vectors
-    return InTurn(captured, network, columns) if backend.is_host else captured
+    found.vectors = vectors
+    return InTurn(found, network, columns) if backend.is_host else found
 
 
 def _read_and_made(

@@ -28,12 +28,12 @@ What `network.gradients(params, X, Y)` does, from the call down to native code a
 | 5 `network` | the gradient comes back as `Parameters`, one vector with W and b as views | `parameters` |
 
 The rows from `new_program` to `targets` are for the first tile of a shape; later ones go straight to the native call.
-A batch of one tile, of plain arrays of NumPy, takes the short way, `engine.direct`: one call in which the program
-looks at the values, too, and anything unusual goes the long way above, which says what is wrong.
+A batch of one tile, of plain arrays of NumPy, takes the fast path, `engine.native_calls`: one call in which the program
+looks at the values, too, and anything unusual takes the general path above, which says what is wrong.
 
 `nn.train` (floor 6) makes one program of a whole step where the backend can: the mini-batch is gathered, its gradient
 computed and theta updated in one native call, or on a GPU in one captured CUDA graph (`engine.training_steps`,
-`training.replays`); where nothing asks in between, one call makes many steps.
+`training.timed_steps`); where nothing asks in between, one call makes many steps.
 
 On JAX core's functions run under `jax.jit`, and on torch's arrays, or arrays that have no values yet, as they stand.
 

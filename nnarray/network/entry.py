@@ -5,9 +5,9 @@ Messages speak in the letters of the equations: X is (n_x, m), Y is (n[L], m), w
 Y and weights are looked into here. NaN and infinity in X are refused where X is read anyway: by `gradients` in the
 gradient, in which they always show (`require_finite_examples`); by `cost`, `predict` and `vjp` tile by tile
 (`engine.compute`, `engine.batch_norm`); by training before the first epoch, of a stream before each batch
-(`training.arguments`); of chunks on their workers (`network.chunks`). The fast path of NumPy (`engine.direct`) looks at
-what comes out and leaves the error to the general path; that of CuPy (`engine.replayed`) takes only arrays that passed
-once.
+(`training.arguments`); of chunks on their workers (`network.chunks`). The fast path of NumPy (`engine.native_calls`)
+looks at what comes out and leaves the error to the general path; that of CuPy (`engine.replayed`) takes only arrays
+that passed once.
 """
 
 from collections.abc import Sequence

@@ -339,7 +339,7 @@ class Network:
         """
         if workers is None:
             theta = plain_theta(self, params)
-            found = engine.direct.predict(self, theta, X)
+            found = engine.native_calls.predict(self, theta, X)
             if found is None and theta is not None:
                 found = engine.replayed.predict(self, theta, params.backend, X)
             if found is not None:
@@ -415,7 +415,7 @@ class Network:
         """
         if weights is None and cost is None and workers is None and comm is None:
             theta = plain_theta(self, params)
-            found = engine.direct.cost(self, theta, X, Y, l2, l1)
+            found = engine.native_calls.cost(self, theta, X, Y, l2, l1)
             if found is None and theta is not None:
                 found = engine.replayed.cost(self, theta, params.backend, X, Y, l2, l1)
             if found is not None:
@@ -494,7 +494,7 @@ class Network:
         """
         if weights is None and cost is None and workers is None and comm is None:
             theta = plain_theta(self, params)
-            found = engine.direct.gradients(self, theta, X, Y, l2, l1)
+            found = engine.native_calls.gradients(self, theta, X, Y, l2, l1)
             if found is None and theta is not None:
                 found = engine.replayed.gradients(self, theta, params.backend, X, Y, l2, l1)
             if found is not None:

@@ -12,7 +12,7 @@ from nnarray.core.typing import Array
 from nnarray.engine import Batch, HostColumns, stays_on_host
 from nnarray.engine.example_weights import HEAVIEST, can_weigh
 from nnarray.network.chunked import Chunked
-from nnarray.sklearn import chunks, direct
+from nnarray.sklearn import chunks, small_tables
 from nnarray.sklearn.private import (
     check_sample_weight,
     get_namespace,
@@ -153,7 +153,7 @@ def enter(model: "MLP", X: Any, y: Any, sample_weight: Any, *, incremental: bool
         dtypes = supported_dtypes(model.dtype, np, None)
         given = X, y, sample_weight
         return Examples(*chunks.enter(model, *given, dtypes=dtypes, incremental=incremental, reset=reset))
-    if reset or not direct.takes_examples(model, X, y):
+    if reset or not small_tables.takes_examples(model, X, y):
         X, y = _validated(model, X, y, reset=reset)
     Y = model._targets(y, incremental=incremental)
     if isinstance(sample_weight, list | tuple):

@@ -23,7 +23,7 @@ from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, first_statistics, folded
 from nnarray.network.chunked import Chunked
 from nnarray.network.numbers import require_penalties
-from nnarray.sklearn import bridge, chunks, direct, solvers
+from nnarray.sklearn import bridge, chunks, small_tables, solvers
 from nnarray.sklearn.averaging import Trained, trained_by
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
 from nnarray.sklearn.entry import (
@@ -381,11 +381,11 @@ class MLP(Settings, ABC):
     def _predicted_directly(self, X: Any) -> Array | None:
         """The same of a small table that needs no conversion; else None."""
         kept = self._kept_views
-        if kept is None or self.workers is not None or not direct.takes(self, X):
+        if kept is None or self.workers is not None or not small_tables.takes(self, X):
             return None
         if not choose(self.backend, kept.backend).is_host:
             return None
-        A = engine.direct.predict(self._network()._replace(batch_norm=False), kept.theta, X.T)
+        A = engine.native_calls.predict(self._network()._replace(batch_norm=False), kept.theta, X.T)
         return None if A is None else np.ascontiguousarray(A.T)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Optimizer:
         return [self.alpha] * count
 
     def made(self, count: int, means: Sequence[Array]) -> None:
-        """After updates that captured steps made, with the running means that they made."""
+        """After updates that compiled steps made, with the running means that they made."""
         self.t, self.vectors = self.t + count, means
 
     @property

@@ -94,7 +94,7 @@ class Averaging:
         self.count += 1
 
     def made(self, count: int, means: Sequence[Array]) -> None:
-        """Record updates made by captured steps, with the running means they produced."""
+        """Record updates made by compiled steps, with the running means they produced."""
         *own, self.mean = means
         self.updates.made(count, own)
         self.count += count

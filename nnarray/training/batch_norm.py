@@ -16,7 +16,7 @@ from nnarray.training.descent import Descent, Updates
 from nnarray.training.dropout import Dropout
 from nnarray.training.epoch_progress import EpochProgress
 from nnarray.training.ranks import DescentOnRanks, OnRanks, Portions, ahead
-from nnarray.training.replays import Replays
+from nnarray.training.timed_steps import TimedSteps
 
 
 class DescentNormalized(Descent):
@@ -87,9 +87,9 @@ class DescentNormalized(Descent):
         """Theta, the running means and the averages."""
         return [*super().vectors(updates), self.statistics]
 
-    def moved(self, replays: Replays, updates: Updates, count: int) -> None:
-        """Record updates made by captured steps."""
-        theta, *means, self.statistics = replays.vectors
+    def moved(self, steps: TimedSteps, updates: Updates, count: int) -> None:
+        """Record updates made by compiled steps."""
+        theta, *means, self.statistics = steps.vectors
         updates.made(count, means)
         if theta is not self.theta:
             self.move_to(theta)

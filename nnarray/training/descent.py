@@ -1,4 +1,4 @@
-"""Gradient descent on theta: one update per batch, or many in one call where steps are captured."""
+"""Gradient descent on theta: one update per batch, or many in one call where steps are compiled."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -18,8 +18,8 @@ from nnarray.programs.training_step import StepMasks
 from nnarray.training.batches import EqualBatches
 from nnarray.training.dropout import Dropout
 from nnarray.training.epoch_progress import EpochProgress
-from nnarray.training.replays import Replays
 from nnarray.training.streams import Stream
+from nnarray.training.timed_steps import TimedSteps
 
 MOST_AT_ONCE = 1024
 """The most full-batch steps in one call."""
@@ -46,7 +46,7 @@ class Updates(Protocol):
         """Theta after the next update, in place where arrays are mutable."""
 
     def made(self, count: int, means: Sequence[Array]) -> None:
-        """Record updates made by captured steps, with the running means they produced."""
+        """Record updates made by compiled steps, with the running means they produced."""
 
 
 class Descent:
@@ -67,7 +67,7 @@ class Descent:
         """the epoch that has begun"""
         self.between: Callable[[], None] | None = None
         """called between two steps, where somebody wants it"""
-        self._replays = dict[int, Replays | None]()
+        self._compiled = dict[int, TimedSteps | None]()
         self.move_to(theta)
 
     @property
@@ -94,8 +94,8 @@ class Descent:
         return self.interrupts, self.threads
 
     def forget(self) -> None:
-        """Release captured steps and their memory."""
-        self._replays = {}
+        """Release compiled steps and their memory."""
+        self._compiled = {}
 
     def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
         """J and its gradient, a vector like theta."""
@@ -148,14 +148,14 @@ class Descent:
     ) -> Array:
         """Make an update for each batch; return the weighted mean of their costs, on the device.
 
-        Steps are captured where there are at least `fewest` batches of a size. An epoch that is `underway` is resumed.
+        Steps are compiled where there are at least `fewest` batches of a size. An epoch that is `underway` is resumed.
         """
         if self.backend.jits:  # last batches differ in size from epoch to epoch, and each size would be compiled
             fewest = max(fewest, 2)
         underway = underway or self.begin_epoch(batches)
         for group in underway.rest:
-            if isinstance(group, EqualBatches) and group.number >= fewest and dropout.is_captured(self.backend):  # noqa: SIM102
-                if self._replayed(group, updates, dropout, underway):
+            if isinstance(group, EqualBatches) and group.number >= fewest and dropout.is_compiled(self.backend):  # noqa: SIM102
+                if self._by_compiled_steps(group, updates, dropout, underway):
                     continue
             self._one_by_one(group, updates, dropout, underway)
         return self._on_device(underway.total / underway.count)
@@ -164,36 +164,36 @@ class Descent:
         """A cost where the backend's arrays are; on the host also a number as it is."""
         return self.backend.asarray(J, self.dtype) if isinstance(J, float) and not self.backend.is_host else J
 
-    def whole_epoch(self, replays: Replays, m: float, updates: Updates) -> Array:
-        """Make an epoch of one captured step, on all columns, of which J is a sum divided by m, and return J."""
-        self.begin_whole(replays, m, updates, updates.alphas(1))
+    def whole_epoch(self, steps: TimedSteps, m: float, updates: Updates) -> Array:
+        """Make an epoch of one compiled step, on all columns, of which J is a sum divided by m, and return J."""
+        self.begin_whole(steps, m, updates, updates.alphas(1))
         with self.interrupts.put_off:
-            replays.launch(1)
-            self.moved(replays, updates, 1)
-            (J,) = replays.finished(1)
+            steps.launch(1)
+            self.moved(steps, updates, 1)
+            (J,) = steps.finished(1)
             self.underway = EpochProgress.over(J)
         return self._on_device(J)
 
-    def begin_whole(self, replays: Replays, m: float, updates: Updates, alphas: Sequence[float]) -> None:
-        """Begin a captured step on all columns for each of the learning rates."""
+    def begin_whole(self, steps: TimedSteps, m: float, updates: Updates, alphas: Sequence[float]) -> None:
+        """Begin a compiled step on all columns for each of the learning rates."""
         ms, vectors = [m] * len(alphas), self.vectors(updates)
-        replays.begin(None, ms, alphas, l2=self.l2, l1=self.l1, t=updates.t, vectors=vectors)
+        steps.begin(None, ms, alphas, l2=self.l2, l1=self.l1, t=updates.t, vectors=vectors)
 
     def vectors(self, updates: Updates) -> list[Array]:
         """Theta and the running means, which an update moves on."""
         return [self.theta, *updates.means(self.theta, self.backend)]
 
-    def captured(
+    def compiled_steps(
         self, size: int, number: int, whole: Batch, updates: Updates, masks: StepMasks | None = None
-    ) -> Replays | None:
-        """Captured steps on batches of so many columns of the `whole`, `number` an epoch; None where there are none."""
+    ) -> TimedSteps | None:
+        """Compiled steps on batches of so many columns of the `whole`, `number` an epoch; None where there are none."""
         if updates.rule is None:
             return None
-        vectors, known = self.vectors(updates), self._replays.get(size)
+        vectors, known = self.vectors(updates), self._compiled.get(size)
         if known is not None and not self.backend.jits and not _same(known.vectors, vectors):
             self.forget()  # they write over arrays that are no longer those of this run
-        if size not in self._replays:
-            captured = engine.compiled_steps(
+        if size not in self._compiled:
+            compiled = engine.compiled_steps(
                 updates.rule,
                 vectors,
                 self.layers,
@@ -206,18 +206,20 @@ class Descent:
                 l1=self.l1,
                 masks=masks,
             )
-            self._replays[size] = None if captured is None else Replays(captured, self.threads)
-        return self._replays[size]
+            self._compiled[size] = None if compiled is None else TimedSteps(compiled, self.threads)
+        return self._compiled[size]
 
-    def moved(self, replays: Replays, updates: Updates, count: int) -> None:
-        """After so many captured steps."""
-        theta, *means = replays.vectors
+    def moved(self, steps: TimedSteps, updates: Updates, count: int) -> None:
+        """After so many compiled steps."""
+        theta, *means = steps.vectors
         updates.made(count, means)
         if theta is not self.theta:
             self.move_to(theta)
 
-    def _replayed(self, group: EqualBatches, updates: Updates, dropout: Dropout, underway: EpochProgress) -> bool:
-        """The updates by captured steps; false if there are none.
+    def _by_compiled_steps(
+        self, group: EqualBatches, updates: Updates, dropout: Dropout, underway: EpochProgress
+    ) -> bool:
+        """The updates by compiled steps; false if there are none.
 
         A batch whose examples all weigh nothing makes no step, so those of its size run step by step then.
         """
@@ -226,18 +228,18 @@ class Descent:
         if is_shuffled and not self.backend.gathers_all:
             return False
         masks = dropout.of_a_step(group.size)
-        replays = self.captured(group.size, group.number, whole, updates, masks)
-        ms = [] if replays is None else group.ms
-        if replays is None or not all(ms):
+        steps = self.compiled_steps(group.size, group.number, whole, updates, masks)
+        ms = [] if steps is None else group.ms
+        if steps is None or not all(ms):
             return False
         counts, uncounted = group.counts(ms), underway.done - len(underway.earlier)
         if underway.done < len(ms):
             if masks is not None:
-                replays.draw_from(dropout.bits, dropout.position)
+                steps.draw_from(dropout.bits, dropout.position)
             words = 0 if masks is None else masks.words
-            self._replay(replays, group, ms, updates, underway, partial(dropout.drawn, words))
-        costs, own = self.backend.looked_into(replays.costs)
-        costs = costs[: underway.replayed]
+            self._make(steps, group, ms, updates, underway, partial(dropout.drawn, words))
+        costs, own = self.backend.looked_into(steps.costs)
+        costs = costs[: underway.compiled]
         if len(underway.earlier):
             costs = own.xp.concat([own.asarray(underway.earlier), costs])
         counted = own.asarray(np.array(counts[uncounted:], "float64"))  # where there is none, float32
@@ -246,9 +248,9 @@ class Descent:
             underway.group_ends()
         return True
 
-    def _replay(
+    def _make(
         self,
-        replays: Replays,
+        steps: TimedSteps,
         group: EqualBatches,
         ms: Sequence[float],
         updates: Updates,
@@ -258,18 +260,18 @@ class Descent:
         """The steps of a group that are left; `drawn` is told how many of them drew their masks."""
         done, t, vectors = underway.done, updates.t, self.vectors(updates)
         order = None if group.is_everything else self.backend.on_device(group.indices[done * group.size :])
-        replays.begin(order, ms[done:], updates.alphas(len(ms) - done), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
-        underway.replays_begin(replays)
+        steps.begin(order, ms[done:], updates.alphas(len(ms) - done), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
+        underway.compiled_begin(steps)
 
         def made(count: int) -> None:
-            self.moved(replays, updates, count)
+            self.moved(steps, updates, count)
             drawn(count)
-            underway.replays_made(count)
+            underway.compiled_made(count)
 
-        replays.launch_all(len(ms) - done, made, self.interrupts, self.between)
+        steps.launch_all(len(ms) - done, made, self.interrupts, self.between)
 
     def _count_earlier(self, group: EqualBatches, underway: EpochProgress) -> None:
-        """Count the costs of captured steps from before a resume, where this group's steps are not captured."""
+        """Count the costs of compiled steps from before a resume, where this group's steps are not compiled."""
         costs = underway.earlier.astype("float64")
         counts = np.array(group.counts(group.ms)[underway.done - len(costs) : underway.done], "float64")
         with self.interrupts.put_off:

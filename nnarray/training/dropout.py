@@ -49,8 +49,8 @@ class Dropout:
         """Whether any unit or input is ever dropped."""
         return self._drops_units or self._drops_inputs
 
-    def is_captured(self, backend: Backend) -> bool:
-        """Whether captured steps draw all masks themselves, if there are any."""
+    def is_compiled(self, backend: Backend) -> bool:
+        """Whether compiled steps draw all masks themselves, if there are any."""
         return not self.drops or (not self._drops_inputs and backend.draws(self.bits))
 
     def of_a_step(self, columns: int) -> StepMasks | None:
@@ -62,7 +62,7 @@ class Dropout:
         return StepMasks(units, masks.end - self.position)
 
     def drawn(self, words: int, steps: int) -> None:
-        """Go on after so many captured steps, of so many words each."""
+        """Go on after so many compiled steps, of so many words each."""
         self.position += words * steps
 
     @property

@@ -31,7 +31,7 @@ class StoredProgress(NamedTuple):
 class EpochProgress:
     """The groups of an epoch's batches, the number of updates made, and their costs, in step with theta.
 
-    Captured steps hold the costs of a group until it is finished.
+    Compiled steps hold the costs of a group until it is finished.
     """
 
     def __init__(self, groups: Sequence[Iterable[Any]]) -> None:
@@ -41,9 +41,9 @@ class EpochProgress:
         self.count = 0.0
         self.earlier: npt.NDArray[Any] = np.zeros(0)
         """costs of the present group from the run that was resumed"""
-        self.replays: Any = None
-        """the captured steps that hold the costs after those"""
-        self.replayed = 0
+        self.steps: Any = None
+        """the compiled steps that hold the costs after those"""
+        self.compiled = 0
         """how many of them were made"""
 
     @classmethod
@@ -66,21 +66,21 @@ class EpochProgress:
     def group_ends(self) -> None:
         """Go on to the next group."""
         self.group, self.done = self.group + 1, 0
-        self.earlier, self.replays, self.replayed = self.earlier[:0], None, 0
+        self.earlier, self.steps, self.compiled = self.earlier[:0], None, 0
 
-    def replays_begin(self, replays: Any) -> None:
-        """The batches that follow are made by captured steps."""
-        self.replays, self.replayed = replays, 0
+    def compiled_begin(self, steps: Any) -> None:
+        """The batches that follow are made by compiled steps."""
+        self.steps, self.compiled = steps, 0
 
-    def replays_made(self, count: int) -> None:
-        """So many captured steps made their update."""
-        self.done, self.replayed = self.done + count, self.replayed + count
+    def compiled_made(self, count: int) -> None:
+        """So many compiled steps made their update."""
+        self.done, self.compiled = self.done + count, self.compiled + count
 
     def within(self, backend: Backend) -> StoredProgress:
         """Where the epoch stands."""
         costs = self.earlier
-        if self.replayed:
-            late = backend.to_numpy(self.replays.costs)[: self.replayed]
+        if self.compiled:
+            late = backend.to_numpy(self.steps.costs)[: self.compiled]
             costs = np.concatenate([costs, late]) if costs.size else late.copy()
         is_number = isinstance(self.total, float)
         total = np.asarray([self.total]) if is_number else backend.to_numpy(self.total).reshape(1)

@@ -25,12 +25,12 @@ from nnarray.training.dropout import Dropout
 from nnarray.training.history import Epoch, History
 from nnarray.training.optimizers import Optimizer
 from nnarray.training.progress import Silent, progress_bar
-from nnarray.training.replays import Replays
 from nnarray.training.result import DivergenceError, TrainingResult
 from nnarray.training.state import Position, State, Waiting, copied
 from nnarray.training.stateful import Stateful
 from nnarray.training.stopping import Patience
 from nnarray.training.streams import Stream
+from nnarray.training.timed_steps import TimedSteps
 from nnarray.training.watch import Seen, Watch
 
 CostsAndScores = tuple[float | None, float | None, float | None, float | None]
@@ -274,50 +274,50 @@ class Run:
                 self.validated, self.descent.underway = validated, None
 
     def _epoch_cost(self) -> Array:
-        """The updates of an epoch and the mean of its costs; a full batch is one captured step where there is one."""
+        """The updates of an epoch and the mean of its costs; a full batch is one compiled step where there is one."""
         underway = self.descent.underway
-        replays = None if underway is not None else self._whole_replays()
-        if replays is None:
+        steps = None if underway is not None else self._whole_steps()
+        if steps is None:
             return self.descent.epoch(self.batches, self.updates, self.dropout, underway=underway)
         assert isinstance(self.batches, Shuffled)
-        return self.descent.whole_epoch(replays, self.batches.m_of_all, self.updates)
+        return self.descent.whole_epoch(steps, self.batches.m_of_all, self.updates)
 
-    def _whole_replays(self) -> Replays | None:
-        """Captured steps on all examples at once; None where batches are smaller, or steps cannot be captured."""
+    def _whole_steps(self) -> TimedSteps | None:
+        """Compiled steps on all examples at once; None where batches are smaller, or steps cannot be compiled."""
         if self.ranks is not None or not isinstance(self.batches, Shuffled):
             return None
         if not self.batches.is_whole or self.dropout.drops:
             return None
-        return self.descent.captured(self.batches.size, 1, self.batches.whole, self.updates)
+        return self.descent.compiled_steps(self.batches.size, 1, self.batches.whole, self.updates)
 
     def epochs_in_one_call(self, most: int) -> bool:
-        """Make several full-batch epochs in one call, if nothing reads in between and steps can be captured.
+        """Make several full-batch epochs in one call, if nothing reads in between and steps can be compiled.
 
         Returns whether it did. Where cost or weights become non-finite, nothing is changed: single epochs show when.
         """
-        replays = None if self.must_know or self.diverges else self._whole_replays()
-        if replays is None:
+        steps = None if self.must_know or self.diverges else self._whole_steps()
+        if steps is None:
             return False
         vectors = self.descent.vectors(self.updates)
         before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(replays.at_once(min(most, self.checkpoints.ahead, MOST_AT_ONCE))):
+            for i in range(steps.at_once(min(most, self.checkpoints.ahead, MOST_AT_ONCE))):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, called ahead of time: earlier epochs may end the run
             if not alphas:
                 raise
         count = len(alphas)
         assert isinstance(self.batches, Shuffled)
-        self.descent.begin_whole(replays, self.batches.m_of_all, self.updates, alphas)
+        self.descent.begin_whole(steps, self.batches.m_of_all, self.updates, alphas)
         with self.interrupts.put_off:
-            replays.launch(count)
-            costs = replays.finished(count)
+            steps.launch(count)
+            costs = steps.finished(count)
             self.diverges = not (math.isfinite(sum(costs)) and all_finite(self.descent.variables, self.backend))
             if self.diverges:
                 for vector, was in zip(vectors, before, strict=True):
                     vector[...] = was
                 return False
-            self.descent.moved(replays, self.updates, count)
+            self.descent.moved(steps, self.updates, count)
             self.watch.see_several(self.epochs + 1, costs, self.descent.variables, alphas)
             self.epochs += count
         return True

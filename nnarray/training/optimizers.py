@@ -101,7 +101,7 @@ class Optimizer(ABC):
         names = self.remembers
         vectors = [params.vector, *(getattr(state, name) for name in names)]
         given = self.step, vectors, g
-        made = engine.direct.update(*given, state.t + 1, lambda: self.alpha(state.t))
+        made = engine.native_calls.update(*given, state.t + 1, lambda: self.alpha(state.t))
         if made is None:
             made = engine.replayed.update(*given, params.backend, state.t + 1, lambda: self.alpha(state.t))
         if made is None:

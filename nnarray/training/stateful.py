@@ -40,5 +40,5 @@ class Stateful:
         return theta
 
     def made(self, count: int, means: Sequence[Array]) -> None:
-        """After updates that captured steps made, with the running means that they made."""
+        """After updates that compiled steps made, with the running means that they made."""
         self.state = State(self.t + count, **dict(zip(self.optimizer.remembers, means, strict=True)))

@@ -41,7 +41,7 @@ class Placement(NamedTuple):
     strides: tuple[int, int]
 
 
-class Parts(NamedTuple):
+class Unbound(NamedTuple):
     """What is bound: the plan, its pieces stage by stage, the memory between them, the numbers and BLAS."""
 
     plan: Plan
@@ -57,7 +57,7 @@ class Bound:
     Raises StridesError for matrices that BLAS cannot read.
     """
 
-    def __init__(self, parts: Parts, arrays: Sequence[np.ndarray], placements: Mapping[Node, Placement]) -> None:
+    def __init__(self, parts: Unbound, arrays: Sequence[np.ndarray], placements: Mapping[Node, Placement]) -> None:
         self._parts, self._placements, self._arrays = parts, placements, len(arrays)
         self._unit = frozenset([node for node, place in placements.items() if place.strides[1] == 1])
         self._tables = Tables([], [], [], [], [])

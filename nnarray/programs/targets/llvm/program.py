@@ -26,7 +26,7 @@ from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
-from nnarray.programs.targets.llvm.bound import Bound, Parts, Placement, layout_of
+from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
 from nnarray.programs.targets.llvm.pieces import ColumnBlocks, Piece, stages_of
 from nnarray.programs.targets.llvm.products import Blas
 from nnarray.programs.targets.scalars import function_of
@@ -68,7 +68,7 @@ class Program:
         self.given |= {node: place_of[name] for node, name in self.memory.outputs.items()}
         used = [s for node in self.graph.nodes for s in node.sources if isinstance(s, Scalar)]
         self.scalars = list(dict.fromkeys(used))
-        self.parts = Parts(self.plan, stages, self.memory, self.scalars, blas)
+        self.parts = Unbound(self.plan, stages, self.memory, self.scalars, blas)
         self._numbers = function_of(graph.scalars, self.scalars)
         self._arrays = Packed(self, [1] * len(self.given_arrays))
         self.idle: list[Arena] = []

@@ -1,4 +1,4 @@
-"""The short way in: small tables that are as a fitted model takes them, which it takes after a look of its own.
+"""The fast path: small tables that are as a fitted model takes them, which it takes after a look of its own.
 
 Whatever is not so is left to scikit-learn's checks, which convert, warn and say what is wrong, and take longer than a
 step on one example.

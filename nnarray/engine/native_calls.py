@@ -24,7 +24,7 @@ from nnarray.engine.tiling import tile_width
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 
 LARGEST_PENALTY = 1e30
-"""What is beyond is looked at by the long way."""
+"""A larger one is left to the general path."""
 
 Matrix = npt.NDArray[Any]
 
@@ -56,7 +56,7 @@ def predict(network: Architecture, theta: Any, X: Any) -> Array | None:
 
 def _call(
     wanted: equations.Equations, network: Architecture, theta: Any, X: Any, Y: Any, l2: Any, l1: Any
-) -> "Direct | None":
+) -> "NativeCall | None":
     """What computes this; None where theta, X or Y are not plainly what they are to be."""
     if type(theta) is not np.ndarray or type(X) is not np.ndarray or X.ndim != 2 or not X.flags.aligned:
         return None
@@ -85,7 +85,7 @@ def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[
     return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha())
 
 
-class Direct:
+class NativeCall:
     """Equations of a batch in one tile, as machine code over theta as a whole."""
 
     def __init__(self, program: PackedProgram, network: Architecture, columns: int, dtype: Any) -> None:
@@ -115,7 +115,7 @@ class Direct:
 @lru_cache(maxsize=compiling.SHAPES_KEPT)
 def _compiled(
     wanted: equations.Equations, network: Architecture, columns: int, dtype: Any, has_l2: bool, has_l1: bool
-) -> Direct | None:
+) -> NativeCall | None:
     """The calls for batches of this shape; None where there is no machine code for them."""
     if not NUMPY.compiles or tile_width(network, columns, dtype.itemsize) < columns or network.own_cost is not None:
         return None
@@ -130,7 +130,7 @@ def _compiled(
     inputs = [1, 1, layers] if labels else [1, layers]
     outputs = [layers, 1] if wanted is _checked_gradients else [1] if labels else [1, 1]
     packed = NUMPY.packed_program(program, [*inputs, *outputs, *([1] if labels else [])])
-    return None if packed is None else Direct(packed, network, columns, dtype)
+    return None if packed is None else NativeCall(packed, network, columns, dtype)
 
 
 def _checked_gradients(

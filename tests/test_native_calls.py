@@ -22,14 +22,14 @@ def taken(monkeypatch) -> dict[str, list[bool]]:
     found: dict[str, list[bool]] = {}
 
     def watch(name: str) -> None:
-        real = getattr(engine.direct, name)
+        real = getattr(engine.native_calls, name)
 
         def call(*given: Any) -> Any:
             answer = real(*given)
             found.setdefault(name, []).append(answer is not None)
             return answer
 
-        monkeypatch.setattr(engine.direct, name, call)
+        monkeypatch.setattr(engine.native_calls, name, call)
 
     for name in ("gradients", "cost", "predict", "update"):
         watch(name)
@@ -39,7 +39,7 @@ def taken(monkeypatch) -> dict[str, list[bool]]:
 def the_long_way(monkeypatch: Any, call: Any) -> Any:
     with monkeypatch.context() as patch:
         for name in ("gradients", "cost", "predict", "update"):
-            patch.setattr(engine.direct, name, lambda *_: None)
+            patch.setattr(engine.native_calls, name, lambda *_: None)
         return call()
 
 

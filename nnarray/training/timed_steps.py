@@ -1,4 +1,4 @@
-"""Captured steps, made in calls short enough for Ctrl-C to take effect between two of them."""
+"""Compiled steps, made in calls short enough for Ctrl-C to take effect between two of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ FASTER = 4
 """A call makes at most this many times the steps of the largest call timed so far."""
 
 
-class Replays:
-    """Captured `steps` and their speed so far; other threads get their turn between two calls."""
+class TimedSteps:
+    """Compiled `steps` and their speed so far; other threads get their turn between two calls."""
 
     def __init__(self, steps: Any, threads: ThreadsOfARun) -> None:
         self._steps, self._threads = steps, threads

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import config_context
 
-from nnarray.sklearn import MLPClassifier, MLPRegressor, direct
+from nnarray.sklearn import MLPClassifier, MLPRegressor, small_tables
 
 DRAWN = np.random.default_rng(3).standard_normal((40, 6))
 LABELS = {
@@ -37,7 +37,7 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, what: Any) -> tuple[Any, Any]:
     """What it gives by the short way, and without that."""
     found = what()
     with monkeypatch.context() as without:
-        without.setattr(direct, "takes", lambda *_: False)
+        without.setattr(small_tables, "takes", lambda *_: False)
         return found, what()
 
 
@@ -68,14 +68,14 @@ def test_gives_the_same_numbers(labels: str, layout: str, dtype: str, monkeypatc
 
 def test_is_taken_and_by_nothing_that_needs_a_conversion() -> None:
     model, X = fitted(MLPClassifier, LABELS["three"], "float64"), DRAWN[:2]
-    assert direct.takes(model, X)
-    assert direct.takes_examples(model, X, LABELS["names"][:2])
+    assert small_tables.takes(model, X)
+    assert small_tables.takes_examples(model, X, LABELS["names"][:2])
     others = [X.tolist(), X.astype("float16"), X.astype(">f8"), X[:, :5], X[0], X[:0], X.view(np.matrix), X.astype(int)]
-    assert not [one for one in others if direct.takes(model, one)]
+    assert not [one for one in others if small_tables.takes(model, one)]
     targets = [[0, 1], np.zeros((2, 1)), np.zeros(3), np.array([0, None]), np.array([0, np.nan]), np.ma.zeros(2)]
-    assert not [y for y in targets if direct.takes_examples(model, X, y)]
-    assert not direct.takes_examples(fitted(MLPRegressor, DRAWN[:, 0], "float64"), X, LABELS["names"][:2])
-    assert not direct.takes_examples(model.set_params(dtype="float32"), X, LABELS["three"][:2])
+    assert not [y for y in targets if small_tables.takes_examples(model, X, y)]
+    assert not small_tables.takes_examples(fitted(MLPRegressor, DRAWN[:, 0], "float64"), X, LABELS["names"][:2])
+    assert not small_tables.takes_examples(model.set_params(dtype="float32"), X, LABELS["three"][:2])
 
 
 X_WRONG = {
