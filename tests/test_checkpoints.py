@@ -179,11 +179,11 @@ class TestTheSameBits:
 
     def test_a_cost_and_a_rule_of_one_s_own(self, tmp_path) -> None:
         class Slow(nn.training.Optimizer):
-            learning_rate, remembers = 0.05, ("v",)
+            learning_rate, remembers = 0.05, ("v", "u")
 
-            def step(self, theta: Any, v: Any, *, g: Any, t: int, alpha: float, xp: Any) -> Any:
-                v = 0.5 * v + xp.tanh(g)
-                return [theta - alpha * v, v]
+            def step(self, theta: Any, v: Any, u: Any, *, g: Any, t: int, alpha: float, xp: Any) -> Any:
+                v, u = 0.5 * v + xp.tanh(g), xp.maximum(u, xp.abs(g))
+                return [theta - alpha * v / (1 + u), v, u]
 
         cost = nn.Cost(lambda Z, Y, xp: (Z - Y) ** 4, dZ=lambda Z, Y, xp: 4 * (Z - Y) ** 3)
         slow = Slow()

@@ -59,6 +59,18 @@ class AMSGrad(Rule):
         return theta - alpha * g / (xp.sqrt(largest) + 1e-8), largest, s
 
 
+class Largest(Rule):
+    """AMSGrad as PyTorch has it (Reddi et al., ICLR 2018)."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v", "s", "u")
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, v, s, largest = vectors
+        v, s = 0.9 * v + 0.1 * g, 0.999 * s + 0.001 * g * g
+        largest = xp.maximum(largest, s)
+        return theta - alpha / (1 - 0.9**t) * v / (xp.sqrt(largest) / (1 - 0.999**t) ** 0.5 + 1e-8), v, s, largest
+
+
 class Powers(Rule):
     """RMSprop with powers of arrays."""
 
@@ -197,7 +209,7 @@ class Narrow(Rule):
 RULES = [
     Lion(), Adagrad(), Clipped(), AMSGrad(), Powers(), Where(), Equal(), Compared(), Norm(), Whole(), Indexed(),
     Branches(), Numbers(), Rooted(), Looks(), Unchanged(), Wide(), Narrow(), Optimistic(), Reversed(),
-    Kept(), Alternating(),
+    Kept(), Alternating(), Largest(),
 ]  # fmt: skip
 
 NETWORK = nn.Network((3, 6, 1))
@@ -249,7 +261,28 @@ class TestEveryRule:
 
 TRACED = {
     "Lion", "Adagrad", "Clipped", "AMSGrad", "Where", "Equal", "Compared", "Numbers", "Wide", "Kept", "Alternating",
+    "Largest",
 }  # fmt: skip
+
+
+def test_three_running_vectors_are_those_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    params = NETWORK.init(0, dtype="float64")
+    theta = torch.tensor(params.vector.copy(), requires_grad=True)
+    peer = torch.optim.Adam([theta], lr=0.03, amsgrad=True)
+    found = nn.train(NETWORK, X, Y, params=params, optimizer=Largest(), epochs=30, batch_size=48, progress=False)
+    for _ in range(30):
+        g = NETWORK.gradients(params.replace(theta.detach().numpy().copy()), X, Y)[1].vector
+        theta.grad = torch.tensor(g)
+        peer.step()
+    np.testing.assert_allclose(found.params.vector, theta.detach().numpy(), rtol=1e-9, atol=1e-12)
+    assert found.state.u.shape == (NETWORK.size,)
+
+
+@pytest.mark.parametrize("names", [("m", "v"), ("v", "v"), "v", ("t",), ("v", "s", "u", "w")])
+def test_what_a_state_cannot_hold_is_told_where_the_rule_is_written(names) -> None:
+    with pytest.raises(TypeError, match=r"remembers must name vectors of a State, each once, of .*, got"):
+        type("Misnamed", (Rule,), {"remembers": names})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)

@@ -17,9 +17,10 @@ True
 
 ## An update rule
 
-A subclass of `nn.training.Optimizer` with a `step`, which gives theta and the running means it `remembers`, from
-those before, as a tuple (of theta alone: `return (theta - alpha * g,)`). Sign descent with momentum (Lion without its
-decay; Chen et al., NeurIPS 2023):
+A subclass of `nn.training.Optimizer` with a `step`, which gives theta and the running means it `remembers` (up to
+three: v, s and u), from those before, as a tuple (of theta alone: `return (theta - alpha * g,)`). All are vectors of
+every W and b, so a rule treats both alike; a decay of W alone is the penalty `l2`. Sign descent with momentum (Lion
+without its decay; Chen et al., NeurIPS 2023):
 
 >>> from dataclasses import dataclass
 >>> from typing import ClassVar
@@ -90,6 +91,17 @@ To use one, the first step is enough; the others make it available in the faces.
 Most tests take it from `ACTIVATIONS`: central differences, the float's range, and each target. A plain loop and
 autodiff are written for it in `tests/test_oracles.py`, and `tests/test_core.py` lists the names. An operation that no
 target knows yet is a line in the table of each (`programs/targets`).
+
+## An output
+
+1. `core/outputs.py`: the mean g[L] and the loss of each example, both of Z[L], above a line in `OUTPUTS` with the
+   targets that it models. With the canonical link of a family dZ[L] is A[L] - Y for it too; a loss of another kind is
+   `nn.Cost`, and needs no output.
+2. `network/names.py`: its name in `OutputName`; `network/scoring.py`: its score; `plots.py`: how it is shaded;
+   `cli/defaults.py` and `cli/targets.py` for the command line, `sklearn/bridge.py` and `losses.py` for the estimators.
+3. `onnx/building.py` and `reading.py`, `bridges.py`: what it is called there.
+
+As for an activation, `tests/test_core.py` lists the names, and holds the loss to a plain one written out.
 
 ## A backend
 

@@ -30,7 +30,7 @@ from nnarray.network.batch_norm import NormalizedParameters, require_variances
 from nnarray.network.parameters import Parameters
 from nnarray.training.epoch_progress import StoredProgress
 from nnarray.training.history import Epoch
-from nnarray.training.state import Position, State, Waiting
+from nnarray.training.state import MEANS, Position, State, Waiting
 from nnarray.training.stopping import PatienceState
 
 ENTRY, FORMAT = "nnarray checkpoint", 1
@@ -144,7 +144,7 @@ def is_checkpoint(path: str) -> bool:
 def _vectors(key: str, state: State, backend: Backend) -> Tensors:
     assert state.position is not None
     params = state.position.params
-    vectors = {"theta": params.vector, "v": state.v, "s": state.s, "average": state.average}
+    vectors = {"theta": params.vector, "average": state.average} | {name: getattr(state, name) for name in MEANS}
     if isinstance(params, NormalizedParameters):
         vectors["statistics"] = params.statistics
     return {f"{key}.{name}": backend.to_numpy(V) for name, V in vectors.items() if V is not None}
@@ -384,7 +384,7 @@ DRAWS: Mapping[str, Check] = {"draws": _or_none(lambda value: isinstance(value, 
 """Its optional fields."""
 
 TENSORS = {
-    *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "statistics", "v", "s", "average")),
+    *(f"{key}.{name}" for key in ("now", "best") for name in ("theta", "statistics", *MEANS, "average")),
     *(f"history.{name}" for name in COLUMNS),
     "total",
     "costs",

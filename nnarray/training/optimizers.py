@@ -14,7 +14,7 @@ from nnarray.network.batch_norm import NormalizedParameters, enter
 from nnarray.network.keywords import with_explained_init
 from nnarray.network.numbers import check_number
 from nnarray.network.parameters import Parameters
-from nnarray.training.state import State
+from nnarray.training.state import MEANS, State
 
 LearningRate: TypeAlias = float | Callable[[int], float]
 """A number, or a schedule: a callable from the number of updates made so far."""
@@ -26,7 +26,14 @@ class Optimizer(ABC):
     learning_rate: LearningRate
     """alpha ≥ 0, or a schedule: a function of the number of updates made so far"""
     remembers: ClassVar[tuple[str, ...]] = ()
-    """the running means in its state"""
+    """the running means in its state, by the names of their fields: v, s or u"""
+
+    def __init_subclass__(cls) -> None:
+        """Check what the rule remembers."""
+        names = cls.remembers
+        if isinstance(names, str) or len({*names}) < len(names) or not {*names} <= {*MEANS}:
+            msg = f"remembers must name vectors of a State, each once, of {MEANS}, got {names!r}"
+            raise TypeError(msg)
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""

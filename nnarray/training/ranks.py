@@ -17,7 +17,7 @@ from nnarray.training.batches import Shuffled
 from nnarray.training.descent import Descent
 from nnarray.training.dropout import Dropout
 from nnarray.training.optimizers import Optimizer
-from nnarray.training.state import State
+from nnarray.training.state import MEANS, State
 
 NOBODY = np.zeros(0, "int64")
 """An order of no columns."""
@@ -53,7 +53,7 @@ def sums_of(state: State | None) -> str:
     counts = {"t": state.t}
     if state.position is not None:
         counts |= {"epoch": state.position.epoch, "averaged": state.position.averaged}
-    vectors = {name: (V, backend_of(V)) for name, V in state._asdict().items() if name in ("v", "s", "average")}
+    vectors = {name: (V, backend_of(V)) for name, V in state._asdict().items() if name in (*MEANS, "average")}
     sums = {name: own.sum(V) for name, (V, own) in vectors.items() if own is not None}
     return f"State({', '.join(f'{name}={value}' for name, value in (counts | sums).items())})"
 

@@ -43,6 +43,10 @@ class Position(NamedTuple):
         return f"Position(epoch={self.epoch}, …)"
 
 
+MEANS = ("v", "s", "u")
+"""The fields of a state that an update rule may remember."""
+
+
 class State(NamedTuple):
     """The state of an optimiser between updates."""
 
@@ -57,6 +61,8 @@ class State(NamedTuple):
     average: Array | None = None
     """the running mean of theta, shape (size,), not corrected for its start at zero, of a run that averages; with batch
     normalisation, after it that of the statistics"""
+    u: Array | None = None
+    """a third vector, shape (size,), for rules of a caller's own, such as the largest s of AMSGrad"""
 
     def __repr__(self) -> str:
         held = {name: _in_short(value) for name, value in self._asdict().items() if value is not None}
