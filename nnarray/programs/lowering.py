@@ -8,7 +8,7 @@ from nnarray.programs.graph import Graph, Node, Reduction, Scalar, copy, ones, t
 
 
 def sums_over_columns_as_products(graph: Graph) -> Graph:
-    """Σ_columns V as V times a column of ones: BLAS adds rows up several times faster than NumPy, in another order."""
+    """Σ_columns V as V times a column of ones: BLAS takes 0.2 to 0.7 of NumPy's time, and adds in another order."""
     columns = dict[object, Node]()
 
     def rewrite(_: Node, node: Node) -> Node:
@@ -22,7 +22,7 @@ def sums_over_columns_as_products(graph: Graph) -> Graph:
 
 
 def divisions_by_numbers_as_products(graph: Graph) -> Graph:
-    """V / c as V (1/c), which is several times faster and rounds once more."""
+    """V / c as V (1/c), which a product can take in (`scaled_products`), and which rounds once more."""
 
     def rewrite(_: Node, node: Node) -> Node:
         if node.operation != "divide" or isinstance(c := node.sources[1], Node) or c == 0:
