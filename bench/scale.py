@@ -120,29 +120,43 @@ def _said_under_mpi(work: str, processes: int) -> str:
 
 def on_dask(work: str, processes: int) -> float:
     """The seconds of an update on so many workers, which hold the chunks."""
-    import dask.array as da
-    from distributed import wait
-
     m, batch_size = WORKS[work]
-    with workers(processes):
-        X, Y = examples(m)
-        columns = min(CHUNK, m // 2)
-        x, y = (da.from_array(V, chunks=(-1, columns)).persist() for V in (X, Y))
-        wait([x, y])
+    with workers(processes) as client:
+        x, y = (chunks_of(V, min(CHUNK, m // 2), client) for V in examples(m))
         step, updates = step_of(batch_size, x, y)
         if batch_size is not None:
             updates = m // CHUNK * -(-CHUNK // batch_size)
         return timed(step) / updates
 
 
+def chunks_of(V: np.ndarray, columns: int, client: Any) -> Any:
+    """V as a dask array, whose chunks of so many columns the workers hold, each as many."""
+    import dask.array as da
+
+    parts = [V[:, start : start + columns] for start in range(0, V.shape[1], columns)]
+    held = [
+        da.from_delayed(future, part.shape, part.dtype)
+        for future, part in zip(client.scatter(parts), parts, strict=True)
+    ]
+    return da.concatenate(held, axis=1)
+
+
 @contextmanager
-def workers(processes: int) -> Iterator[None]:
-    """A cluster of so many processes of one thread."""
+def workers(processes: int) -> Iterator[Any]:
+    """The client of a cluster of so many processes of one thread.
+
+    What is started later inherits nothing of the environment that dask starts workers in, such as malloc's settings,
+    with which memory that is given back costs page faults.
+    """
     from distributed import Client, LocalCluster
 
-    options = {"dashboard_address": None, "silence_logs": 50}
-    with LocalCluster(n_workers=processes, threads_per_worker=1, **options) as cluster, Client(cluster):
-        yield
+    options, before = {"dashboard_address": None, "silence_logs": 50}, dict(os.environ)
+    try:
+        with LocalCluster(n_workers=processes, threads_per_worker=1, **options) as cluster, Client(cluster) as client:
+            yield client
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def alone(work: str) -> float:
