@@ -1,5 +1,6 @@
 """Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
 
+import tracemalloc
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,29 @@ def test_sums_of_chunks_are_added_neighbours_first(count: int) -> None:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
         parts = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
     assert [*found[0], *found[1:]] == parts[0].tolist()
+
+
+def test_a_thread_keeps_free_gradient_vectors_as_long_as_the_chunk_is_there() -> None:
+    """Of a chunk of four tiles, two: with them, a further step allocates its result alone."""
+    network, rng = nn.Network((400, 200, 1)), np.random.default_rng(0)
+    X = rng.random((2048, 400), dtype="float32").T
+    given: Any = X, X[:1].round(), None, 0, None
+    theta, spare = network.init(0).vector, dask_chunks._of_thread.spare
+    found = [chunks._sums(network, theta, None, True, *given)[0]]
+    before = found[0].copy()
+    assert [V.shape for V in spare] == [theta.shape] * 2
+    tracemalloc.start()
+    found.append(chunks._sums(network, theta, None, True, *given)[0])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert theta.nbytes <= peak < 1.5 * theta.nbytes
+    assert [V.tobytes() for V in found] == [before.tobytes()] * 2
+    assert not any(V is W for V in found for W in spare)
+    other = nn.Network((400, 9, 1))
+    chunks._sums(other, other.init(0).vector, None, True, *given)
+    assert all(V.shape == (other.size,) for V in spare)
+    del X, given
+    assert not spare
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

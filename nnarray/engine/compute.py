@@ -34,6 +34,9 @@ from nnarray.engine.workers import add_up
 
 T = TypeVar("T")
 
+SPARE = 2
+"""Gradient vectors that are left for the next call: with the sum itself, as many as four tiles in one thread take."""
+
 
 def predict(
     X: Array,
@@ -109,7 +112,7 @@ def cost_and_gradients(
 ) -> tuple[Array, Array]:
     """J and its gradient, a vector laid out as theta.
 
-    `spare` are free gradient vectors, reused before new ones are allocated; a program leaves one there if it can.
+    `spare` are free gradient vectors, reused before new ones are allocated; programs leave up to two there.
     """
     spare = [] if spare is None else spare
 
@@ -149,7 +152,7 @@ def _cost_and_gradients(
         return total
 
     J, g = _over_tiles(what, sums, add_sums, batch, layers[0][0].dtype, network, backend, workers, width)
-    del spare[1:]
+    del spare[SPARE:]
     return (J, g) if only_tile else gradients_from_sums(J, g, batch.m, layers, network, backend, l2=l2, l1=l1)
 
 

@@ -5,6 +5,8 @@ the chunks nor the number of workers changes a bit. The scheduler is the active 
 """
 
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -112,4 +114,28 @@ def added(*sums: Sums) -> Sums:
         return sums[0]
     half = 1 if len(sums) == 2 else 2
     (g, losses, m), (other, other_losses, other_m) = added(*sums[:half]), added(*sums[half:])
-    return None if g is None or other is None else g + other, losses + other_losses, m + other_m
+    total = None if g is None or other is None else np.add(g, other, out=None if half == 1 else g)
+    return total, losses + other_losses, m + other_m
+
+
+class _OfThread(threading.local):
+    """What a worker's thread keeps from one chunk to the next."""
+
+    def __init__(self) -> None:
+        self.spare: list[np.ndarray] = []
+        self.beside: Any = None
+
+
+_of_thread = _OfThread()
+
+
+def spare_beside(X: np.ndarray, size: int, dtype: Any) -> list[np.ndarray]:
+    """Free gradient vectors of this thread, which it keeps until the chunk that it computed with last is dropped.
+
+    dask has workers map each larger array anew, which costs a page fault for every 4 kB that are written.
+    """
+    spare = _of_thread.spare
+    if any(V.shape != (size,) or V.dtype != dtype for V in spare):
+        spare.clear()
+    _of_thread.beside = weakref.ref(X, lambda _: spare.clear())
+    return spare

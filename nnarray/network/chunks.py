@@ -172,7 +172,8 @@ def _sums_over(
         given = batch, entered.layers, network, entered.backend
         if not gradient:
             return None, float(engine.cost(*given, l2=0.0, l1=0.0, workers=1)), m
-        J, g = engine.cost_and_gradients(*given, l2=0.0, l1=0.0, workers=1)
+        spare = dask_chunks.spare_beside(X, theta.size, entered.dtype) if isinstance(X, np.ndarray) else []
+        J, g = engine.cost_and_gradients(*given, l2=0.0, l1=0.0, spare=spare, workers=1)
         require_finite_examples(batch, g, entered)
         return entered.backend.to_numpy(g), float(J), m
 
