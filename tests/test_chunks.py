@@ -56,7 +56,7 @@ def test_costs_gradients_predictions_and_scores(output: str, weighted: bool) -> 
 def test_sums_of_chunks_are_added_neighbours_first(count: int) -> None:
     rng = np.random.default_rng(count)
     sums = [(rng.lognormal(sigma=9, size=50), rng.lognormal(sigma=9), float(rng.integers(9))) for _ in range(count)]
-    found = dask_chunks.total([dask.delayed(one) for one in sums])
+    found = dask_chunks.total([dask.delayed(one) for one in sums]).compute()
     parts = [np.array([*g, losses, m]) for g, losses, m in sums]
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]

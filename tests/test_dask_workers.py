@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -99,6 +100,62 @@ def test_the_same_bits_for_any_number_of_workers(workers: int, run: str, expecte
     network, x, y = case()
     with in_threads(workers):
         assert bits(nn.train(network, x.persist(), y.persist(), **OPTIONS, **RUNS[run])) == expected[run]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_same_bits_where_workers_are_given_theta_first(run: str, expected: dict[str, bytes], monkeypatch) -> None:
+    network, x, y = case()
+    held, real = list[bool](), dask_tasks._given
+
+    def given(*call: Any) -> Any:
+        found = real(*call)
+        held.append(found is not None)
+        return found
+
+    monkeypatch.setattr(dask_tasks, "LARGE", 0)
+    monkeypatch.setattr(dask_tasks, "_given", given)
+    with in_threads(2):
+        assert bits(nn.train(network, x.persist(), y.persist(), **OPTIONS, **RUNS[run])) == expected[run]
+    assert held == [True] * {"whole": 12, "batches": 4 * 7}[run]
+
+
+def test_theta_that_is_lost_with_its_worker_is_sent_again(client: Any, monkeypatch) -> None:
+    network, x, y = case()
+    params, lost, real = network.init(0, dtype="float64"), list[str](), dask_tasks._given
+    with dask.config.set(scheduler="sync"):
+        expected = network.gradients(params, x, y)[1].vector, network.score(params, x, y)
+
+    def given(client: Any, V: np.ndarray) -> Any:
+        held = real(client, V)
+        (holders,) = client.who_has(distributed.futures_of(held)).values()
+        pids = client.run(os.getpid)
+        lost.extend(holders)
+        os.kill(pids[holders[0]], signal.SIGKILL)
+        return held
+
+    client.wait_for_workers(2, timeout=60)
+    monkeypatch.setattr(dask_tasks, "LARGE", 0)
+    monkeypatch.setattr(dask_tasks, "_given", given)
+    assert network.gradients(params, x, y)[1].vector.tobytes() == expected[0].tobytes()
+    client.wait_for_workers(2, timeout=60)
+    assert network.score(params, x, y) == expected[1]
+    assert len(lost) == 2
+
+
+def test_large_networks_and_targets_of_the_host_are_sent_without_a_warning(client: Any) -> None:
+    """dask warns of graphs of 10 MB and more."""
+    network, rng = nn.Network((3000, 1000, 60)), np.random.default_rng(0)
+    params, x = network.init(), da.random.random((3000, 40_000), chunks=(-1, 20_000)).astype("float32")[:, ::200]
+    Y = rng.random((60, 200)).round().astype("float32")
+    client.wait_for_workers(1, timeout=60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network.cost(params, x, Y)
+        network.score(params, x, Y)
+        nn.train(network, x, Y, params=params, epochs=1, batch_size=64)
+        nn.Network((1, 400))
+        thin = da.zeros((1, 10_000), chunks=(-1, 5000))
+        nn.Network((1, 400)).cost(nn.Network((1, 400)).init(), thin, np.zeros((400, 10_000), "float32"))
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,11 @@ def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:
 
 def cut_like(V: np.ndarray, X: Any) -> Any:
     """A host array in chunks like those of X, sent to the workers once and not with each step."""
+    import dask
     import dask.array as da
 
-    return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2**62}):  # the graph is sent once
+        return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
 
 
 def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
@@ -79,11 +81,11 @@ def _workers(X: Any, tasks: Sequence[Any]) -> list[str | None]:
     return [elsewhere.get(task.key) for task in tasks]
 
 
-def shared(V: np.ndarray) -> Any:
+def shared(V: Any) -> Any:
     """A host array as one delayed object that tasks share, so that it is sent to each worker once."""
     import dask
 
-    return dask.delayed(V)
+    return dask.delayed(V) if isinstance(V, np.ndarray) else V
 
 
 def task_of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,13 +96,11 @@ def task_of(function: Callable[..., Any]) -> Callable[..., Any]:
     return task
 
 
-def total(tasks: Sequence[Any]) -> Sums:
-    """The sum of the tasks' sums, of neighbours first."""
+def total(tasks: Sequence[Any]) -> Any:
+    """A task of the sum of the tasks' sums, of neighbours first."""
     while len(tasks) > 1:
         tasks = [sum_of(tasks[i : i + FOLDED]) for i in range(0, len(tasks), FOLDED)]
-    found: Sums
-    (found,) = dask_tasks.compute(tasks)
-    return found
+    return tasks[0]
 
 
 def sum_of(tasks: Sequence[Any]) -> Any:

@@ -2,16 +2,24 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 TIMEOUT = "nnarray.no-workers-timeout"
 """in dask's configuration, for how long no worker may be there, or the scheduler not answer; without one, 60 s"""
 
 SHORTEST = 0.01
 """Seconds that a question waits at least."""
+
+LARGE = 2**23
+"""Bytes of an array from which on a worker is given it before the tasks, of which dask warns where they hold 10 MB."""
+
+SLOWEST = 1e7
+"""Bytes a second that such an array is sent with at least; the tasks take along one that is not sent in time."""
 
 NOBODY, SILENT = "no dask worker was left", "dask's scheduler did not answer"
 
@@ -32,6 +40,10 @@ class WorkersLostError(RuntimeError):
     params: Any = None
     state: Any = None
     history: Any = None
+
+
+class DataLostError(WorkersLostError):
+    """What tasks read was lost with a worker, and no task computes it again."""
 
 
 def are_held(collection: Any) -> bool:
@@ -99,6 +111,33 @@ def compute(tasks: Sequence[Any]) -> list[Any]:
     return list(dask.compute(*tasks)) if client is None else _computed_by(client, tasks)
 
 
+def compute_given(V: np.ndarray, tasks_of: Callable[[Any], Sequence[Any]]) -> list[Any]:
+    """The results of `tasks_of(V)`, which is called with V itself or with what a worker holds of a large one.
+
+    Where that is lost with its worker, tasks that take V along compute it all again.
+    """
+    client = _client([]) if V.nbytes >= LARGE else None
+    held = None if client is None else _given(client, V)
+    if held is not None:
+        try:
+            return _computed_by(client, tasks_of(held))
+        except DataLostError:
+            pass
+    return compute(tasks_of(V))
+
+
+def _given(client: Any, V: np.ndarray) -> Any:
+    """V as a delayed object that a worker holds; None where none takes it in time."""
+    import dask
+
+    scatter = partial(client.scatter, V, hash=False, direct=_is_local(client), asynchronous=True)
+    seconds = min(max(_timeout(), SHORTEST), 5 + V.nbytes / SLOWEST)
+    try:
+        return dask.delayed(client.sync(scatter, callback_timeout=seconds))
+    except (OSError, ValueError):  # and so TimeoutError, and CommClosedError
+        return None
+
+
 def _client(tasks: Sequence[Any]) -> Any:
     """The client that would compute these tasks; None for another scheduler, and in a task, where dask secedes."""
     from dask.base import get_scheduler
@@ -128,7 +167,7 @@ def _computed_by(client: Any, tasks: Sequence[Any]) -> list[Any]:
         raise WorkersLostError(str(error)) from error
     except CancelledError as error:
         msg = f"dask gave up the tasks: its scheduler is gone, or what they read was lost with a worker ({error})"
-        raise WorkersLostError(msg) from error
+        raise DataLostError(msg) from error
     finally:  # a held error would keep this frame's futures alive, and the same tasks would fail again
         for future in futures:
             future.release()

@@ -13,7 +13,7 @@ from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order, dask_chunks, dask_tasks
-from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, sum_of, task_of, total
+from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, shared, sum_of, task_of, total
 from nnarray.engine.example_weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring
 from nnarray.network.chunked import Chunked
@@ -32,7 +32,7 @@ def cost(
     network: Architecture, entered: Entered, examples: Chunked, *, l2: float, l1: float, masks: Draw | None = None
 ) -> float:
     """J, with the penalty."""
-    _, losses, m = total(_sums_of(network, entered, examples.chunks, gradient=False, masks=masks))
+    _, losses, m = _total_of(network, entered, examples.chunks, gradient=False, masks=masks)
     require_weight(m, entered.dtype)
     return float(engine.cost_from_sum(losses, m, entered.layers, entered.backend, l2=l2, l1=l1))
 
@@ -52,7 +52,7 @@ def cost_and_gradients(
     `columns` selects columns of a single chunk, `masks` drops units of the whole batch. The gradient is None where the
     selected columns weigh next to nothing.
     """
-    g, losses, m = total(_sums_of(network, entered, chunks, gradient=True, columns=columns, masks=masks))
+    g, losses, m = _total_of(network, entered, chunks, gradient=True, columns=columns, masks=masks)
     if columns is None:
         require_weight(m, entered.dtype)
     elif weighs_nothing(m, entered.dtype):
@@ -67,7 +67,7 @@ def predict(network: Architecture, entered: Entered, X: Any) -> Any:
     import dask.array as da
 
     chunked = Chunked(network.sizes, X)
-    theta, n_L, task = _theta(entered), network.sizes[-1], task_of(_predicted)
+    theta, n_L, task = shared(_theta(entered)), network.sizes[-1], task_of(_predicted)
     predicted = [
         da.from_delayed(
             task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=entered.dtype
@@ -79,10 +79,12 @@ def predict(network: Architecture, entered: Entered, X: Any) -> Any:
 
 def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
     """The accuracy, or R², of all predictions."""
-    theta = _theta(entered)
-    found = dask_tasks.compute(
-        [task_of(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
-    )
+
+    def tasks(theta: Any) -> list[Any]:
+        theta = shared(theta)
+        return [task_of(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
+
+    found = dask_tasks.compute_given(_theta(entered), tasks)
     return scoring.score_of_parts(found, network.output)
 
 
@@ -93,9 +95,20 @@ def checksum(examples: Chunked, columns: int, dtype: str) -> int:
     return crc32(repr(found).encode())
 
 
+def _total_of(network: Architecture, entered: Entered, chunks: Sequence[Chunk], **options: Any) -> Sums:
+    """The sums over all chunks."""
+
+    def tasks(theta: Any) -> list[Any]:
+        return [total(_sums_of(network, theta, chunks, **options))]
+
+    found: Sums
+    (found,) = dask_tasks.compute_given(_theta(entered), tasks)
+    return found
+
+
 def _sums_of(
     network: Architecture,
-    entered: Entered,
+    theta: Any,
     chunks: Sequence[Chunk],
     *,
     gradient: bool,
@@ -105,7 +118,7 @@ def _sums_of(
     """The sums over each few neighbouring chunks."""
     groups = [chunks[i : i + FOLDED] for i in range(0, len(chunks), FOLDED)]
     one_task = len(chunks) == 1 or (len(groups) == 1 and _are_small(chunks, network))
-    theta = _theta(entered, shared=not one_task)
+    theta = theta if one_task else shared(theta)
 
     def given(chunk: Chunk) -> tuple[Any, ...]:
         draw = None if masks is None else partial(masks.on, first=chunk.first if columns is None else 0)
@@ -130,10 +143,9 @@ SMALL = 8
 """How many times the numbers of theta are those of X, where chunks are small."""
 
 
-def _theta(entered: Entered, *, shared: bool = True) -> Any:
-    """Theta, as one object where tasks share it."""
-    theta = entered.backend.to_numpy(entered.backend.primitives.join(entered.layers))
-    return dask_chunks.shared(theta) if shared else theta
+def _theta(entered: Entered) -> np.ndarray:
+    """Theta on the host."""
+    return entered.backend.to_numpy(entered.backend.primitives.join(entered.layers))
 
 
 @contextmanager
