@@ -28,6 +28,7 @@ from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Tile
 from nnarray.engine.compiling import Given, inputs_of, kinds_of
 from nnarray.programs.products import gemm
+from nnarray.programs.targets.cuda import loops
 from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 from nnarray.programs.targets.cuda.program import LIMITS, Program
 from nnarray.programs.trace import Trace
@@ -413,6 +414,99 @@ class TestLaunches:
         np.testing.assert_array_equal(made[2], made[1])
 
 
+def as_it_lies(V: np.ndarray, layout: str) -> np.ndarray:
+    """The same values in another layout."""
+    if layout in "FC":
+        return np.asarray(V, order=layout)
+    if layout == "every other column":
+        return np.asfortranarray(np.repeat(V, 2, axis=1))[:, ::2]
+    moved = np.empty(V.size + 1, V.dtype)[1:]  # not at a multiple of 16 bytes
+    moved[...] = V.ravel(order="F")
+    return moved.reshape(V.shape, order="F")
+
+
+@needs_compiler
+class TestNeighbours:
+    """A thread takes neighbours at once: 16 bytes of what lies dense, any other entry by itself."""
+
+    @pytest.mark.parametrize("layout", ["F", "C", "every other column", "moved by one"])
+    @pytest.mark.parametrize("order", ["F", "C"])
+    @pytest.mark.parametrize("operands", [None, "bfloat16", "float64"])
+    @pytest.mark.parametrize(("rows", "m"), [(8, 7), (10, 33), (3, 5), (1, 6), (5, 1)])
+    def test_the_bits_are_those_of_entries_one_by_one(self, rows, m, operands, order, layout, gpu, monkeypatch) -> None:
+        """In memory of the program and of the caller, beside a row and a column that are broadcast."""
+        monkeypatch.setattr(loops, "FEWEST", 1)
+        dtype = "float64" if operands == "float64" else "float32"
+        generator, trace = np.random.default_rng(0), Trace(dtype)
+        V, b, w, W = (
+            trace.input(name, shape, order=order)
+            for name, shape in (("V", (rows, m)), ("b", (rows, 1)), ("w", (1, m)), ("W", (2, rows)))
+        )
+        H = trace.tanh(V + b) * w
+        graph = trace.graph({"out": H, "product": W @ trace.maximum(V * w, b)})
+        x = as_it_lies(generator.normal(size=(rows, m)).astype(dtype), layout)
+        given = [x, *(generator.normal(size=V.shape).astype(dtype) for V in (b, w, W))]
+
+        def made() -> list[np.ndarray]:
+            program = Program(graph, device=gpu, operands=operands, in_registers=False)
+            outputs = [as_it_lies(np.full((rows, m), np.nan, dtype), layout), np.full((2, m), np.nan, dtype, order="F")]
+            program(*given, *outputs)
+            assert ("begin < whole" in program.source) == (loops.LoopText._at_once != 1)
+            return outputs
+
+        found = made()
+        monkeypatch.setattr(loops.LoopText, "_at_once", 1)
+        for one, other in zip(found, made(), strict=True):
+            assert np.isfinite(one).all()
+            np.testing.assert_array_equal(one, other)
+
+    def test_what_lies_dense(self) -> None:
+        source = """
+        struct asked { const float* p; long long inner, outer, length, count; long long* answer; };
+        extern "C" __global__ void ask(const asked a) {
+            *a.answer = lies_dense<4>(a.p, a.inner, a.outer, a.length, a.count);
+        }
+        """
+        ask, answer = HostDevice().kernel(source, "ask", "qqqqqq"), np.zeros(1, np.int64)
+        for place, inner, outer, length, count, expected in (
+            (64, 1, 10, 10, 7, True),
+            (64 + 4, 1, 10, 10, 7, False),
+            (64 + 8, 1, 10, 10, 7, False),
+            (64 + 16, 1, 10, 10, 7, True),
+            (64, 1, 11, 10, 7, False),
+            (64, 2, 20, 10, 7, False),
+            (64, 7, 1, 10, 7, False),
+            (64, 1, 11, 10, 1, True),
+            (64, 11, 1, 1, 7, True),
+        ):
+            ask(1, 1, (place, inner, outer, length, count, answer.ctypes.data))
+            assert answer[0] == expected
+
+    @pytest.mark.parametrize(("operands", "vector"), [(None, "v4.f32"), ("bfloat16", "v4.u16")])
+    def test_what_the_compiler_moves_at_once(self, operands, vector) -> None:
+        """What is between large products, and what is added in the end; no division for the place of a bias."""
+        program = traffic.step((4096, 4096, 4096, 10), 65_536, precision=operands)
+        plain = [kernel for kernel in program.kernels if {loop.kind for loop in kernel.loops} == {"entries"}]
+        assert len(plain) >= 4
+        code = ptx(program.source)
+        for kernel in plain:
+            [text] = re.findall(rf"\.entry {kernel.name}\(.*?(?=\.entry|\Z)", code, re.DOTALL)
+            assert "ld.global.v4.f32" in text
+            assert "st.global.v4.f32" in text or f"st.global.{vector}" in text
+            assert not re.search(r"\b(div|rem)\.[us]", text)
+
+    @pytest.mark.parametrize(("dtype", "vector"), [("float32", "v4.f32"), ("float64", "v2.f64")])
+    def test_what_the_compiler_moves_at_once_in_an_update(self, dtype, vector, gpu) -> None:
+        gpu.kernel = lambda *_: None
+        count, rule = RULES["adam"]
+        source = engine.updates._program(engine.rules.key_of(rule), count, 1000, dtype, on_gpu()).source
+        code, log = ptx(source), compiled_by_nvidia(source)[1]
+        assert code.count(f"ld.global.{vector}") == 4
+        assert code.count(f"st.global.{vector}") == 3
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
+        assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 80
+
+
 class TestProducts:
     """BLAS's words for a product, read back as BLAS reads them."""
 
@@ -510,6 +604,15 @@ def compiled_by_nvidia(source: str, architecture: str = "sm_90") -> tuple[bytes,
     except nvrtc.NVRTCError:
         raise AssertionError(nvrtc.getProgramLog(program)) from None
     return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+
+
+def ptx(source: str) -> str:
+    """What NVIDIA's compiler makes of a source before it is an H100's or H200's code."""
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="nvrtc: not installed", exc_type=ImportError)
+    program = nvrtc.createProgram(DEVICE + COMMON + source, "kernels.cu", [], [])
+    nvrtc.compileProgram(program, ("-arch=compute_90", "--std=c++17", "-ftz=true"))
+    text = nvrtc.getPTX(program)
+    return text if isinstance(text, str) else text.decode()
 
 
 class TestNvidiasCompiler:

@@ -1,6 +1,7 @@
 """One loop of a kernel as the text of CUDA C."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from nnarray.programs.graph import Node, Partial, Scalar, Source
 from nnarray.programs.schedule import Loop, Plan
@@ -10,6 +11,12 @@ THREADS = 256
 """of a block"""
 
 WARP = 32
+
+VECTOR_BYTES = 16
+"""that one instruction loads or stores"""
+
+FEWEST = 2**14
+"""entries of a loop over parameters that are worth the text of a second loop"""
 
 OPERATIONS = {
     "abs": "fabs({})",
@@ -65,7 +72,7 @@ class LoopText:
         """As many as give every entry, column or partial sum a thread, or a warp."""
         rows, columns = self.loop.shape
         threads = {
-            "entries": rows * columns * (WARP if self._totals else 1) // (4 if self._by_fours else 1),
+            "entries": rows * columns * WARP if self._totals else -(-rows * columns // self._at_once),
             "columns": columns * (WARP if self._is_tall else 1),
             "sums": (self._parts if self.loop.kind == "sums" else 0) * WARP,
         }
@@ -112,64 +119,100 @@ class LoopText:
         return self.nodes[0].matrix_shape[0]
 
     @property
-    def _by_fours(self) -> bool:
-        """Whether a thread takes four neighbours at once: all that it stores is dense and aligned, as in the arena."""
-        return (
-            self.loop.kind == "entries"
-            and self.loop.order == "F"
-            and self.loop.shape[0] % 4 == 0
-            and not self._totals
-            and all(map(self._is_dense, self.nodes))
-        )
+    def _axes(self) -> tuple[str, str]:
+        """The place along which entries lie side by side, and the other one."""
+        return ("r", "c") if self.loop.order == "F" else ("c", "r")
 
-    def _is_dense(self, node: Node) -> bool:
-        """Whether entry i of the loop is entry i of the node's memory, which begins at a multiple of 256 bytes."""
-        return (
-            node not in self.parameters.outside
-            and node.operation != "ones"
-            and node.matrix_shape == self.loop.shape
-            and self.plan.order(node) == self.loop.order
-        )
+    @property
+    def _length(self) -> int:
+        """Entries side by side before the other place moves on."""
+        return self.loop.shape[0 if self.loop.order == "F" else 1]
 
-    def _fours(self) -> list[str]:
-        """The entries, four neighbours of a column at once; what is not dense is loaded one by one."""
-        leaves = [leaf for node in self.nodes for leaf in self.plan.leaves(node, self.nodes)]
-        fours = {leaf: f"four{i}" for i, leaf in enumerate(dict.fromkeys(filter(self._is_dense, leaves)))}
-        made = {node: f"made{i}" for i, node in enumerate(self.nodes)}
-        pointers = {node: self.parameters.name(Pointer(node)) for node in (*fours, *made)}
-        lines, known = list[str](), dict[Node, str]()
-        for leaf, four in fours.items():
-            known[leaf] = self._new_name()
-            lines.append(f"const T {known[leaf]} = load({four}.x, k);")
-        for node in self.nodes:
-            self._compute(node, known, lines)
-        lines += [f"store({four}.x, k, {known[node]});" for node, four in made.items()]
+    @cached_property
+    def _at_once(self) -> int:
+        """How many neighbours a thread takes at once where all arrays lie dense: of the widest, 16 bytes."""
+        rows, columns = self.loop.shape
+        has_any_columns = self.loop.order == "F" and columns > 1
+        if self._totals or (rows * columns < FEWEST and not has_any_columns):
+            return 1
+        return VECTOR_BYTES // max([self._itemsize(node) for node in [*self.nodes, *self._whole]])
+
+    def _itemsize(self, node: Node) -> int:
+        return 2 if self.parameters.type_of(node) != "T" else self.plan.graph.dtype.itemsize
+
+    @cached_property
+    def _whole(self) -> list[Node]:
+        """What is loaded and has the loop's shape and, if it is not the caller's, the loop's order."""
+        leaves = dict.fromkeys([leaf for node in self.nodes for leaf in self.plan.leaves(node, self.nodes)])
+        alike = [leaf for leaf in leaves if leaf.matrix_shape == self.loop.shape and leaf.operation != "ones"]
+        return [V for V in alike if V in self.parameters.outside or self.plan.order(V) == self.loop.order]
+
+    def _several(self) -> list[str]:
+        """The entries, neighbours at once where all arrays lie dense; what is beyond, or all, one by one."""
+        n, length = self._at_once, self._length
+        outside = [V for V in dict.fromkeys([*self._whole, *self.nodes]) if V in self.parameters.outside]
+        dense = " && ".join(map(self._lies_dense, outside))
+        whole = f"total / {n} * {n}" if length % n else "total"
+        beyond = ["const Index beyond = whole + first;", *self._one_by_one("beyond")] if outside or length % n else []
         return [
             self._total(),
-            "for (Index begin = first * 4; begin < total; begin += threads * 4) {",
-            *(f"    const auto {four} = load_four({pointers[leaf]}, begin);" for leaf, four in fours.items()),
-            *(f"    Four<{self.parameters.type_of(node)}> {four};" for node, four in made.items()),
+            f"const Index whole = {f'{dense} ? {whole} : 0' if dense else whole};",
+            *self._neighbours(),
+            *beyond,
+        ]
+
+    def _neighbours(self) -> list[str]:
+        """The entries before `whole`, so many neighbours at once; what has another shape is loaded for each of them."""
+        n, lines, known = self._at_once, list[str](), dict[Node, str]()
+        loaded, made = (
+            {V: f"{name}{i}" for i, V in enumerate(nodes)} for name, nodes in (("in", self._whole), ("out", self.nodes))
+        )
+        pointers = {node: self.parameters.name(Pointer(node)) for node in (*loaded, *made)}
+        for leaf, several in loaded.items():
+            known[leaf] = self._new_name()
+            lines.append(f"const T {known[leaf]} = load({several}.x, k);")
+        for node in self.nodes:
+            self._compute(node, known, lines)
+        lines += [f"store({several}.x, k, {known[node]});" for node, several in made.items()]
+        return [
+            f"for (Index begin = first * {n}; begin < whole; begin += threads * {n}) {{",
+            *(f"    const auto {several} = load_several<{n}>({pointers[V]}, begin);" for V, several in loaded.items()),
+            *(f"    Several<{n}, {self.parameters.type_of(node)}> {several};" for node, several in made.items()),
+            *indented(self._place("begin", const="")),
             "    #pragma unroll",
-            "    for (int k = 0; k < 4; k++) {",
-            "        const Index i = begin + k;",
-            *indented(indented([*self._place(), *lines])),
+            f"    for (int k = 0; k < {n}; k++) {{",
+            *indented(indented([*lines, self._next()])),
             "    }",
-            *(f"    store_four({pointers[node]}, begin, {four});" for node, four in made.items()),
+            *(f"    store_several({pointers[node]}, begin, {several});" for node, several in made.items()),
             "}",
         ]
 
+    def _next(self) -> str:
+        """From one place to the next, without a division for each."""
+        inner, outer = self._axes
+        if self._length == 1:
+            return f"{outer}++;"
+        is_at_end = f"if (++{inner} == {self._length}) {inner} = 0, {outer}++;"
+        return is_at_end if self._length % self._at_once else f"{inner}++;"
+
+    def _lies_dense(self, node: Node) -> str:
+        """Whether entry i of the loop is entry i of a caller's array, which begins at a multiple of what is moved."""
+        strides = [self.parameters.name(Stride(node, axis)) for axis in ((0, 1) if self.loop.order == "F" else (1, 0))]
+        places = self.parameters.name(Pointer(node)), *strides, self._length, self.parameters.name(Columns(self.number))
+        return f"lies_dense<{self._at_once}>({', '.join(map(str, places))})"
+
     def _entries(self) -> list[str]:
-        if self._by_fours:
-            return self._fours()
-        if self._totals:
-            return self._entries_by_warps()
+        if self._at_once > 1:
+            return self._several()
+        return self._entries_by_warps() if self._totals else [self._total(), *self._one_by_one("first")]
+
+    def _one_by_one(self, first: str) -> list[str]:
         lines, known = list[str](), dict[Node, str]()
         for node in self.nodes:
             self._compute(node, known, lines)
         lines += [self._store(node, known[node]) for node in self.nodes]
         return [
-            self._total(),
-            "for (Index i = first; i < total; i += threads) {",
+            f"for (Index i = {first}; i < total; i += threads) {{",
             *indented([*self._place(), *lines]),
             "}",
         ]
@@ -270,17 +313,14 @@ class LoopText:
         return [loop, *indented(lines), "}"]
 
     def _total(self) -> str:
-        rows, columns = self.loop.shape
-        length = rows if self.loop.order == "F" else columns
-        return f"const Index total = {length} * {self.parameters.name(Columns(self.number))};"
+        return f"const Index total = {self._length} * {self.parameters.name(Columns(self.number))};"
 
-    def _place(self) -> list[str]:
+    def _place(self, i: str = "i", const: str = "const ") -> list[str]:
         """The row r and the column c of entry i."""
-        rows, columns = self.loop.shape
-        inner, outer, length = ("r", "c", rows) if self.loop.order == "F" else ("c", "r", columns)
-        if length == 1:
-            return [f"const Index {outer} = i;"]
-        return [f"const Index {inner} = i % {length}, {outer} = i / {length};"]
+        inner, outer = self._axes
+        if self._length == 1:
+            return [f"{const}Index {outer} = {i};"]
+        return [f"{const}Index {inner} = {i} % {self._length}, {outer} = {i} / {self._length};"]
 
     def _compute(self, node: Node, known: dict[Node, str], lines: list[str]) -> None:
         """Add lines that compute or load the node at (r, c), unless it is known."""

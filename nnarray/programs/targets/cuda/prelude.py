@@ -6,9 +6,22 @@ template <class V> __device__ V maximum(V a, V b) { return a >= b || a != a ? a 
 template <class V> __device__ V minimum(V a, V b) { return a <= b || a != a ? a : b; }
 template <class V> __device__ V load(const V* p, long long i) { return p[i]; }
 template <class V> __device__ void store(V* p, long long i, V x) { p[i] = x; }
-template <class V> struct alignas(4 * sizeof(V)) Four { V x[4]; };  // neighbours, moved by one instruction or two
-template <class V> __device__ Four<V> load_four(const V* p, long long i) { return *(const Four<V>*)(p + i); }
-template <class V> __device__ void store_four(V* p, long long i, Four<V> x) { *(Four<V>*)(p + i) = x; }
+template <int N, class V> struct alignas(N * sizeof(V) < 16 ? N * sizeof(V) : 16) Several { V x[N]; };
+template <class V> using Four = Several<4, V>;  // neighbours, moved by one instruction, or by one for each 16 bytes
+template <int N, class V> __device__ Several<N, V> load_several(const V* p, long long i) {
+    return *(const Several<N, V>*)(p + i);
+}
+template <int N, class V> __device__ void store_several(V* p, long long i, Several<N, V> x) {
+    *(Several<N, V>*)(p + i) = x;
+}
+template <class V> __device__ Four<V> load_four(const V* p, long long i) { return load_several<4>(p, i); }
+template <class V> __device__ void store_four(V* p, long long i, Four<V> x) { store_several(p, i, x); }
+template <int N, class V> __device__ bool lies_dense(
+    const V* p, long long inner, long long outer, long long length, long long count  // strides, entries side by side
+) {
+    return (unsigned long long)p % sizeof(Several<N, V>) == 0 && (length == 1 || inner == 1)
+        && (count == 1 || outer == length);
+}
 struct bfloat16 { unsigned short bits; };
 struct float16 { unsigned short bits; };
 __device__ float load(const bfloat16* p, long long i) { return from_bfloat16(p[i].bits); }
