@@ -578,17 +578,48 @@ class TestACallersOwnLoop:
         assert emulator.count("graphs") == 1
         assert found.get().tobytes() == as_they_are(lambda: loop.network.predict(loop.params, other)).get().tobytes()
 
-    def test_numbers_that_change(self, as_they_are, emulator) -> None:
-        loop = OwnLoop()
+    @pytest.mark.parametrize("order", ["F", "C"])
+    def test_numbers_that_change(self, order, as_they_are, emulator) -> None:
+        """A schedule of penalties: one graph, whose numbers are stored before a replay if they are others."""
+        loop = OwnLoop(order=order)
+        strengths = [0.1, 0.2, 0.3, 0.1, 0.1, 0.7, 0.7]
 
-        def costs() -> list[bytes]:
-            strengths = [0.1, 0.1, 0.1, 0.2, 0.1, 0.3, 0.2, 0.2, 0.1]
-            return [loop.network.cost(loop.params, loop.X, loop.Y, l2=l2).get().tobytes() for l2 in strengths]
+        def calls() -> list[bytes]:
+            found = []
+            for l2 in strengths:
+                J, gradients = loop.network.gradients(loop.params, loop.X, loop.Y, l2=l2, l1=l2 / 3)
+                later = loop.network.cost(loop.params, loop.X, loop.Y, l2=l2)
+                found += [V.get().tobytes() for V in (J, gradients.vector, later)]
+            return found
 
         emulator.reset()
-        found = costs()
-        assert emulator.count("graphs") == 6
-        assert found == as_they_are(costs)
+        found = calls()
+        assert emulator.count("graphs") == 2 * (len(strengths) - 1)
+        assert found == as_they_are(calls)
+
+    def test_numbers_that_stay_cost_no_call(self, emulator) -> None:
+        loop, counted = OwnLoop(), []
+        for l2 in (0.1, 0.1, 0.1, 0.2, 0.2, 0.1):
+            emulator.reset()
+            loop.network.gradients(loop.params, loop.X, loop.Y, l2=l2)
+            counted.append((emulator.count("graphs"), emulator.count("launches")))
+        _, _, *later = counted  # the first as it is, the second captured
+        assert later == [(1, 0), (1, 1), (1, 0), (1, 1)]
+
+    def test_streams_have_numbers_of_their_own(self, as_they_are, emulator) -> None:
+        import cupy
+
+        loop = OwnLoop()
+        streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
+        cupy.cuda.Device().synchronize()
+        made = []
+        for i in range(8):
+            with streams[i % 2]:
+                made.append(loop.network.cost(loop.params, loop.X, loop.Y, l2=0.1 + i % 2))
+        for i in (1, 0):
+            streams[i].synchronize()
+            expected = as_they_are(lambda l2=0.1 + i: loop.network.cost(loop.params, loop.X, loop.Y, l2=l2))
+            assert {J.get().tobytes() for J in made[i::2]} == {expected.get().tobytes()}
 
     def test_layers_that_lie_apart(self, as_they_are, emulator) -> None:
         loop = OwnLoop()
@@ -735,6 +766,9 @@ class TestACallersOwnLoop:
                 J, gradients = loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1)
             graph = stream.end_capture()
             for factor in (1.0, 2.0, 0.5):
+                loop.network.gradients(
+                    loop.params, loop.X, loop.Y, l2=factor
+                )  # which has graphs and numbers of its own
                 loop.params.vector[...] *= factor
                 loop.X[...] += factor
                 filled = [cupy.full(2**12, np.nan) for _ in range(8)]  # what the capture took is not given to others

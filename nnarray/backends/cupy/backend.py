@@ -103,12 +103,14 @@ class CupyBackend(Backend):
     def new_program(self, graph: "Graph", *, captured: bool = False, shared: bool = True) -> Program:
         """CUDA kernels and cuBLAS's products; `shared`, replayed where the same arrays come again."""
         from nnarray.backends.cupy.device import CupyDevice
-        from nnarray.backends.cupy.replays import Replays
+        from nnarray.backends.cupy.replays import Replays, may_replay
         from nnarray.programs.targets.cuda import program
 
         device = gpu()
-        made = program.Program(graph, device=device, operands=self.precision, numbers_on_device=captured)
-        return Replays(made, several=shared) if isinstance(device, CupyDevice) and not captured else made
+        several = shared and not captured and isinstance(device, CupyDevice) and may_replay(graph, self.precision)
+        on_device = captured or several
+        made = program.Program(graph, device=device, operands=self.precision, numbers_on_device=on_device)
+        return Replays(made, several=several) if isinstance(device, CupyDevice) and not captured else made
 
     def compiles_steps(self, *, whole: bool) -> bool:
         """As a CUDA graph."""

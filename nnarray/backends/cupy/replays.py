@@ -2,7 +2,8 @@
 
 A captured graph fixes addresses. Large or non-dense arrays are therefore part of the cache key by address: whatever
 array of that layout lies there is read at each replay. Small dense arrays are copied into the graph's memory before a
-replay, outputs out of it after it, and numbers are part of the key. So a graph keeps no array of the caller's alive.
+replay, outputs out of it after it. So a graph keeps no array of the caller's alive. Numbers, such as the strength of a
+penalty, lie in the graph's memory, too, and are stored there where they are others than before.
 """
 
 import weakref
@@ -16,8 +17,8 @@ import numpy as np
 
 from nnarray.backends.cupy.cublas import capturing_products, refusals
 from nnarray.backends.cupy.graph import WORKSPACE_BYTES, captured
-from nnarray.programs.graph import Input
-from nnarray.programs.targets.cuda.program import Program
+from nnarray.programs.graph import Graph, Input
+from nnarray.programs.targets.cuda.program import Program, planned
 
 COPIED_BYTES = 2**22
 """Up to here an input is copied: the examples of a mini-batch, theta of a small network. Theta of any size is, too."""
@@ -46,16 +47,21 @@ ON_DEVICE = 3
 """cudaMemcpyDeviceToDevice"""
 
 
+def may_replay(graph: Graph, operands: str | None) -> bool:
+    """Whether a program is worth a graph, and does not write over what it is given."""
+    return not graph.over and len(planned(graph, operands).stages) >= FEWEST_CALLS
+
+
 class Replays:
     """A program that is replayed where the same comes a second time, and else runs as it is.
 
     In a stream that the caller captures, it becomes part of the caller's graph. `several` is whether calls on the same
-    arrays may come one after the other; else it is never replayed.
+    arrays may come one after the other and the program has its numbers on the device; else it is never replayed.
     """
 
     def __init__(self, program: Program, *, several: bool) -> None:
         self._program, self.works_in_place = program, program.works_in_place
-        self._may_replay = several and len(program.plan.stages) >= FEWEST_CALLS and not program.graph.over
+        self._may_replay = several
         inputs, graph = program.graph.inputs, program.graph
         outputs = [node for name, node in graph.outputs.items() if name != graph.result]
         self._is_array = [isinstance(x, Input) for x in inputs] + [True] * len(outputs)
@@ -83,7 +89,8 @@ class Replays:
         graph = self._graphs.get(key) or self._captured(key, given, arrays, stream)
         if graph is None:
             return self._program(*given)
-        return self._replayed(graph, [arrays[i] for i in graph.ins], [arrays[i] for i in graph.outs])
+        numbers = self._program.scalars_of(given)
+        return self._replayed(graph, [arrays[i] for i in graph.ins], [arrays[i] for i in graph.outs], numbers)
 
     def again(
         self,
@@ -102,7 +109,7 @@ class Replays:
         stream = cupy.cuda.get_current_stream()
         if not self._graphs or (stream.ptr and stream.is_capturing()):
             return None
-        key: list[Any] = [_of_thread(stream.ptr), "theta", theta.data.ptr % ALIGNED, *numbers]
+        key: list[Any] = [_of_thread(stream.ptr), "theta", theta.data.ptr % ALIGNED]
         for i, x in enumerate(examples):
             key += x.strides, self._where(i, x)
         graph, made = self._graphs.get(tuple(key)), make()
@@ -112,12 +119,12 @@ class Replays:
                 return None
             KEPT.add(graph, self._graphs, tuple(key))
         ins = [examples[i] if i < len(examples) else theta for i in graph.ins]
-        return self._replayed(graph, ins, [made] * len(graph.outs)), made
+        return self._replayed(graph, ins, [made] * len(graph.outs), numbers), made
 
-    def _replayed(self, graph: "Replay", ins: Sequence[Any], outs: Sequence[Any]) -> Any:
+    def _replayed(self, graph: "Replay", ins: Sequence[Any], outs: Sequence[Any], numbers: Sequence[float]) -> Any:
         self._credit = min(self._credit + 1 / REPLAYS_A_CAPTURE, CREDIT)
         KEPT.used(graph)
-        return graph.replay(ins, outs, self._program)
+        return graph.replay(ins, outs, tuple(numbers))
 
     def _looked_at(self, given: Sequence[Any], stream: int) -> tuple[list[Any], Any]:
         """The arrays of a call, and what tells graphs apart.
@@ -125,10 +132,8 @@ class Replays:
         Of an array that is copied that is where it begins within 512 bytes, as cuBLAS looks at how far a matrix is
         aligned, and whether it lies right behind the one before, as the layers of theta do.
         """
-        arrays, numbers = list[Any](), list[Any]()
-        for x, is_array in zip(given, self._is_array, strict=True):
-            (arrays if is_array else numbers).append(x)
-        key: list[Any] = [_of_thread(stream), *numbers]
+        arrays = [x for x, is_array in zip(given, self._is_array, strict=True) if is_array]
+        key: list[Any] = [_of_thread(stream)]
         end = 0
         for i, x in enumerate(arrays):
             where, at = self._where(i, x), x.data.ptr
@@ -154,7 +159,7 @@ class Replays:
         if self._credit < 1:
             return None
         self._credit -= 1
-        where = [entry for entry in key[1 + len(given) - len(arrays) :] if not isinstance(entry, tuple)]
+        where = [entry for entry in key[1:] if not isinstance(entry, tuple)]
         try:
             program = self._program.suited(given)
             graph = Replay(program, given, self._is_array, where, self._bytes, self._first_output, stream, key[0])
@@ -171,6 +176,7 @@ class Replays:
 
         program = self._program.suited(given)
         taken, workspace = program.allocated(), cupy.empty(WORKSPACE_BYTES, np.uint8)
+        program.set_numbers(taken, program.scalars_of(given))
         with capturing_products(stream, workspace):
             result = program.run(given, taken)
         made = given[-1] if len(self._nodes) > self._first_output else result
@@ -212,7 +218,9 @@ class Replay:
         self.bytes = size + program.memory.size
         KEPT.make_room(self.bytes)
         memory, workspace = cupy.empty(size, np.uint8), KEPT.workspace(stream_key)
-        self._taken = program.allocated()
+        self._program, self._taken = program, program.allocated()
+        self._numbers: tuple[float, ...] | None = None
+        """those of the last replay"""
         self._kept = memory, workspace
         begin = memory.data.ptr
         self._in = [(begin + at, n) for i, at, n in copies if i < first_output]
@@ -229,13 +237,17 @@ class Replay:
         """Whether all that is copied in after so many examples is one vector, and so is what is copied out."""
         return sum([i >= examples for i in self.ins]) == 1 and len(self.outs) <= 1
 
-    def replay(self, ins: Sequence[Any], outs: Sequence[Any], program: Program) -> Any:
-        """Queue the run with these copied in and out, whose layout is that of the capture."""
+    def replay(self, ins: Sequence[Any], outs: Sequence[Any], numbers: tuple[float, ...]) -> Any:
+        """Queue the run with these copied in and out, whose layout is that of the capture, and with these numbers."""
         import cupy
 
-        copy, stream, taken = cupy.cuda.runtime.memcpyAsync, self.stream.ptr, self._taken.result
+        program, taken = self._program, self._taken.result
+        copy, stream = cupy.cuda.runtime.memcpyAsync, self.stream.ptr
         result = None if taken is None else program.device.empty((), program.dtype)
         with self.lock:
+            if numbers != self._numbers:
+                program.set_numbers(self._taken, numbers)
+                self._numbers = numbers
             for x, (place, size) in zip(ins, self._in, strict=True):
                 copy(place, x.data.ptr, size, ON_DEVICE, stream)
             self._graph.launch(self.stream)

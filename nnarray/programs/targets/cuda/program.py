@@ -27,6 +27,8 @@ from nnarray.programs.targets.scalars import function_of
 LIMITS = Limits(chain=64, nodes=32)
 """Registers are few, and a kernel's parameters have to fit into the 4096 bytes that every driver takes."""
 
+NARROW = {"bfloat16", "float16"}
+
 Table = list[Any]
 """Of one run: where everything lies, strides, numbers. A parameter is a slot of it."""
 
@@ -62,6 +64,8 @@ class Taken(NamedTuple):
     """an array of one entry; None of a graph without a result"""
     arena: Any
     """of the nodes in between; None where there are none"""
+    numbers: Any
+    """of which kernels load the numbers; None where they are given them"""
 
 
 class Slots(NamedTuple):
@@ -80,8 +84,8 @@ class Program:
     graph, or "tf32", "bfloat16" or "float16". Raises MemoryError, before anything is queued, where there is no room for
     the arena.
 
-    With `numbers_on_device`, kernels load what `numbers` returns from device memory, where `run` says that it lies, so
-    that numbers may change from one replay of a captured run to the next.
+    With `numbers_on_device`, kernels load what `numbers` returns from device memory, where `set_numbers` stores it or
+    where `run` says that it lies, so that numbers may change from one replay of a captured run to the next.
     """
 
     def __init__(
@@ -95,8 +99,8 @@ class Program:
     ) -> None:
         self.device, self.dtype, self.numbers_on_device = device, graph.dtype, numbers_on_device
         self._traced, operands = (graph, operands), operands or self.dtype.name
-        narrow = operands if operands in {"bfloat16", "float16"} else ""
-        self.plan = Plan(lowered(graph, narrow=bool(narrow), in_registers=in_registers), LIMITS)
+        narrow = operands if operands in NARROW else ""
+        self.plan = planned(graph, operands, in_registers=in_registers)
         self.memory, self.works_in_place = Memory(self.plan), self.plan.works_in_place
         self.graph = self.plan.graph
         inputs = {x: x.name for x in graph.arrays}
@@ -108,6 +112,9 @@ class Program:
         ]
         self.source = f"typedef {'double' if self.dtype == np.float64 else 'float'} T;\n\n"
         self.source += "\n".join(kernel.source for kernel in self.kernels)
+        numbers = list(dict.fromkeys([p for k in self.kernels for p in k.parameters if isinstance(p, Number)]))
+        self._stores_numbers = numbers_on_device and bool(numbers)
+        self.source += storing_source(len(numbers)) if self._stores_numbers else ""
         by_columns = {node for kernel in self.kernels for node in kernel.by_columns}
         self._by_columns = [i for i, x in enumerate(graph.arrays) if x in by_columns]
         self._fixed: Table = []
@@ -121,10 +128,11 @@ class Program:
         self._array_slots = [self._slots_of(name) for name in (*inputs.values(), *graph.outputs)]
         self._arena_slots = [(self._slot(node), offset) for node, offset in self.memory.offsets.items()]
         self._is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
-        numbers = [key for key in self._slots if isinstance(key, Number)]
         self.number_slots = [self._slots[number] for number in numbers]
         self.scalars = len(graph.scalars)
         self._numbers = function_of(graph.scalars, [number.scalar for number in numbers])
+        if self._stores_numbers:
+            self._store_numbers = device.kernel(self.source, "store_numbers", "q" + "d" * len(numbers))
 
     def numbers(self, *scalars: float) -> tuple[float, ...]:
         """What kernels need of the numbers that a run is given."""
@@ -133,15 +141,28 @@ class Program:
     def __call__(self, *given: Any) -> Any:
         """Queue a run on these arrays and numbers."""
         program = self.suited(given)
-        return program.run(given, program.allocated())
+        taken = program.allocated()
+        program.set_numbers(taken, self.scalars_of(given))
+        return program.run(given, taken)
 
     def allocated(self) -> Taken:
         """Memory for a run, or for runs of which each is over before the next one begins."""
         result = None if self.graph.result is None else self.device.empty((), self.dtype)
-        return Taken(result, self.device.empty((self.memory.size,), np.uint8) if self.memory.size else None)
+        arena = self.device.empty((self.memory.size,), np.uint8) if self.memory.size else None
+        numbers = self.device.empty((len(self.number_slots),), np.float64) if self._stores_numbers else None
+        return Taken(result, arena, numbers)
 
-    def run(self, given: Sequence[Any], taken: Taken, numbers_at: int = 0) -> Any:
-        """Queue a run in this memory, which has to live until it is over. Numbers on the device are at `numbers_at`."""
+    def scalars_of(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        """The numbers among what a run is given."""
+        return tuple([x for x, is_array in zip(given, self._is_array, strict=False) if not is_array])
+
+    def set_numbers(self, taken: Taken, scalars: Sequence[float]) -> None:
+        """Queue that these are the numbers of the next runs in this memory, if kernels load them."""
+        if taken.numbers is not None:
+            self._store_numbers(1, 1, (self.device.place(taken.numbers)[0], *self.numbers(*scalars)))
+
+    def run(self, given: Sequence[Any], taken: Taken, numbers_at: int | None = None) -> Any:
+        """Queue a run in this memory, which has to live until it is over. Numbers may be elsewhere, at `numbers_at`."""
         table = self._fixed.copy()
         if taken.arena is not None:
             begin, _ = self.device.place(taken.arena)
@@ -152,20 +173,20 @@ class Program:
         for x, slots in zip(arrays, self._array_slots, strict=True):
             table[slots.pointer], strides = self.device.place(x)
             table[slots.rows], table[slots.columns] = strides_in_entries(strides, x.itemsize)
-        scalars = [x for x, is_array in zip(given, self._is_array, strict=True) if not is_array]
-        if self.numbers_on_device:
+        if self._stores_numbers:
+            begin = self.device.place(taken.numbers)[0] if numbers_at is None else numbers_at
             for i, slot in enumerate(self.number_slots):
-                table[slot] = numbers_at + i * 8
+                table[slot] = begin + i * 8
         else:
-            for slot, number in zip(self.number_slots, self.numbers(*scalars), strict=True):
+            for slot, number in zip(self.number_slots, self.numbers(*self.scalars_of(given)), strict=True):
                 table[slot] = number
         for call in self._calls:
             call(table)
         return taken.result
 
     def suited(self, given: Sequence[Any]) -> "Program":
-        """The program for arrays that lie as these do; one with its numbers on the device is captured as it is."""
-        return self._for_rows if self._by_columns and not self.numbers_on_device and self._is_by_rows(given) else self
+        """The program for arrays that lie as these do."""
+        return self._for_rows if self._by_columns and self._is_by_rows(given) else self
 
     def _is_by_rows(self, given: Sequence[Any]) -> bool:
         """Whether the lanes of a warp would load entries that lie far apart."""
@@ -176,7 +197,8 @@ class Program:
     def _for_rows(self) -> "Program":
         """The program for arrays whose rows, not columns, have their entries side by side: no column in registers."""
         graph, operands = self._traced
-        return Program(graph, device=self.device, operands=operands, in_registers=False)
+        on_device = self.numbers_on_device
+        return Program(graph, device=self.device, operands=operands, numbers_on_device=on_device, in_registers=False)
 
     def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
@@ -243,6 +265,19 @@ class Program:
             self._slots[key] = len(self._fixed)
             self._fixed.append(content)
         return self._slots[key]
+
+
+def planned(graph: Graph, operands: str | None, *, in_registers: bool = True) -> Plan:
+    """The kernels and products of a program."""
+    return Plan(lowered(graph, narrow=operands in NARROW, in_registers=in_registers), LIMITS)
+
+
+def storing_source(count: int) -> str:
+    """The kernel that stores so many numbers, which it is given, on the device."""
+    fields = "".join(f" double number{i};" for i in range(count))
+    lines = "".join(f"    given.place[{i}] = given.number{i};\n" for i in range(count))
+    struct = f"struct store_numbers_given {{ double* place;{fields} }};\n"
+    return f'\n{struct}extern "C" __global__ void store_numbers(const store_numbers_given given) {{\n{lines}}}\n'
 
 
 def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
