@@ -760,7 +760,7 @@ class TestACallersOwnLoop:
         with cupy.cuda.Stream(non_blocking=True) as stream:
             for _ in range(3):
                 loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1)
-            cupy.empty(times * 2**26, np.uint8)  # which the pool keeps for what the capture takes
+            cupy.empty(2**26, np.uint8)  # which the pool keeps for what the capture takes
             stream.begin_capture()
             for _ in range(times):
                 J, gradients = loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1)
@@ -779,6 +779,41 @@ class TestACallersOwnLoop:
                 J_now, now = as_they_are(lambda: loop.network.gradients(loop.params, loop.X, loop.Y, l2=0.1))
                 assert found == (J_now.get().tobytes(), now.vector.get().tobytes())
                 assert len(filled) == 8
+
+    def test_calls_in_a_capture_share_a_workspace_and_captures_do_not(self, emulator, monkeypatch) -> None:
+        import cupy
+
+        from nnarray.backends.cupy.graph import WORKSPACE_BYTES
+
+        def held(captures: int, calls: int) -> float:
+            """Workspaces that so many captures hold, of so many calls each."""
+            before, kept_alive = memory.used_bytes(), []
+            with cupy.cuda.Stream(non_blocking=True) as stream:
+                cupy.empty(6 * WORKSPACE_BYTES, np.uint8)  # which the pool keeps for what the captures take
+                for _ in range(captures):
+                    stream.begin_capture()
+                    kept_alive += [loop.network.gradients(loop.params, loop.X, loop.Y) for _ in range(calls)]
+                    kept_alive.append(stream.end_capture())
+                return (memory.used_bytes() - before) // WORKSPACE_BYTES
+
+        loop, memory = OwnLoop(), cupy.get_default_memory_pool()
+        loop.network.gradients(loop.params, loop.X, loop.Y)
+        cupy.cuda.Device().synchronize()
+        assert held(1, 4) == 1
+        gc.collect()
+        assert held(3, 2) == 3
+        gc.collect()
+        monkeypatch.setattr("nnarray.backends.cupy.graph.CAPTURING", -1)  # a driver that does not tell
+        assert held(1, 4) == 4
+
+    def test_streams_of_a_capture_are_told_from_each_other(self) -> None:
+        from nnarray.backends.cupy.replays import Kept
+
+        kept = Kept()
+        one, other, third = kept.workspace(8, 1), kept.workspace(9, 1), kept.workspace(8)
+        assert kept.workspace(8, 1) is one
+        assert kept.workspace(9, 1) is other
+        assert len({id(one), id(other), id(third)}) == 3
 
 
 class Slow:

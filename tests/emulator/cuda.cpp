@@ -55,6 +55,8 @@ struct Node {
 };
 
 struct Capture {
+    static inline unsigned long long count = 0;
+    const unsigned long long number = ++count;
     std::vector<Node> nodes{};
     bool is_valid = true;
 };
@@ -537,6 +539,14 @@ CUresult cuGetErrorString(CUresult, const char** text) { return *text = "refused
 CUresult cuDriverGetVersion(int* version) { return *version = 13000, CUDA_SUCCESS; }
 CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
 CUresult cuCtxGetCurrent(CUcontext* context) { return *context = (CUcontext)(size_t)(device + 1), CUDA_SUCCESS; }
+CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus* status, cuuint64_t* number,
+                                   CUgraph*, const CUgraphNode**, size_t*) {
+    ONE_AT_A_TIME;
+    Capture* capture = stream_of(stream)->capturing;
+    *status = capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+    if (capture) *number = capture->number;
+    return CUDA_SUCCESS;
+}
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
     ONE_AT_A_TIME;
     if (is_captured_here()) return refuse(cudaErrorStreamCaptureUnsupported), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends.cupy.cublas import capturing_products, refusals
-from nnarray.backends.cupy.graph import WORKSPACE_BYTES, captured
+from nnarray.backends.cupy.graph import WORKSPACE_BYTES, capture_of, captured
 from nnarray.programs.graph import Graph, Input
 from nnarray.programs.targets.cuda.program import Program, planned
 
@@ -172,10 +172,8 @@ class Replays:
 
     def _into_the_callers(self, stream: Any, given: Sequence[Any]) -> Any:
         """Queue a run in a stream that the caller captures; its memory lives as long as its outputs or its result."""
-        import cupy
-
         program = self._program.suited(given)
-        taken, workspace = program.allocated(), cupy.empty(WORKSPACE_BYTES, np.uint8)
+        taken, workspace = program.allocated(), KEPT.workspace(_of_thread(stream.ptr), capture_of(stream))
         program.set_numbers(taken, program.scalars_of(given))
         with capturing_products(stream, workspace):
             result = program.run(given, taken)
@@ -286,11 +284,14 @@ class Kept:
             while self._graphs and (len(self._graphs) >= MOST or self.bytes + size > SHARE_OF_ALL * most):
                 self._drop()
 
-    def workspace(self, stream: int) -> Any:
-        """The workspace of cuBLAS for graphs of one stream, which use it one after the other."""
+    def workspace(self, stream: int, capture: Any = None) -> Any:
+        """The workspace of cuBLAS for what comes one after the other: graphs of a stream, or calls in a capture of it.
+
+        It lives as long as somebody has it.
+        """
         import cupy
 
-        key = cupy.cuda.Device().id, stream
+        key = cupy.cuda.Device().id, stream, capture
         found = self._workspaces.get(key)
         return self._workspaces.setdefault(key, cupy.empty(WORKSPACE_BYTES, np.uint8)) if found is None else found
 
