@@ -252,6 +252,62 @@ def test_equal_loops_of_all_networks_are_compiled_once() -> None:
     assert compiler_misses() == before
 
 
+class TestProductsOfFewTerms:
+    """Products in vectors of columns, the last of which may be masked."""
+
+    @staticmethod
+    def check(rows: int, terms: int, columns: int, dtype: str, *, scale: float = 1.0, turned: bool = False) -> None:
+        """A product of views into arrays of NaN, written into one: to its last entry, and nothing beside it."""
+        trace, generator = Trace(dtype), np.random.default_rng(rows * terms * columns)
+        a, b, out = [np.full((n, k + 40), np.nan, dtype) for n, k in ((rows, terms), (terms, columns), (rows, columns))]
+        a[:, 20:-20], b[:, 20:-20] = generator.normal(size=(rows, terms)), generator.normal(size=(terms, columns))
+        A, B = trace.input("A", (terms, rows) if turned else (rows, terms)), trace.input("B", (terms, columns))
+        graph = trace.graph({"out": ((A.T if turned else A) @ B) * scale})
+        view = a[:, 20:-20]
+        program(graph)(view.T.copy() if turned else view, b[:, 20:-20], out[:, 20:-20])
+        expected = scale * (view.astype("float64") @ b[:, 20:-20].astype("float64"))
+        np.testing.assert_allclose(out[:, 20:-20], expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        assert np.isnan(out[:, :20]).all()
+        assert np.isnan(out[:, -20:]).all()
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("columns", [1, 7, 8, 9, 15, 16, 17, 31, 32, 63, 64, 65, 130])
+    def test_all_sizes(self, columns, dtype) -> None:
+        for rows, terms in ((1, 1), (1, 16), (2, 2), (3, 5), (5, 3), (8, 16), (37, 1)):
+            self.check(rows, terms, columns, dtype)
+            self.check(rows, terms, columns, dtype, scale=0.3, turned=True)
+
+    def test_all_layers_share_one_function(self) -> None:
+        self.check(3, 4, 50, "float32")
+        before = compiler_misses()
+        for rows, terms, columns in ((1, 16, 7), (9, 1, 200), (2, 3, 1)):
+            self.check(rows, terms, columns, "float32")
+            self.check(rows, terms, columns, "float32", turned=True)
+        assert compiler_misses() == before
+
+    def test_the_layout_of_examples_changes_no_bit(self) -> None:
+        """Where rows are not contiguous, the terms are written out, and LLVM chooses which product it fuses."""
+        trace, generator = Trace("float32"), np.random.default_rng(0)
+        for terms in (1, 2, 3, 7):
+            A, B = trace.input("A", (4, terms)), trace.input("B", (terms, 50))
+            run = program(trace.graph({"out": A @ B}))
+            a, b = generator.normal(size=(4, terms)).astype("f"), generator.normal(size=(terms, 50)).astype("f")
+            found = np.empty((2, 4, 50), "f")
+            run(a, b, found[0])
+            run(a, np.asfortranarray(b), found[1])
+            np.testing.assert_array_equal(*found)
+            trace = Trace("float32")
+
+    def test_zeros_keep_their_signs_and_nan_its_column(self) -> None:
+        trace = Trace("float32")
+        A, B = trace.input("A", (1, 2)), trace.input("B", (2, 18))
+        b, found = np.zeros((2, 18), "f"), np.empty((1, 18), "f")
+        b[:, 17], b[0, 16] = np.inf, np.nan
+        program(trace.graph({"out": A @ B}))(np.full((1, 2), -1, "f"), b, found)
+        np.testing.assert_array_equal(found[0], [-0.0] * 16 + [np.nan, -np.inf])
+        assert np.signbit(found[0, :16]).all()
+
+
 def compiler_misses() -> int:
     return compiler.compiled.cache_info().misses
 
@@ -293,6 +349,7 @@ class TestOlderProcessors:
 
     @pytest.mark.parametrize("output", OUTPUTS)
     def test_networks(self, output, processor) -> None:
+        TestProductsOfFewTerms().test_all_sizes(33, "float32")
         for hidden in HIDDEN:
             test_every_network(hidden, output, "float32", True, equations.cost_and_gradients)
 
@@ -304,7 +361,7 @@ def test_every_part_compiles_for_aarch64(monkeypatch) -> None:
     sources, real = list[str](), compiler.compiled
     monkeypatch.setattr("nnarray.programs.targets.llvm.bound.compiled", lambda s: sources.append(s) or real(s))
     for output in OUTPUTS:
-        network, layers, tile = tile_of((20, 30, 18, 3), ("tanh", "gelu"), output, 65, "float32", full=True)
+        network, layers, tile = tile_of((20, 30, 18, 13, 3), ("tanh", "gelu", "tanh"), output, 65, "float32", full=True)
         replayed(equations.cost_and_gradients, tile, layers, network, program)
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -388,19 +445,20 @@ class TestBounds:
         assert found.returncode == 0, found.stdout[-3000:]
         assert " passed" in found.stdout
 
-    def test_a_load_outside_ends_the_process(self) -> None:
+    @pytest.mark.parametrize("made", ["V + 1.0", "W @ V"])
+    def test_a_load_outside_ends_the_process(self, made) -> None:
         code = (
             "import numpy as np, sys\n"
             "from nnarray.backends.cblas import cblas\n"
             "from nnarray.programs.targets.llvm import pieces\n"
             "from nnarray.programs.targets.llvm.program import Program\n"
             "from nnarray.programs.trace import Trace\n"
-            "trace = Trace('float32'); V = trace.input('V', (3, 40))\n"
-            "program = Program(trace.graph({'out': V + 1.0}), cblas())\n"
+            "trace = Trace('float32'); W, V = trace.input('W', (3, 3)), trace.input('V', (3, 40))\n"
+            f"program = Program(trace.graph({{'out': {made}}}), cblas())\n"
             "if sys.argv[1] == 'wrong':\n"
             "    [[piece]] = program.parts.stages\n"
             "    program.parts = program.parts._replace(stages=[[piece._replace(columns=pieces.Span(1, 42))]])\n"
-            "V = np.zeros((3, 40), 'f'); program(V, V.copy()); print('done')"
+            "W, V = np.zeros((3, 3), 'f'), np.zeros((3, 40), 'f'); program(W, V, V.copy()); print('done')"
         )
         assert self.run("-c", code, "right").stdout == "done\n"
         wrong = self.run("-c", code, "wrong")

@@ -153,6 +153,10 @@ class Code:
         """x + y of whole numbers."""
         return self.value(f"add nsw i64 {x}, {y}")
 
+    def smaller(self, x: str, y: str) -> str:
+        """The smaller one of two whole numbers."""
+        return self.value(f"call i64 @llvm.smin(i64 {x}, i64 {y})")
+
     def times(self, x: str, y: str) -> str:
         """The product of whole numbers."""
         return "0" if "0" in (x, y) else x if y == "1" else self.value(f"mul nsw i64 {x}, {y}")

@@ -42,6 +42,10 @@ class Places:
             self._known[scalar] = self.code.at_entry(f"fptrunc double {wide} to float")
         return self._known[scalar]
 
+    def scale(self, factor: Scalar | float) -> str:
+        """What a product is multiplied by."""
+        return self.number(factor) if isinstance(factor, Scalar) else self.code.constant(factor)
+
     def load(self, node: Node, r: str, c: str) -> str:
         """The entry (r, c); of a single row or column, the same for all r or c."""
         if node.operation == "ones":
@@ -57,6 +61,26 @@ class Places:
             x = self.code.value(f"zext i1 {x} to i8")
         self.code.do(f"store {T} {x}, ptr {self._entry(node, r, c)}, align 1, !llvm.access.group !0")
 
+    def has_contiguous_rows(self, node: Node) -> bool:
+        """Whether the entries of each row are contiguous."""
+        return node in self._unit or not (node in self._outside or node.is_view)
+
+    def load_anyhow(self, node: Node, r: str, c: str) -> str:
+        """The same as `load` of numbers, written in one way for all shapes and strides, transposed or not."""
+        if CHECKED:
+            self._check(node.base, *((r, c) if node.base is node else (c, r)), shortest=1)
+        down, across = (self.code.times(i, self.word("stride", node, axis)) for axis, i in enumerate((r, c)))
+        address = self._address(node.base, self.code.add(down, across))
+        return self.code.value(f"load {self.code.T}, ptr {address}, align 1")
+
+    def span(self, node: Node, r: str, c: str, length: str) -> str:
+        """The address of so many contiguous entries of row r, from column c on, written in one way for all shapes."""
+        if CHECKED:
+            last = self.code.value(f"sub i64 {length}, 1")
+            for column in (c, self.code.add(c, last)):
+                self._check(node, r, column, shortest=1)
+        return self._address(node, self.code.add(self.code.times(r, self.word("stride", node, 0)), c))
+
     def _entry(self, node: Node, r: str, c: str) -> str:
         if node.operation == "transpose":
             return self._entry(node.nodes[0], c, r)
@@ -66,13 +90,16 @@ class Places:
         down = "0" if rows == 1 else self.code.times(r, self._stride(node, 0))
         across = "0" if columns == 1 else self.code.times(c, self._stride(node, 1))
         index = across if down == "0" else down if across == "0" else self.code.add(down, across)
+        return self._address(node, index)
+
+    def _address(self, node: Node, index: str) -> str:
         address = self.word("address", node, kind="ptr")
         return self.code.value(f"getelementptr {self._kind(node)}, ptr {address}, i64 {index}")
 
-    def _check(self, node: Node, *entry: str) -> None:
-        """Stop the process at an entry that the node has not."""
+    def _check(self, node: Node, *entry: str, shortest: int = 2) -> None:
+        """Stop the process at an entry that the node has not; axes below the shortest are not gone along."""
         for axis, i in enumerate(entry):
-            if node.matrix_shape[axis] > 1:
+            if node.matrix_shape[axis] >= shortest:
                 outside = self.code.value(f"icmp uge i64 {i}, {self.word('limit', node, axis)}")
                 with self.code.branch(outside):
                     self.code.do("call void @llvm.trap()")

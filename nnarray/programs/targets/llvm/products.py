@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.schedule import Product
+from nnarray.programs.targets.llvm import few_terms
 from nnarray.programs.targets.llvm.places import Places
 
 FEW = 16
@@ -61,6 +62,8 @@ class ProductCode:
             self._call()
         elif _is_sum_of_rows(self.stage):
             self._sums_along_rows()
+        elif few_terms.suits(self.stage, self.places):
+            few_terms.FewTerms(self.stage, self.places, *self._sizes()).write()
         else:
             self._sums_of_few()
 
@@ -135,8 +138,7 @@ class ProductCode:
 
     def _scale(self) -> str:
         """What the product is multiplied by."""
-        scale = self.stage.scale
-        return self.places.number(scale) if isinstance(scale, Scalar) else self.code.constant(scale)
+        return self.places.scale(self.stage.scale)
 
     def _store(self, i: str, j: str, total: str) -> None:
         """Store an entry, multiplied."""

@@ -1,0 +1,63 @@
+"""Vectors in LLVM IR, for the code that LLVM need not vectorise."""
+
+from nnarray.programs.targets.llvm.code import Code
+
+
+class Vectors:
+    """Vectors of so many `lanes` of the code's float. One without a mask is whole."""
+
+    def __init__(self, code: Code, lanes: int) -> None:
+        self.lanes, self._code, self._kind = lanes, code, f"<{lanes} x {code.T}>"
+
+    def splat(self, x: str) -> str:
+        """X in all lanes."""
+        return self._splat(x, self._code.T)
+
+    def first(self, count: str) -> str:
+        """A mask of so many lanes."""
+        numbers = ", ".join(f"i64 {i}" for i in range(self.lanes))
+        return self._code.value(f"icmp ugt <{self.lanes} x i64> {self._splat(count, 'i64')}, <{numbers}>")
+
+    def variable(self, x: float) -> str:
+        """The address of a variable that is x in all lanes now."""
+        address = self._code.variable(self._kind)
+        self._code.do(f"store {self._kind} {self.splat(self._code.constant(x))}, ptr {address}")
+        return address
+
+    def read(self, variable: str) -> str:
+        """What the variable is."""
+        return self._code.value(f"load {self._kind}, ptr {variable}")
+
+    def add_product(self, variable: str, x: str, y: str) -> None:
+        """Add x y to the variable."""
+        term = self._code.value(f"fmul contract {self._kind} {x}, {y}")
+        total = self._code.value(f"fadd contract {self._kind} {self.read(variable)}, {term}")
+        self._code.do(f"store {self._kind} {total}, ptr {variable}")
+
+    def multiply(self, x: str, y: str) -> str:
+        """The product, rounded by itself."""
+        return self._code.value(f"fmul {self._kind} {x}, {y}")
+
+    def load(self, address: str, i: int, mask: str | None) -> str:
+        """The vector i of those that begin at an address."""
+        place = self._place(address, i)
+        if mask is None:
+            return self._code.value(f"load {self._kind}, ptr {place}, align 1")
+        operands = f"ptr {place}, i32 1, <{self.lanes} x i1> {mask}, {self._kind} zeroinitializer"
+        return self._code.value(f"call {self._kind} @llvm.masked.load({operands})")
+
+    def store(self, address: str, i: int, x: str, mask: str | None) -> None:
+        """Store x there."""
+        place = self._place(address, i)
+        if mask is None:
+            return self._code.do(f"store {self._kind} {x}, ptr {place}, align 1")
+        operands = f"{self._kind} {x}, ptr {place}, i32 1, <{self.lanes} x i1> {mask}"
+        return self._code.do(f"call void @llvm.masked.store({operands})")
+
+    def _place(self, address: str, i: int) -> str:
+        return self._code.value(f"getelementptr {self._kind}, ptr {address}, i64 {i}") if i else address
+
+    def _splat(self, x: str, T: str) -> str:
+        kind = f"<{self.lanes} x {T}>"
+        first = self._code.value(f"insertelement {kind} poison, {T} {x}, i64 0")
+        return self._code.value(f"shufflevector {kind} {first}, {kind} poison, <{self.lanes} x i32> zeroinitializer")
