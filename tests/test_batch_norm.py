@@ -580,18 +580,6 @@ class TestPlainAnswers:
         assert "gamma" in network_of().init()._repr_html_()
         assert "batch norm" in network_of()._repr_html_()
 
-    def test_dask_predicts_and_does_not_train(self):
-        da = pytest.importorskip("dask.array")
-        network, (X, Y) = network_of(), examples(SIZES, "softmax", 12)
-        params, chunked = network.init(dtype="float64"), da.from_array(X, chunks=(4, 5))
-        np.testing.assert_allclose(network.predict(params, chunked).compute(), network.predict(params, X), atol=1e-14)
-        for call in (network.cost, network.gradients):
-            with pytest.raises(ValueError, match="dask"):
-                call(params, chunked, Y)
-        for given in ({"X": chunked, "Y": Y}, {"X": X, "Y": Y, "validation": (chunked, Y)}):
-            with pytest.raises((ValueError, TypeError), match="dask"):
-                nn.train(network, epochs=1, **given)
-
 
 @pytest.mark.parametrize("library", ["jax", "torch"])
 def test_parameters_with_statistics_are_a_tree_of_two_leaves(library) -> None:

@@ -38,12 +38,12 @@ SETTINGS = {
 }
 
 
-def case() -> tuple[nn.Network, Any, Any]:
+def case(*, batch_norm: bool = False) -> tuple[nn.Network, Any, Any]:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(5, M))
     columns = (7, 130, 0, 60, 103)
     x, y = (da.from_array(V, chunks=(-1, columns)) for V in (X, (X[:1] + X[1:2] ** 2 > 1).astype("float64")))
-    return nn.Network((5, 6, 1), "tanh"), x, y
+    return nn.Network((5, 6, 1), "tanh", batch_norm=batch_norm), x, y
 
 
 OPTIONS: dict[str, Any] = {"optimizer": nn.Adam(0.02), "l2": 0.1, "dropout": 0.2}
@@ -52,6 +52,7 @@ RUNS: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs"
 KILLED: dict[str, dict[str, Any]] = {"whole": {"epochs": 12}, "batches": {"epochs": 4, "batch_size": 64}}
 if os.environ.get("NNARRAY_WORKERS") == "all":
     KILLED = {name: run | {"epochs": 60} for name, run in KILLED.items()}
+KILLED["normalized"] = KILLED["whole"]
 """Runs in which a worker is killed after every third epoch: 4 times and 2, or each 20 times."""
 
 
@@ -100,6 +101,21 @@ def test_the_same_bits_for_any_number_of_workers(workers: int, run: str, expecte
     network, x, y = case()
     with in_threads(workers):
         assert bits(nn.train(network, x.persist(), y.persist(), **OPTIONS, **RUNS[run])) == expected[run]
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_same_bits_with_batch_normalisation(workers: int, run: str) -> None:
+    """The averages, too; a chunk that another worker holds is no other chunk."""
+    network, x, y = case(batch_norm=True)
+    with dask.config.set(scheduler="sync"):
+        expected = nn.train(network, x, y, **OPTIONS, **RUNS[run]).params
+    with in_threads(workers) as cluster:
+        with dask.annotate(workers=[next(iter(cluster.workers.values())).address]):
+            x, y = x.persist(), y.persist()
+        found = nn.train(network, x, y, **OPTIONS, **RUNS[run]).params
+    assert found.vector.tobytes() == expected.vector.tobytes()
+    assert found.statistics.tobytes() == expected.statistics.tobytes()
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -217,9 +233,9 @@ def test_what_workers_hold_is_there_as_long_as_it_is_needed() -> None:
         assert lazily.compute().tobytes() == predicted.tobytes()
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", [*RUNS, "normalized"])
 def test_the_same_bits_after_workers_were_killed_at_any_moment(run: str, client: Any) -> None:
-    network, x, y = case()
+    network, x, y = case(batch_norm=run == "normalized")
     with dask.config.set(scheduler="sync"):
         expected = bits(nn.train(network, x, y, **OPTIONS, **KILLED[run]))
     draws, killed = random.Random(run), list[int]()

@@ -114,6 +114,25 @@ def cost_and_gradients(
     return J, vector[:size], vector[size:]
 
 
+def gradients_from_sums(
+    J: Array,
+    g: Array,
+    m: Array,
+    layers: Layers,
+    network: Architecture,
+    backend: Backend,
+    *,
+    l2: float,
+    l1: float,
+) -> tuple[Array, Array]:
+    """J and its gradient, from their sums over all columns; g may be written over."""
+    g /= m
+    numbers = equations.numbers_of_cost(m, l2, l1)
+    sums = split(g, network.sizes, xp=backend.xp)
+    g = backend.primitives.join([with_penalties(sums, layers, backend.xp, **numbers)])
+    return compute.cost_from_sum(J, m, weights_of(layers), backend, l2=l2, l1=l1), g
+
+
 def predict(
     X: Array,
     layers: Layers,
@@ -239,7 +258,7 @@ def training_gradients(
     given = passed, normalized, layers, network.hidden
     found, _ = batch_norm.backward(dZ, *given, m=m, primitives=primitives, masks=tile.masks)
     made = with_penalties(found, layers, primitives.xp, m=m, **penalties)
-    return J, made + _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
+    return J, made + as_averaged([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
 
 
 def training_prediction(
@@ -257,7 +276,7 @@ def training_pullback(
     dZ = primitives.mean_backward[network.output](tile.Y, passed.A[-1])
     gradients, dZ = batch_norm.backward(dZ, passed, normalized, layers, network.hidden, m=1, primitives=primitives)
     made = [V for layer in gradients for V in layer]
-    made += _statistics([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
+    made += as_averaged([(norm.mean, norm.variance) for norm in normalized], tile.X.shape[1])
     return None, [*made, primitives.linear_backward_input(dZ, layers[0][0])]
 
 
@@ -306,10 +325,10 @@ def with_penalties(found: Layers, layers: Layers, xp: Namespace, *, m: Array, **
 
 def statistics_of(passes: Passes) -> list[Array]:
     """Those of a batch, as they are averaged, once all passes were made."""
-    return _statistics(passes.statistics, passes.columns)
+    return as_averaged(passes.statistics, passes.columns)
 
 
-def _statistics(known: Sequence[tuple[Array, Array]], columns: int) -> list[Array]:
+def as_averaged(known: Sequence[tuple[Array, Array]], columns: int) -> list[Array]:
     """mean[1], variance[1], mean[2], …, as they are averaged."""
     return [V for mean, variance in known for V in (mean, batch_norm.unbiased(variance, columns))]
 

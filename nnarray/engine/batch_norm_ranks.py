@@ -12,7 +12,7 @@ import numpy as np
 
 from nnarray.backends import Backend
 from nnarray.core.typing import Array, Layers
-from nnarray.engine import batch_norm, compute, equations
+from nnarray.engine import batch_norm, compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.batch_norm_tiles import ForwardPasses, Moments, Passes, add_both
 from nnarray.engine.example_weights import weighs_nothing
@@ -106,13 +106,9 @@ def cost_and_gradients(
     J, sums, seen = _by_passes(GradientsOnRanks, sums_of, given, ranks=ranks, columns=int(columns), workers=workers)
     sums = np.require(backend.to_numpy(sums), requirements=("C", "W"))
     (losses,) = ranks.sums(float(J), of=sums)
-    g = backend.asarray(sums, dtype)
-    g /= m
-    numbers = equations.numbers_of_cost(m, l2, l1)
-    mean = compute.cost_from_sum(losses, m, batch_norm.weights_of(layers), backend, l2=l2, l1=l1)
-    split = batch_norm.split(g, network.sizes, xp=backend.xp)
-    g = backend.primitives.join([batch_norm.with_penalties(split, layers, backend.xp, **numbers)])
-    return float(mean), g, m, seen
+    given_sums = losses, backend.asarray(sums, dtype), m
+    J, g = batch_norm.gradients_from_sums(*given_sums, layers, network, backend, l2=l2, l1=l1)
+    return float(J), g, m, seen
 
 
 def cost(

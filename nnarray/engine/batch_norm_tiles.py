@@ -71,6 +71,14 @@ class Passes:
         J, (dW, db, *further) = self._made(batch_norm_passes.cost_and_gradients, self._at_the_end(start, stop))
         return Sums(J, [dW, db], self._kept(further, start))
 
+    def _losses(self) -> Array:
+        """The sum of the losses, once all statistics are known."""
+
+        def of_tile(start: int, stop: int) -> Array:
+            return self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0]
+
+        return self._over(of_tile, compute.added)
+
     def _back(self, l: int, means: Sequence[Array], start: int, stop: int) -> "Sums":
         (W, _, gamma), (mean, variance) = self.layers[l], self.statistics[l]
         own = {"own_Z": self.Z[l].pop(start), "own_mean": mean, "own_variance": variance, "own_gamma": gamma}
@@ -164,9 +172,7 @@ class ForwardPasses(Passes):
     def cost(self) -> Array:
         """The sum of the losses."""
         self._forward_through()
-        return self._over(
-            lambda start, stop: self._made(batch_norm_passes.cost, self._at_the_end(start, stop))[0], compute.added
-        )
+        return self._losses()
 
     def prediction(self) -> Array:
         """A[L] (n[L], m)."""

@@ -42,6 +42,9 @@ It is computed by the active `distributed.Client`, or by dask's own scheduler. E
 so chunks should be of some thousand columns, a few on each worker; very small neighbours are computed by one task. Of
 persisted chunks, each worker computes its share: where one holds more, others fetch the rest from it.
 
+Batch normalisation couples all chunks: a step makes a pass over them for each layer, forward and back, with a task for
+every chunk. For so long the workers hold Z of the hidden layers, and chunks of X that are computed lazily.
+
 With `batch_size`, each update is of columns of one chunk and needs theta after the update before, so one worker
 computes at a time: further workers hold more data, and make mini-batches no faster. Under MPI, every rank has a part of
 each.

@@ -8,7 +8,7 @@ from nnarray.backends import Ended, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.engine.dask_chunks import is_dask_array
-from nnarray.network import chunks
+from nnarray.network import chunks, normalized_chunks
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked, enter_beside, require_no_chunks
@@ -28,7 +28,7 @@ def cost(
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
         if isinstance(batch, Chunked):
-            J = chunks.cost(network, entered, batch, **penalties)
+            J = (normalized_chunks if network.batch_norm else chunks).cost(network, entered, batch, **penalties)
             return entered.backend.asarray(J, entered.dtype)
         of_batch = _normalized_cost if network.batch_norm else _cost
         return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
@@ -45,19 +45,31 @@ def gradients(
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
         if isinstance(batch, Chunked):
-            J, g, _ = chunks.cost_and_gradients(network, entered, batch.chunks, **penalties)
-            return entered.backend.asarray(J, entered.dtype), Parameters(g, network.sizes, entered.backend)
+            return _chunked_gradients(network, entered, batch, **penalties)
         of_batch = _normalized_gradients if network.batch_norm else _gradients
         with entered.backend.current(), entered.backend.untracked():
             return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
+
+
+def _chunked_gradients(
+    network: Architecture, entered: Entered, examples: Chunked, **penalties: Any
+) -> tuple[Array, Parameters]:
+    given: tuple[Any, ...] = network, entered, examples.chunks
+    gradients: Parameters
+    if network.batch_norm:
+        J, g, _, seen = normalized_chunks.cost_and_gradients(*given, **penalties)
+        gradients = NormalizedParameters(g, network.sizes, entered.backend, seen)
+    else:
+        J, g, _ = chunks.cost_and_gradients(*given, **penalties)
+        gradients = Parameters(g, network.sizes, entered.backend)
+    return entered.backend.asarray(J, entered.dtype), gradients
 
 
 def _enter(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, ranks: Ranks | None, **penalties: float
 ) -> tuple[Entered, Batch | Chunked]:
     """The parameters and the batch of a call, checked; chunks where X is a dask array and the parameters are local."""
-    chunked = is_dask_array(X) and not network.batch_norm
-    if chunked and (beside := enter_beside(network, params, comm)) is not None:
+    if is_dask_array(X) and (beside := enter_beside(network, params, comm)) is not None:
         require_penalties(beside.dtype, **penalties)
         return beside, Chunked(network.sizes, X, Y, weights)
     if network.batch_norm:

@@ -21,11 +21,11 @@ def require_no_ranks(comm: Any) -> None:
 
 
 def require_no_chunks(X: Any) -> None:
-    """Raise ValueError for dask chunks, which batch normalisation would couple by its statistics."""
+    """Raise ValueError for dask chunks beside parameters in dask arrays, where the network has batch normalisation."""
     if is_dask_array(X):
         msg = (
-            "X must be an array, not one of dask, where the network has batch normalisation, whose mean and variance "
-            "couple all columns of a batch: give its compute(), or a stream of batches, each computed in its turn"
+            "params must be NormalizedParameters or arrays of the host beside a dask X, where the network has batch "
+            "normalisation, whose mean and variance couple all columns of a batch: give their compute()"
         )
         raise ValueError(msg)
 

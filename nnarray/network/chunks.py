@@ -16,6 +16,7 @@ from nnarray.engine import Architecture, Batch, Order, dask_chunks, dask_tasks
 from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, shared, sum_of, task_of, total
 from nnarray.engine.example_weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring
+from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked
 from nnarray.network.entry import Entered, enter_X, make_batch, require_finite_examples
 from nnarray.network.parameters import Parameters
@@ -67,7 +68,7 @@ def predict(network: Architecture, entered: Entered, X: Any) -> Any:
     import dask.array as da
 
     chunked = Chunked(network.sizes, X)
-    theta, n_L, task = shared(_theta(entered)), network.sizes[-1], task_of(_predicted)
+    theta, n_L, task = shared(theta_of(entered)), network.sizes[-1], task_of(_predicted)
     predicted = [
         da.from_delayed(
             task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=entered.dtype
@@ -84,7 +85,7 @@ def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
         theta = shared(theta)
         return [task_of(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
 
-    found = dask_tasks.compute_given(_theta(entered), tasks)
+    found = dask_tasks.compute_given(theta_of(entered), tasks)
     return scoring.score_of_parts(found, network.output)
 
 
@@ -102,7 +103,7 @@ def _total_of(network: Architecture, entered: Entered, chunks: Sequence[Chunk], 
         return [total(_sums_of(network, theta, chunks, **options))]
 
     found: Sums
-    (found,) = dask_tasks.compute_given(_theta(entered), tasks)
+    (found,) = dask_tasks.compute_given(theta_of(entered), tasks)
     return found
 
 
@@ -120,17 +121,20 @@ def _sums_of(
     one_task = len(chunks) == 1 or (len(groups) == 1 and _are_small(chunks, network))
     theta = theta if one_task else shared(theta)
 
-    def given(chunk: Chunk) -> tuple[Any, ...]:
-        draw = None if masks is None else partial(masks.on, first=chunk.first if columns is None else 0)
-        return *chunk[:4], draw
-
     def sums(*some: Chunk) -> Any:
+        given = [V for chunk in some for V in given_of(chunk, masks, first=None if columns is None else 0)]
         with dask_tasks.at(some[0].worker):
-            return task_of(_sums)(network, theta, columns, gradient, *[V for chunk in some for V in given(chunk)])
+            return task_of(_sums)(network, theta, columns, gradient, *given)
 
     return [
         sums(*group) if _are_small(group, network) else sum_of([sums(chunk) for chunk in group]) for group in groups
     ]
+
+
+def given_of(chunk: Chunk, masks: Draw | None, *, first: int | None = None) -> tuple[Any, ...]:
+    """Of a chunk X, Y, weights, the first column, and what draws its masks, which may begin at another column."""
+    begin = chunk.first if first is None else first
+    return *chunk[:4], None if masks is None else partial(masks.on, first=begin)
 
 
 def _are_small(chunks: Sequence[Chunk], network: Architecture) -> bool:
@@ -143,19 +147,19 @@ SMALL = 8
 """How many times the numbers of theta are those of X, where chunks are small."""
 
 
-def _theta(entered: Entered) -> np.ndarray:
+def theta_of(entered: Entered) -> np.ndarray:
     """Theta on the host."""
     return entered.backend.to_numpy(entered.backend.primitives.join(entered.layers))
 
 
 @contextmanager
-def _entered(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Entered]:
+def entered_there(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Entered]:
     """Where a worker computes a chunk, with one thread: the chunk's device, else the default backend."""
     own = backend_of(X)
     on = backend() if own is None or own.is_host else own
     block = Block(one=True)
     with on.current(), on.untracked(), Ended(block), block:
-        params = Parameters(on.asarray(theta), network.sizes, on)
+        params = (NormalizedParameters if network.batch_norm else Parameters)(on.asarray(theta), network.sizes, on)
         yield Entered(params.layers, on, params.dtype)
 
 
@@ -177,8 +181,8 @@ def _sums_over(
     first: int,
     draw: Callable[..., Batch] | None,
 ) -> Sums:
-    with _entered(network, theta, X) as entered, _told(first):
-        batch, m = _batch(network, entered, X, Y, weights, columns)
+    with entered_there(network, theta, X) as entered, told(first):
+        batch, m = batch_of(network, entered, X, Y, weights, columns)
         if draw is not None:
             batch = draw(batch, entered.dtype, entered.backend)
         given = batch, entered.layers, network, entered.backend
@@ -191,7 +195,7 @@ def _sums_over(
 
 
 @contextmanager
-def _told(first: int) -> Iterator[None]:
+def told(first: int) -> Iterator[None]:
     """A context whose errors name the chunk that they are about."""
     try:
         yield
@@ -200,7 +204,7 @@ def _told(first: int) -> Iterator[None]:
         raise type(error)(msg) from None
 
 
-def _batch(
+def batch_of(
     network: Architecture, entered: Entered, X: Any, Y: Any, weights: Any, columns: np.ndarray | None
 ) -> tuple[Batch, float]:
     """All or some columns of a chunk, as a batch whose sums are not divided by m yet, and their m."""
@@ -222,7 +226,7 @@ def _batch(
 @quiet
 def _checksum(X: Any, Y: Any, first: int, columns: int, dtype: str) -> int:
     some, found = np.linspace(0, X.shape[1] - 1, min(columns, X.shape[1])).astype("int64"), 0
-    with _told(first):
+    with told(first):
         for V, name in ((X, "X"), (Y, "Y")):
             own = backend_of(V) or backend("numpy")
             part = own.to_numpy(convert(V[:, some], name, backend=own, dtype=dtype))
@@ -232,7 +236,7 @@ def _checksum(X: Any, Y: Any, first: int, columns: int, dtype: str) -> int:
 
 @quiet
 def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, columns: int) -> Any:
-    with _entered(network, theta, X) as entered, _told(first):
+    with entered_there(network, theta, X) as entered, told(first):
         X = convert(X, "X", backend=entered.backend, dtype=entered.dtype)
         X = enter_X(network, X, backend=entered.backend, dtype=entered.dtype)
         if X.shape[1] != columns:
@@ -244,7 +248,7 @@ def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, col
 
 @quiet
 def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.PartialScore:
-    with _entered(network, theta, X) as entered, _told(first):
-        batch, _ = _batch(network, entered, X, Y, None, None)
+    with entered_there(network, theta, X) as entered, told(first):
+        batch, _ = batch_of(network, entered, X, Y, None, None)
         A = engine.predict(batch.X, entered.layers, network, entered.backend, workers=1)
         return scoring.partial_score(A, batch.Y, network.output, entered.backend)

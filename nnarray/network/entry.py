@@ -199,13 +199,13 @@ def enter_normalized_batch(
 ) -> tuple[Entered, Batch]:
     """`enter_batch` for training a network with batch normalisation."""
     entered, batch = enter_batch(network, params, X, Y, weights)
-    require_several(batch, "X")
+    require_several(batch.columns, "X")
     return entered, batch
 
 
-def require_several(batch: Batch, argument: str) -> None:
+def require_several(columns: int, argument: str) -> None:
     """Raise ValueError for a batch of a single example, which has no variance."""
-    if batch.columns == 1:
+    if columns == 1:
         msg = (
             f"{argument} must hold at least 2 examples in training with batch normalisation (m ≥ 2), got m = 1: "
             "one has no variance"

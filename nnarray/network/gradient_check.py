@@ -122,7 +122,7 @@ def check_gradients(
     with backend.current(), at_once(W, batch.X, batch.Y):
         require_finite(batch.X, "X", entered.backend)
         if network.batch_norm:
-            require_several(batch, "X")
+            require_several(batch.columns, "X")
         batch = make_batch(costed, batch.X, batch.Y, batch.weights, backend=backend, dtype="float64")
         theta = backend.asarray(backend.primitives.join(entered.layers), "float64")
         kind = NormalizedDifferences if network.batch_norm else Differences

@@ -564,7 +564,7 @@ class Network:
         examples = enter_X(self, X, backend=backend, dtype=entered.dtype)
         workers = check_optional_count(workers, "workers")
         if self.batch_norm:
-            require_several(engine.Batch(examples, None, 1), "X")
+            require_several(engine.Batch(examples, None, 1).columns, "X")
 
         @quiet
         def pull(dA: Any) -> tuple[Parameters, Array]:

@@ -10,7 +10,7 @@ from nnarray.engine import Architecture, Batch
 from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.network.architecture import check_scheme
 from nnarray.network.batch_norm import NormalizedParameters, begun
-from nnarray.network.chunked import Chunked, require_no_chunks
+from nnarray.network.chunked import Chunked
 from nnarray.network.entry import choose_backend, enter_normalized, make_batch, require_several
 from nnarray.network.names import DTypeName, SchemeName
 from nnarray.network.network import Network, require_network
@@ -64,9 +64,6 @@ def enter_training(
     if first.sizes != network.sizes:
         msg = f"params must be of a network with sizes {network.sizes}, got sizes {first.sizes}"
         raise ValueError(msg)
-    if network.batch_norm:
-        for V in given.values():
-            require_no_chunks(V)
     require_concrete("nn.train", params=first.vector, **data)
     examples: Batch | Chunked | Stream
     if stream is None:
@@ -151,10 +148,13 @@ def _examples(
     network: Architecture, X: Any, Y: Any, weights: Any, first: Parameters, make: MakeBatch, of: str = ""
 ) -> Any:
     if is_dask_array(X):
-        return Chunked(network.sizes, X, Y, weights, of=of)
+        chunked = Chunked(network.sizes, X, Y, weights, of=of)
+        if network.batch_norm and not of:
+            require_several(chunked.columns, "X")
+        return chunked
     batch = make(network, X, Y, weights, backend=first.backend, dtype=first.dtype, of=of)
     if network.batch_norm and make is make_batch and not of.startswith("validation"):
-        require_several(batch, f"{of}X")  # of ranks, those of all together
+        require_several(batch.columns, f"{of}X")  # of ranks, those of all together
     if batch.columns == 0:
         return batch
     with first.backend.current():

@@ -12,7 +12,7 @@ from nnarray.network.costs import Cost
 from nnarray.network.entry import Entered, make_batch
 from nnarray.network.parameters import Parameters
 from nnarray.training.arguments import MakeBatch
-from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedOnRanks
+from nnarray.training.batch_norm import DescentNormalized, DescentNormalizedOnChunks, DescentNormalizedOnRanks
 from nnarray.training.batches import Shuffled
 from nnarray.training.checkpoint_file import CheckpointFile, check_checkpoint
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
@@ -43,13 +43,13 @@ def descent_of(
 ) -> Descent:
     """The descent on such batches, which begins at a copy of the first parameters."""
     given: list[Any] = [network, copied(first.vector, first.backend), first.backend]
-    if isinstance(batches, ChunkedBatches):
-        return DescentOnChunks(*given, **options)
-    kinds: tuple[Any, Any] = Descent, DescentOnRanks
+    kinds: tuple[Any, Any, Any] = Descent, DescentOnRanks, DescentOnChunks
     if isinstance(first, NormalizedParameters):
-        kinds = DescentNormalized, DescentNormalizedOnRanks
+        kinds = DescentNormalized, DescentNormalizedOnRanks, DescentNormalizedOnChunks
         options["statistics"] = copied(first.statistics, first.backend)
-    alone, together = kinds
+    alone, together, on_chunks = kinds
+    if isinstance(batches, ChunkedBatches):
+        alone = on_chunks
     descent: Descent = alone(*given, **options) if ranks is None else together(*given, ranks, **options)
     return descent
 

@@ -7,11 +7,13 @@ from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
+from nnarray.network import normalized_chunks
 from nnarray.network.batch_norm import NormalizedParameters, folded
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
 from nnarray.training.averaging import Averaging
 from nnarray.training.batches import Shuffled
+from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.descent import Descent, Updates
 from nnarray.training.dropout import Dropout
 from nnarray.training.epoch_progress import EpochProgress
@@ -126,6 +128,25 @@ class DescentNormalizedOnRanks(OnRanks, DescentNormalized):
         return J, g, m, position
 
 
+class DescentNormalizedOnChunks(DescentNormalized, DescentOnChunks):
+    """`DescentNormalized` with the examples in chunks on dask's workers."""
+
+    def cost(self, batch: Any, dropout: Dropout) -> Array:
+        """J over all chunks as one batch, in training mode, with the penalties."""
+        masks = dropout.masks(batch.columns) if dropout.drops else None
+        return normalized_chunks.cost(self.network, self._entered(), batch, l2=self.l2, l1=self.l1, masks=masks)
+
+    def cost_and_score(self, batch: Any, variables: Array | None = None) -> tuple[float, Any]:
+        """The mean loss without the penalties, and the score, both in test mode."""
+        plain = DescentOnChunks(*self._at_test_time(variables), l2=0.0, l1=0.0, workers=self.workers)
+        return plain.cost_and_score(batch)
+
+    def sums_of(self, some: Any, **options: Any) -> tuple[float, Array | None, float]:
+        """J and the gradient of some chunks, or of some columns of one, and their m; statistics are kept."""
+        J, g, m, self.seen = normalized_chunks.cost_and_gradients(self.network, self._entered(), some, **options)
+        return J, g, m
+
+
 class _WithAverages:
     """Updates that move the averages, too."""
 
@@ -154,19 +175,32 @@ def _plain(network: Architecture) -> Any:
 
 def check_batches(network: Network, batches: Any) -> None:
     """Raise ValueError where an epoch would have a batch of a single example, which has no variance."""
-    if not network.batch_norm or not isinstance(batches, Shuffled):
+    if not network.batch_norm or not isinstance(batches, Shuffled | ChunkedBatches):
         return
     if isinstance(batches, Portions):
         _check_portions(batches)
         return
     m, size = batches.columns, batches.size
-    if size == 1 or m % size == 1:
+    if isinstance(batches, ChunkedBatches) and not batches.is_whole:
+        _check_chunks(batches)
+    elif size == 1 or m % size == 1:
         what = "every batch" if size == 1 else "the last batch of an epoch"
         msg = (
             f"batch_size must leave no batch of a single example in training with batch normalisation, which has no "
             f"variance: of m = {m} in batches of {size}, {what} has one"
         )
         raise ValueError(msg)
+
+
+def _check_chunks(batches: ChunkedBatches) -> None:
+    for chunk in batches.whole.chunks:
+        if batches.size == 1 or chunk.columns % batches.size == 1:
+            msg = (
+                "batch_size must leave no batch of a single example in training with batch normalisation, which has no "
+                f"variance: of the chunk of {chunk.columns} examples from {chunk.first} on, in batches of "
+                f"{batches.size}, one has a single one; rechunk X or take another batch_size"
+            )
+            raise ValueError(msg)
 
 
 def _check_portions(batches: Portions) -> None:

@@ -10,7 +10,6 @@ from nnarray.engine.dask_chunks import Chunk
 from nnarray.network import chunks
 from nnarray.network.chunked import Chunked
 from nnarray.network.entry import Entered
-from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Orders
 from nnarray.training.descent import Descent
 from nnarray.training.dropout import Dropout
@@ -79,24 +78,27 @@ class DescentOnChunks(Descent):
     def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J, with the penalty."""
         masks = dropout.masks(batch.columns) if dropout.drops else None
-        return chunks.cost(self.network, self._entered(self.theta), batch, l2=self.l2, l1=self.l1, masks=masks)
+        return chunks.cost(self.network, self._entered(), batch, l2=self.l2, l1=self.l1, masks=masks)
 
     def cost_and_score(self, batch: Any, theta: Array | None = None) -> tuple[float, Any]:
         """The mean loss without the penalty, and the score of the predictions."""
         if not isinstance(batch, Chunked):
             return super().cost_and_score(batch, theta)
-        entered = self._entered(self.theta if theta is None else theta)
+        entered = self._entered(theta)
         return chunks.cost(self.network, entered, batch, l2=0.0, l1=0.0), chunks.score(self.network, entered, batch)
 
-    def _entered(self, theta: Array) -> Entered:
-        return Entered(Parameters(theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
+    def _entered(self, theta: Array | None = None) -> Entered:
+        return Entered(self.layers_of(theta), self.backend, self.dtype)
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and the gradient of some chunks, or of some columns of one, and their m."""
         some, columns = batch
         some = some if columns is None else [self._computed_once(some[0])]
-        given = self.network, self._entered(self.theta), some
         count = sum(chunk.columns for chunk in some) if columns is None else len(columns)
         masks = dropout.masks(count) if dropout.drops else None
-        found = chunks.cost_and_gradients(*given, l2=self.l2, l1=self.l1, columns=columns, masks=masks)
+        found = self.sums_of(some, l2=self.l2, l1=self.l1, columns=columns, masks=masks)
         return *found, dropout.position if masks is None else masks.end
+
+    def sums_of(self, some: Sequence[Chunk], **options: Any) -> tuple[float, Array | None, float]:
+        """J and the gradient of some chunks, or of some columns of one, and their m."""
+        return chunks.cost_and_gradients(self.network, self._entered(), some, **options)

@@ -78,7 +78,7 @@ def train(
     ----------
     network : Network
         The architecture. With batch normalisation every update uses its batch's own mean and variance, and `params` of
-        the result hold the running averages for predictions; dask arrays and batches of a single example are refused.
+        the result hold the running averages for predictions; batches of a single example are refused.
     X : array, shape (n_x, m), or stream of batches
         The examples, as columns. A float32 table of shape (m, n_x) in C order enters as its transpose without being
         copied. Without Y, a stream: an iterable of batches (X, Y) or (X, Y, weights), one update each, which is
