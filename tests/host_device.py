@@ -195,9 +195,9 @@ class HostDevice:
             (a_transposed, b_transposed), (lda, ldb, ldc) = how.transposes, how.leading
             a = _matrix(A, (how.k, how.m) if a_transposed else (how.m, how.k), lda, _stored(dtype, operands))
             b = _matrix(B, (how.n, how.k) if b_transposed else (how.k, how.n), ldb, _stored(dtype, operands))
-            c = _matrix(C, (how.m, how.n), ldc, dtype)
+            c = _matrix(C, (how.m, how.n), ldc, _stored(dtype, dtype))
             a, b = _widened(a, operands), _widened(b, operands)
-            c[...] = (a.T if a_transposed else a) @ (b.T if b_transposed else b)
+            c[...] = _narrowed((a.T if a_transposed else a) @ (b.T if b_transposed else b), dtype)
 
         return multiply
 
@@ -223,6 +223,12 @@ def _widened(x: np.ndarray, operands: str) -> np.ndarray:
     if operands == "float16":
         return x.view(np.float16).astype(np.float32)
     return rounded(x, operands) if operands == "tf32" else x
+
+
+def _narrowed(x: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype == "bfloat16":
+        return (rounded(x, dtype).view(np.uint32) >> 16).astype(np.uint16)
+    return x.astype(np.float16).view(np.uint16) if dtype == "float16" else x
 
 
 def _matrix(begin: int, shape: tuple[int, int], leading: int, dtype: str) -> np.ndarray:

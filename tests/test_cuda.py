@@ -287,16 +287,40 @@ class TestLaunches:
 
     @pytest.mark.parametrize(
         ("name", "calls"),
-        [("lecture", 2), ("deep", 10), ("deep, bfloat16", 11), ("logistic", 2), ("wide", 16), ("predict", 4)],
+        [
+            ("lecture", 2),
+            ("deep", 10),
+            ("deep, bfloat16", 11),
+            ("deep, X in bfloat16", 11),
+            ("logistic", 2),
+            ("logistic, X in bfloat16", 2),
+            ("wide", 16),
+            ("predict", 4),
+        ],
     )
     def test_device_calls(self, name, calls) -> None:
         sizes, m, options = traffic.NETWORKS[name]
         assert len(list(traffic.calls(traffic.step(sizes, m, **options)))) == calls
 
-    def test_one_layer_reads_its_examples_once(self) -> None:
-        sizes, m, options = traffic.NETWORKS["logistic"]
+    def test_products_of_a_narrower_float_move_less(self) -> None:
+        """Z and dA of three layers in 2 bytes in place of 4, written once and read once."""
+        sizes, m, options = traffic.NETWORKS["deep, bfloat16"]
+        moved = sum(call.read + call.written for call in traffic.calls(traffic.step(sizes, m, **options)))
+        assert moved < 1.56e9 < moved + 3 * 2 * (2 * 512 * m)
+
+    def test_a_narrow_x_is_not_narrowed(self) -> None:
+        """A product and dW read its 2 bytes; no step reads 4 and writes 2."""
+        sizes, m, options = traffic.NETWORKS["deep, X in bfloat16"]
+        found = list(traffic.calls(traffic.step(sizes, m, **options)))
+        before = list(traffic.calls(traffic.step(sizes, m, **options | {"narrow": False})))
+        assert sum(c.read for c in before) - sum(c.read for c in found) == sizes[0] * m * 4
+        assert sum(c.written for c in before) - sum(c.written for c in found) == sizes[0] * m * 2
+
+    @pytest.mark.parametrize(("name", "size"), [("logistic", 4), ("logistic, X in bfloat16", 2)])
+    def test_one_layer_reads_its_examples_once(self, name, size) -> None:
+        sizes, m, options = traffic.NETWORKS[name]
         read = sum(call.read for call in traffic.calls(traffic.step(sizes, m, **options)))
-        assert sizes[0] * m * 4 < read < 1.01 * sizes[0] * m * 4
+        assert sizes[0] * m * size < read < 1.01 * sizes[0] * m * size
 
     def test_of_examples_by_rows(self, gpu) -> None:
         """Warps would read neighbours of a column from lines far apart: the way without columns in registers."""
@@ -574,9 +598,44 @@ class TestPrecision:
     def test_what_products_take_is_stored_narrow_and_what_the_caller_gets_is_not(self, gpu) -> None:
         network, _, tile = tile_of((25, 37, 36, 23), "relu", "softmax", 40, "float32", full=False)
         program = record(equations.cost_and_gradients, network, tile, "float32", precision="bfloat16")
-        assert len(program.graph.narrow) == 3 + 1 + 2 + 3  # W and X; A; dZ
+        assert len(program.graph.narrow) == 3 + 1 + 2 + 3 + 2 + 2  # W and X; A; dZ; Z, but for Z[L]; dA
         assert not program.graph.narrow & set(program.graph.outputs.values())
         assert "const bfloat16*" in program.source
+
+    @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+    def test_products_write_narrow_what_only_makes_narrow_operands(self, precision, gpu) -> None:
+        """By hand: Z[1] and dA[1] are rounded; Z[2], of which the cost is, the sums, dW and db are not."""
+        network, layers, tile = tile_of((30, 40, 20), "tanh", "softmax", 50, "float32", full=False)
+        (W1, b1), (W2, b2) = layers
+        program = record(equations.cost_and_gradients, network, tile, "float32", precision=precision)
+        made = [np.empty_like(V) for pair in layers for V in pair]
+        J = program(*inputs_of(tile, layers), *made)
+
+        def narrow(V: np.ndarray) -> np.ndarray:
+            return rounded(np.ascontiguousarray(V, "float32"), precision)
+
+        A1 = np.tanh(narrow(narrow(W1) @ narrow(tile.X)) + b1)
+        Z2 = (narrow(W2) @ narrow(A1) + b2).astype("float64")
+        A2 = np.exp(Z2 - Z2.max(axis=0))
+        A2 /= A2.sum(axis=0)
+        dZ2 = (A2 - tile.Y).astype("float32")
+        dZ1 = narrow(narrow(W2.T) @ narrow(dZ2)) * (1 - narrow(A1) ** 2)
+        expected = narrow(dZ1) @ narrow(tile.X).T, dZ1.sum(axis=1), narrow(dZ2) @ narrow(A1).T, dZ2.sum(axis=1)
+        assert relative(J, -np.sum(tile.Y * np.log(A2))) < 1e-5
+        tolerance = 3e-4 if precision == "bfloat16" else 3e-5  # what lies between two of them may go either way
+        for one, other in zip(made, expected, strict=True):
+            assert relative(one.squeeze(), other.squeeze()) < tolerance
+
+    @pytest.mark.parametrize("batch_norm", [False, True])
+    def test_means_and_costs_are_of_float32s_products(self, batch_norm, gpu) -> None:
+        """Sums that are no gradients would be of rounded numbers: of Z under batch normalisation, and of Z[L]."""
+        network = nn.Network((40, 60, 30), output="softmax", batch_norm=batch_norm)
+        wanted = engine.batch_norm.training_gradients if batch_norm else equations.cost_and_gradients
+        given = Given(labels=True, weights=False, masks=False, numbers=())
+        graph = compiling.traced(wanted, network, 200, np.dtype("float32"), given)
+        program = Program(graph, device=gpu, operands="bfloat16")
+        stored = [n.shape for n in program.graph.narrow if n.operation == "matmul"]
+        assert stored == ([] if batch_norm else [(60, 200)] * 2)  # which are Z[1] and dA[1]
 
     def test_of_a_backend(self) -> None:
         backend = on_gpu("bfloat16")

@@ -45,12 +45,13 @@ def step(
     *,
     output: str = "softmax",
     precision: str | None = None,
+    narrow: bool = False,
     wanted: Any = equations.cost_and_gradients,
 ) -> Program:
-    """The program of a network's equations."""
+    """The program of a network's equations, in a precision, to which X may be `narrow` already."""
     gradients = wanted is equations.cost_and_gradients
     numbers = (("m", False),) if gradients else ()
-    given = Given(labels=gradients, weights=False, masks=False, numbers=numbers)
+    given = Given(labels=gradients, weights=False, masks=False, numbers=numbers, narrow=narrow)
     graph = traced(wanted, nn.Network(sizes, output=output), m, np.dtype("float32"), given)
     return Program(graph, device=Idle(), operands=precision)
 
@@ -73,7 +74,9 @@ NETWORKS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "lecture": ((2, 3, 5, 4, 2, 1), 400, {"output": "sigmoid"}),
     "deep": ((784, 512, 512, 10), 60_000, {}),
     "deep, bfloat16": ((784, 512, 512, 10), 60_000, {"precision": "bfloat16"}),
+    "deep, X in bfloat16": ((784, 512, 512, 10), 60_000, {"precision": "bfloat16", "narrow": True}),
     "logistic": ((1200, 1), 10**6, {"output": "sigmoid"}),
+    "logistic, X in bfloat16": ((1200, 1), 10**6, {"output": "sigmoid", "precision": "bfloat16", "narrow": True}),
     "wide": ((4096, 4096, 4096, 10), 65_536, {}),
     "predict": ((784, 512, 512, 10), 10**6, {"wanted": equations.prediction}),
 }

@@ -50,7 +50,8 @@ class Backend:
     device : object
         The device on which `asarray` makes arrays; None for the namespace's default.
     precision : {"tf32", "bfloat16", "float16"}, optional
-        To what float32 products round what they multiply, on CuPy; they add up in float32. None rounds nothing.
+        To what float32 products round what they multiply, on CuPy; they add up in float32. None rounds nothing. See
+        `nnarray.backend`.
 
     Examples
     --------
@@ -251,6 +252,14 @@ class Backend:
     def multiplies(self, x: Array, dtype: Any) -> bool:
         """Whether the library's products in `dtype` take the matrix `x` where it lies."""
         return True
+
+    def is_narrow(self, x: Any) -> bool:
+        """Whether `x` is in the narrower float of the precision, in which programs read examples where they lie."""
+        return False
+
+    def for_a_run(self, X: Array) -> Array:
+        """Examples (n_x, m) as many steps read them fastest: a copy, where there is room for one that is faster."""
+        return X
 
     def side_by_side(self, x: Array) -> Array:
         """`x`, a vector, as the backend's programs take it."""

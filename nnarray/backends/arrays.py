@@ -81,6 +81,14 @@ def convert(x: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
     return backend.asarray(x, dtype)
 
 
+def convert_examples(X: Any, argument: str, *, backend: Backend, dtype: str) -> Array:
+    """`convert`; but examples in the narrower float of the backend's precision stay in it."""
+    if not backend.is_narrow(X):
+        return convert(X, argument, backend=backend, dtype=dtype)
+    require_plain(X, argument)
+    return backend.asarray(X)
+
+
 def is_sparse(x: Any) -> bool:
     """Whether `x` is one of SciPy's sparse arrays or matrices."""
     sparse = sys.modules.get("scipy.sparse")

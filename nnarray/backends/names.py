@@ -37,7 +37,10 @@ def backend(name: str | Backend | None = None, *, device: Any = None, precision:
         JAX; left out, the library's own default.
     precision : {"tf32", "bfloat16", "float16"}, optional
         On CuPy, what the products of float32 networks round what they multiply to, for which GPUs have faster units;
-        sums, parameters and everything else stay float32. (float16 holds nothing beyond 65504.)
+        sums, costs, parameters and gradients stay float32. In bfloat16 and float16, what is only computed for products,
+        such as Z, A, dA and dZ of hidden layers, is stored so too. X may be given in that float: it is read as it is.
+        An X in float32 is rounded in each call, but by `nn.train` and by the estimators' `fit` once, where the GPU has
+        room for a copy. (float16 holds nothing beyond 65504. To keep bfloat16, the package ml_dtypes is needed.)
 
     Returns
     -------

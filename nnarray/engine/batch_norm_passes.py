@@ -131,11 +131,12 @@ def computed(
     wanted: Pass, given: Named, network: Architecture, g: str, dtype: Any, backend: Backend
 ) -> tuple[Array | None, list[Array]]:
     """What a tile's turn makes, by a program where there can be one."""
-    program = None
+    program, narrow = None, "X" in given and backend.is_narrow(given["X"])
     if backend.compiles and not any(map(is_sparse, given.values())):
         shapes = tuple((name, tuple(V.shape)) for name, V in given.items())
-        program, made = compiled_pass(wanted, network, g, shapes, dtype, backend)
+        program, made = compiled_pass(wanted, network, g, shapes, dtype, backend, narrow=narrow)
     if program is None:
+        given = {**given, "X": backend.asarray(given["X"], "float32")} if narrow else given
         return wanted(given, network, g, backend.primitives)
     outputs = [backend.new_matrix(shape, dtype) for shape in made]
     return program(*given.values(), *outputs), outputs
@@ -149,8 +150,13 @@ def compiled_pass(
     shapes: tuple[tuple[str, tuple[int, int]], ...],
     dtype: Any,
     backend: Backend,
+    *,
+    narrow: bool = False,
 ) -> tuple[Program | None, list[Any]]:
-    """The program for tiles of these shapes, None where there can't be one, and the shapes of what it makes."""
+    """The program for tiles of these shapes, None where there can't be one, and the shapes of what it makes.
+
+    `narrow` is whether X is in the narrower float of the backend's precision.
+    """
     trace, order = Trace(dtype), "C" if backend.is_host else "F"
     V = {
         name: trace.input(name, shape, order="F" if name == "X" else order, per_example=name in PER_EXAMPLE)
@@ -160,5 +166,6 @@ def compiled_pass(
         result, outputs = wanted(V, network, g, bind(trace))
     except NotTraceableError:
         return None, []
-    graph = trace.graph({f"out{i}": made for i, made in enumerate(outputs)}, result=result)
+    named = {f"out{i}": made for i, made in enumerate(outputs)}
+    graph = trace.graph(named, result=result, narrow=[V["X"]] if narrow else [])
     return backend.new_program(graph, shared=False), [made.shape for made in outputs]

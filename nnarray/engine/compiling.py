@@ -31,6 +31,8 @@ class Given(NamedTuple):
     """the names of further arguments, and whether each is an array on the device"""
     averages: bool = False
     """whether hidden layers have (W, beta, gamma, mean, variance), the last two written over by the last outputs"""
+    narrow: bool = False
+    """whether X is in the narrower float of the backend's precision"""
 
 
 def program_for(
@@ -50,7 +52,8 @@ def program_for(
     """
     if not backend.compiles or is_sparse(tile.X):
         return None
-    given = Given(tile.Y is not None, tile.weights is not None, bool(tile.masks), kinds_of(numbers))
+    has, narrow = (tile.Y is not None, tile.weights is not None, bool(tile.masks)), backend.is_narrow(tile.X)
+    given = Given(*has, kinds_of(numbers), narrow=narrow)
     return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=only_tile)
 
 
@@ -68,6 +71,8 @@ def compute(
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
     """The equations without a program: core's functions as they stand, jitted on JAX."""
+    if backend.is_narrow(tile.X):
+        tile = tile._replace(X=backend.asarray(tile.X, "float32"))
     if not backend.jits:
         return equations(tile, layers, network, backend.primitives, **numbers)
     return jitted.compute(equations, tile, layers, network, backend, numbers)
@@ -142,4 +147,4 @@ def traced(equations: Equations, network: Architecture, columns: int, dtype: Any
     named = {f"out{i}": V for i, V in enumerate(outputs)}
     averages = [V for layer in layers for V in layer[3:]]
     over = dict(zip(list(named)[len(named) - len(averages) :], averages, strict=True))
-    return trace.graph(named, result=result, over=over)
+    return trace.graph(named, result=result, over=over, narrow=[X] if given.narrow else [])

@@ -69,11 +69,12 @@ def _again(
     make: Callable[[], Any],
 ) -> tuple[Any, Any] | None:
     """The result and the output of the equations; None where they were not captured for arrays like these."""
-    examples = [X] if Y is None else [X, Y]
-    if not backend.replays(theta, *examples) or not _have_passed(network, backend, X, Y, l2, l1):
+    examples, narrow = [X] if Y is None else [X, Y], backend.is_narrow(X)
+    alike = [[theta, *examples[1:]], [X]] if narrow else [[theta, *examples]]
+    if not all([backend.replays(*arrays) for arrays in alike]) or not _have_passed(network, backend, X, Y, l2, l1):
         return None
     columns = X.shape[1]
-    given = _given(labels=Y is not None, has_l2=l2 != 0, has_l1=l1 != 0)
+    given = _given(labels=Y is not None, has_l2=l2 != 0, has_l1=l1 != 0, narrow=narrow)
     program: Any = compiling.compiled(wanted, network, columns, theta.dtype, given, backend, shared=True)
     if not hasattr(program, "again") or not fits_whole(network, columns, theta.itemsize, backend):
         return None
@@ -105,6 +106,6 @@ def _have_passed(network: Architecture, backend: Backend, X: Any, Y: Any, l2: An
 
 
 @lru_cache(maxsize=8)
-def _given(*, labels: bool, has_l2: bool, has_l1: bool) -> compiling.Given:
+def _given(*, labels: bool, has_l2: bool, has_l1: bool, narrow: bool) -> compiling.Given:
     numbers = equations.numbers_of_cost(1, float(has_l2), float(has_l1)) if labels else equations.NO_NUMBERS
-    return compiling.Given(labels, False, False, compiling.kinds_of(numbers))
+    return compiling.Given(labels, False, False, compiling.kinds_of(numbers), narrow=narrow)

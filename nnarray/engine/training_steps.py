@@ -48,7 +48,8 @@ def compiled_steps(
         return None
     theta, weights = vectors[0], whole.weights
     kinds = compiling.kinds_of(numbers)
-    given = compiling.Given(True, weights is not None, masks is not None, kinds, averages=network.batch_norm)
+    has = True, weights is not None, masks is not None
+    given = compiling.Given(*has, kinds, averages=network.batch_norm, narrow=backend.is_narrow(whole.X))
     update = updates.captured_program(parts, count, theta.shape[0], theta.dtype, backend)
     wanted = batch_norm.training_step if network.batch_norm else equations.cost_and_gradients
     gradient = compiling.compiled(wanted, network, columns, theta.dtype, given, backend, captured=True)

@@ -27,7 +27,22 @@ The capture of full batches, of masks, of calls in a loop of your own, of the es
 batch of an epoch has run on the emulated GPU only.
 
 `nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
-round their factors, unless they are part of another kernel, which computes in float32.
+round their factors, unless they are part of another kernel, which computes in float32. In bfloat16 and float16, what is
+computed for products alone is stored in 2 bytes too: A and dZ, and by the products Z and dA of hidden layers. Z[L],
+costs, dW, db and theta are float32, and so is what batch normalisation takes means of.
+
+X in such a float is read as it is, wherever it is read. `nn.train` and the estimators round theirs once, to a copy that
+lives as long as the run (half of X in float32; where it would take more than a quarter of the free memory, each step
+rounds what it reads). In a loop of your own, where X may change between two calls, hand it over rounded:
+
+    X = X.astype(ml_dtypes.bfloat16)   # a CuPy array; "float16" for that precision
+    J, gradients = network.gradients(params, X, Y)
+
+(This has run on the emulated GPU only. A step of (784, 512, 512, 10) on 60 000 examples reads and writes 1.27 GB, in
+place of 1.92; logistic regression on 1200 inputs half of what it reads in float32.)
+
+Examples are read best column by column, as in the transpose of a table. `nn.train` and the estimators make a copy that
+lies so of an X that lies by rows, if it takes no more than a quarter of the free memory.
 
 In `nn.train` and in the estimators, an X that would take more than half of the GPU's free memory stays on the host or
 in a mapped file, and is uploaded in tiles through pinned memory while the GPU computes on the tile before. Where memory

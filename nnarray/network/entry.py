@@ -22,6 +22,7 @@ from nnarray.backends import (
     at_once,
     choose,
     convert,
+    convert_examples,
     host_array,
     is_concrete,
     mapped_file,
@@ -96,7 +97,8 @@ def plain_theta(network: Architecture, params: Any) -> Any:
 def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argument: str = "X") -> Array:
     """X as (n_x, m) in `dtype` on `backend`; its values are not checked here, see the module.
 
-    On NumPy a memory-mapped X stays in its file; an X too large for a GPU stays on the host, as HostColumns.
+    On NumPy a memory-mapped X stays in its file; an X too large for a GPU stays on the host, as HostColumns. One in the
+    narrower float of the backend's precision stays in it.
     """
     stays = stays_on_host(X, network.sizes, dtype, backend)
     if backend.is_host and mapped_file(X) is not None:
@@ -106,7 +108,7 @@ def enter_X(network: Architecture, X: Any, *, backend: Backend, dtype: str, argu
         X = host_array(X, argument)
         require_numbers(X, argument, None)
     else:
-        X = convert(X, argument, backend=backend, dtype=dtype)
+        X = convert_examples(X, argument, backend=backend, dtype=dtype)
     n_x = network.sizes[0]
     if X.ndim != 2 or X.shape[0] != n_x:
         msg = f"{argument} must have shape (n_x, m) = ({n_x}, m), one example per column, got {tuple(X.shape)}"

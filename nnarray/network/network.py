@@ -301,6 +301,7 @@ class Network:
         entered = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=entered.backend, dtype=entered.dtype)
         with entered.backend.current():
+            X = entered.backend.asarray(X, entered.dtype) if entered.backend.is_narrow(X) else X
             X = for_products(X, entered.layers[0].W.dtype, entered.backend)
             require_finite(X, "X", entered.backend)
             return propagation.forward(

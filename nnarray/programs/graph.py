@@ -144,7 +144,7 @@ class Graph:
     over: Mapping[str, Input] = field(default_factory=dict)
     """the inputs whose memory the caller would like to give to outputs, by the output's name"""
     narrow: frozenset[Node] = frozenset()
-    """nodes that are stored in a narrower float than they are computed in"""
+    """nodes that are stored in a narrower float than they are computed in, or come in it"""
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -77,13 +77,15 @@ def outputs_of_their_own(graph: Graph) -> Graph:
 def narrow_operands(graph: Graph) -> Graph:
     """What products read is stored in the narrower float.
 
-    What loops make for them is stored so at once; of inputs, outputs and other products there are copies.
+    What loops make for them is stored so at once; of outputs, other products and inputs that are not narrow themselves
+    there are copies.
     """
-    narrow, copies, outputs = set[Node](), dict[Node, Node](), set(graph.outputs.values())
+    narrow, copies, outputs = set(graph.narrow), dict[Node, Node](), set(graph.outputs.values())
 
     def narrowed(was: Node, operand: Node) -> Node:
         base = operand.base
-        if base.is_view or base.operation == "matmul" or was.base in outputs:
+        is_whole = base.is_view or base.operation == "matmul" or was.base in outputs
+        if is_whole and base not in graph.narrow:
             base = copies.setdefault(base, copy(base))
         narrow.add(base)
         return base if operand.base is operand else transpose(base)
@@ -96,3 +98,16 @@ def narrow_operands(graph: Graph) -> Graph:
 
     rewritten = graph.rewritten(rewrite)
     return replace(rewritten, narrow=frozenset(narrow))
+
+
+def narrow_products(graph: Graph) -> Graph:
+    """Products are stored in the narrower float if all that is computed from them is stored so: Z and dA, but not Z[L].
+
+    A sum over columns of what is stored so, such as db, does not count: it rounds no more than the dW beside it.
+    """
+    wide = {node.base for node in graph.outputs.values()}
+    for node in reversed(graph.nodes):
+        if node in wide and node not in graph.narrow:
+            wide.update(node.reads)
+    products = [node for node in graph.nodes if node.operation == "matmul" and node not in wide]
+    return replace(graph, narrow=graph.narrow.union(products))

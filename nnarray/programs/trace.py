@@ -10,7 +10,7 @@ on the same sources is one node.
 ['maximum', 'multiply', 'add']
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -132,17 +132,19 @@ class Trace:
         *,
         result: Traced | None = None,
         over: Mapping[str, Traced] = NOTHING,
+        narrow: Sequence[Traced] = (),
     ) -> Graph:
         """What makes the `outputs`, by name, and the `result`, an array without axes that a program returns.
 
-        `over` says of outputs which input's memory they may be given.
+        `over` says of outputs which input's memory they may be given; `narrow` are inputs in a narrower float.
         """
         named = {name: traced.node for name, traced in outputs.items()}
         if result is not None:
             named[RESULT] = result.node
         nodes = tuple(traced.node for traced in self._traced.values() if not traced.node.is_view)
         overwritten = {name: traced.node for name, traced in over.items() if isinstance(traced.node, Input)}
-        return Graph(tuple(self._inputs), nodes, named, None if result is None else RESULT, overwritten).needed()
+        returned, stored = None if result is None else RESULT, frozenset(traced.node for traced in narrow)
+        return Graph(tuple(self._inputs), nodes, named, returned, overwritten, stored).needed()
 
     def ones(self, shape: Shape, *, dtype: Any) -> Traced:
         """Ones."""

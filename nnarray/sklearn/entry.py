@@ -141,7 +141,12 @@ def as_batch(examples: Examples, backend: Backend, dtype: str, sizes: Sequence[i
         weights = backend.asarray(weights, dtype)[None, :]
     Y = backend.asarray(Y, dtype)
     require_finite(Y, "y", backend)  # in this dtype
-    return Batch(transposed(X, backend, dtype, sizes), Y.T, m, weights)
+    X = transposed(X, backend, dtype, sizes)
+    if not isinstance(X, HostColumns):
+        X = backend.for_a_run(X)
+        if backend.is_narrow(X):
+            require_finite(X.T, "X", backend)
+    return Batch(X, Y.T, m, weights)
 
 
 def enter(model: "MLP", X: Any, y: Any, sample_weight: Any, *, incremental: bool | None, reset: bool) -> Examples:

@@ -5,7 +5,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from nnarray.backends import Backend, choose, quiet, require_concrete, require_finite_in, same_backend
+from nnarray.backends import (
+    Backend,
+    choose,
+    quiet,
+    require_concrete,
+    require_finite,
+    require_finite_in,
+    same_backend,
+)
 from nnarray.engine import Architecture, Batch
 from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.network.architecture import check_scheme
@@ -67,12 +75,13 @@ def enter_training(
     require_concrete("nn.train", params=first.vector, **data)
     examples: Batch | Chunked | Stream
     if stream is None:
-        examples = _examples(costed, X, Y, weights, first, make)
+        examples = _for_a_run(_examples(costed, X, Y, weights, first, make), first.backend)
     else:
         examples = stream.entering(lambda X, Y, weights, of: _in_memory(costed, X, Y, weights, first, of))
     if validation is None:
         return first, examples, None
-    return first, examples, _examples(costed, X_validation, Y_validation, None, first, make, "validation ")
+    validating = _examples(costed, X_validation, Y_validation, None, first, make, "validation ")
+    return first, examples, _for_a_run(validating, first.backend, "validation ")
 
 
 def _entered(network: Network, params: Any, beside: Backend | None) -> Parameters:
@@ -160,6 +169,16 @@ def _examples(
     with first.backend.current():
         require_finite_in(first.dtype, batch.source.array, f"{of}X", first.backend)
     return batch
+
+
+def _for_a_run(examples: Batch | Chunked, backend: Backend, of: str = "") -> Any:
+    """Examples with X as many steps read it fastest, which a narrower float may not hold."""
+    if isinstance(examples, Chunked) or examples.source.stays_on_host or examples.columns == 0:
+        return examples
+    X = backend.for_a_run(examples.X)
+    if backend.is_narrow(X):
+        require_finite(X, f"{of}X", backend)
+    return examples._replace(X=X)
 
 
 def _require_dask_together(X: Any, Y: Any, X_validation: Any, Y_validation: Any) -> None:

@@ -186,6 +186,7 @@ def checksum(batches: Shuffled, dtype: Any, backend: Backend) -> int:
     sample, found = batches.sample(SAMPLED), 0
     if sample.columns:
         X, Y, *_ = sample.tile(0, sample.columns, dtype, backend)
+        X = backend.for_a_run(X)  # as a run with room for a copy has it
         for V in (X.toarray() if is_sparse(X) else X, Y):
             found = crc32(np.ascontiguousarray(backend.to_numpy(V)).tobytes(), found)
         sample.release()

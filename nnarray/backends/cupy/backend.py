@@ -2,14 +2,14 @@
 
 import weakref
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
 
-from nnarray.backends.array_api import PRECISIONS, Backend
+from nnarray.backends.array_api import PRECISIONS, Backend, is_real_on_host
 from nnarray.backends.availability import opening, why_not
 from nnarray.backends.masks import is_known
 from nnarray.backends.numpy import is_blas_matrix
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from nnarray.backends.uploads import Uploads
     from nnarray.programs.graph import Graph
     from nnarray.programs.training_step import StepArrays
+
+NARROW = ("bfloat16", "float16")
+"""The precisions that are floats of their own."""
+
+SHARE = 4
+"""Of what is free, a copy of examples may take one part in so many."""
 
 INSTALL = 'pip install cupy-cuda13x (cupy-cuda12x for a CUDA 12 driver), the extra "cuda13" ("cuda12")'
 
@@ -72,11 +78,35 @@ class CupyBackend(Backend):
 
     def for_products(self, x: Array, dtype: Any) -> Array:
         """With contiguous rows or columns."""
-        return x if self.multiplies(x, dtype) else x.astype(dtype, order="F")
+        if self.multiplies(x, dtype):
+            return x
+        return x.astype(x.dtype if self.is_narrow(x) else dtype, order="F")
+
+    def is_real(self, dtype: Any) -> bool:
+        """By kind, as CuPy's isdtype knows no bfloat16."""
+        return is_real_on_host(dtype)
 
     def multiplies(self, x: Array, dtype: Any) -> bool:
         """With contiguous rows or columns."""
-        return bool(x.dtype == dtype and is_blas_matrix(x))
+        return bool((x.dtype == dtype or self.is_narrow(x)) and is_blas_matrix(x))
+
+    def is_narrow(self, x: Any) -> bool:
+        """Bfloat16 as ml_dtypes has it."""
+        return self.precision in NARROW and str(getattr(x, "dtype", "")) == self.precision
+
+    def for_a_run(self, X: Array) -> Array:
+        """By columns, as steps gather them and kernels read them, and in the narrower float of the precision."""
+        dtype = _narrow_dtype(self.precision) or X.dtype
+        is_by_columns = X.shape[0] == 1 or X.strides[0] == X.itemsize
+        if not self.compiles or (X.dtype == dtype and is_by_columns):
+            return X
+        if not self.fits(X.size * dtype.itemsize * SHARE // 2):
+            return X
+        try:
+            with self.current():
+                return X.astype(dtype, order="F")
+        except MemoryError:
+            return X
 
     def side_by_side(self, x: Array) -> Array:
         """Made contiguous."""
@@ -180,6 +210,17 @@ class CupyBackend(Backend):
     def fetched(x: Any) -> np.ndarray:
         """In one copy."""
         return np.asarray(x.get())
+
+
+def _narrow_dtype(precision: str | None) -> Any:
+    """The dtype of a narrower float; None for other precisions, and where there is no package with bfloat16."""
+    if precision != "bfloat16":
+        return np.dtype("float16") if precision == "float16" else None
+    with suppress(ImportError):
+        from ml_dtypes import bfloat16
+
+        return np.dtype(bfloat16)
+    return None
 
 
 _passed: dict[tuple[int, str], Any] = {}

@@ -132,13 +132,13 @@ class CupyDevice:
         return lambda blocks, threads, arguments: function((blocks,), (threads,), (packed(pack(*arguments)),))
 
     def product(self, dtype: str, operands: str) -> Callable[[Gemm, int, int, int], None]:
-        """cuBLAS's product with sums in `dtype`, of operands in the float `operands`."""
+        """cuBLAS's product in `dtype`, of operands in the float `operands`, with sums in float64 or float32."""
         from cupy.cuda.device import get_cublas_handle
         from cupy_backends.cuda.libs import cublas
 
         result, operand, compute = _cublas_types(dtype, operands)
         get_cublas_handle()  # which takes memory of its own, before programs take the rest
-        factors = np.array([1, 0], dtype)
+        factors = np.array([1, 0], "float64" if operands == "float64" else "float32")
         one, zero = factors.ctypes.data, factors[1:].ctypes.data
 
         def multiply(how: Gemm, A: int, B: int, C: int, factors: Any = factors) -> None:

@@ -50,19 +50,19 @@ class GraphedSteps:
         self.costs = cupy.empty(steps, dtype)
         batch = arrays.examples
         if not is_whole:
-            batch = [cupy.empty((columns, V.shape[0]), dtype).T for V in arrays.examples]
+            batch = [cupy.empty((columns, V.shape[0]), V.dtype).T for V in arrays.examples]
         workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
         of_gradient, of_update = gradient.allocated(), update.allocated()
         self._kept = arrays, batch, workspace, of_gradient, of_update
         self._masks = None if arrays.masks is None else GraphedMasks(gradient.device, arrays.masks, columns, dtype)
-        module = _module("double" if dtype == np.float64 else "float")
-        gather, next_step = module.get_function("gather_columns"), module.get_function("next_step")
+        gathers = [_module(V.itemsize).get_function("gather_columns") for V in arrays.examples]
+        next_step = _module(dtype.itemsize).get_function("next_step")
         step_at = self._state[:1].view(np.int64)
         numbers, table = self._state[1 : 1 + sum(counts)], self._state[1 + sum(counts) :]
         numbers_at = numbers.data.ptr
 
         def step() -> None:
-            for V, part in zip([] if is_whole else arrays.examples, batch, strict=False):
+            for gather, V, part in zip([] if is_whole else gathers, arrays.examples, batch, strict=False):
                 rows, blocks = V.shape[0], -(-part.size // THREADS)
                 down, across = strides_in_entries(V.strides, V.itemsize)
                 gather((blocks,), (THREADS,), (V, down, across, rows, part, columns, self._order, step_at))
@@ -153,7 +153,8 @@ def begin_capture(stream: Any) -> None:
 
 
 @lru_cache(maxsize=16)
-def _module(T: str) -> Any:
+def _module(itemsize: int) -> Any:
+    """The kernels for floats of so many bytes, of which narrow ones are only moved."""
     import cupy
 
-    return cupy.RawModule(code=source(T))
+    return cupy.RawModule(code=source({2: "unsigned short", 4: "float", 8: "double"}[itemsize]))

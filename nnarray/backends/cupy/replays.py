@@ -69,8 +69,7 @@ class Replays:
         self._nodes = [*arrays, *outputs]
         self._first_output = len(arrays)
         self._moves = [x.per_example for x in arrays] + [False] * len(outputs)
-        itemsize = program.dtype.itemsize
-        self._bytes = [int(np.prod(node.shape)) * itemsize for node in self._nodes]
+        self._bytes = [program.memory.bytes_of(node) for node in self._nodes]
         self._dense = dict[tuple[int, tuple[int, ...]], bool]()
         self._seen = OrderedDict[Any, None]()
         self._graphs = dict[Any, Replay]()

@@ -9,6 +9,7 @@ import numpy as np
 from nnarray.programs.graph import Graph, Input, Node, Reduction
 from nnarray.programs.lowering import (
     narrow_operands,
+    narrow_products,
     outputs_of_their_own,
     sums_over_all_in_parts,
     sums_over_columns_as_products,
@@ -54,7 +55,10 @@ class Device(Protocol):
         """
 
     def product(self, dtype: str, operands: str) -> Callable[[Gemm, int, int, int], None]:
-        """Products of matrices in `dtype` of operands in the float `operands`: called with where A, B and C begin."""
+        """Products in `dtype`, which may be as narrow, of operands in the float `operands`.
+
+        Sums are float64's or float32's. Called with where A, B and C begin.
+        """
 
 
 class Taken(NamedTuple):
@@ -121,8 +125,11 @@ class Program:
         self._ones: dict[Node, Any] = {}
         self._slots: dict[Any, int] = {}
         kernels, product = iter(self.kernels), device.product(self.dtype.name, operands)
+        narrow_product = device.product(narrow, operands) if narrow else product
         self._calls = [
-            self._bound_product(stage, product) if isinstance(stage, Product) else self._bound_launch(next(kernels))
+            self._bound_product(stage, narrow_product if stage.node in self.graph.narrow else product)
+            if isinstance(stage, Product)
+            else self._bound_launch(next(kernels))
             for stage in self.plan.stages
         ]
         self._array_slots = [self._slots_of(name) for name in (*inputs.values(), *graph.outputs)]
@@ -289,7 +296,7 @@ def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
         if not _is_known(node):
             msg = f"{node.operation} of arrays of the shapes {[source.shape for source in node.nodes]} cannot be fused"
             raise ValueError(msg)
-    return narrow_operands(graph) if narrow else graph
+    return narrow_products(narrow_operands(graph)) if narrow else graph
 
 
 def room_of(itemsize: int) -> Registers:
