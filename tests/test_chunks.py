@@ -1,5 +1,7 @@
 """Examples in the chunks of dask arrays give what the same examples give in one array, wherever the chunks are."""
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from functools import partial
@@ -386,3 +388,14 @@ def test_a_nan_in_whichever_batch_of_a_chunk_is_told(space) -> None:
     for seed in range(4):  # the batches that come before it differ
         with pytest.raises(ValueError, match=r"X must be finite in float32, got nan at \[2, 17\]"):
             nn.train(network, x, Y, epochs=2, batch_size=50, seed=seed)
+
+
+def test_targets_of_the_host_leave_the_settings_of_distributed_as_they_are() -> None:
+    """In a process of its own, where `distributed` is imported by the call."""
+    code = (
+        "import sys, numpy as np, dask, dask.array as da, nnarray as nn; assert 'distributed' not in sys.modules\n"
+        "network = nn.Network((2, 1)); x = da.ones((2, 8), chunks=(2, 4))\n"
+        "network.cost(network.init(), x, np.ones((1, 8)))\n"
+        "import distributed; assert dask.config.get('distributed.comm.timeouts.connect')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

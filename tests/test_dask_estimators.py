@@ -47,6 +47,27 @@ def targets(X: np.ndarray, y: np.ndarray) -> dict[str, tuple[type, Any]]:
     }
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("name", ["classes", "numbers"])
+def test_batch_normalisation_over_the_whole_table_is_that_of_one_array(solver: str, name: str) -> None:
+    X, y = table()
+    kind, y = targets(X, y)[name]
+    options = WHOLE | {"batch_norm": True}
+    one = kind(solver=solver, **options).fit(X, y)
+    found = kind(solver=solver, **options).fit(rows(X), y)
+    np.testing.assert_allclose(found.loss_curve_, one.loss_curve_, rtol=1e-9)
+    for mine, its in ((found.predict(X), one.predict(X)), (found.predict(rows(X)).compute(), one.predict(X))):
+        np.testing.assert_allclose(mine, its, rtol=1e-7, atol=1e-9)
+    assert abs(one.loss_curve_[-1] - kind(solver=solver, **WHOLE).fit(X, y).loss_curve_[-1]) > 1e-3
+    if solver == "adam":
+        few = options | {"batch_size": 40}
+        one, found = kind(**few).fit(X, y), kind(**few).fit(rows(X, (120, 120)), y)
+        for model, given in ((one, X), (found, rows(X, (120, 120)))):
+            model.partial_fit(given, y)
+        np.testing.assert_allclose(found.loss_curve_, one.loss_curve_, rtol=1e-9)
+        assert found.t_ == one.t_
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("name", targets(*table()))
 @pytest.mark.parametrize("weighted", [False, True])

@@ -268,8 +268,8 @@ class TestTraining:
         with pytest.raises(ValueError, match="fitted with batch_norm=False, which now is True"):
             model.set_params(batch_norm=True).partial_fit(X, y)
         da = pytest.importorskip("dask.array")
-        with pytest.raises(ValueError, match="batch_norm, not of dask"):
-            MLPRegressor(**TINY, batch_norm=True).fit(da.from_array(X, chunks=(20, 4)), y)
+        with pytest.raises(ValueError, match="of the chunk of 20 examples from 0 on, in batches of 19"):
+            MLPRegressor(**TINY | {"batch_size": 19}, batch_norm=True).fit(da.from_array(X, chunks=(20, 4)), y)
         averaged = MLPRegressor(**TINY, average=0.9).fit(da.from_array(X, chunks=(60, 4)), y)
         assert np.isfinite(averaged.predict(X)).all()
 

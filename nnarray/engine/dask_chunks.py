@@ -59,10 +59,9 @@ def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:
 
 def cut_like(V: np.ndarray, X: Any) -> Any:
     """A host array in chunks like those of X, sent to the workers once and not with each step."""
-    import dask
     import dask.array as da
 
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": 2**62}):  # the graph is sent once
+    with dask_tasks.sent_once():
         return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
 
 

@@ -12,12 +12,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnarray.core.typing import Array
 from nnarray.engine import dask_tasks
-from nnarray.network import chunks
 from nnarray.network.chunked import Chunked
-from nnarray.network.entry import Entered
-from nnarray.network.parameters import Parameters
-from nnarray.sklearn.descent import EstimatorDescent
+from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent
 from nnarray.sklearn.private import check_sample_weight, check_y
+from nnarray.training.batch_norm import DescentNormalizedOnChunks
 from nnarray.training.chunks import ChunkedBatches, DescentOnChunks
 from nnarray.training.dropout import Dropout
 
@@ -127,8 +125,7 @@ class ChunkedDescent(DescentOnChunks, EstimatorDescent):
 
     def cost_and_gradient(self, batch: Any, spare: Any = None) -> tuple[Array, Array]:
         """J and its gradient, of all chunks."""
-        entered = Entered(Parameters(self.theta, self.network.sizes, self.backend).layers, self.backend, self.dtype)
-        J, g, _ = chunks.cost_and_gradients(self.network, entered, batch.chunks, l2=self.l2, l1=self.l1)
+        J, g, _ = self.sums_of(batch.chunks, l2=self.l2, l1=self.l1)
         assert g is not None
         return J, g
 
@@ -137,6 +134,10 @@ class ChunkedDescent(DescentOnChunks, EstimatorDescent):
         J, g, _, position = super().gradient_of(batch, weighs, dropout)
         some, columns = batch
         return J, g, sum(one.columns for one in some) if columns is None else len(columns), position
+
+
+class NormalizedChunkedDescent(ChunkedDescent, NormalizedEstimatorDescent, DescentNormalizedOnChunks):
+    """The same with batch normalisation, by the mean and variance of all rows, or of some of a chunk."""
 
 
 class BatchesOfChunks(ChunkedBatches):

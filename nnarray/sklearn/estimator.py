@@ -236,14 +236,12 @@ class MLP(Settings, ABC):
         if not network.batch_norm:
             descent = chunks.ChunkedDescent if isinstance(batch, Chunked) else EstimatorDescent
             return descent(network, self._standing(backend), backend, **options)
-        if isinstance(batch, Chunked):
-            msg = "X must be an array of the host with batch_norm, not of dask: mean and variance couple all its rows"
-            raise ValueError(msg)
         if batch.columns < 2:
             msg = "batch_norm needs at least 2 examples, as one has no variance, got n_samples = 1"
             raise ValueError(msg)
         variables, size = self._standing(backend), engine.batch_norm.theta_size(network.sizes)
-        return NormalizedEstimatorDescent(network, variables[:size], backend, statistics=variables[size:], **options)
+        kind = chunks.NormalizedChunkedDescent if isinstance(batch, Chunked) else NormalizedEstimatorDescent
+        return kind(network, variables[:size], backend, statistics=variables[size:], **options)
 
     def _class_weighted(self, weights: Array | None, y: Any, *, incremental: bool | None) -> Array | None:
         """The examples' weights with those of their classes; a regressor has none."""

@@ -23,6 +23,7 @@ from nnarray.sklearn.private import check_optimize_result, training_begins
 from nnarray.sklearn.report import Report
 from nnarray.training.arguments import check_rates
 from nnarray.training.averaging import Averaging
+from nnarray.training.batch_norm import check_batches
 from nnarray.training.dropout import Dropout
 from nnarray.training.state import copied
 
@@ -125,7 +126,9 @@ def _batches_of(
 ) -> BatchesOfRows | BatchesOfChunks:
     """The batches of the chunks of dask arrays, or of these rows of a table."""
     if isinstance(examples, Chunked):
-        return BatchesOfChunks(model, examples)
+        batches = BatchesOfChunks(model, examples)
+        check_batches(work.network, batches)
+        return batches
     return BatchesOfRows(model, work.backend, examples, rows)
 
 

@@ -128,7 +128,7 @@ class DescentNormalizedOnRanks(OnRanks, DescentNormalized):
         return J, g, m, position
 
 
-class DescentNormalizedOnChunks(DescentNormalized, DescentOnChunks):
+class DescentNormalizedOnChunks(DescentOnChunks, DescentNormalized):
     """`DescentNormalized` with the examples in chunks on dask's workers."""
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
@@ -173,7 +173,7 @@ def _plain(network: Architecture) -> Any:
     return network._replace(batch_norm=False)  # type: ignore[attr-defined]
 
 
-def check_batches(network: Network, batches: Any) -> None:
+def check_batches(network: Architecture, batches: Any) -> None:
     """Raise ValueError where an epoch would have a batch of a single example, which has no variance."""
     if not network.batch_norm or not isinstance(batches, Shuffled | ChunkedBatches):
         return
