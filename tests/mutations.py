@@ -21,12 +21,15 @@ LEFT_OUT = ("readonly", "strict", "torch", "jax", "cupy", "jit", "scikit", "acce
 """Words in the names of tests that need another library, or the primitives that are switched off."""
 NORM, TRAINING, AVERAGING = "batch_norm", "../training/batch_norm", "../training/averaging"
 PASSES, TILES, RANKS = (f"../engine/batch_norm_{name}" for name in ("passes", "tiles", "ranks"))
+COUPLED_SUMS, COUPLED_CHUNKS = "../engine/batch_norm", "../network/normalized_chunks"
 COUPLED = ("test_batch_norm.py", "test_batch_norm_tiles.py")
 TESTS_OF = {
     NORM: COUPLED,
     PASSES: (*COUPLED, "test_normalized_vjp.py"),
     TILES: (*COUPLED, "test_normalized_vjp.py"),
     RANKS: ("test_normalized_ranks.py",),
+    COUPLED_SUMS: ("test_normalized_ranks.py", "test_normalized_chunks.py"),
+    COUPLED_CHUNKS: ("test_normalized_chunks.py",),
     AVERAGING: ("test_averages.py", "test_normalized_runs.py"),
     TRAINING: ("test_batch_norm.py", "test_normalized_runs.py", "test_normalized_ranks.py"),
 }
@@ -92,7 +95,10 @@ NORMALIZED = (
     ),
     Mutation("passes: another tile's Z", TILES, '{"Z": self.Z[l - 1][start]', '{"Z": self.Z[l - 1][0]'),
     Mutation("ranks: own columns", RANKS, "self.ranks, self.columns, self.met", "self.ranks, _, self.met"),
-    Mutation("ranks: no 1/m", RANKS, "    g /= m\n", ""),
+    Mutation("ranks and chunks: no 1/m", COUPLED_SUMS, "    g /= m\n", ""),
+    Mutation("chunks: own statistics", COUPLED_CHUNKS, "return reduce(united, parts)", "return parts[0]"),
+    Mutation("chunks: own sums", COUPLED_CHUNKS, "for V in reduce(add_both, sums)]", "for V in sums[0]]"),
+    Mutation("chunks: sums of another layer", COUPLED_CHUNKS, "        below = further\n", ""),
     Mutation(
         "ranks: own statistics",
         RANKS,

@@ -174,3 +174,25 @@ def test_no_hidden_layer_and_a_nan() -> None:
     X[2, 200] = np.nan
     with pytest.raises(ValueError, match="in the chunk of examples from 197 on: X must be finite"):
         network.gradients(network.init(), chunked(X), chunked(Y))
+
+
+@pytest.mark.parametrize("space", ["numpy", "cupy"], indirect=True)
+def test_chunks_on_a_device(space: Any) -> None:
+    """Y lies on the host, and the parameters."""
+    network, X, Y = case()
+    params = network.init(0, dtype="float64")
+    J, g = network.gradients(params, X, Y)
+    x = da.concatenate(
+        [
+            da.from_array(space.asarray(part, "float64"), chunks=-1, asarray=False, name=False)
+            for part in np.split(X, [100, 170], axis=1)
+        ],
+        axis=1,
+    )
+    J_found, found = network.gradients(params, x, Y)
+    np.testing.assert_allclose(found.vector, g.vector, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.statistics, g.statistics, rtol=0, atol=1e-12)
+    assert J_found == pytest.approx(float(J), rel=1e-12)
+    assert network.cost(params, x, Y) == pytest.approx(float(J), rel=1e-12)
+    of_batches = nn.train(network, x, Y, epochs=1, batch_size=50, params=params)
+    assert np.isfinite(of_batches.params.statistics).all()
