@@ -8,7 +8,7 @@ from nnarray.backends import Ended, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.engine.dask_chunks import is_dask_array
-from nnarray.network import chunks, normalized_chunks
+from nnarray.network import chunks
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked, enter_beside, require_no_chunks
@@ -28,7 +28,7 @@ def cost(
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
         if isinstance(batch, Chunked):
-            J = (normalized_chunks if network.batch_norm else chunks).cost(network, entered, batch, **penalties)
+            J = _of_chunks(network).cost(network, entered, batch, **penalties)
             return entered.backend.asarray(J, entered.dtype)
         of_batch = _normalized_cost if network.batch_norm else _cost
         return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
@@ -51,18 +51,21 @@ def gradients(
             return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
 
 
+def _of_chunks(network: Architecture) -> Any:
+    """The module that computes of chunks."""
+    if not network.batch_norm:
+        return chunks
+    from nnarray.network import normalized_chunks  # which seldom is needed
+
+    return normalized_chunks
+
+
 def _chunked_gradients(
     network: Architecture, entered: Entered, examples: Chunked, **penalties: Any
 ) -> tuple[Array, Parameters]:
-    given: tuple[Any, ...] = network, entered, examples.chunks
-    gradients: Parameters
-    if network.batch_norm:
-        J, g, _, seen = normalized_chunks.cost_and_gradients(*given, **penalties)
-        gradients = NormalizedParameters(g, network.sizes, entered.backend, seen)
-    else:
-        J, g, _ = chunks.cost_and_gradients(*given, **penalties)
-        gradients = Parameters(g, network.sizes, entered.backend)
-    return entered.backend.asarray(J, entered.dtype), gradients
+    J, g, _, *seen = _of_chunks(network).cost_and_gradients(network, entered, examples.chunks, **penalties)
+    kind = NormalizedParameters if network.batch_norm else Parameters
+    return entered.backend.asarray(J, entered.dtype), kind(g, network.sizes, entered.backend, *seen)
 
 
 def _enter(

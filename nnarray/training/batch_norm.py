@@ -7,7 +7,6 @@ from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch
-from nnarray.network import normalized_chunks
 from nnarray.network.batch_norm import NormalizedParameters, folded
 from nnarray.network.network import Network
 from nnarray.network.parameters import Parameters
@@ -133,6 +132,8 @@ class DescentNormalizedOnChunks(DescentOnChunks, DescentNormalized):
 
     def cost(self, batch: Any, dropout: Dropout) -> Array:
         """J over all chunks as one batch, in training mode, with the penalties."""
+        from nnarray.network import normalized_chunks  # which seldom is needed
+
         masks = dropout.masks(batch.columns) if dropout.drops else None
         return normalized_chunks.cost(self.network, self._entered(), batch, l2=self.l2, l1=self.l1, masks=masks)
 
@@ -143,6 +144,8 @@ class DescentNormalizedOnChunks(DescentOnChunks, DescentNormalized):
 
     def sums_of(self, some: Any, **options: Any) -> tuple[float, Array | None, float]:
         """J and the gradient of some chunks, or of some columns of one, and their m; statistics are kept."""
+        from nnarray.network import normalized_chunks  # which seldom is needed
+
         J, g, m, self.seen = normalized_chunks.cost_and_gradients(self.network, self._entered(), some, **options)
         return J, g, m
 
