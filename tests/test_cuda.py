@@ -694,6 +694,16 @@ class TestNvidiasCompiler:
         assert log.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == len(program.kernels) > 0
         assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 144
 
+    @pytest.mark.parametrize("sizes", [(16,) * 9, (16,) * 14, (8,) * 17, (12,) * 12, (4,) * 36], ids=str)
+    def test_deep_networks_are_cut_before_they_spill(self, sizes) -> None:
+        """A kernel in registers holds so many products and sums; what is beyond is another kernel's."""
+        program = traffic.step(sizes, 400)
+        _, log = compiled_by_nvidia(program.source)
+        assert len(program.kernels) > 1
+        spilled = list(map(int, re.findall(r"(\d+) bytes spill stores", log)))
+        assert len(spilled) == len(program.kernels)
+        assert max(spilled) <= 32  # of up to 488 for deeper kernels
+
     def test_an_older_gpu(self, gpu) -> None:
         gpu.kernel = lambda *_: None
         network, _, tile = tile_of((5, 7, 40), "relu", "softmax", 40, "float32", full=True)

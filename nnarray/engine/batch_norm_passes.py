@@ -136,7 +136,6 @@ def computed(
         shapes = tuple((name, tuple(V.shape)) for name, V in given.items())
         program, made = compiled_pass(wanted, network, g, shapes, dtype, backend, narrow=narrow)
     if program is None:
-        given = {**given, "X": backend.asarray(given["X"], "float32")} if narrow else given
         return wanted(given, network, g, backend.primitives)
     outputs = [backend.new_matrix(shape, dtype) for shape in made]
     return program(*given.values(), *outputs), outputs

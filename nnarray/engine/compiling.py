@@ -71,8 +71,6 @@ def compute(
     numbers: Mapping[str, Any] = NO_NUMBERS,
 ) -> tuple[Array | None, list[Array]]:
     """The equations without a program: core's functions as they stand, jitted on JAX."""
-    if backend.is_narrow(tile.X):
-        tile = tile._replace(X=backend.asarray(tile.X, "float32"))
     if not backend.jits:
         return equations(tile, layers, network, backend.primitives, **numbers)
     return jitted.compute(equations, tile, layers, network, backend, numbers)
