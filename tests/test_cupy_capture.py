@@ -423,6 +423,59 @@ class TestFullBatches:
         assert emulator.count("graphs") == 0
 
 
+class TestMiniBatches:
+    """Costs of an epoch are added up in one way, whether its steps are captured or made one by one."""
+
+    @pytest.fixture
+    def run(self) -> Any:
+        backend = nn.backend("cupy")
+        network, layers, X, Y = problem(SIZES, ("relu", "tanh"), "softmax", m=103)
+        params = nn.Parameters.from_layers(layers).to(backend, "float32")
+        X, Y = (backend.asarray(V, "float32") for V in (X, Y))
+        options = {"params": params, "backend": "cupy", "batch_size": 4, "progress": False, "dropout": 0.2}
+        return lambda **more: nn.train(network, X, Y, **{**options, "epochs": 3, "l2": 0.1, **more})
+
+    @pytest.mark.parametrize(
+        "weights",
+        [None, np.linspace(0.1, 2, 103), np.arange(103) % 9 // 8.0],
+        ids=["plain", "weighted", "most weigh nothing"],
+    )
+    @pytest.mark.parametrize("most_held", [1024, 3])
+    def test_the_bits_of_a_run_step_by_step(self, most_held, weights, run, step_by_step, emulator, monkeypatch) -> None:
+        monkeypatch.setattr("nnarray.training.epoch_progress.MOST_HELD", most_held)
+        found, expected = run(weights=weights), step_by_step(lambda: run(weights=weights))
+        assert found.params.dtype == "float32"
+        assert np.array_equal(found.params.vector.get(), expected.params.vector.get())
+        assert found.history.columns()["cost"] == expected.history.columns()["cost"]
+
+    @pytest.mark.parametrize("weights", [None, np.arange(103) % 9 // 8.0], ids=["plain", "most weigh nothing"])
+    @pytest.mark.parametrize("after", [1, 7, 26])
+    def test_of_a_run_that_was_interrupted(self, after, weights, run, step_by_step, tmp_path, monkeypatch) -> None:
+        from nnarray.training import checkpoint_file
+
+        written, write = [], checkpoint_file.write_atomically
+
+        class KilledError(Exception):
+            pass
+
+        def killing(*given: Any) -> None:
+            write(*given)
+            written.append(given)
+            if len(written) == after:
+                raise KilledError
+
+        def in_two() -> nn.TrainingResult:
+            with monkeypatch.context() as patch:
+                patch.setattr(checkpoint_file, "write_atomically", killing)
+                with pytest.raises(KilledError):
+                    run(weights=weights, checkpoint=tmp_path / "run", checkpoint_every=0)
+            return run(weights=weights, resume=tmp_path / "run")
+
+        found, expected = step_by_step(in_two), run(weights=weights)
+        assert np.array_equal(found.params.vector.get(), expected.params.vector.get())
+        assert found.history.columns()["cost"] == expected.history.columns()["cost"]
+
+
 @pytest.fixture
 def as_they_are(monkeypatch) -> Any:
     """A function that makes calls without graphs."""
@@ -806,14 +859,50 @@ class TestACallersOwnLoop:
         monkeypatch.setattr("nnarray.backends.cupy.graph.CAPTURING", -1)  # a driver that does not tell
         assert held(1, 4) == 4
 
+    def test_calls_in_a_capture_share_what_is_between(self, as_they_are, emulator) -> None:
+        import cupy
+
+        network, layers, X, Y = problem((20, 70, 60, 33), "relu", "softmax", m=1000)
+        backend = nn.backend("cupy")
+        params, (X, Y) = (
+            nn.Parameters.from_layers(layers).to(backend, "float32"),
+            (backend.asarray(V, "float32") for V in (X, Y)),
+        )
+        steps = [params.replace(params.vector * (1 + i)) for i in range(4)]
+        memory = cupy.get_default_memory_pool()
+
+        def gradients() -> list[Any]:
+            return [network.gradients(step, X, Y)[1].vector for step in steps]
+
+        gradients()
+        cupy.cuda.Device().synchronize()
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            cupy.empty(2**27, np.uint8)  # which the pool keeps for what the capture takes
+            before = memory.used_bytes()
+            stream.begin_capture()
+            found = gradients()
+            graph = stream.end_capture()
+            held = memory.used_bytes() - before - 2**25  # beside the workspace
+            graph.launch(stream)
+        stream.synchronize()
+        activations = (70 + 60 + 33) * 1000 * 4
+        assert activations < held < 3 * activations  # four calls have what one has
+        assert [g.get().tobytes() for g in found] == [g.get().tobytes() for g in as_they_are(gradients)]
+
     def test_streams_of_a_capture_are_told_from_each_other(self) -> None:
         from nnarray.backends.cupy.replays import Kept
 
         kept = Kept()
-        one, other, third = kept.workspace(8, 1), kept.workspace(9, 1), kept.workspace(8)
-        assert kept.workspace(8, 1) is one
-        assert kept.workspace(9, 1) is other
-        assert len({id(one), id(other), id(third)}) == 3
+        asked = [
+            (64, "arena", 8, 1),
+            (64, "arena", 9, 1),
+            (64, "arena", 8),
+            (64, "workspace", 8, 1),
+            (65, "arena", 8, 1),
+        ]
+        found = [kept.memory(*what) for what in asked]
+        assert all(kept.memory(*what) is x for what, x in zip(asked, found, strict=True))
+        assert len(set(map(id, found))) == len(asked)
 
 
 class Slow:

@@ -20,8 +20,9 @@ draws; with dropped inputs, and with examples that stay on the host, a step is n
 In a loop of your own, `network.gradients`, `cost` and `predict` are replays of a graph from the second call with arrays
 of the same layout on; `optimizer.update` is one kernel. A graph reads large X and Y where they lie; theta, small
 examples and what comes out are copied into its memory and out of it, on the stream that is current. A few graphs are
-kept, and dropped where memory runs out. On a stream that you capture yourself, the call's work becomes part of your
-graph: make the call once before, so that arrays are checked and kernels compiled, and keep what it returned.
+kept, and dropped where memory runs out. `l2` and `l1` may be others in each call: a graph reads them from its memory.
+On a stream that you capture yourself, the call's work becomes part of your graph: make the call once before, so that
+arrays are checked and kernels compiled, and keep what it returned. Calls in one capture of a stream share memory.
 
 The capture of full batches, of masks, of calls in a loop of your own, of the estimators' steps, and of the smaller last
 batch of an epoch has run on the emulated GPU only.

@@ -232,20 +232,13 @@ class Descent:
         ms = [] if steps is None else group.ms
         if steps is None or not all(ms):
             return False
-        counts, uncounted = group.counts(ms), underway.done - len(underway.earlier)
+        counts = group.counts(ms)[underway.done - len(underway.earlier) :]
         if underway.done < len(ms):
             if masks is not None:
                 steps.draw_from(dropout.bits, dropout.position)
             words = 0 if masks is None else masks.words
             self._make(steps, group, ms, updates, underway, partial(dropout.drawn, words))
-        costs, own = self.backend.looked_into(steps.costs)
-        costs = costs[: underway.compiled]
-        if len(underway.earlier):
-            costs = own.xp.concat([own.asarray(underway.earlier), costs])
-        counted = own.asarray(np.array(counts[uncounted:], "float64"))  # where there is none, float32
-        with self.interrupts.put_off:
-            underway.count_in(own.xp.sum(costs * counted), sum(counts[uncounted:]))  # which may be large
-            underway.group_ends()
+        self._count(steps.costs[: underway.compiled], counts, underway)
         return True
 
     def _make(
@@ -270,13 +263,32 @@ class Descent:
 
         steps.launch_all(len(ms) - done, made, self.interrupts, self.between)
 
-    def _count_earlier(self, group: EqualBatches, underway: EpochProgress) -> None:
-        """Count the costs of compiled steps from before a resume, where this group's steps are not compiled."""
-        costs = underway.earlier.astype("float64")
-        counts = np.array(group.counts(group.ms)[underway.done - len(costs) : underway.done], "float64")
+    def _count(self, costs: Array, counts: Sequence[float], underway: EpochProgress) -> None:
+        """Count the last costs of a group, after those of it from before a resume; the group is over."""
+        costs, own = self.backend.looked_into(costs)
+        if len(underway.earlier):
+            costs = own.xp.concat([own.asarray(underway.earlier), costs])
+        counted = own.asarray(np.array(counts, "float64"))  # where there is none, float32
         with self.interrupts.put_off:
-            underway.count_in(float(costs @ counts), float(counts.sum()))
+            underway.count_in(own.xp.sum(costs * counted), sum(counts))  # which may be large
+            underway.group_ends()
+
+    def _held_counts(self, group: Iterable[tuple[Batch, Any]], underway: EpochProgress) -> list[float] | None:
+        """The weights of the costs that are held until the group is over, so far; None where each is counted at once.
+
+        On a GPU, those of equal batches are, which are then added up as those of compiled steps.
+        """
+        if not isinstance(group, EqualBatches):
+            return None
+        ms = [m for m in group.ms if m] if len(underway.earlier) else []
+        counts = group.counts(ms)[underway.done - len(underway.earlier) : underway.done] if ms else []
+        if self.backend.compiles and not self.backend.is_host:
+            return counts
+        with self.interrupts.put_off:
+            if counts:
+                underway.count_in(float(underway.earlier.astype("float64") @ np.array(counts, "float64")), sum(counts))
             underway.earlier = underway.earlier[:0]
+        return None
 
     def gradient_of(self, batch: Any, weighs: Any, dropout: Dropout) -> tuple[Array, Array | None, Any, int]:
         """J and its gradient, the weight of J in the epoch's mean, and dropout's position after the batch.
@@ -290,8 +302,7 @@ class Descent:
         self, group: Iterable[tuple[Batch, Any]], updates: Updates, dropout: Dropout, underway: EpochProgress
     ) -> None:
         """An update for each batch."""
-        if len(underway.earlier) and isinstance(group, EqualBatches):
-            self._count_earlier(group, underway)
+        held = self._held_counts(group, underway)
         for batch, weighs in islice(group, underway.done, None):
             self.threads.hold()
             J, g, counted, position = self.gradient_of(batch, weighs, dropout)
@@ -301,11 +312,17 @@ class Descent:
                     self.move_to(theta)
                 dropout.position = position
                 underway.done += 1
-                J = float(J) if self.backend.is_host else J  # a float32 may be too small for a sum
-                underway.count_in(J * counted, counted)
+                if held is not None:
+                    underway.hold(J, self.backend)
+                    held.append(counted)
+                else:
+                    J = float(J) if self.backend.is_host else J  # a float32 may be too small for a sum
+                    underway.count_in(J * counted, counted)
             self.spare += [] if g is None else [g]
             if self.between is not None:
                 self.between()
+        if held:
+            return self._count(underway.held_costs(self.backend), held, underway)
         with self.interrupts.put_off:
             underway.group_ends()
 

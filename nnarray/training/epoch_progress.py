@@ -28,6 +28,10 @@ class StoredProgress(NamedTuple):
     """the costs of the group's last finished batches, which are not counted yet"""
 
 
+MOST_HELD = 1024
+"""Costs in memory of their own, of which each takes 512 bytes on CuPy."""
+
+
 class EpochProgress:
     """The groups of an epoch's batches, the number of updates made, and their costs, in step with theta.
 
@@ -45,6 +49,8 @@ class EpochProgress:
         """the compiled steps that hold the costs after those"""
         self.compiled = 0
         """how many of them were made"""
+        self._held: list[Array] = []
+        """the costs of steps that were made one by one, on the device"""
 
     @classmethod
     def over(cls, cost: float) -> "EpochProgress":
@@ -67,6 +73,17 @@ class EpochProgress:
         """Go on to the next group."""
         self.group, self.done = self.group + 1, 0
         self.earlier, self.steps, self.compiled = self.earlier[:0], None, 0
+        self._held.clear()
+
+    def hold(self, cost: Array, backend: Backend) -> None:
+        """Keep the cost of a step on the device until the group is over."""
+        self._held.append(backend.xp.reshape(backend.asarray(cost), (1,)))
+        if len(self._held) == MOST_HELD:
+            self._held[:] = [backend.xp.concat(self._held)]
+
+    def held_costs(self, backend: Backend) -> Array:
+        """All that are kept, in a vector."""
+        return backend.xp.concat(self._held) if self._held else backend.asarray(self.earlier[:0])
 
     def compiled_begin(self, steps: Any) -> None:
         """The batches that follow are made by compiled steps."""
@@ -79,8 +96,9 @@ class EpochProgress:
     def within(self, backend: Backend) -> StoredProgress:
         """Where the epoch stands."""
         costs = self.earlier
-        if self.compiled:
-            late = backend.to_numpy(self.steps.costs)[: self.compiled]
+        if self.compiled or self._held:
+            late = self.held_costs(backend) if self._held else self.steps.costs[: self.compiled]
+            late = backend.to_numpy(late)
             costs = np.concatenate([costs, late]) if costs.size else late.copy()
         is_number = isinstance(self.total, float)
         total = np.asarray([self.total]) if is_number else backend.to_numpy(self.total).reshape(1)

@@ -171,8 +171,10 @@ class Replays:
 
     def _into_the_callers(self, stream: Any, given: Sequence[Any]) -> Any:
         """Queue a run in a stream that the caller captures; its memory lives as long as its outputs or its result."""
-        program = self._program.suited(given)
-        taken, workspace = program.allocated(), KEPT.workspace(_of_thread(stream.ptr), capture_of(stream))
+        program, key = self._program.suited(given), (_of_thread(stream.ptr), capture_of(stream))
+        size = program.memory.size
+        workspace = KEPT.memory(WORKSPACE_BYTES, "workspace", *key)
+        taken = program.allocated(KEPT.memory(size, "arena", *key) if size else None)
         program.set_numbers(taken, program.scalars_of(given))
         with capturing_products(stream, workspace):
             result = program.run(given, taken)
@@ -214,7 +216,7 @@ class Replay:
             size += 0 if at >= 0 else length
         self.bytes = size + program.memory.size
         KEPT.make_room(self.bytes)
-        memory, workspace = cupy.empty(size, np.uint8), KEPT.workspace(stream_key)
+        memory, workspace = cupy.empty(size, np.uint8), KEPT.memory(WORKSPACE_BYTES, "workspace", stream_key)
         self._program, self._taken = program, program.allocated()
         self._numbers: tuple[float, ...] | None = None
         """those of the last replay"""
@@ -260,7 +262,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._graphs = OrderedDict[Replay, tuple[dict[Any, Replay], list[Any]]]()
-        self._workspaces: Any = weakref.WeakValueDictionary()
+        self._memory: Any = weakref.WeakValueDictionary()
         self._lock = RLock()
 
     @property
@@ -283,16 +285,16 @@ class Kept:
             while self._graphs and (len(self._graphs) >= MOST or self.bytes + size > SHARE_OF_ALL * most):
                 self._drop()
 
-    def workspace(self, stream: int, capture: Any = None) -> Any:
-        """The workspace of cuBLAS for what comes one after the other: graphs of a stream, or calls in a capture of it.
+    def memory(self, size: int, what: str, stream: int, capture: Any = None) -> Any:
+        """Memory for what comes one after the other: the graphs of a stream, or the calls in a capture of it.
 
-        It lives as long as somebody has it.
+        It is cuBLAS's workspace or an arena, and lives as long as somebody has it.
         """
         import cupy
 
-        key = cupy.cuda.Device().id, stream, capture
-        found = self._workspaces.get(key)
-        return self._workspaces.setdefault(key, cupy.empty(WORKSPACE_BYTES, np.uint8)) if found is None else found
+        key = cupy.cuda.Device().id, stream, capture, what, size
+        found = self._memory.get(key)
+        return self._memory.setdefault(key, cupy.empty(size, np.uint8)) if found is None else found
 
     def add(self, graph: Replay, of_program: dict[Any, Replay], key: Any) -> Replay:
         """Keep a graph as one of a program's, under this key too, and return it; or one that is there."""

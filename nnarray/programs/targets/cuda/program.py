@@ -152,10 +152,11 @@ class Program:
         program.set_numbers(taken, self.scalars_of(given))
         return program.run(given, taken)
 
-    def allocated(self) -> Taken:
-        """Memory for a run, or for runs of which each is over before the next one begins."""
+    def allocated(self, arena: Any = None) -> Taken:
+        """Memory for a run, or for runs of which each is over before the next one begins; the arena may be there."""
         result = None if self.graph.result is None else self.device.empty((), self.dtype)
-        arena = self.device.empty((self.memory.size,), np.uint8) if self.memory.size else None
+        if arena is None and self.memory.size:
+            arena = self.device.empty((self.memory.size,), np.uint8)
         numbers = self.device.empty((len(self.number_slots),), np.float64) if self._stores_numbers else None
         return Taken(result, arena, numbers)
 
