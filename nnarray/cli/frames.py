@@ -4,12 +4,10 @@ import contextlib
 import csv
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli.dialect import Dialect, find_dialect, not_decoded
@@ -18,7 +16,7 @@ from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
 from nnarray.cli.output import quoted
 from nnarray.cli.parquet import read_parquet
-from nnarray.cli.series import pandas_or_refuse, values_of
+from nnarray.cli.series import arrays_of, pandas_or_refuse, values_of
 from nnarray.cli.streams import Source
 from nnarray.cli.table import Table
 
@@ -74,21 +72,10 @@ def _read_text(
     return table
 
 
-def _columns(frame: Any) -> Iterable[tuple[int, npt.NDArray[Any]]]:
-    """Each column's index and its values; many columns of numbers at once, where taking them out one by one is slow."""
-    if frame.shape[1] <= MANY:
-        return ((k, values_of(column)) for k, column in frame.items())
-    of_dtype: dict[Any, list[int]] = {}
-    for k, dtype in enumerate(frame.dtypes):
-        of_dtype.setdefault(dtype, []).append(k)
-    found: dict[int, npt.NDArray[Any]] = {}
-    for dtype, indices in of_dtype.items():
-        if dtype.kind in "iuf":
-            alike = frame if len(of_dtype) == 1 else frame[indices]
-            found |= zip(indices, np.ascontiguousarray(alike.to_numpy().T), strict=True)
-        else:
-            found |= {k: values_of(frame[k]) for k in indices}
-    return sorted(found.items(), key=itemgetter(0))
+def _columns(frame: Any) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Each column's index and its values."""
+    for k, array in enumerate(arrays_of(frame)):
+        yield k, array if array is not None else values_of(frame[k])
 
 
 def _mixed(pandas: Any, frame: Any) -> set[int]:

@@ -1,5 +1,6 @@
 """A column of pandas' as the array that it is to us."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,14 @@ def pandas_or_refuse(name: str) -> Any:
         msg = f"reading {name} needs pandas, which is not installed: pip install pandas (nnarray's extra [tables])"
         raise CommandError(msg) from None
     return pandas
+
+
+def arrays_of(frame: Any) -> Iterator[npt.NDArray[Any] | None]:
+    """Each column of numbers as it lies in the frame, None for another; a series of each takes six times as long."""
+    arrays = getattr(frame, "_iter_column_arrays", None)
+    if arrays is None:  # it is private, and none of what a later pandas has to keep
+        return ((values_of(column) if column.dtype.kind in "iuf" else None) for _, column in frame.items())
+    return (np.asarray(array) if array.dtype.kind in "iuf" else None for array in arrays())
 
 
 def values_of(column: Any) -> npt.NDArray[Any]:
