@@ -130,14 +130,16 @@ def on_dask(work: str, processes: int) -> float:
 
 
 def chunks_of(V: np.ndarray, columns: int, client: Any) -> Any:
-    """V as a dask array, whose chunks of so many columns the workers hold, each as many."""
+    """V as a dask array, of whose chunks of so many columns each worker holds as many, neighbours."""
     import dask.array as da
 
+    addresses = sorted(client.nthreads())
     parts = [V[:, start : start + columns] for start in range(0, V.shape[1], columns)]
-    held = [
-        da.from_delayed(future, part.shape, part.dtype)
-        for future, part in zip(client.scatter(parts), parts, strict=True)
-    ]
+    held = list[Any]()
+    for address, indices in zip(addresses, np.array_split(range(len(parts)), len(addresses)), strict=True):
+        some = [parts[i] for i in indices]
+        futures = client.scatter(some, workers=[address])
+        held += [da.from_delayed(future, V.shape, V.dtype) for future, V in zip(futures, some, strict=True)]
     return da.concatenate(held, axis=1)
 
 
