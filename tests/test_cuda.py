@@ -652,6 +652,28 @@ class TestPrecision:
         with pytest.raises(ValueError, match='precision must be one of "tf32", "bfloat16", "float16", or None'):
             nn.backend("numpy", precision="float8")
 
+    @pytest.mark.parametrize(("sizes", "held"), [((40, 60, 30, 5), False), ((70, 1), True)])
+    @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+    def test_examples_by_rows_are_narrowed_row_by_row(self, precision, sizes, held, gpu) -> None:
+        """Threads beside each other load and store what lies side by side; all that is made of X lies by columns."""
+        output = "sigmoid" if sizes[-1] == 1 else "softmax"
+        network, layers, tile = tile_of(sizes, "tanh", output, 200, "float32", full=False)
+        tile = tile._replace(X=np.ascontiguousarray(tile.X))
+        program = record(equations.cost_and_gradients, network, tile, "float32", precision=precision)
+        made = {order: [np.empty_like(V) for pair in layers for V in pair] for order in "FC"}
+        for order, outputs in made.items():
+            X = np.asarray(tile.X, order=order)
+            suited = program.suited(given := [*inputs_of(tile._replace(X=X), layers), *outputs])
+            suited.run(given, suited.allocated())
+            copies = [node for node in suited.graph.narrow if node.operation == "copy" and node.shape == X.shape]
+            assert [suited.plan.order(node) for node in copies] == ([] if held and order == "F" else [order])
+            loops = [loop for kernel in suited.kernels for loop in kernel.loops if set(copies) & set(loop.nodes)]
+            assert [loop.order for loop in loops] == [order] * len(copies)
+            columns = [n for n in suited.plan.stored if n.operation != "copy" and n.shape[1:] == (200,)]
+            assert {suited.plan.order(node) for node in columns} <= {"F"}
+        for one, other in zip(made["C"], made["F"], strict=True):
+            assert relative(one, other) < 1e-2
+
 
 def compiled_by_nvidia(source: str, architecture: str = "sm_90") -> tuple[bytes, str]:
     """Machine code for an H100 or H200, and what it takes; raises the compiler's words where there is an error."""

@@ -172,6 +172,15 @@ def trained(monkeypatch: Any, *given: Any, **options: Any) -> tuple[Any, list[An
         return nn.train(*given, epochs=3, **options), seen
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_examples_by_rows_have_the_bits_of_those_by_columns(precision, emulator) -> None:
+    """The emulator's products are exact, whatever way their operands lie."""
+    network, params, _, wide, Y = on_card(LARGE, precision)
+    by_rows = wide.copy(order="C")
+    for _ in range(3):
+        same(network.gradients(params, by_rows, Y)[1].vector, network.gradients(params, wide, Y)[1].vector)
+
+
 class TestRuns:
     @pytest.mark.parametrize("precision", PRECISIONS)
     @pytest.mark.parametrize("order", ["F", "C"])

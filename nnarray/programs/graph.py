@@ -4,7 +4,7 @@ Nothing here knows how a node is computed or written. `trace` builds graphs, `lo
 them, and the targets print them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -175,7 +175,14 @@ class Graph:
 
         What `rewrite` returns may have new sources of its own.
         """
-        replaced, nodes = dict[Node, Node](), dict[Node, None]()
+        return self._rewritten(rewrite, {})
+
+    def by_rows(self, inputs: Collection[Node]) -> "Graph":
+        """The graph with these inputs in C order."""
+        return self._rewritten(lambda _, node: node, {x: replace(x, order="C") for x in self.arrays if x in inputs})
+
+    def _rewritten(self, rewrite: Callable[[Node, Node], Node], inputs: Mapping[Any, Any]) -> "Graph":
+        replaced, nodes = dict[Node, Node](inputs), dict[Node, None]()
 
         def add(node: Node) -> None:
             for source in node.nodes:
@@ -189,7 +196,9 @@ class Graph:
             add(replaced[node].base)
         outputs = {name: _replaced(node, replaced) for name, node in self.outputs.items()}
         narrow = frozenset(_replaced(node, replaced) for node in self.narrow)
-        return replace(self, nodes=tuple(nodes), outputs=outputs, narrow=narrow)
+        given = tuple([inputs.get(x, x) for x in self.inputs])
+        over = {name: inputs.get(x, x) for name, x in self.over.items()}
+        return Graph(given, tuple(nodes), outputs, self.result, over, narrow)
 
 
 def with_sources(node: Node, replaced: Mapping[Node, Node]) -> Node:

@@ -155,11 +155,18 @@ class Plan:
         if node.operation in {"ones", "transpose"}:
             return "C" if node.operation == "transpose" and self.order(node.base) == "F" else "F"
         if node.operation in {"matmul", "matvec"}:
-            return self.order(node.nodes[1])
+            return self._order_beside(node.nodes[1])
         if isinstance(node, Partial) or node.operation == "total":
             return "C"
         alike = [base for base in node.reads if base.shape == node.shape]
         return "C" if "C" in [self.order(base) for base in alike] else "F"
+
+    def _order_beside(self, right: Node) -> str:
+        """The order of a product with this right operand; one with narrowed examples is as if these were by columns."""
+        base = right.base
+        if base in self.graph.narrow and base.operation == "copy" and isinstance(base.nodes[0], Input):
+            return "F" if right is base else "C"
+        return self.order(right)
 
     def _stored(self) -> set[Node]:
         """What products and sums make, what they and the caller read, but what a sum can compute as it goes.

@@ -102,6 +102,7 @@ class Program:
         in_registers: bool = True,
     ) -> None:
         self.device, self.dtype, self.numbers_on_device = device, graph.dtype, numbers_on_device
+        self._in_registers = in_registers
         self._traced, operands = (graph, operands), operands or self.dtype.name
         narrow = operands if operands in NARROW else ""
         self.plan = planned(graph, operands, in_registers=in_registers)
@@ -119,8 +120,10 @@ class Program:
         numbers = list(dict.fromkeys([p for k in self.kernels for p in k.parameters if isinstance(p, Number)]))
         self._stores_numbers = numbers_on_device and bool(numbers)
         self.source += storing_source(len(numbers)) if self._stores_numbers else ""
-        by_columns = {node for kernel in self.kernels for node in kernel.by_columns}
-        self._by_columns = [i for i, x in enumerate(graph.arrays) if x in by_columns]
+        held = {node for kernel in self.kernels for node in kernel.by_columns}
+        copied = {V for node in self.graph.narrow if node.operation == "copy" for V in node.nodes}
+        self._held = [i for i, x in enumerate(graph.arrays) if x in held]
+        self._narrowed = [i for i, x in enumerate(graph.arrays) if x in copied and x.per_example]
         self._fixed: Table = []
         self._ones: dict[Node, Any] = {}
         self._slots: dict[Any, int] = {}
@@ -194,19 +197,27 @@ class Program:
 
     def suited(self, given: Sequence[Any]) -> "Program":
         """The program for arrays that lie as these do."""
-        return self._for_rows if self._by_columns and self._is_by_rows(given) else self
-
-    def _is_by_rows(self, given: Sequence[Any]) -> bool:
-        """Whether the lanes of a warp would load entries that lie far apart."""
+        if not (self._held or self._narrowed):
+            return self
         arrays = [x for x, is_array in zip(given, self._is_array, strict=False) if is_array]
-        return any([abs(arrays[i].strides[0]) > abs(arrays[i].strides[1]) for i in self._by_columns])
+        if any([_is_by_rows(arrays[i]) for i in self._held]):
+            return self._without_registers.suited(given)
+        return self._narrowing_rows if any([_is_by_rows(arrays[i]) for i in self._narrowed]) else self
 
     @cached_property
-    def _for_rows(self) -> "Program":
-        """The program for arrays whose rows, not columns, have their entries side by side: no column in registers."""
+    def _without_registers(self) -> "Program":
+        """The program that holds no column in registers, for such whose entries are not side by side."""
         graph, operands = self._traced
         on_device = self.numbers_on_device
         return Program(graph, device=self.device, operands=operands, numbers_on_device=on_device, in_registers=False)
+
+    @cached_property
+    def _narrowing_rows(self) -> "Program":
+        """The program for examples whose rows have their entries side by side, an order that narrowed copies keep."""
+        graph, operands = self._traced
+        graph, on_device = graph.by_rows([graph.arrays[i] for i in self._narrowed]), self.numbers_on_device
+        options = {"numbers_on_device": on_device, "in_registers": self._in_registers}
+        return Program(graph, device=self.device, operands=operands, **options)
 
     def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
@@ -286,6 +297,11 @@ def storing_source(count: int) -> str:
     lines = "".join(f"    given.place[{i}] = given.number{i};\n" for i in range(count))
     struct = f"struct store_numbers_given {{ double* place;{fields} }};\n"
     return f'\n{struct}extern "C" __global__ void store_numbers(const store_numbers_given given) {{\n{lines}}}\n'
+
+
+def _is_by_rows(x: Any) -> bool:
+    """Whether neighbouring threads would load entries of a column that lie far apart."""
+    return bool(abs(x.strides[0]) > abs(x.strides[1]))
 
 
 def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
