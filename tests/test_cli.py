@@ -2,6 +2,7 @@
 
 import ast
 import bz2
+import contextlib
 import csv
 import gzip
 import importlib.util
@@ -808,6 +809,48 @@ class TestInterrupt:
 
         monkeypatch.setattr("nnarray.cli.train.prepare", interrupt)
         assert run("train", houses_csv) == (130, "", "nnarray: interrupted\n")
+
+    @pytest.mark.parametrize("made_of_it", [None, ImportError("numpy._core.multiarray failed to import")])
+    @pytest.mark.parametrize("command", ["train houses.csv", "predict model.safetensors houses.csv --out p.csv"])
+    def test_ctrl_c_that_a_library_swallows(self, run, houses_csv, here, monkeypatch, command, made_of_it):
+        """As compiled modules do while they are imported."""
+        run("train", houses_csv, "--epochs", 1)
+        if command.startswith("train"):
+            os.rename("model.safetensors", "other.safetensors")
+        where = {"train": "train.prepare", "predict": "apply.read_table"}[command.split()[0]]
+        module, name = where.split(".")
+        real = getattr(importlib.import_module(f"nnarray.cli.{module}"), name)
+
+        def swallowing(*given, **options):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            if made_of_it is not None:
+                raise made_of_it
+            return real(*given, **options)
+
+        before = sorted(os.listdir(here))
+        monkeypatch.setattr(f"nnarray.cli.{where}", swallowing)
+        code, _, err = run(*command.split())
+        assert (code, err, sorted(os.listdir(here))) == (130, "nnarray: interrupted\n", before)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_an_error_after_training_has_answered_ctrl_c_is_told(self, run, houses_csv, monkeypatch):
+        real = training.loop.Run.epoch
+
+        def interrupted(self, number, *rest):
+            if number == 3:
+                signal.raise_signal(signal.SIGINT)
+            return real(self, number, *rest)
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device", "model.safetensors")
+
+        monkeypatch.setattr(training.loop.Run, "epoch", interrupted)
+        assert run("train", houses_csv)[0] == 130
+        assert os.path.exists("model.safetensors")
+        monkeypatch.setattr("nnarray.cli.train.write_or_beside", full)
+        code, _, err = run("train", houses_csv)
+        assert (code, err) == (2, "nnarray: error: model.safetensors: No space left on device\n")
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
     def test_ctrl_c_while_it_still_imports(self, here):

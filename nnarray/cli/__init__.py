@@ -33,7 +33,7 @@ from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 from nnarray.cli.parser import several
-from nnarray.cli.process import TerminatedAsInterrupted, WarningsInALine
+from nnarray.cli.process import TerminatedAsInterrupted, WarningsInALine, interruptible
 from nnarray.cli.ranks import first_speaks, is_of_the_first, require_one_command
 from nnarray.engine.ranks import RankError
 
@@ -59,7 +59,7 @@ def _main(words: Sequence[str], *, launched: bool) -> int:
     try:
         starting.is_ready()
         with Ended(terminated, told), terminated, told:
-            code = _run_on_rank(words) if launched else _run(words)
+            code = interruptible(_run_on_rank if launched else _run, words)
     except SystemExit as leaving:  # --help and --version
         code = int(leaving.code or 0)
     except BrokenPipeError:

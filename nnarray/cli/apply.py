@@ -20,6 +20,7 @@ from nnarray.cli.output import note, one_line, quoted, say, write_through
 from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.preparation import split
+from nnarray.cli.process import INTERRUPTION
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.roles import require_columns, words
 from nnarray.cli.rows import refuse_holes
@@ -186,6 +187,7 @@ def _predictions(model: Model, inputs: Inputs) -> npt.NDArray[Any]:
     """A[L] on the host, shape (n[L], m), in the target's own units."""
     params = model.params
     A = params.backend.to_numpy(model.network.predict(params, params.backend.asarray(inputs.X, params.dtype)))
+    INTERRUPTION.again()
     return A if model.preprocessing is None else model.preprocessing.answers(A)
 
 

@@ -3,14 +3,55 @@
 import signal
 import threading
 import warnings
+from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from nnarray.backends import filter_again
 from nnarray.cli.output import note
 
 
+class Interruption:
+    """Whether Ctrl-C came to a command, and nothing has answered it yet.
+
+    Libraries swallow KeyboardInterrupt, or make an ImportError of it, as compiled modules do while they are imported.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """What the signal calls."""
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+    def again(self) -> None:
+        """Raise KeyboardInterrupt where it was swallowed."""
+        if self.came:
+            raise KeyboardInterrupt
+
+    def answered(self) -> None:
+        """Forget it: what it asked for has been done."""
+        self.came = False
+
+
+INTERRUPTION = Interruption()
+
+
+def interruptible(run: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+    """The exit code of `run`. Raises KeyboardInterrupt where Ctrl-C came, whatever was made of it."""
+    try:
+        code = run(words)
+    except Exception:
+        INTERRUPTION.again()
+        raise
+    if code == 0:
+        INTERRUPTION.again()
+    return code
+
+
 class TerminatedAsInterrupted:
-    """A block in which SIGTERM does what Ctrl-C does, also where Ctrl-C is ignored, as in the background."""
+    """A block that notes Ctrl-C, and in which SIGTERM does what it does, also where it is ignored (the background)."""
 
     def __init__(self) -> None:
         self.came = False
@@ -19,8 +60,11 @@ class TerminatedAsInterrupted:
     def __enter__(self) -> "TerminatedAsInterrupted":
         if threading.current_thread() is threading.main_thread():
             self._listen(signal.SIGTERM, self._terminate)
+            INTERRUPTION.answered()
             if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
                 self._listen(signal.SIGINT, self._interrupt_if_terminated)
+            elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._listen(signal.SIGINT, INTERRUPTION.note)
         return self
 
     def __exit__(self, *_: object) -> None:

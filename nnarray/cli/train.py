@@ -29,6 +29,7 @@ from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot
 from nnarray.cli.preparation import Part
+from nnarray.cli.process import INTERRUPTION
 from nnarray.cli.ranks import communicator, prepared_by_all, share
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, write_history
@@ -109,6 +110,8 @@ def train(arguments: argparse.Namespace) -> int:
     watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
     first = None if start is None else start.params.to(backend, arguments.dtype)
     result = _descend(arguments, settings, prepared, network, backend, watching, first, run, comm)
+    if result.stopped == "interrupt":
+        INTERRUPTION.answered()
     if comm is not None and comm.rank:
         return 130 if result.stopped == "interrupt" else 0
     speak(_ending(result, arguments))
@@ -206,6 +209,7 @@ def _descend(
     run: GoingOn,
     comm: Any,
 ) -> nn.TrainingResult:
+    INTERRUPTION.again()
     part, validation = prepared.training, prepared.validation
     batch_size = settings["batch_size"]
     batches = -(-part.m // batch_size)
