@@ -94,6 +94,69 @@ def test_new_widths_compile_nothing_more(caplog) -> None:
     assert [record.message for record in caplog.records if "Compiling" in record.message] == []
 
 
+def squared() -> nn.Cost:
+    return nn.Cost(
+        loss=lambda A, Y, xp: xp.sum((A - Y) ** 2 / A, axis=0, keepdims=True),
+        dA=lambda A, Y, xp: 1 - (Y / A) ** 2,
+    )
+
+
+CALLS = {
+    "forward": lambda network, params, X, Y, cost: network.forward(params, X),
+    "gradients": lambda network, params, X, Y, cost: network.gradients(params, X, Y, cost=cost)[1].vector,
+    "cost": lambda network, params, X, Y, cost: network.cost(params, X, Y, cost=cost),
+    "vjp": lambda network, params, X, Y, cost: [(made := network.vjp(params, X))[0], made[1](Y)[1]],
+    "train": lambda network, params, X, Y, cost: (
+        nn.train(network, X, Y, params=params, epochs=2, dtype="float64", cost=cost, progress=False).params.vector
+    ),
+}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+def test_new_widths_are_numpys_numbers_and_compile_nothing_more(name, batch_norm, caplog) -> None:
+    network = nn.Network((4, 7, 3), "tanh", "softmax", batch_norm=batch_norm)
+    host, params = network.init(0, dtype="float64"), network.init(0, backend="jax", dtype="float64")
+
+    def ask(m: int) -> None:
+        X, Y, _ = examples(m)
+        found = CALLS[name](network, params, *on_jax(X, Y), None)
+        expected = CALLS[name](network, host, X, Y, None)
+        for V, other in zip(found, expected, strict=True) if isinstance(found, list) else [(found, expected)]:
+            assert isinstance(V, jax.Array)
+            assert V.dtype.name == "float64"
+            np.testing.assert_allclose(V, other, rtol=1e-9, atol=1e-13)
+
+    if name == "forward" and batch_norm:  # by the averages, of which there are none yet
+        params, host = (p.replace(p.vector) if not hasattr(p, "statistics") else p for p in (params, host))
+    for m in (65, 66, 67, 80, 96):
+        ask(m)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for m in range(81, 96):
+            ask(m)
+    assert [record.getMessage()[:90] for record in caplog.records if "Compiling" in record.message] == []
+
+
+def test_a_cost_of_the_caller_s_own_is_padded_with_the_last_example(caplog) -> None:
+    params, host = NETWORK.init(0, backend="jax", dtype="float64"), NETWORK.init(0, dtype="float64")
+    cost = squared()
+
+    def ask(m: int) -> None:
+        X, Y, w = examples(m)
+        own, own_Y, own_w = on_jax(X, Y, w)
+        J, g = NETWORK.gradients(params, own, own_Y, cost=cost, weights=own_w)
+        expected, expected_g = NETWORK.gradients(host, X, Y, cost=cost, weights=w)
+        np.testing.assert_allclose(J, expected, rtol=1e-12)
+        np.testing.assert_allclose(g.vector, expected_g.vector, rtol=1e-10, atol=1e-14)
+
+    for m in (65, 66, 67, 80, 96):
+        ask(m)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for m in range(81, 96):
+            ask(m)
+    assert [record.getMessage()[:90] for record in caplog.records if "Compiling" in record.message] == []
+
+
 def test_the_first_widths_compile_the_equations_and_nothing_else(caplog) -> None:
     params = NETWORK.init(0, backend="jax", dtype="float64")
     NETWORK.gradients(params, *on_jax(*examples(5)[:2]))

@@ -3,7 +3,16 @@
 from nnarray.engine import batch_norm, batch_norm_ranks, native_calls, ranks, replayed
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import Order, TileColumns
-from nnarray.engine.compute import cost, cost_and_gradients, cost_from_sum, cost_of, gradients_from_sums, predict, pull
+from nnarray.engine.compute import (
+    activations,
+    cost,
+    cost_and_gradients,
+    cost_from_sum,
+    cost_of,
+    gradients_from_sums,
+    predict,
+    pull,
+)
 from nnarray.engine.equations import numbers_of_cost
 from nnarray.engine.host import HostColumns, stays_on_host
 from nnarray.engine.ranks import Communicator, RankError, Ranks
@@ -25,6 +34,7 @@ __all__ = [
     "ThreadsOfARun",
     "ThreadsOfSteps",
     "TileColumns",
+    "activations",
     "batch_norm",
     "batch_norm_ranks",
     "compiled_steps",

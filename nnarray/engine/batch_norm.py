@@ -234,7 +234,7 @@ def _computed(
         matrices = [backend.new_matrix((rows, tile.X.shape[1]), vector.dtype)] if rows else []
         J = program(*compiling.inputs_of(tile, given, numbers), *parts, *matrices)
         return J, vector, matrices[0] if rows else None
-    run = jitted.compute_exactly if backend.jits else compiling.compute
+    run = jitted.compute_coupled if backend.jits else compiling.compute
     J, made = run(wanted, tile, given, network, backend, numbers)
     vector = backend.primitives.join([made[: len(shapes)]]) if shapes else None
     return J, vector, made[-1] if rows else None

@@ -64,6 +64,11 @@ def predict(
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
 
 
+def activations(X: Array, layers: Pairs, network: Architecture, backend: Backend) -> list[Array]:
+    """[A[0], …, A[L]] of the whole batch at once."""
+    return [X, *compiling.compute(equations.activations, Tile(X, None, None, ()), layers, network, backend)[1]]
+
+
 def cost(
     batch: Batch,
     layers: Pairs,

@@ -38,6 +38,11 @@ def prediction(tile: Tile, layers: Pairs, network: Architecture, primitives: Pri
     return None, [forward(tile, layers, network, primitives).A[-1]]
 
 
+def activations(tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives) -> tuple[None, list[Array]]:
+    """A[1], …, A[L]."""
+    return None, forward(tile, layers, network, primitives).A[1:]
+
+
 def cost(
     tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives, *, m: Array = 1, **penalties: float
 ) -> tuple[Array, list[Array]]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from nnarray.backends import Backend, is_concrete
-from nnarray.core.typing import Array, Namespace, Pairs
+from nnarray.backends.numpy import NUMPY
+from nnarray.core.typing import Array, Layers, Namespace, Pairs
 from nnarray.engine import equations
 from nnarray.engine.batch import Architecture, Tile
 from nnarray.engine.rules import RuleKey, traced
@@ -32,41 +33,56 @@ def compute(
 ) -> tuple[Array | None, list[Array]]:
     """The equations of a tile, padded with columns that weigh nothing where EXACT_WIDTHS others came before."""
     columns, key = tile.X.shape[1], _key(wanted, tile, layers, network, backend)
-    *_, have_values = key
-    if not (have_values and _may_be_padded(tile, network, backend)) or admits_exactly(columns, *key):
+    if _may_be_compiled(tile, key, backend):
         return _run(key, tile, layers, numbers)
-    weighted = wanted in {equations.cost, equations.cost_and_prediction, equations.cost_and_gradients}
-    J, made = _run(key, _padded(tile, columns, weighted, backend), layers, numbers)
-    if made and wanted is not equations.cost_and_gradients:  # the last is A[L] or dX, with a column for each example
-        made = [*made[:-1], _cut(made[-1], columns, backend)]
-    return J, made
+    J, made = _run(key, _padded(tile, columns, wanted in WEIGHTED, backend), layers, numbers)
+    first = len(made) - (len(made) if wanted is equations.activations else wanted in LAST_OF_EXAMPLES)
+    return J, [*made[:first], *(_cut(V, columns, backend) for V in made[first:])]
 
 
-def compute_exactly(
+WEIGHTED = frozenset({equations.cost, equations.cost_and_prediction, equations.cost_and_gradients})
+LAST_OF_EXAMPLES = frozenset({equations.prediction, equations.cost_and_prediction, equations.pullback})
+"""The last array that these make is A[L] or dX, with a column for each example."""
+
+
+def compute_coupled(
     wanted: equations.Equations,
     tile: Tile,
-    layers: Pairs,
+    layers: Layers,
     network: Architecture,
     backend: Backend,
     numbers: Mapping[str, Any],
-) -> tuple[Array, list[Array]]:
-    """The equations of a tile whose columns are coupled, so that none may be added: each width is compiled."""
-    J, made = _run(_key(wanted, tile, layers, network, backend), tile, layers, numbers)
-    return J, made
+) -> tuple[Array | None, list[Array]]:
+    """The equations of a tile to whose columns none may be added; NumPy's where EXACT_WIDTHS others came before.
+
+    With a cost of the caller's own, which is JAX's to compute, each width is compiled.
+    """
+    key = _key(wanted, tile, layers, network, backend)
+    if network.own_cost is not None or _may_be_compiled(tile, key, backend):
+        return _run(key, tile, layers, numbers)
+    X, Y, weights = map(_on_host, tile[:3])
+    seen = Tile(X, Y, weights, [_on_host(D) for D in tile.masks])
+    J, made = wanted(seen, [tuple(map(_on_host, layer)) for layer in layers], network, NUMPY.primitives, **numbers)
+    return J if J is None else backend.asarray(J), [backend.asarray(V) for V in made]
+
+
+def _on_host(V: Array | None) -> Any:
+    return V if V is None else np.asarray(V)
 
 
 def _key(
-    wanted: equations.Equations, tile: Tile, layers: Pairs, network: Architecture, backend: Backend
+    wanted: equations.Equations, tile: Tile, layers: Layers, network: Architecture, backend: Backend
 ) -> tuple[equations.Equations, Architecture, Backend, Any, bool]:
     """What is compiled, for every width; the last is whether all arrays have values."""
     given = [V for V in (*tile[:3], *tile.masks, *(V for layer in layers for V in layer)) if V is not None]
     return wanted, network, backend, layers[0][0].dtype, all(map(is_concrete, given))
 
 
-def _may_be_padded(tile: Tile, network: Architecture, backend: Backend) -> bool:
-    """Whether NumPy sees the arrays, and the losses of further columns are finite."""
-    is_own = network.own_cost is not None or network.reported_loss is not None
-    return not is_own and backend.looked_into(tile.X)[1].is_host
+def _may_be_compiled(tile: Tile, key: Any, backend: Backend) -> bool:
+    """Whether this width is compiled: it is one of the first few, or NumPy does not see the arrays."""
+    *_, have_values = key
+    is_seen = have_values and backend.looked_into(tile.X)[1].is_host
+    return not is_seen or admits_exactly(tile.X.shape[1], *key)
 
 
 def _cut(V: Array, columns: int, backend: Backend) -> Array:
@@ -91,20 +107,22 @@ def padded_width(columns: int) -> int:
 
 
 def _padded(tile: Tile, columns: int, is_weighted: bool, backend: Backend) -> Tile:
+    """The tile with further columns: copies of the last, whose loss is finite, of weight 0, or else zeros."""
     width = padded_width(columns)
-    weights = tile.weights
+    weights, mode = tile.weights, "edge" if is_weighted else "constant"
     if is_weighted and weights is None:
         weights = np.ones((1, columns), tile.X.dtype)
-    X, Y, weights = (V if V is None else widened(V, width, backend) for V in (tile.X, tile.Y, weights))
+    X, Y = (V if V is None else widened(V, width, backend, mode) for V in tile[:2])
+    weights = weights if weights is None else widened(weights, width, backend)
     return Tile(X, Y, weights, [widened(D, width, backend) for D in tile.masks])
 
 
-def widened(V: Array, width: int, backend: Backend) -> Array:
-    """A matrix that NumPy sees, with columns of zeros up to this width."""
-    return backend.asarray(np.pad(np.asarray(V), ((0, 0), (0, width - V.shape[1]))))
+def widened(V: Array, width: int, backend: Backend, mode: Any = "constant") -> Array:
+    """A matrix that NumPy sees, with columns up to this width: zeros, or whichever `np.pad` calls so."""
+    return backend.asarray(np.pad(np.asarray(V), ((0, 0), (0, width - V.shape[1])), mode))
 
 
-def _run(key: Any, tile: Tile, layers: Pairs, numbers: Mapping[str, Any]) -> tuple[Array | None, list[Array]]:
+def _run(key: Any, tile: Tile, layers: Layers, numbers: Mapping[str, Any]) -> tuple[Array | None, list[Array]]:
     given = tuple(V is not None for V in tile[:3]), len(tile.masks), tuple(numbers)
     jitted = _jitted(*key, tile.X.shape[1], given)
     return jitted(tile, [*layers], dict(numbers))

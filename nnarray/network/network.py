@@ -17,7 +17,7 @@ from nnarray.backends import (
     require_finite,
     same_backend,
 )
-from nnarray.core import propagation, vector
+from nnarray.core import vector
 from nnarray.core.initial import initial_layers
 from nnarray.core.typing import Array
 from nnarray.engine.dask_chunks import is_dask_array
@@ -304,9 +304,7 @@ class Network:
             X = entered.backend.asarray(X, entered.dtype) if entered.backend.is_narrow(X) else X
             X = for_products(X, entered.layers[0].W.dtype, entered.backend)
             require_finite(X, "X", entered.backend)
-            return propagation.forward(
-                X, entered.layers, self.hidden, self.output, primitives=entered.backend.primitives
-            ).A
+            return engine.activations(X, entered.layers, self, entered.backend)
 
     @overload
     def predict(self, params: Any, X: npt.NDArray[Any], *, workers: int | None = None) -> npt.NDArray[Any]: ...
