@@ -890,15 +890,19 @@ class TestInterrupt:
             "1000000",
             "--patience",
             "0",
+            "--checkpoint",
+            "begun",
+            "--checkpoint-every",
+            "100 epochs",
         ]
         set_it = f"import os, signal, sys; signal.signal(2, signal.{at_start}); os.execv(sys.argv[1], sys.argv[1:])"
         with start([sys.executable, "-c", set_it, *command], subprocess.Popen) as process:
-            for line in process.stdout:
-                if line.startswith("training on"):
-                    break
-            time.sleep(0.5)
+            until = time.monotonic() + 100
+            while not os.path.exists("begun"):  # what a busy machine takes until then has no bound that is known
+                assert time.monotonic() < until
+                time.sleep(0.05)
             process.send_signal(number)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=100)
         assert (process.returncode, err) == (code, "")
         assert "interrupted after" in out
         assert read_model("model.safetensors").network.output == "identity"
