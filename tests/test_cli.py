@@ -834,6 +834,22 @@ class TestInterrupt:
         assert (code, err, sorted(os.listdir(here))) == (130, "nnarray: interrupted\n", before)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
+    def test_ctrl_c_within_scikit_learn_leaves_its_options_as_they_were(self, run, here, monkeypatch):
+        sklearn = pytest.importorskip("sklearn")
+
+        def breaking(*_, **__):
+            sklearn.set_config(skip_parameter_validation=True)
+            signal.raise_signal(signal.SIGINT)
+
+        run("train", "iris", "--epochs", 1)
+        before = sklearn.get_config()
+        monkeypatch.setattr("sklearn.metrics.roc_auc_score", breaking)
+        try:
+            assert run("evaluate", "model.safetensors", "iris")[0] == 130
+            assert sklearn.get_config() == before
+        finally:
+            sklearn.set_config(**before)
+
     def test_an_error_after_training_has_answered_ctrl_c_is_told(self, run, houses_csv, monkeypatch):
         real = training.loop.Run.epoch
 

@@ -33,7 +33,7 @@ from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, note
 from nnarray.cli.parser import several
-from nnarray.cli.process import TerminatedAsInterrupted, WarningsInALine, interruptible
+from nnarray.cli.process import OptionsOfSklearn, TerminatedAsInterrupted, WarningsInALine, interruptible
 from nnarray.cli.ranks import first_speaks, is_of_the_first, require_one_command
 from nnarray.engine.ranks import RankError
 
@@ -55,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str], *, launched: bool) -> int:
-    terminated, told = TerminatedAsInterrupted(), WarningsInALine()
+    terminated, told, options = TerminatedAsInterrupted(), WarningsInALine(), OptionsOfSklearn()
     try:
         starting.is_ready()
-        with Ended(terminated, told), terminated, told:
+        with Ended(terminated, told, options), terminated, told, options:
             code = interruptible(_run_on_rank if launched else _run, words)
     except SystemExit as leaving:  # --help and --version
         code = int(leaving.code or 0)

@@ -1,6 +1,7 @@
 """What a command changes in its process while it runs. Enter each as `with Ended(it), it:`."""
 
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -108,3 +109,28 @@ class WarningsInALine:
         """Filter and tell warnings as before."""
         filters, warnings.showwarning = self._before
         filter_again(filters)
+
+
+class OptionsOfSklearn:
+    """A block that leaves scikit-learn's options, which it changes within calls, as they were."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def __enter__(self) -> "OptionsOfSklearn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Set them again."""
+        configuring = sys.modules.get("sklearn._config")
+        before = self._before or getattr(configuring, "_global_config", None)  # those of a first import
+        if configuring is not None and before is not None and self._now() != before:
+            configuring.set_config(**before)
+
+    @staticmethod
+    def _now() -> dict[str, Any] | None:
+        configuring = sys.modules.get("sklearn._config")
+        return None if configuring is None else configuring.get_config()
