@@ -297,3 +297,18 @@ def test_an_estimator_narrows_its_table_once(settings, precision, monkeypatch) -
     assert np.mean(model.predict(X) == expected.predict(X)) > 0.97
     wide = MLPClassifier(backend="cupy", **settings).fit(X, y)
     assert np.abs(wide.predict_proba(X) - expected.predict_proba(X)).max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["step", "predict", "epoch"])
+def test_the_benchmarks_x_is_held_in_bfloat16_as_its_peers_hold_it(kind) -> None:
+    from bench.agreement import disagreement, errors, reference
+    from bench.contestants.nnarray_backends import NNArray
+    from bench.problems import make_problem
+    from bench.workloads import Workload
+
+    work = Workload("own", (40, 50, 3), 64, "tanh", "softmax", kind, 16 if kind == "epoch" else None)
+    problem, contestant = make_problem(work, precision="bfloat16", device="gpu"), NNArray("cupy")
+    assert contestant._place(problem)[3].dtype.name == "bfloat16"
+    prepared = contestant.prepare(problem)
+    assert disagreement(errors(prepared.result(), reference(problem)), "bfloat16") is None
+    prepared.run()
