@@ -160,3 +160,35 @@ def test_a_callback_has_the_callers_own_state() -> None:
     with np.errstate(under="raise", over="call"):
         nn.train(network, X, Y, epochs=2, callback=lambda _: seen.append(np.geterr()))
         assert seen == [np.geterr()] * 2
+
+
+def cutting(*_: Any, **__: Any) -> None:
+    """Ctrl-C in a block of the standard library's, whose end it keeps from being reached."""
+    BLOCKS.append(warnings.catch_warnings())
+    BLOCKS[-1].__enter__()
+    warnings.simplefilter("ignore")
+    raise KeyboardInterrupt
+
+
+BLOCKS: list[Any] = []
+
+
+def test_warnings_are_filtered_as_before_where_ctrl_c_ends_training() -> None:
+    X, Y = np.ones((4, 40)), np.zeros((1, 40))
+    with warnings.catch_warnings():
+        filters = warnings.filters
+        result = nn.train(nn.Network((4, 3, 1)), X, Y, epochs=3, callback=cutting, progress=False)
+        assert result.stopped == "interrupt"
+        assert warnings.filters is filters
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_warnings_are_filtered_as_before_where_ctrl_c_ends_a_fit(method, monkeypatch) -> None:
+    estimators = pytest.importorskip("nnarray.sklearn")
+    monkeypatch.setattr("nnarray.sklearn.report.Report.iteration", cutting)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filters = warnings.filters
+        getattr(estimators.MLPRegressor(hidden_layer_sizes=(3,), max_iter=2), method)(np.eye(8), np.arange(8.0))
+        assert warnings.filters is filters
+    assert [str(warning.message) for warning in caught] == ["Training interrupted by user."]

@@ -41,8 +41,7 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
             except Exception:
                 raise
             except BaseException:
-                if warnings.filters is not filters:
-                    filter_again(filters)
+                filter_again(filters)
                 raise
             finally:
                 _record_again(records)
@@ -59,7 +58,9 @@ def _record_again(records: bool) -> None:
 
 
 def filter_again(filters: Any) -> None:
-    """Put warnings' filters back, of which a block of the standard library's has a copy in their place."""
+    """Put warnings' filters back, in whose place a block that an interrupt cut has left a copy."""
+    if warnings.filters is filters:
+        return
     warnings.filters = filters
     with warnings.catch_warnings():  # both ends of which forget what was told before under other filters
         pass

@@ -9,7 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from nnarray.backends import Backend, Ended
+from nnarray.backends import Backend, Ended, filter_again
 from nnarray.core.typing import Array
 from nnarray.engine import Batch, Order, ThreadsOfARun
 from nnarray.engine.example_weights import weighs_nothing
@@ -93,6 +93,7 @@ def fit_stochastic(
     batches, dropout = _batches_of(model, work, examples, rows), _dropout_of(model, work)
     model.n_iter_ = 0
     report = Report(model, work, validation)
+    filters = warnings.filters
     training_begins(model)
     try:
         epochs = 1 if incremental else int(model.max_iter)
@@ -116,6 +117,7 @@ def fit_stochastic(
                     )
                     warnings.warn(msg, ConvergenceWarning, stacklevel=2)
     except KeyboardInterrupt:
+        filter_again(filters)
         warnings.warn("Training interrupted by user.", stacklevel=2)
     if model.early_stopping and model._best is not None:
         _restore_best(model, work)

@@ -2,11 +2,12 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnarray.backends import Ended, all_finite, quiet
+from nnarray.backends import Ended, all_finite, filter_again, quiet
 from nnarray.core.averages import corrected_mean
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
@@ -170,7 +171,7 @@ class Run:
             raise
 
     def _through(self, epochs: int, callback: Callable[[Epoch], Any] | None, progress: bool | None) -> TrainingResult:
-        self.began = time.perf_counter() - self.seconds
+        self.began, filters = time.perf_counter() - self.seconds, warnings.filters
         last = self.first + epochs
         shows = self.ranks is None or self.ranks.rank == 0
         bar = progress_bar(epochs, progress if shows else False, self.epochs - self.first)
@@ -193,6 +194,7 @@ class Run:
                 self.checkpoints.write()
         except KeyboardInterrupt:
             stopped = "interrupt"
+            filter_again(filters)
             self.checkpoints.write()
             self._end_interrupted()
         except WorkersLostError:
