@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forked_faults import forked_faults
+from forked_faults import Folder, forked_faults
 from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
 from threadpoolctl import threadpool_limits
 
@@ -468,6 +468,9 @@ BY_FORKS = {
 }
 """Calls that need no other thread and write no file: where all points are taken, each is reached by a fork."""
 
+WRITING_BY_FORKS = {"command line", "predict from the shell", "evaluate from the shell"}
+"""The same of commands that write files, at a place of eight outside of nnarray: they go through very many."""
+
 needs_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 
 
@@ -475,6 +478,11 @@ def broken(name: str, act: Callable[[], None], folder: Path) -> list[str]:
     """What was wrong after a call that was broken off."""
     call = CALLS[name](folder)
     checks = {"check": call.check} if isinstance(call, Fitting) else {}
+    if ALL and name in WRITING_BY_FORKS:
+        call()
+        files = Folder(folder)
+        options: dict[str, Any] = {"may_fork": files.may_fork, "after_each": files.put_back, "check": files.check}
+        return forked_faults(call, act=act, outside=8, **options).wrong
     if ALL and name in BY_FORKS:
         call()
         return forked_faults(call, act=act, **checks).wrong
