@@ -19,7 +19,7 @@ from nnarray.core.primitives import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.programs.schedule import Plan
-from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, team, training_step
+from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, products, team, training_step
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
@@ -308,6 +308,56 @@ class TestProductsOfFewTerms:
         assert np.signbit(found[0, :16]).all()
 
 
+class TestRowsTimesExamples:
+    """Both products of a layer of one unit with examples that are contiguous each, in blocks and at once."""
+
+    @staticmethod
+    def made(n: int, m: int, dtype: str, *, offset: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """X, from some entry of an array of NaN on, with w X and 0.3 (w X) Xᵀ."""
+        generator, trace = np.random.default_rng(0), Trace(dtype)
+        memory = np.full(m * (n + 3) + 40, np.nan, dtype)
+        first = -(memory.ctypes.data // memory.itemsize) % 16 + offset
+        V = memory[first : first + m * (n + 3)].reshape(m, n + 3)[:, :n].T
+        V[:] = generator.normal(size=(n, m))
+        w, X = trace.input("w", (1, n)), trace.input("X", (n, m), per_example=True)
+        Z = w @ X
+        found, outputs = program(trace.graph({"dW": Z @ X.T * 0.3, "Z": Z})), [np.empty((1, k), dtype) for k in (n, m)]
+        found(generator.normal(size=(1, n)).astype(dtype), V, *outputs)
+        return V, *outputs
+
+    @pytest.mark.parametrize("block_bytes", [1, 2**30], ids=["in blocks", "at once"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(("n", "m"), [(1, 9), (3, 20), (17, 5), (257, 1), (257, 7), (304, 65)])
+    def test_are_those_of_a_wider_float(self, n, m, dtype, block_bytes, monkeypatch) -> None:
+        monkeypatch.setattr(pieces, "BLOCK_BYTES", block_bytes)
+        for name in ("FEW", "SMALL"):
+            monkeypatch.setattr(products, name, 0)
+        for offset in (0, 5):
+            V, dW, Z = self.made(n, m, dtype, offset=offset)
+            generator = np.random.default_rng(0)
+            X = generator.normal(size=(n, m)).astype(dtype).astype("float64")
+            np.testing.assert_array_equal(V, X)
+            w = generator.normal(size=(1, n)).astype(dtype).astype("float64")
+            assert relative(Z, w @ X) < TOLERANCE[dtype]
+            assert relative(dW, (w @ X) @ X.T * 0.3) < TOLERANCE[dtype]
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_have_the_same_bits_wherever_the_examples_lie(self, dtype) -> None:
+        _, *expected = self.made(301, 13, dtype)
+        for offset in range(1, 16):
+            _, *found = self.made(301, 13, dtype, offset=offset)
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    def test_only_blocks_that_there_are_come_in_from_memory(self, monkeypatch) -> None:
+        monkeypatch.setattr(pieces, "BLOCK_BYTES", 300 * 8 * 19)
+        trace = Trace("float64")
+        w, X = trace.input("w", (1, 300)), trace.input("X", (300, 65), per_example=True)
+        stages = program(trace.graph({"dW": (w @ X) @ X.T})).parts.stages
+        added = [piece for [piece] in stages if piece.terms.length < 65]
+        assert [piece.ahead for piece in added] == [16, 16, 16, 0, 0]
+
+
 def compiler_misses() -> int:
     return compiler.compiled.cache_info().misses
 
@@ -350,6 +400,7 @@ class TestOlderProcessors:
     @pytest.mark.parametrize("output", OUTPUTS)
     def test_networks(self, output, processor) -> None:
         TestProductsOfFewTerms().test_all_sizes(33, "float32")
+        TestRowsTimesExamples().test_have_the_same_bits_wherever_the_examples_lie("float32")
         for hidden in HIDDEN:
             test_every_network(hidden, output, "float32", True, equations.cost_and_gradients)
 
@@ -363,6 +414,7 @@ def test_every_part_compiles_for_aarch64(monkeypatch) -> None:
     for output in OUTPUTS:
         network, layers, tile = tile_of((20, 30, 18, 13, 3), ("tanh", "gelu", "tanh"), output, 65, "float32", full=True)
         replayed(equations.cost_and_gradients, tile, layers, network, program)
+    TestRowsTimesExamples().made(300, 9, "float32")
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = llvm.Target.from_triple("aarch64-linux-gnu").create_target_machine(cpu="neoverse-v1", opt=3)

@@ -59,7 +59,9 @@ class Bound:
 
     def __init__(self, parts: Unbound, arrays: Sequence[np.ndarray], placements: Mapping[Node, Placement]) -> None:
         self._parts, self._placements, self._arrays = parts, placements, len(arrays)
-        self._unit = frozenset([node for node, place in placements.items() if place.strides[1] == 1])
+        self._standing, self._unit = (
+            frozenset([node for node, place in placements.items() if place.strides[axis] == 1]) for axis in (0, 1)
+        )
         self._tables = Tables([], [], [], [], [])
         self._functions = dict[int, tuple[Compiled, Places]]()
         for stage in parts.stages:
@@ -104,7 +106,7 @@ class Bound:
 
     def _function(self, part: Part) -> tuple[Compiled, Places]:
         code = Code("float" if self._parts.plan.graph.dtype == np.float32 else "double")
-        places = Places(code, self._placements, self._unit)
+        places = Places(code, self._placements, self._unit, self._standing)
         if isinstance(part, Product):
             ProductCode(part, places, self._parts.blas).write()
         else:
@@ -126,6 +128,8 @@ class Bound:
             return 0
         if what == "stride":
             return self._strides(of)[axis[0]]
+        if what == "ahead":
+            return piece.ahead
         if what == "limit":
             of = of.matrix_shape[axis[0]] - piece.first(of)[axis[0]]
         return piece.length(what, of) if what in ("rows", "columns", "terms") else int(of)

@@ -6,10 +6,7 @@ The code is the same for all sizes, so that the layers of a network share one fu
 from nnarray.programs.graph import Scalar
 from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm.places import Places
-from nnarray.programs.targets.llvm.vectors import Vectors
-
-LANES = {"float": 16, "double": 8}
-"""Of a vector of columns."""
+from nnarray.programs.targets.llvm.vectors import LANES, Vectors
 
 WIDE, ROWS, ROWS_OF_REST = 4, 2, 4
 """Vectors that are computed at once and of how many rows; and of how many rows where there is one vector, masked."""
@@ -67,7 +64,7 @@ class FewTerms:
         for row, totals in zip(rows, sums, strict=True):
             left = self._vectors.splat(self._places.load_anyhow(A, row, k))
             for total, x in zip(totals, right, strict=True):
-                self._vectors.add_product(total, left, x)
+                self._vectors.set(total, self._vectors.fused(left, x, self._vectors.read(total)))
 
     def _term(self, counter: str) -> str:
         """The second term, then the first one: where terms are written out, LLVM fuses the first product last."""
@@ -81,7 +78,7 @@ class FewTerms:
             x = self._vectors.read(total)
             if isinstance(scale, Scalar) or scale != 1.0:
                 x = self._vectors.multiply(x, self._vectors.splat(self._places.scale(scale)))
-            self._vectors.store(address, v, x, mask)
+            self._vectors.store(address, x, v, mask)
 
     def _quotient(self, x: str, y: int) -> str:
         """x / y, rounded up."""

@@ -62,6 +62,11 @@ class Piece(NamedTuple):
         span: Span = getattr(self, what)
         return of_all if span == getattr(whole(self.part), what) else span.length
 
+    @property
+    def ahead(self) -> int:
+        """How many terms the next piece has, if there is one of as many; else 0."""
+        return self.terms.length if self.terms.stop + self.terms.length <= whole(self.part).terms.stop else 0
+
     def first(self, base: Node) -> tuple[int, int]:
         """The first row and column of a node that the piece reads or makes."""
         if isinstance(self.part, Loop):

@@ -18,11 +18,13 @@ class Places:
 
     `keys` are what the words of the table have to hold, in their order: ("address", node), ("stride", node, axis),
     ("number", scalar), and what the function asks for besides. `outside` are the nodes in callers' arrays, whose
-    strides may be any; `unit` are those of them whose rows are contiguous.
+    strides may be any; `unit` are those of them whose rows are contiguous, and `standing` those whose columns are.
     """
 
-    def __init__(self, code: Code, outside: Container[Node], unit: Container[Node]) -> None:
-        self.code, self._outside, self._unit = code, outside, unit
+    def __init__(
+        self, code: Code, outside: Container[Node], unit: Container[Node], standing: Container[Node] = ()
+    ) -> None:
+        self.code, self._outside, self._unit, self._standing = code, outside, unit, standing
         self.keys: list[tuple[object, ...]] = []
         self._known: dict[object, str] = {}
 
@@ -65,6 +67,10 @@ class Places:
         """Whether the entries of each row are contiguous."""
         return node in self._unit or not (node in self._outside or node.is_view)
 
+    def has_contiguous_columns(self, node: Node) -> bool:
+        """Whether the entries of each column are contiguous, in a caller's array."""
+        return node in self._standing
+
     def load_anyhow(self, node: Node, r: str, c: str) -> str:
         """The same as `load` of numbers, written in one way for all shapes and strides, transposed or not."""
         if CHECKED:
@@ -74,12 +80,15 @@ class Places:
         return self.code.value(f"load {self.code.T}, ptr {address}, align 1")
 
     def span(self, node: Node, r: str, c: str, length: str) -> str:
-        """The address of so many contiguous entries of row r, from column c on, written in one way for all shapes."""
+        """The address of so many contiguous entries of row r, from column c on, written in one way for all shapes.
+
+        The node may be transposed, if the columns of what it transposes are contiguous.
+        """
         if CHECKED:
             last = self.code.value(f"sub i64 {length}, 1")
             for column in (c, self.code.add(c, last)):
-                self._check(node, r, column, shortest=1)
-        return self._address(node, self.code.add(self.code.times(r, self.word("stride", node, 0)), c))
+                self._check(node.base, *((r, column) if node.base is node else (column, r)), shortest=1)
+        return self._address(node.base, self.code.add(self.code.times(r, self.word("stride", node, 0)), c))
 
     def _entry(self, node: Node, r: str, c: str) -> str:
         if node.operation == "transpose":

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.schedule import Product
-from nnarray.programs.targets.llvm import few_terms
+from nnarray.programs.targets.llvm import few_terms, streamed
 from nnarray.programs.targets.llvm.places import Places
 
 FEW = 16
@@ -58,7 +58,9 @@ class ProductCode:
 
     def write(self) -> None:
         """Write it."""
-        if is_call(self.stage):
+        if is_call(self.stage) and streamed.suits(self.stage, self.places):
+            streamed.Streamed(self.stage, self.places, *self._sizes()[1:]).write()
+        elif is_call(self.stage):
             self._call()
         elif _is_sum_of_rows(self.stage):
             self._sums_along_rows()

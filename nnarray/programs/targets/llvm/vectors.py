@@ -2,6 +2,12 @@
 
 from nnarray.programs.targets.llvm.code import Code
 
+LINE = 64
+"""Bytes of a cache line."""
+
+LANES = {"float": LINE // 4, "double": LINE // 8}
+"""Of a vector that is as long as a line."""
+
 
 class Vectors:
     """Vectors of so many `lanes` of the code's float. One without a mask is whole."""
@@ -28,17 +34,33 @@ class Vectors:
         """What the variable is."""
         return self._code.value(f"load {self._kind}, ptr {variable}")
 
-    def add_product(self, variable: str, x: str, y: str) -> None:
-        """Add x y to the variable."""
+    def set(self, variable: str, x: str) -> None:
+        """Let the variable be x."""
+        self._code.do(f"store {self._kind} {x}, ptr {variable}")
+
+    def fused(self, x: str, y: str, z: str) -> str:
+        """x y + z, rounded once where processors can."""
         term = self._code.value(f"fmul contract {self._kind} {x}, {y}")
-        total = self._code.value(f"fadd contract {self._kind} {self.read(variable)}, {term}")
-        self._code.do(f"store {self._kind} {total}, ptr {variable}")
+        return self._code.value(f"fadd contract {self._kind} {z}, {term}")
 
     def multiply(self, x: str, y: str) -> str:
         """The product, rounded by itself."""
         return self._code.value(f"fmul {self._kind} {x}, {y}")
 
-    def load(self, address: str, i: int, mask: str | None) -> str:
+    def select(self, condition: str, x: str, y: str) -> str:
+        """x where the condition, a single one, holds, else y."""
+        return self._code.value(f"select i1 {condition}, {self._kind} {x}, {self._kind} {y}")
+
+    def first_entry(self, x: str) -> str:
+        """What x has in its first lane."""
+        return self._code.value(f"extractelement {self._kind} {x}, i64 0")
+
+    def sum(self, x: str, start: str) -> str:
+        """Start and all lanes of x."""
+        T = self._code.T
+        return self._code.value(f"call reassoc {T} @llvm.vector.reduce.fadd({T} {start}, {self._kind} {x})")
+
+    def load(self, address: str, i: int = 0, mask: str | None = None) -> str:
         """The vector i of those that begin at an address."""
         place = self._place(address, i)
         if mask is None:
@@ -46,7 +68,7 @@ class Vectors:
         operands = f"ptr {place}, i32 1, <{self.lanes} x i1> {mask}, {self._kind} zeroinitializer"
         return self._code.value(f"call {self._kind} @llvm.masked.load({operands})")
 
-    def store(self, address: str, i: int, x: str, mask: str | None) -> None:
+    def store(self, address: str, x: str, i: int = 0, mask: str | None = None) -> None:
         """Store x there."""
         place = self._place(address, i)
         if mask is None:
