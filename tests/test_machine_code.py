@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from test_programs import EQUATIONS, HIDDEN, OUTPUTS, replayed, tile_of
 
+from nnarray import Network
 from nnarray.backends import NUMPY
 from nnarray.backends.cblas import cblas
 from nnarray.core.primitives import bind
@@ -249,6 +250,21 @@ def test_equal_loops_of_all_networks_are_compiled_once() -> None:
     before = compiler_misses()
     run((41, 55, 66, 71), 35)
     run((41, 55, 66, 59, 47, 71), 129)
+    assert compiler_misses() == before
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_another_number_of_examples_compiles_nothing(batch_norm) -> None:
+    network, generator = Network((30, 20, 3), output="softmax", batch_norm=batch_norm), np.random.default_rng(0)
+    params = network.init()
+
+    def run(m: int) -> None:
+        network.gradients(params, generator.normal(size=(30, m)), np.eye(3)[:, generator.integers(0, 3, m)])
+
+    run(50)
+    before = compiler_misses()
+    run(53)
+    run(140)
     assert compiler_misses() == before
 
 

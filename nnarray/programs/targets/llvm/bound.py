@@ -1,5 +1,6 @@
 """A program for arrays that lie in memory in one way: every piece with its function and its table."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -126,8 +127,14 @@ class Bound:
         if what == "address":
             self._tables.places.append(Fill(at, self._parts.memory.offsets[of] + self._first_byte(piece, of)))
             return 0
+        return self._fixed(piece, what, of, *axis)
+
+    def _fixed(self, piece: Piece, what: object, of: Any, *axis: Any) -> int:
+        """What stays in a table: a stride, a number, a length."""
         if what == "stride":
             return self._strides(of)[axis[0]]
+        if what == "constant":
+            return bits_of(of)
         if what == "ahead":
             return piece.ahead
         if what == "limit":
@@ -170,6 +177,12 @@ class Bound:
             strides, axis, shape = strides[::-1], 1, (piece.columns.length, piece.terms.length)
         incx, incy = self._strides(x)[axis], self._strides(part.node)[axis]
         return gemv(shape, strides, incx if shape[1] > 1 else 1, incy if shape[0] > 1 else 1)
+
+
+def bits_of(x: float) -> int:
+    """A double as a word of a table."""
+    [word] = struct.unpack("q", struct.pack("d", x))
+    return int(word)
 
 
 def layout_of(arrays: Sequence[np.ndarray]) -> list[tuple[Any, ...]]:

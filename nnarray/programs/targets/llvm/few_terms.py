@@ -77,7 +77,7 @@ class FewTerms:
         for v, (mask, total) in enumerate(zip(masks, totals, strict=True)):
             x = self._vectors.read(total)
             if isinstance(scale, Scalar) or scale != 1.0:
-                x = self._vectors.multiply(x, self._vectors.splat(self._places.scale(scale)))
+                x = self._vectors.multiply(x, self._vectors.splat(self._places.number(scale)))
             self._vectors.store(address, x, v, mask)
 
     def _quotient(self, x: str, y: int) -> str:

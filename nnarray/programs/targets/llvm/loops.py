@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from nnarray.programs.graph import COMPARISONS, Node, Scalar, Source
+from nnarray.programs.graph import COMPARISONS, Node, Source
 from nnarray.programs.schedule import Loop, Plan
 from nnarray.programs.targets.llvm.operations import OPERATIONS, maximum
 from nnarray.programs.targets.llvm.places import Places
@@ -111,10 +111,8 @@ class LoopCode:
 
     def _value(self, source: Source, r: str, c: str, known: Known) -> str:
         """What a node is at (r, c), or a number."""
-        if isinstance(source, Scalar):
-            return self.places.number(source)
         if not isinstance(source, Node):
-            return self.code.constant(source)
+            return self.places.number(source)
         if source not in known:
             known[source] = self._loaded_or_computed(source, r, c, known)
         return known[source]

@@ -3,6 +3,7 @@
 Nothing in the text depends on a network or on m, so equal loops of all layers and networks are one function.
 """
 
+import math
 import os
 from collections.abc import Container
 
@@ -11,6 +12,10 @@ from nnarray.programs.targets.llvm.code import Code
 
 CHECKED = os.environ.get("NNARRAY_CHECKED_CODE") == "1"
 """In the environment, for tests: each load and store ends the process if it lies outside its node."""
+
+
+WRITTEN_OUT = frozenset([0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0])
+"""Numbers for which LLVM knows a shorter way."""
 
 
 class Places:
@@ -35,18 +40,21 @@ class Places:
             self.keys.append(key)
         return self._known[key]
 
-    def number(self, scalar: Scalar) -> str:
-        """The value of a scalar."""
-        wide = self.word("number", scalar, kind="double")
+    def number(self, x: Scalar | float) -> str:
+        """The value of a scalar, or a number."""
+        if isinstance(x, Scalar) or (math.isfinite(x) and x not in WRITTEN_OUT):
+            return self.number_in_table(x)
+        return self.code.constant(x)
+
+    def number_in_table(self, x: Scalar | float) -> str:
+        """The same, whatever it is: many numbers depend on how many examples there are."""
+        key = ("number", x) if isinstance(x, Scalar) else ("constant", float(x))
+        wide = self.word(*key, kind="double")
         if self.code.T == "double":
             return wide
-        if scalar not in self._known:
-            self._known[scalar] = self.code.at_entry(f"fptrunc double {wide} to float")
-        return self._known[scalar]
-
-    def scale(self, factor: Scalar | float) -> str:
-        """What a product is multiplied by."""
-        return self.number(factor) if isinstance(factor, Scalar) else self.code.constant(factor)
+        if ("rounded", key) not in self._known:
+            self._known["rounded", key] = self.code.at_entry(f"fptrunc double {wide} to float")
+        return self._known["rounded", key]
 
     def load(self, node: Node, r: str, c: str) -> str:
         """The entry (r, c); of a single row or column, the same for all r or c."""

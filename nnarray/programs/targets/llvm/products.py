@@ -81,7 +81,8 @@ class ProductCode:
                 before = self.code.value(f"load {T}, ptr {total}")
                 added = self.code.arithmetic("fadd", before, term, flags="reassoc contract")
                 self.code.do(f"store {T} {added}, ptr {total}")
-            self._store(i, j, self.code.value(f"load {T}, ptr {total}"))
+            x = self.code.value(f"load {T}, ptr {total}")
+            self.places.store(self.stage.node, i, j, self.code.arithmetic("fmul", x, self._scale(), flags=""))
 
     def _sums_of_few(self) -> None:
         """A row of the product at once; the few terms of each sum are written out."""
@@ -140,7 +141,7 @@ class ProductCode:
 
     def _scale(self) -> str:
         """What the product is multiplied by."""
-        return self.places.scale(self.stage.scale)
+        return self.places.number_in_table(self.stage.scale)
 
     def _store(self, i: str, j: str, total: str) -> None:
         """Store an entry, multiplied."""

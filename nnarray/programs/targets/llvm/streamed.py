@@ -81,7 +81,7 @@ class Streamed:
         self._along(self._terms, write)
         for example, total, end in zip(examples, sums[self._wide], sums[self._single], strict=True):
             x = self._wide.sum(self._wide.read(total), self._single.first_entry(self._single.read(end)))
-            self._places.store(node, "0", example, self._code.arithmetic("fmul", x, self._places.scale(scale)))
+            self._places.store(node, "0", example, self._code.arithmetic("fmul", x, self._places.number(scale)))
 
     def _add(self, first: str, count: int) -> None:
         """Some examples, each times its factor, added to the row, which begins as zeros unless it goes on."""
@@ -90,7 +90,7 @@ class Streamed:
         is_new = code.value(f"icmp eq i64 {code.value(f'or i64 {first}, {goes_on}')}, 0")
         examples = [code.add(first, str(i)) for i in range(count)]
         factors = [self._places.load_anyhow(A, "0", example) for example in examples]
-        factors = [code.arithmetic("fmul", x, self._places.scale(scale)) for x in factors]
+        factors = [code.arithmetic("fmul", x, self._places.number(scale)) for x in factors]
 
         def write(vectors: Vectors, r: str) -> None:
             place = self._places.span(node, "0", r, str(vectors.lanes))
