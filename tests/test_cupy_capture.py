@@ -948,18 +948,18 @@ class SlowSteps:
 @pytest.mark.parametrize("seconds", [1e-5, 1e-3, 1e-2])
 def test_calls_are_short_by_the_clock_of_the_device(seconds, monkeypatch) -> None:
     from nnarray.engine.interrupts import Interrupts
-    from nnarray.training import replays
+    from nnarray.training import timed_steps
 
     steps = SlowSteps(seconds)
-    monkeypatch.setattr(replays.time, "perf_counter", lambda: steps.now)
+    monkeypatch.setattr(timed_steps.time, "perf_counter", lambda: steps.now)
     made, behind = list[int](), list[float]()
-    calls = replays.Replays(steps, Held())
+    calls = timed_steps.TimedSteps(steps, Held())
     for _ in range(3):
         calls.launch_all(20_000, made.append, Interrupts(), lambda: behind.append(steps.over - steps.now))
     assert sum(made) == 60_000
     assert made == steps.calls
-    assert max(behind) <= 1.5 * replays.SECONDS
-    assert seconds * sorted(made)[-3] >= 0.5 * replays.SECONDS
+    assert max(behind) <= 1.5 * timed_steps.SECONDS
+    assert seconds * sorted(made)[-3] >= 0.5 * timed_steps.SECONDS
 
 
 class Held:
