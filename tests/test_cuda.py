@@ -506,17 +506,22 @@ class TestNeighbours:
             ask(1, 1, (place, inner, outer, length, count, answer.ctypes.data))
             assert answer[0] == expected
 
-    @pytest.mark.parametrize(("operands", "vector"), [(None, "v4.f32"), ("bfloat16", "v4.u16")])
-    def test_what_the_compiler_moves_at_once(self, operands, vector) -> None:
-        """What is between large products, and what is added in the end; no division for the place of a bias."""
+    @pytest.mark.parametrize(
+        ("operands", "wide", "vector"), [(None, "f32", "v4.f32"), ("bfloat16", "f32|u32", "v4.u16")]
+    )
+    def test_what_the_compiler_moves_at_once(self, operands, wide, vector) -> None:
+        """What is between large products, and what is added in the end; no division for the place of a bias.
+
+        Eight floats of 16 bits are loaded as four words of 32.
+        """
         program = traffic.step((4096, 4096, 4096, 10), 65_536, precision=operands)
         plain = [kernel for kernel in program.kernels if {loop.kind for loop in kernel.loops} == {"entries"}]
         assert len(plain) >= 4
         code = ptx(program.source)
         for kernel in plain:
             [text] = re.findall(rf"\.entry {kernel.name}\(.*?(?=\.entry|\Z)", code, re.DOTALL)
-            assert "ld.global.v4.f32" in text
-            assert "st.global.v4.f32" in text or f"st.global.{vector}" in text
+            assert re.search(rf"ld\.global\.v4\.({wide})", text)
+            assert re.search(rf"st\.global\.v4\.({wide})|st\.global\.{vector}", text)
             assert not re.search(r"\b(div|rem)\.[us]", text)
 
     @pytest.mark.parametrize(("dtype", "vector"), [("float32", "v4.f32"), ("float64", "v2.f64")])
