@@ -69,19 +69,22 @@ def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
 
 
 def _beyond_shares(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: dict[str, int]) -> dict[Any, str]:
-    """The parts for which their holders have no room, and the workers that have the most."""
+    """The parts for which their holders have no room, and the workers that have the most.
+
+    And those of which several have a copy, as after an earlier step, with the one whose share they are.
+    """
     if not threads or not all(holders):
         return {}
     every = sum(threads.values())
     room = {worker: -(-len(keys) * count // every) for worker, count in threads.items()}
-    beyond = list[Any]()
+    beyond, found = list[Any](), dict[Any, str]()
     for workers, key in sorted(zip(holders, keys, strict=True), key=lambda held: len(held[0])):
         holder = max(workers, key=lambda worker: room.get(worker, 0))
         if room.get(holder, 0) > 0:
             room[holder] -= 1
+            found |= {key: holder} if len(workers) > 1 else {}
         else:
             beyond.append(key)
-    found = dict[Any, str]()
     for key in beyond:
         found[key] = worker = max(room, key=lambda worker: room[worker])
         room[worker] -= 1
