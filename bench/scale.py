@@ -132,6 +132,7 @@ def on_dask(work: str, processes: int) -> float:
 def chunks_of(V: np.ndarray, columns: int, client: Any) -> Any:
     """V as a dask array, of whose chunks of so many columns each worker holds as many, neighbours."""
     import dask.array as da
+    from distributed import wait
 
     addresses = sorted(client.nthreads())
     parts = [V[:, start : start + columns] for start in range(0, V.shape[1], columns)]
@@ -140,7 +141,9 @@ def chunks_of(V: np.ndarray, columns: int, client: Any) -> Any:
         some = [parts[i] for i in indices]
         futures = client.scatter(some, workers=[address])
         held += [da.from_delayed(future, V.shape, V.dtype) for future, V in zip(futures, some, strict=True)]
-    return da.concatenate(held, axis=1)
+    persisted = da.concatenate(held, axis=1).persist()  # as a user has them: a graph of futures alone
+    wait(persisted)
+    return persisted
 
 
 @contextmanager
