@@ -75,14 +75,14 @@ which with exponential delays is 1 + 1/2 + … + 1/N times their mean.
 
 | ranks | m = 4,096: ms | m = 60,000: ms | m = 1,000,000: ms | simulated | delays of 1 ms | half as efficient at m = |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| 1 | 62.3 | 890 | 14,814 | 14,814 | 14,815 | 113 |
-| 2 | 32.9 | 447 | 7,409 | 7,409 | 7,410 | 341 |
-| 8 | 10.8 | 114 | 1,855 | 1,855 | 1,858 | 1,716 |
-| 64 | 4.33 | 17.3 | 235 | 235 | 240 | 14,599 |
-| 512 | 3.54 | 5.15 | 32.3 | 32.3 | 39.1 | 118,106 |
-| 1,000 | 5.19 | 6.02 | 19.9 | 19.9 | 27.6 | 346,588 |
+| 1 | 60.3 | 877 | 14,600 | 14,600 | 14,601 | 36 |
+| 2 | 30.7 | 439 | 7,301 | 7,301 | 7,302 | 110 |
+| 8 | 8.49 | 111 | 1,826 | 1,826 | 1,829 | 555 |
+| 64 | 2.02 | 14.8 | 229 | 229 | 234 | 4,758 |
+| 512 | 1.22 | 2.82 | 29.6 | 29.6 | 36.4 | 38,822 |
+| 1,000 | 1.72 | 2.53 | 16.3 | 16.3 | 23.9 | 113,421 |
 
-A column takes 15 µs, a step beside its columns 1.66 ms, a round of the reduction 2.5 µs, theta once 0.86 ms.
+A column takes 15 µs, a step beside its columns 0.52 ms, a round of the reduction 2.4 µs, theta once 0.27 ms.
 Simulated are steps of m = 1,000,000: without delays, and with one on every rank, exponential, of 1 ms in the mean.
 
 <!-- end of bench -->
