@@ -56,7 +56,7 @@ def are_held(collection: Any) -> bool:
 
 
 def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
-    """Of a collection's parts that workers hold, those that another had better compute with, and its address.
+    """Of parts that workers hold, the address of who had better compute with each; nothing where dask sees it itself.
 
     Thereby none has more than its share of them. dask itself moves none that takes as long to send as to compute with.
     """
@@ -65,13 +65,13 @@ def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
         return {}
     threads = _asked(client, client.scheduler.ncores)
     holders = _asked(client, client.scheduler.who_has, keys=list(keys))
-    return _beyond_shares([holders.get(key, ()) for key in keys], keys, threads)
+    return _shared_out([holders.get(key, ()) for key in keys], keys, threads)
 
 
-def _beyond_shares(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: dict[str, int]) -> dict[Any, str]:
-    """The parts for which their holders have no room, and the workers that have the most.
+def _shared_out(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: dict[str, int]) -> dict[Any, str]:
+    """The worker that computes with each part, its holder as long as that has room; nothing where all holders have.
 
-    And those of which several have a copy, as after an earlier step, with the one whose share they are.
+    Where several hold a copy, as after an earlier step, one of them is named.
     """
     if not threads or not all(holders):
         return {}
@@ -82,13 +82,13 @@ def _beyond_shares(holders: Sequence[Sequence[str]], keys: Sequence[Any], thread
         holder = max(workers, key=lambda worker: room.get(worker, 0))
         if room.get(holder, 0) > 0:
             room[holder] -= 1
-            found |= {key: holder} if len(workers) > 1 else {}
+            found[key] = holder
         else:
             beyond.append(key)
     for key in beyond:
         found[key] = worker = max(room, key=lambda worker: room[worker])
         room[worker] -= 1
-    return found
+    return found if beyond or any(len(workers) > 1 for workers in holders) else {}
 
 
 def _asked(client: Any, question: Any, **given: Any) -> Any:
