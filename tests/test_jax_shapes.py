@@ -112,6 +112,16 @@ CALLS = {
 }
 
 
+def assert_compiles_nothing_more(ask, caplog) -> None:
+    """For numbers of examples between those that it was asked for."""
+    for m in (65, 66, 67, 80, 96):
+        ask(m)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for m in range(81, 96):
+            ask(m)
+    assert [record.getMessage()[:90] for record in caplog.records if "Compiling" in record.message] == []
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name", CALLS)
 def test_new_widths_are_numpys_numbers_and_compile_nothing_more(name, batch_norm, caplog) -> None:
@@ -129,12 +139,7 @@ def test_new_widths_are_numpys_numbers_and_compile_nothing_more(name, batch_norm
 
     if name == "forward" and batch_norm:  # by the averages, of which there are none yet
         params, host = (p.replace(p.vector) if not hasattr(p, "statistics") else p for p in (params, host))
-    for m in (65, 66, 67, 80, 96):
-        ask(m)
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        for m in range(81, 96):
-            ask(m)
-    assert [record.getMessage()[:90] for record in caplog.records if "Compiling" in record.message] == []
+    assert_compiles_nothing_more(ask, caplog)
 
 
 def test_a_cost_of_the_caller_s_own_is_padded_with_the_last_example(caplog) -> None:
@@ -149,12 +154,7 @@ def test_a_cost_of_the_caller_s_own_is_padded_with_the_last_example(caplog) -> N
         np.testing.assert_allclose(J, expected, rtol=1e-12)
         np.testing.assert_allclose(g.vector, expected_g.vector, rtol=1e-10, atol=1e-14)
 
-    for m in (65, 66, 67, 80, 96):
-        ask(m)
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        for m in range(81, 96):
-            ask(m)
-    assert [record.getMessage()[:90] for record in caplog.records if "Compiling" in record.message] == []
+    assert_compiles_nothing_more(ask, caplog)
 
 
 def test_the_first_widths_compile_the_equations_and_nothing_else(caplog) -> None:
