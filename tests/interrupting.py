@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import InvalidStateError
 from functools import cache
 from inspect import CO_GENERATOR
 from pathlib import Path
@@ -300,7 +301,7 @@ def faults(
             try:
                 if not tracer.run(call) and tracer.seen >= at:
                     found.append(f"{tracer.where}: it was swallowed")
-            except (KeyboardInterrupt, BrokenError):
+            except (KeyboardInterrupt, BrokenError, InvalidStateError):  # the last, of a future that has its result
                 pass
             gc.collect(0)
             after = State.now()

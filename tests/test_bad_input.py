@@ -14,6 +14,7 @@ import pytest
 from conftest import Space, problem
 
 import nnarray as nn
+from nnarray.engine import compute
 
 SIZES, M = (3, 4, 2), 5
 BAD_VALUES = (np.nan, np.inf, -np.inf)
@@ -129,6 +130,52 @@ def test_gradients_always_finds_a_bad_X(space: Space, dtype: str) -> None:
             with refused(ValueError, "X must be finite", f"at {list(at)}"):
                 network.gradients(params, x, y, weights=w)
                 pytest.fail(f"{label}: {value} in X went unseen by {network}")
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("m", [7, 40_000])
+def test_one_layer_finds_a_bad_X(output: str, order: Any, m: int) -> None:
+    """`predict` and `cost` look at X only where Z is not finite, or where a weight of zero could keep X from it."""
+    network, layers, X, Y = case("relu", output, (3, 2), m)
+    (W, b) = layers[0]
+    half = W * [[1, 0, 1]]
+    for V, value, at in product((W, half, 0 * W), BAD_VALUES, [(0, 0), (1, m - 1)]):
+        bad = np.asarray(with_value(X, value, at), order=order)
+        for ask in (lambda V, bad: network.predict([(V, b)], bad), lambda V, bad: network.cost([(V, b)], bad, Y)):
+            with refused(ValueError, "X must be finite", f"at {list(at)}"):
+                ask(V, bad)
+
+
+@pytest.mark.parametrize(("share", "looks"), [(1.0, []), (0.0, ["X"])])
+def test_one_layer_looks_at_X_where_blas_may_leave_it_out(share: float, looks: list[str], monkeypatch: Any) -> None:
+    network, layers, X, Y = case("relu", "sigmoid", (3, 2), 7)
+    params = [(layers[0][0] * [[1.0, 1.0, share]], layers[0][1])]
+    looked_at = list[str]()
+    monkeypatch.setattr(compute, "require_finite", lambda _, name, *__, **___: looked_at.append(name))
+    network.predict(params, X, workers=1)
+    assert looked_at == looks
+    network.cost(params, X, Y, workers=1)
+    assert looked_at == 2 * looks
+
+
+def test_two_layers_find_a_bad_X_that_relu_hides() -> None:
+    network, layers, X, Y = case("relu", "sigmoid", (3, 4, 1), 40_000)
+    layers = [(-np.abs(layers[0][0]), layers[0][1]), layers[1]]
+    bad = with_value(X, np.inf, (0, 39_999))
+    for ask in (lambda: network.predict(layers, bad), lambda: network.cost(layers, bad, Y)):
+        with refused(ValueError, "X must be finite", "at [0, 39999]"):
+            ask()
+
+
+@pytest.mark.parametrize("m", [7, 40_000])
+def test_one_layer_predicts_where_Z_overflows(m: int) -> None:
+    X = np.full((2, m), 3e38, "float32")
+    X[:, 3] = 0.0
+    params = [(np.full((1, 2), 10.0, "float32"), np.zeros((1, 1), "float32"))]
+    A = nn.Network((2, 1)).predict(params, X)
+    assert set(A[0, :3]) == {1.0}
+    assert A[0, 3] == 0.5
 
 
 def test_gradients_finds_a_bad_X_among_many_examples() -> None:

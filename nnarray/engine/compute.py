@@ -12,7 +12,10 @@ from functools import reduce
 from operator import add
 from typing import Any, TypeVar
 
+import numpy as np
+
 from nnarray.backends import (
+    NUMPY,
     Backend,
     Block,
     Ended,
@@ -48,17 +51,22 @@ def predict(
     width: int | None = None,
 ) -> Array:
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
-    batch = Batch(X, None, X.shape[1])
+    batch, shows = Batch(X, None, X.shape[1]), _shows_in_Z(layers, X, backend)
+    wanted = equations.checked_prediction if shows else equations.prediction
 
     def in_tiles(width: int) -> Array:
         found, only_tile = TileColumns(batch.columns, backend), is_whole(width, batch)
 
         def put(tile: Tile, start: int) -> int:
-            require_finite(tile.X, "X", backend, first=start)
-            found.put(start, _forward(equations.prediction, tile, layers, network, backend, only_tile=only_tile)[1])
+            if not shows:
+                require_finite(tile.X, "X", backend, first=start)
+            wrong, A = _forward(wanted, tile, layers, network, backend, only_tile=only_tile)
+            if shows and wrong:
+                require_finite(tile.X, "X", backend, first=start)
+            found.put(start, A)
             return 0
 
-        _over_tiles(equations.prediction, put, add, batch, layers[0][0].dtype, network, backend, workers, width)
+        _over_tiles(wanted, put, add, batch, layers[0][0].dtype, network, backend, workers, width)
         return found.joined()
 
     return as_wide_as_fits(in_tiles, batch, layers, network, backend, width)
@@ -83,14 +91,18 @@ def cost(
 ) -> Array:
     """J, the mean loss plus the penalties; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
     wanted = equations.cost if keep is None else equations.cost_and_prediction
+    shows = _shows_in_Z(layers, batch.source.array, backend) and network.own_cost is network.reported_loss is None
 
     def in_tiles(width: int) -> Array:
         only_tile = is_whole(width, batch)
         numbers = equations.numbers_of_cost(batch.m, l2, l1) if only_tile else equations.NO_NUMBERS
 
         def tile_cost(tile: Tile, start: int) -> Array:
-            require_finite(tile.X, "X", backend, first=start)
+            if not shows:
+                require_finite(tile.X, "X", backend, first=start)
             J, A = _forward(wanted, tile, layers, network, backend, numbers, only_tile=only_tile)
+            if shows and not np.isfinite(J):
+                require_finite(tile.X, "X", backend, first=start)
             if keep is not None:
                 keep.put(start, A)
             return J
@@ -259,6 +271,15 @@ def _forward(
         return program(*inputs), None
     A = backend.new_matrix((network.sizes[-1], tile.X.shape[1]), layers[0][0].dtype)
     return program(*inputs, A), A
+
+
+def _shows_in_Z(layers: Pairs, X: Array, backend: Backend) -> bool:
+    """Whether whatever is not finite in X is not finite in Z[L], and so in J: it need not be looked for in X.
+
+    Of one layer, each entry of Z sums over all of a column. BLAS may leave out what is multiplied by 0.
+    """
+    is_native = backend is NUMPY and backend.compiles and not is_sparse(X)
+    return is_native and len(layers) == 1 and bool(layers[0][0].all())
 
 
 def added(one: Array, other: Array) -> Array:

@@ -9,11 +9,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from nnarray.core import propagation
 from nnarray.core.outputs import over_units
 from nnarray.core.primitives import Primitives
 from nnarray.core.regularization import cost_with_penalties, gradients_with_penalties
-from nnarray.core.typing import Array, Pairs
+from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.programs.placeholders import call_with
 
@@ -36,6 +38,14 @@ def has_penalty(strength: Any) -> bool:
 def prediction(tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives) -> tuple[None, list[Array]]:
     """A[L]."""
     return None, [forward(tile, layers, network, primitives).A[-1]]
+
+
+def checked_prediction(
+    tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives
+) -> tuple[Array, list[Array]]:
+    """How many entries of Z[L] are not finite, and A[L]."""
+    passed = forward(tile, layers, network, primitives)
+    return outside(passed.Z, -np.inf, np.inf, xp=primitives.xp), [passed.A[-1]]
 
 
 def activations(tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives) -> tuple[None, list[Array]]:
@@ -84,6 +94,13 @@ def pullback(tile: Tile, layers: Pairs, network: Architecture, primitives: Primi
 def forward(tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives) -> propagation.Forward:
     """The layers one after the other."""
     return propagation.forward(tile.X, layers, network.hidden, network.output, primitives=primitives, masks=tile.masks)
+
+
+def outside(V: Array, low: float, high: float, *, xp: Namespace) -> Array:
+    """How many entries are not finite, or not between the two."""
+    largest = float(np.finfo(V.dtype).max)
+    inside = xp.logical_and(max(low, -largest) <= V, min(high, largest) >= V)
+    return xp.sum(xp.where(inside, 0.0, 1.0))  # traced: an array namespace would want an array
 
 
 def loss(

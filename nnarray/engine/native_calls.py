@@ -145,28 +145,20 @@ def _checked_cost(
     tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives, **numbers: Array
 ) -> tuple[Array | None, list[Array]]:
     J, _ = equations.cost(tile, layers, network, primitives, **numbers)
-    return J, [
-        _wrong_targets(tile.Y, network.output, xp=primitives.xp) + _outside(tile.X, -np.inf, np.inf, xp=primitives.xp)
-    ]
+    not_finite = equations.outside(tile.X, -np.inf, np.inf, xp=primitives.xp)
+    return J, [_wrong_targets(tile.Y, network.output, xp=primitives.xp) + not_finite]
 
 
 def _checked_prediction(
     tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives
 ) -> tuple[Array | None, list[Array]]:
     _, made = equations.prediction(tile, layers, network, primitives)
-    return None, [*made, _outside(tile.X, -np.inf, np.inf, xp=primitives.xp)]
+    return None, [*made, equations.outside(tile.X, -np.inf, np.inf, xp=primitives.xp)]
 
 
 def _wrong_targets(Y: Array, output: str, *, xp: Namespace) -> Array:
     """How many targets the output cannot model, and for a softmax, how many columns do not sum to 1."""
-    wrong = _outside(Y, *OUTPUTS[output].targets, xp=xp)
+    wrong = equations.outside(Y, *OUTPUTS[output].targets, xp=xp)
     if output != "softmax":
         return wrong
-    return wrong + _outside(xp.sum(Y, axis=0, keepdims=True) - 1.0, -SUM_TOLERANCE, SUM_TOLERANCE, xp=xp)
-
-
-def _outside(V: Array, low: float, high: float, *, xp: Namespace) -> Array:
-    """How many entries are not finite, or not between the two."""
-    largest = float(np.finfo(V.dtype).max)
-    inside = xp.logical_and(max(low, -largest) <= V, min(high, largest) >= V)
-    return xp.sum(xp.where(inside, 0.0, 1.0))  # traced: an array namespace would want an array
+    return wrong + equations.outside(xp.sum(Y, axis=0, keepdims=True) - 1.0, -SUM_TOLERANCE, SUM_TOLERANCE, xp=xp)

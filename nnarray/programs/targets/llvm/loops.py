@@ -1,4 +1,7 @@
-"""One loop of a plan as LLVM IR. The innermost loop goes along rows, whose entries are contiguous, and vectorises."""
+"""One loop of a plan as LLVM IR. The innermost loop goes along rows, whose entries are contiguous, and vectorises.
+
+A sum of all entries goes down columns where it is those of a caller's arrays that are contiguous.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -37,7 +40,8 @@ class LoopCode:
         """All entries in one sum, of doubles; its terms are added in an order that suits vectors."""
         [part], [V], T, total = self.nodes, self.nodes[0].nodes, self.code.T, self.code.variable("double")
         self.code.do(f"store double {0.0}, ptr {total}")
-        with self._each_entry() as (r, c, known):
+        each_entry = self._each_entry_by_columns if self._stands() else self._each_entry
+        with each_entry() as (r, c, known):
             x = self._value(V, r, c, known)
             term = x if T == "double" else self.code.value(f"fpext float {x} to double")
             before = self.code.value(f"load double, ptr {total}")
@@ -47,15 +51,24 @@ class LoopCode:
 
     @contextmanager
     def _each_entry(self) -> Iterator[tuple[str, str, Known]]:
-        rows = self.places.word("rows", self.loop.shape[0])
         if self.loop.shape[1] == 1:
-            with self.code.loop(rows, parallel=True) as r:
+            with self.code.loop(self._rows(), parallel=True) as r:
                 yield r, "0", {}
             return
-        with self.code.loop(rows) as r:
+        with self.code.loop(self._rows()) as r:
             known = self._same_along_the_row(self.nodes, self.loop.shape[0], r)
             with self.code.loop(self._count(), parallel=True) as c:
                 yield r, c, known
+
+    def _stands(self) -> bool:
+        """Whether all that is loaded has contiguous columns."""
+        leaves = [leaf for node in self.nodes for leaf in self.plan.leaves(node, self.nodes)]
+        return all(leaf.matrix_shape == self.loop.shape and self.places.has_contiguous_columns(leaf) for leaf in leaves)
+
+    @contextmanager
+    def _each_entry_by_columns(self) -> Iterator[tuple[str, str, Known]]:
+        with self.code.loop(self._count()) as c, self.code.loop(self._rows(), parallel=True) as r:
+            yield r, c, {}
 
     def _columns(self) -> None:
         """Blocks of columns: their sums and maxima over rows first, then what is stored, row by row."""
@@ -98,6 +111,10 @@ class LoopCode:
             with self.code.loop(width, parallel=True, masked=True) as j:
                 known = same | {reduction: self._get(buffer, j) for reduction, buffer in buffers.items()}
                 yield r, self.code.add(first, j), j, known
+
+    def _rows(self) -> str:
+        """How many rows it goes over."""
+        return self.places.word("rows", self.loop.shape[0])
 
     def _count(self) -> str:
         """How many columns the loop goes over."""

@@ -125,7 +125,7 @@ class Places:
         """From one row (axis 0) or column (axis 1) to the next, in entries; the arena's rows are contiguous."""
         if node not in self._outside and (axis == 1 or node.matrix_shape[1] == 1):
             return "1"
-        if axis == 1 and node in self._unit:
+        if node in (self._standing, self._unit)[axis]:
             return "1"
         key = "whole stride", node, axis
         if key not in self._known:  # a sum, which LLVM does not hope to be 1: it would vectorise for that case alone
