@@ -8,7 +8,7 @@ from conftest import problem
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends.array_api import LIBRARIES
+from nnarray.backends.library import LIBRARIES
 from nnarray.programs.targets.llvm import training_step
 
 OPTIMIZERS = {

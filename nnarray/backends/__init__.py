@@ -1,6 +1,6 @@
 """Where the equations run: backends by name, their devices and dtypes, and the way in for a caller's arrays."""
 
-from nnarray.backends.array_api import FLOATS, PRECISIONS, Backend, number, require_numbers, to_numpy
+from nnarray.backends.array_api import FLOATS, PRECISIONS, Backend, number, require_numbers
 from nnarray.backends.arrays import (
     all_finite,
     backend_of,
@@ -17,6 +17,7 @@ from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
 from nnarray.backends.concrete import at_once, is_concrete, is_constant, require_concrete
 from nnarray.backends.disk import mapped_file, read_ahead
+from nnarray.backends.library import to_numpy
 from nnarray.backends.machine_code import is_made as makes_machine_code
 from nnarray.backends.machine_code import unavailable_reason as why_no_machine_code
 from nnarray.backends.names import BACKENDS, backend, choose, unavailable_reason, use_backend

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends.concrete import is_traced_by_jax
+from nnarray.backends.library import Library, to_numpy
 from nnarray.backends.masks import drawn_by_numpy
 from nnarray.backends.primitives import primitives_for
 from nnarray.backends.quiet import quiet
@@ -31,12 +32,9 @@ FLOATS = ("float32", "float64")
 PRECISIONS = ("tf32", "bfloat16", "float16")
 """What products of float32 may round their operands to on CuPy."""
 
-LIBRARIES: dict[str, "type[Backend]"] = {}
-"""The libraries with a file of their own, by name; `names` enters them."""
-
 
 @dataclass(frozen=True)
-class Backend:
+class Backend(Library):
     """Where arrays live and what computes with them.
 
     Made by `nn.backend`.
@@ -349,23 +347,6 @@ class Backend:
 
     # ------------------------------------------------------------------------------------------------- of its arrays
 
-    @staticmethod
-    def owns(x: Any) -> bool:
-        """Whether `x` is an array of the library."""
-        return bool(array_api_compat.is_array_api_obj(x))
-
-    @staticmethod
-    def fetched(x: Any) -> npt.NDArray[Any]:
-        """`x`, an array of the library on any device, as NumPy's."""
-        if hasattr(x, "to_device"):
-            x = x.to_device(array_api_compat.array_namespace(x).__array_namespace_info__().default_device())
-        return np.asarray(x)
-
-    @staticmethod
-    def is_dense(x: Any) -> bool:
-        """Whether `x` is no sparse array."""
-        return "sparse" not in type(x).__module__
-
     def is_real(self, dtype: Any) -> bool:
         """Whether it is a dtype of real numbers or booleans."""
         return bool(self.xp.isdtype(dtype, ("bool", "integral", "real floating")))
@@ -391,20 +372,6 @@ class Backend:
         return f"Backend({self.name!r}, device={str(self.device)!r}{precision})"
 
 
-def library_of(x: Any) -> type[Backend]:
-    """The library whose array `x` is; `Backend` itself for other namespaces, and for what is no array."""
-    return next((library for library in LIBRARIES.values() if library.owns(x)), Backend)
-
-
-def to_numpy(x: Any) -> npt.NDArray[Any]:
-    """`x`, an array of any namespace and device or a nested list, as a NumPy array on the host.
-
-    NumPy has no bfloat16: torch's becomes float32. Raises TypeError for what is masked or sparse.
-    """
-    require_plain(x, "x")
-    return np.asarray(x) if isinstance(x, np.ndarray) else library_of(x).fetched(x)
-
-
 def native(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """`host` with its bytes in this machine's order."""
     return host.astype(host.dtype.newbyteorder("="), copy=False)
@@ -413,16 +380,6 @@ def native(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def number(x: Array) -> float:
     """The value of a 0-d array; torch's leaves its autograd history behind, or torch would warn."""
     return float(x.detach() if hasattr(x, "detach") else x)
-
-
-def require_plain(x: Any, argument: str) -> None:
-    """Raise TypeError naming `argument` for a masked or sparse array: NumPy would drop the mask, or wrap the whole."""
-    if isinstance(x, np.ma.MaskedArray):
-        msg = f"{argument} must not be masked, got a {type(x).__name__}; fill it or leave the masked examples out"
-        raise TypeError(msg)
-    if not library_of(x).is_dense(x):
-        msg = f"{argument} must be a dense array, got a sparse {type(x).__name__}; use .toarray() or .to_dense()"
-        raise TypeError(msg)
 
 
 def require_numbers(x: Array, argument: str, backend: Backend | None) -> None:

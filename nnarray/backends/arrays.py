@@ -7,8 +7,9 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from nnarray.backends.array_api import FLOATS, LIBRARIES, Backend, require_numbers, require_plain, to_numpy
+from nnarray.backends.array_api import FLOATS, Backend, require_numbers
 from nnarray.backends.concrete import is_concrete, is_traced_by_jax
+from nnarray.backends.library import LIBRARIES, require_plain, to_numpy
 from nnarray.backends.numpy import NUMPY
 from nnarray.core.typing import Array
 

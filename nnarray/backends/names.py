@@ -7,10 +7,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from nnarray.backends.array_api import LIBRARIES, PRECISIONS, Backend
+from nnarray.backends.array_api import PRECISIONS, Backend
 from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.cupy.backend import CupyBackend
 from nnarray.backends.jax import JaxBackend
+from nnarray.backends.library import LIBRARIES
 from nnarray.backends.numpy import NumpyBackend
 from nnarray.backends.torch import TorchBackend
 
