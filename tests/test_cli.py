@@ -30,9 +30,9 @@ from nnarray.backends import atomic
 from nnarray.cli import check as checking
 from nnarray.cli import main
 from nnarray.cli.columns import standardisation
+from nnarray.cli.descent import OPTIMIZERS, SCHEDULES, STAIRCASES
 from nnarray.cli.preparation import split
 from nnarray.cli.targets import understand
-from nnarray.cli.train import OPTIMIZERS, SCHEDULES, STAIRCASES
 from nnarray.files import read_model, save
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -12,14 +12,9 @@ import numpy as np
 
 import nnarray as nn
 from nnarray.cli import results
-from nnarray.cli.checkpoints import GoingOn, going_on
-from nnarray.cli.defaults import (
-    default_batch_size,
-    default_hidden,
-    default_l2,
-    default_learning_rate,
-    default_workers,
-)
+from nnarray.cli.checkpoints import going_on
+from nnarray.cli.defaults import default_hidden
+from nnarray.cli.descent import check_staircase, descend, settings_of
 from nnarray.cli.errors import CommandError
 from nnarray.cli.examples import Prepared, prepare
 from nnarray.cli.names import listed_names
@@ -28,70 +23,20 @@ from nnarray.cli.options import MISSING
 from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot
-from nnarray.cli.preparation import Part
 from nnarray.cli.process import INTERRUPTION
-from nnarray.cli.ranks import communicator, prepared_by_all, share
+from nnarray.cli.ranks import communicator, prepared_by_all
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
 from nnarray.files.preprocessing import Ignored, to_plain
-from nnarray.training import Optimizer, schedules
 from nnarray.training.checkpoint_format import is_checkpoint
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "gradient-descent": nn.GradientDescent,
-    "momentum": nn.Momentum,
-    "nesterov": nn.Nesterov,
-    "rmsprop": nn.RMSprop,
-    "adam": nn.Adam,
-}
-
-SCHEDULES: dict[str, Callable[[float, int, int], Callable[[int], float]]] = {
-    "constant": lambda rate, batches, updates: schedules.Constant(rate),
-    "inverse-time": lambda rate, batches, updates: schedules.InverseTimeDecay(rate, decay=9.0, steps=updates),
-    "inverse-sqrt": lambda rate, batches, updates: schedules.InverseSquareRootDecay(rate),
-    "exponential": lambda rate, batches, updates: schedules.ExponentialDecay(rate, decay=0.01, steps=updates),
-    "step": lambda rate, batches, updates: schedules.StepDecay(rate, factor=0.1, steps=-(-updates // 3)),
-    "cosine": lambda rate, batches, updates: schedules.CosineWithWarmup(rate, steps=updates, warmup=batches),
-}
-"""Each from the first rate, the updates in an epoch and the updates in all epochs."""
-
-STAIRCASES: dict[str, Callable[[float, int, int], Callable[[int], float]]] = {
-    "inverse-time": lambda rate, batches, updates: schedules.InverseTimeDecay(
-        rate, decay=9.0 * batches / updates, steps=batches, staircase=True
-    ),
-    "inverse-sqrt": lambda rate, batches, updates: schedules.InverseSquareRootDecay(
-        rate, steps=batches, staircase=True
-    ),
-    "exponential": lambda rate, batches, updates: schedules.ExponentialDecay(
-        rate, decay=0.01 ** (batches / updates), steps=batches, staircase=True
-    ),
-}
-"""Those that count epochs, in each of which the rate is constant."""
-
 DEFAULT_MODEL = "model.safetensors"
-
-SETTINGS = (
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "staircase",
-    "epochs",
-    "batch_size",
-    "average",
-    "patience",
-    "scheme",
-    "batch_norm",
-    "dropout",
-    "input_dropout",
-    "l2",
-    "l1",
-)
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train, save and report; 130 if Ctrl-C ended the training."""
-    _check_staircase(arguments)
+    check_staircase(arguments)
     _check_paths(arguments)
     backend = nn.backend(arguments.backend, precision=arguments.precision)
     speak: Callable[..., None] = (lambda *_: None) if arguments.quiet or arguments.json else say
@@ -106,10 +51,10 @@ def train(arguments: argparse.Namespace) -> int:
     rounding = f", products in {backend.precision}" if backend.precision else ""
     together = "" if comm is None else f" on {comm.size} ranks"
     speak(f"training on {backend.name} ({backend.device}){together} in {arguments.dtype}{rounding}{run.note}")
-    settings = _settings(arguments, prepared, network)
+    settings = settings_of(arguments, prepared, network)
     watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
     first = None if start is None else start.params.to(backend, arguments.dtype)
-    result = _descend(arguments, settings, prepared, network, backend, watching, first, run, comm)
+    result = descend(arguments, settings, prepared, network, backend, watching, first, run, comm)
     if result.stopped == "interrupt":
         INTERRUPTION.answered()
     if comm is not None and comm.rank:
@@ -125,12 +70,6 @@ def train(arguments: argparse.Namespace) -> int:
     if left:
         speak(left)
     return 130 if result.stopped == "interrupt" else 0
-
-
-def _check_staircase(arguments: argparse.Namespace) -> None:
-    if arguments.staircase and arguments.schedule not in STAIRCASES:
-        msg = f"--staircase goes with --schedule {', '.join(STAIRCASES)}, not with {arguments.schedule}"
-        raise CommandError(msg)
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
@@ -183,69 +122,6 @@ def _network(arguments: argparse.Namespace, prepared: Prepared) -> nn.Network:
     sizes = (n_x, *hidden, prepared.target.units)
     names = given[0] if len(given) == 1 else given
     return nn.Network(sizes, names, prepared.target.output, batch_norm=arguments.batch_norm)
-
-
-def _settings(arguments: argparse.Namespace, prepared: Prepared, network: nn.Network) -> dict[str, Any]:
-    """The options of the descent, with what was chosen where nothing was said."""
-    m = prepared.training.m
-    settings = {name: getattr(arguments, name) for name in SETTINGS} | {"batch_norm": network.batch_norm}
-    settings["batch_size"] = min(arguments.batch_size or default_batch_size(m), m)
-    while network.batch_norm and arguments.batch_size is None and m % settings["batch_size"] == 1:
-        settings["batch_size"] += 1  # or the last one would be of a single example, which has no variance
-    settings["learning_rate"] = arguments.learning_rate or default_learning_rate(arguments.optimizer)
-    if arguments.l2 is None:
-        settings["l2"] = default_l2(prepared.target, m, settings["batch_size"])
-    return settings
-
-
-def _descend(
-    arguments: argparse.Namespace,
-    settings: dict[str, Any],
-    prepared: Prepared,
-    network: nn.Network,
-    backend: nn.Backend,
-    watching: Watching,
-    first: nn.Parameters | None,
-    run: GoingOn,
-    comm: Any,
-) -> nn.TrainingResult:
-    INTERRUPTION.again()
-    part, validation = prepared.training, prepared.validation
-    batch_size = settings["batch_size"]
-    batches = -(-part.m // batch_size)
-    known = STAIRCASES if arguments.staircase else SCHEDULES
-    schedule = known[arguments.schedule](settings["learning_rate"], batches, arguments.epochs * batches)
-    return nn.train(
-        network,
-        *_batch(prepared, part, arguments.dtype, comm),
-        params=first,
-        optimizer=OPTIMIZERS[arguments.optimizer](learning_rate=schedule),
-        epochs=arguments.epochs,
-        batch_size=batch_size,
-        l2=settings["l2"],
-        l1=settings["l1"],
-        weights=share(part.weights, comm),
-        dropout=arguments.dropout if network.hidden else 0.0,
-        input_dropout=arguments.input_dropout,
-        seed=arguments.seed,
-        scheme=arguments.scheme,
-        backend=backend,
-        dtype=arguments.dtype,
-        validation=_batch(prepared, validation, arguments.dtype, comm) if validation else None,
-        average=arguments.average,
-        patience=(arguments.patience or None) if validation else None,
-        callback=watching,
-        progress=False if arguments.quiet or arguments.json else None,
-        workers=arguments.workers or default_workers(network, batch_size),
-        checkpoint=run.kept,
-        checkpoint_every=arguments.checkpoint_every,
-        resume=run.source or False,
-        comm=comm,
-    )
-
-
-def _batch(prepared: Prepared, part: Part, dtype: str, comm: Any) -> tuple[Any, Any]:
-    return share(part.X, comm), share(prepared.Y(part.values, dtype), comm)
 
 
 def _scores(network: nn.Network, params: nn.Parameters, prepared: Prepared) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import Any
 from nnarray.backends import BACKENDS, PRECISIONS
 from nnarray.backends.names import ENVIRONMENT_VARIABLE
 from nnarray.cli.defaults import DROPOUT, EPOCHS, PATIENCE, TEST, VALIDATION
-from nnarray.cli.train import OPTIMIZERS, SCHEDULES
+from nnarray.cli.descent import OPTIMIZERS, SCHEDULES
 from nnarray.cli.values import activations, number, part, sizes, whole
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.core.initial import SCHEMES
