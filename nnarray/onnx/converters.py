@@ -96,8 +96,8 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
         said = graph.node("Greater", A, graph.constant(np.array(0.5), "half"))
         graph.put(labels, "Cast", said, to=_kinds().INT64)
         return
-    place = graph.node("ArgMax", A if len(model.classes_) == 1 else probabilities, axis=1, keepdims=0)
-    graph.put(labels, "Gather", _classes(scope, container, model.classes_), place, axis=0)
+    code = graph.node("ArgMax", A if len(model.classes_) == 1 else probabilities, axis=1, keepdims=0)
+    graph.put(labels, "Gather", _classes(scope, container, model.classes_), code, axis=0)
 
 
 def _classes(scope: Any, container: Any, classes: npt.NDArray[Any]) -> str:

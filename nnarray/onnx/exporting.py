@@ -162,12 +162,12 @@ class _Cells:
             for some in [pairs] if is_number else [[pair] for pair in pairs]:
                 yield _Run([column for _, column in some], self._cells([k for k, _ in some]))
 
-    def _cells(self, places: list[int]) -> str:
+    def _cells(self, indices: list[int]) -> str:
         if self.has_texts:
-            return _concatenated(self.graph, [self.names[k] for k in places])
-        if places == list(range(len(self.columns))):
+            return _concatenated(self.graph, [self.names[k] for k in indices])
+        if indices == list(range(len(self.columns))):
             return TABLE
-        return self.graph.node("Gather", TABLE, self.graph.constant_as_it_is(np.array(places), "places"), axis=1)
+        return self.graph.node("Gather", TABLE, self.graph.constant_as_it_is(np.array(indices), "places"), axis=1)
 
 
 def _kind(dtype: Any) -> int:
@@ -227,8 +227,8 @@ def _categories(graph: Nodes, column: Category, cells: str, missing: Sequence[st
     codes = _codes(column, missing)
     attributes = {"keys_strings": list(codes), "values_int64s": list(codes.values()), "default_int64": -1}
     code = graph.node("LabelEncoder", cells, domain="ai.onnx.ml", **attributes)
-    places = graph.constant_as_it_is(np.arange(column.width)[None, :], "categories")
-    return graph.node("Cast", graph.node("Equal", code, places), to=_kind("float64"))
+    categories = graph.constant_as_it_is(np.arange(column.width)[None, :], "categories")
+    return graph.node("Cast", graph.node("Equal", code, categories), to=_kind("float64"))
 
 
 def _codes(column: Category, missing: Sequence[str]) -> dict[str, int]:
@@ -274,20 +274,20 @@ class _Outputs:
         graph = self.graph
         if self.n == 1:
             said = graph.node("Greater", A, graph.constant(np.array(0.5), "half"))
-            places = graph.node("Cast", said, to=_kind("int64"))
-            places = graph.node("Squeeze", places, graph.constant_as_it_is(np.array([1]), "axis"))
+            code = graph.node("Cast", said, to=_kind("int64"))
+            code = graph.node("Squeeze", code, graph.constant_as_it_is(np.array([1]), "axis"))
             one = graph.constant(np.array(1.0), "one")
             graph.output(self.names[1], "Concat", graph.node("Sub", one, A), A, axis=1)
         else:
-            places = graph.node("ArgMax", A, axis=1, keepdims=0)
+            code = graph.node("ArgMax", A, axis=1, keepdims=0)
             graph.output(self.names[1], "Identity", A)
-        places = graph.node("Where", self._unknown(A), graph.constant_as_it_is(np.array(len(classes)), "none"), places)
-        graph.output(self.names[0], "Gather", graph.constant_as_it_is(classes, "classes"), places, axis=0)
+        code = graph.node("Where", self._unknown(A), graph.constant_as_it_is(np.array(len(classes)), "none"), code)
+        graph.output(self.names[0], "Gather", graph.constant_as_it_is(classes, "classes"), code, axis=0)
         ends: list[End] = [(self.names[0], _kind(classes.dtype), ["m"])]
         return [*ends, (self.names[1], _kind(graph.dtype), ["m", len(classes)])]
 
     def _unknown(self, A: str) -> str:
-        """Whether A is NaN, (m,): there is no class then, and the place beyond the last one is an error of Gather's."""
+        """Whether A is NaN, (m,): there is no class then, and the code beyond the last one is an error of Gather's."""
         total = self.graph.node("ReduceSum", A, self.graph.constant_as_it_is(np.array([1]), "units"), keepdims=0)
         return self.graph.node("IsNaN", total)
 

@@ -25,7 +25,7 @@ ROOM = 4096
 """Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
 
 MOST_JOBS = 16
-"""Places of the tables whose job is kept."""
+"""Memories with tables whose job is kept."""
 
 TRANSPOSED, PLAIN = 112, 111
 """CblasTrans and CblasNoTrans"""
@@ -61,7 +61,8 @@ class Bound:
     def __init__(self, parts: Unbound, arrays: Sequence[np.ndarray], placements: Mapping[Node, Placement]) -> None:
         self._parts, self._placements, self._arrays = parts, placements, len(arrays)
         self._standing, self._unit = (
-            frozenset([node for node, place in placements.items() if place.strides[axis] == 1]) for axis in (0, 1)
+            frozenset([node for node, placement in placements.items() if placement.strides[axis] == 1])
+            for axis in (0, 1)
         )
         self._tables = Tables([], [], [], [], [])
         self._functions = dict[int, tuple[Compiled, Places]]()
@@ -72,8 +73,8 @@ class Bound:
         """whether there are pieces for several threads"""
         self.room = len(self._tables.words) * 8
         self.room += -self.room % ROOM
-        places = [Fill(word, self.room + offset) for word, offset in self._tables.places]
-        self._plan = driver.plan(arrays, self._tables._replace(places=places))
+        arena = [Fill(word, self.room + offset) for word, offset in self._tables.arena]
+        self._plan = driver.plan(arrays, self._tables._replace(arena=arena))
         self.plan = self._plan.ctypes.data
         self.layout = layout_of(arrays)
         self._kept = [(type(x), x.dtype) for x in arrays]
@@ -121,11 +122,11 @@ class Bound:
             self._tables.numbers.append(Fill(at, self._arrays + self._parts.scalars.index(of)))
             return 0
         if what == "address" and of in self._placements:
-            place = self._placements[of]
-            self._tables.data.append(Address(at, place.array, place.offset + self._first_byte(piece, of)))
+            placement = self._placements[of]
+            self._tables.data.append(Address(at, placement.array, placement.offset + self._first_byte(piece, of)))
             return 0
         if what == "address":
-            self._tables.places.append(Fill(at, self._parts.memory.offsets[of] + self._first_byte(piece, of)))
+            self._tables.arena.append(Fill(at, self._parts.memory.offsets[of] + self._first_byte(piece, of)))
             return 0
         return self._fixed(piece, what, of, *axis)
 

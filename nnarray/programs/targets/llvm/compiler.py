@@ -57,7 +57,10 @@ def _compiled(source: str, *, is_control: bool) -> Compiled:
 
 
 def _passes_of_control(llvm: Any) -> Any:
-    """For what is called once per piece or step: variables in registers. All passes would take ten times as long."""
+    """For what is called once per piece or step: variables in registers. All passes would take longer.
+
+    With them LLVM compiles the driver and its filler in 26 ms instead of 12 (processor time, AMD EPYC).
+    """
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
     passes.add_simplify_cfg_pass()

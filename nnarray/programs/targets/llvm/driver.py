@@ -24,7 +24,7 @@ class TableCall(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A word of the tables that each call fills in, and from where: a place in %given, or an offset of %memory."""
+    """A word of the tables that each call fills in, and from where: a word of %given, or an offset of %memory."""
 
     word: int
     source: int
@@ -45,7 +45,7 @@ class Tables(NamedTuple):
     """what stays"""
     data: list[Address]
     """addresses in the memory of array objects"""
-    places: list[Fill]
+    arena: list[Fill]
     """addresses in the arena"""
     numbers: list[Fill]
     calls: list[TableCall]
@@ -63,7 +63,7 @@ def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
         for length, stride in zip(x.shape, x.strides, strict=True):
             words += [length, stride]
     words += tables.words
-    for pair in (*tables.data, *tables.places, *tables.numbers, *tables.calls):
+    for pair in (*tables.data, *tables.arena, *tables.numbers, *tables.calls):
         words += pair
     words[FIRST_CALL] = len(words) - 2 * len(tables.calls)
     return np.array(words, np.int64)
@@ -88,44 +88,59 @@ def driver() -> Compiled:
 def filler() -> Compiled:
     """The same, but for the calls, which somebody else makes."""
     code = Code("double")
-    at = code.variable("i64")
-    code.do(f"store i64 {FIRST_ARRAY}, ptr {at}")
-
-    def following() -> str:
-        """The next word of %plan."""
-        i = code.value(f"load i64, ptr {at}")
-        code.do(f"store i64 {code.add(i, '1')}, ptr {at}")
-        return code.word("%plan", i)
-
-    def field(address: str, offset: int, kind: str) -> str:
-        return code.value(f"load {kind}, ptr {code.value(f'getelementptr i8, ptr {address}, i64 {offset}')}")
-
-    def require_equal(found: str, expected: str) -> None:
-        code.require(code.value(f"icmp eq i64 {found}, {expected}"))
-
-    def table_word(i: str) -> str:
-        return code.value(f"getelementptr i64, ptr %memory, i64 {i}")
-
-    count, words, data, places, numbers = [code.parameter("%plan", i, "i64") for i in range(CALLS)]
+    plan = PlanReader(code)
+    count, words, data, arena, numbers = [code.parameter("%plan", i, "i64") for i in range(CALLS)]
     with code.loop(count, may_be_empty=True) as i:
-        owner = code.word("%given", i, "ptr")
-        require_equal(field(owner, arrays.TYPE, "i64"), following())
-        require_equal(field(owner, arrays.DTYPE, "i64"), following())
-        axes = following()
-        require_equal(code.value(f"zext i32 {field(owner, arrays.RANK, 'i32')} to i64"), axes)
+        plan.require_same_array(code.word("%given", i, "ptr"))
+    with code.loop(words, may_be_empty=True) as i:
+        code.do(f"store i64 {plan.following()}, ptr {_table_word(code, i)}")
+    with code.loop(data, may_be_empty=True):
+        word = _table_word(code, plan.following())
+        owner = code.word("%given", plan.following(), "ptr")
+        code.do(f"store i64 {code.add(_field(code, owner, arrays.DATA, 'i64'), plan.following())}, ptr {word}")
+    with code.loop(arena, may_be_empty=True):
+        word = _table_word(code, plan.following())
+        code.do(f"store ptr {code.value(f'getelementptr i8, ptr %memory, i64 {plan.following()}')}, ptr {word}")
+    with code.loop(numbers, may_be_empty=True):
+        word = _table_word(code, plan.following())
+        code.do(f"store i64 {code.word('%given', plan.following())}, ptr {word}")
+    return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
+
+
+class PlanReader:
+    """Code that reads %plan word by word, from the first array on."""
+
+    def __init__(self, code: Code) -> None:
+        self._code, self._at = code, code.variable("i64")
+        code.do(f"store i64 {FIRST_ARRAY}, ptr {self._at}")
+
+    def following(self) -> str:
+        """The next word."""
+        i = self._code.value(f"load i64, ptr {self._at}")
+        self._code.do(f"store i64 {self._code.add(i, '1')}, ptr {self._at}")
+        return self._code.word("%plan", i)
+
+    def require_same_array(self, x: str) -> None:
+        """Return 1 unless the array object is of the class, dtype, shape and strides that come next."""
+        code = self._code
+        self._require_next(_field(code, x, arrays.TYPE, "i64"))
+        self._require_next(_field(code, x, arrays.DTYPE, "i64"))
+        axes = self.following()
+        self._require_equal(code.value(f"zext i32 {_field(code, x, arrays.RANK, 'i32')} to i64"), axes)
         with code.loop(axes, may_be_empty=True) as axis:
             for offset in (arrays.DIMENSIONS, arrays.STRIDES):
-                require_equal(code.word(field(owner, offset, "ptr"), axis), following())
-    with code.loop(words, may_be_empty=True) as i:
-        code.do(f"store i64 {following()}, ptr {table_word(i)}")
-    with code.loop(data, may_be_empty=True):
-        word = table_word(following())
-        owner = code.word("%given", following(), "ptr")
-        code.do(f"store i64 {code.add(field(owner, arrays.DATA, 'i64'), following())}, ptr {word}")
-    with code.loop(places, may_be_empty=True):
-        word = table_word(following())
-        code.do(f"store ptr {code.value(f'getelementptr i8, ptr %memory, i64 {following()}')}, ptr {word}")
-    with code.loop(numbers, may_be_empty=True):
-        word = table_word(following())
-        code.do(f"store i64 {code.word('%given', following())}, ptr {word}")
-    return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
+                self._require_next(code.word(_field(code, x, offset, "ptr"), axis))
+
+    def _require_next(self, found: str) -> None:
+        self._require_equal(found, self.following())
+
+    def _require_equal(self, found: str, expected: str) -> None:
+        self._code.require(self._code.value(f"icmp eq i64 {found}, {expected}"))
+
+
+def _field(code: Code, address: str, offset: int, kind: str) -> str:
+    return code.value(f"load {kind}, ptr {code.value(f'getelementptr i8, ptr {address}, i64 {offset}')}")
+
+
+def _table_word(code: Code, i: str) -> str:
+    return code.value(f"getelementptr i64, ptr %memory, i64 {i}")

@@ -25,7 +25,7 @@ MANY_OPERATIONS = 2**27
 """Of each of more than two pieces of a product: BLAS copies an operand for each of them."""
 
 WORTH_SHARING = 10**7
-"""Operations of a graph's products below which one thread is faster."""
+"""Operations of a graph's products below which none is cut: about a forward pass of a step that no other thread helps."""
 
 BLOCK_BYTES, COLUMNS_AT_ONCE = 2**18, 8
 """Of an input that is read for two products, about so much is in a core's cache for the second one: a multiple of so
@@ -170,23 +170,22 @@ class ColumnBlocks:
     def __init__(self, plan: Plan) -> None:
         self._plan, self._columns = plan, _with_columns(plan.graph)
         self.twice = self._read_twice()
-        stages = [stage for whole in plan.stages for stage in _one_by_one(whole)]
         self.before, self.block, self.after = list[Stage](), list[Stage](), list[Stage]()
         made_here, made_late = set[Node](), set[Node]()
-        for stage in stages:
+        for stage in [one for whole in plan.stages for one in _one_by_one(whole)]:
             read, made = set(plan.reads(stage)), set(made_by(stage))
             adds_up = isinstance(stage, Product) and self._adds_up(stage)
             if not read.isdisjoint(made_late):
-                place, found = self.after, made_late
+                stages, found = self.after, made_late
             elif adds_up and self.twice in read:
-                place, found = self.block, made_late
+                stages, found = self.block, made_late
             elif all([node in self._columns for node in made]) and not adds_up:
-                place, found = self.block, made_here
+                stages, found = self.block, made_here
             elif read.isdisjoint(made_here):
-                place, found = self.before, set[Node]()
+                stages, found = self.before, set[Node]()
             else:
-                place, found = self.after, made_late
-            place.append(stage)
+                stages, found = self.after, made_late
+            stages.append(stage)
             found.update(made)
         self.columns = 0 if self.twice is None else self.twice.matrix_shape[1]
 
@@ -201,7 +200,7 @@ class ColumnBlocks:
         return self.twice is not None and self._width() < self.columns
 
     def suits(self, memory: Memory) -> bool:
-        """Whether this order is worth having, and sums that the blocks add to have places to themselves."""
+        """Whether this order is worth having, and sums that the blocks add to have buffers to themselves."""
         products = [stage for stage in self.block if isinstance(stage, Product)]
         sums = [stage for stage in products if self._adds_up(stage)]
         if not sums or not all([is_call(stage) and stage.node in memory.outputs for stage in sums]):

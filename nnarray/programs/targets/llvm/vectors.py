@@ -62,21 +62,21 @@ class Vectors:
 
     def load(self, address: str, i: int = 0, mask: str | None = None) -> str:
         """The vector i of those that begin at an address."""
-        place = self._place(address, i)
+        address = self._address(address, i)
         if mask is None:
-            return self._code.value(f"load {self._kind}, ptr {place}, align 1")
-        operands = f"ptr {place}, i32 1, <{self.lanes} x i1> {mask}, {self._kind} zeroinitializer"
+            return self._code.value(f"load {self._kind}, ptr {address}, align 1")
+        operands = f"ptr {address}, i32 1, <{self.lanes} x i1> {mask}, {self._kind} zeroinitializer"
         return self._code.value(f"call {self._kind} @llvm.masked.load({operands})")
 
     def store(self, address: str, x: str, i: int = 0, mask: str | None = None) -> None:
         """Store x there."""
-        place = self._place(address, i)
+        address = self._address(address, i)
         if mask is None:
-            return self._code.do(f"store {self._kind} {x}, ptr {place}, align 1")
-        operands = f"{self._kind} {x}, ptr {place}, i32 1, <{self.lanes} x i1> {mask}"
+            return self._code.do(f"store {self._kind} {x}, ptr {address}, align 1")
+        operands = f"{self._kind} {x}, ptr {address}, i32 1, <{self.lanes} x i1> {mask}"
         return self._code.do(f"call void @llvm.masked.store({operands})")
 
-    def _place(self, address: str, i: int) -> str:
+    def _address(self, address: str, i: int) -> str:
         return self._code.value(f"getelementptr {self._kind}, ptr {address}, i64 {i}") if i else address
 
     def _splat(self, x: str, T: str) -> str:
