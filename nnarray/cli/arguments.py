@@ -10,13 +10,13 @@ from nnarray.cli.check import check
 from nnarray.cli.dialect import SEPARATORS
 from nnarray.cli.export import export
 from nnarray.cli.info import info
-from nnarray.cli.options import MISSING
 from nnarray.cli.parser import Help, Parser
 from nnarray.cli.tables import BUNDLED
 from nnarray.cli.targets import RULE
 from nnarray.cli.train import DEFAULT_MODEL, train
 from nnarray.cli.training_arguments import add_backend, add_descent, add_machine, add_network, add_regularization
 from nnarray.cli.values import interval, mark, marks, separator, whole
+from nnarray.files.cells import MISSING
 
 SOURCES = (
     f"a bundled data set ({', '.join(BUNDLED)}; these come with scikit-learn) or a file: a table as text (.csv, .tsv, "

@@ -11,8 +11,9 @@ from nnarray.cli import dates
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.table import MOST_TOLD, Table, is_missing
-from nnarray.cli.units import are_like_numbers, exact, exact_whole, find_quantities
-from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling, as_days, as_text
+from nnarray.cli.units import are_like_numbers, find_quantities
+from nnarray.files.cells import COMPACT, as_categories, as_days, as_text
+from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling
 
 WIDEST = 10.0
 """How far from the mean standardisation may leave a training example, in a column that is nearly constant."""
@@ -29,8 +30,6 @@ REMEDY = (
     "Mend such cells, mark them as missing with --na, take the column as categories with --categorical or leave it out "
     "with --drop"
 )
-
-TRUTH = {"True", "False", None}
 
 MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
 """The most categories of a column, and the fewest rows of a category that is kept where there are more."""
@@ -72,8 +71,7 @@ def convert(table: Table, name: str, column: Column) -> npt.NDArray[Any]:
     """The values of a column whose kind was decided in training. Raises CommandError for cells that don't fit it."""
     values = table.column(name)
     if isinstance(column, Category):
-        texts = _as_texts(values)
-        return _truth(texts) if set(column.categories) <= TRUTH else _as_categories(texts, column.categories)
+        return np.array(as_categories(_as_texts(values), column.categories), dtype=object)
     if isinstance(column, Date):
         return _as_dates(table, name, values, column.layout)
     return _as_numbers(table, name, values)
@@ -146,24 +144,6 @@ def _are_numbers(table: Table, values: npt.NDArray[Any]) -> bool:
     return not counts or bool(2 * cells > counts.total() or 2 * different > max(len(counts), 2 * MOST_QUANTITIES))
 
 
-def _truth(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """True and False as training writes them, however this table does."""
-    return np.array([text if text is None else text.capitalize() for text in texts.tolist()], dtype=object)
-
-
-def _as_categories(texts: npt.NDArray[Any], categories: Sequence[str | None]) -> npt.NDArray[Any]:
-    """Texts as training wrote them where they are the same whole number: 7.0, as beside a gap, is the category 7."""
-    unknown = {text for text in texts.tolist() if text is not None}.difference(categories)
-    numbers = {text: number for text in unknown if (number := exact_whole(text)) is not None}
-    if not numbers:
-        return texts
-    of_number: dict[Any, list[str]] = {}
-    for category in categories:
-        of_number.setdefault(None if category is None else exact(category), []).append(str(category))
-    known = {text: of_number[number][0] for text, number in numbers.items() if len(of_number.get(number, ())) == 1}
-    return np.array([known.get(text, text) for text in texts.tolist()], dtype=object)
-
-
 def _as_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values if values.dtype.kind == "O" else np.array([as_text(value) for value in values.tolist()], dtype=object)
 
@@ -173,7 +153,7 @@ def _layout(table: Table, name: str, values: npt.NDArray[Any]) -> str | None:
     if values.dtype.kind == "M":
         return dates.ISO
     if values.dtype.kind != "O":
-        return dates.COMPACT if table.names is not None and dates.is_compact(values) else None
+        return COMPACT if table.names is not None and dates.is_compact(values) else None
     texts = [text for text in values if text is not None]
     try:
         return dates.find_layout(texts) if texts else None

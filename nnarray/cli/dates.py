@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
-from nnarray.files.preprocessing import as_days
+from nnarray.files.cells import COMPACT, COMPACT_PATTERN, as_days
 
-ISO, COMPACT = "ISO8601", "%Y%m%d"
+ISO = "ISO8601"
 
 MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
@@ -32,8 +32,6 @@ NAMED_PATTERN = re.compile(
     rf"{WEEKDAY}?(?:\d{{1,2}}{NTH}?[ -]{MONTH}[ -]\d{{4}}|{MONTH} \d{{1,2}}{NTH}?,? \d{{4}}){TIME}$",
     re.IGNORECASE,
 )
-
-COMPACT_PATTERN = re.compile(r"\d{8}$")
 
 WRITTEN = {ISO: ISO_PATTERN, "year": YEAR_FIRST_PATTERN, "named": NAMED_PATTERN, "numeric": NUMERIC_PATTERN}
 """The supported dates; for numeric ones the order of day and month is still to be determined."""

@@ -8,7 +8,6 @@ from typing import Any
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.paths import check_path
-from nnarray.cli.remembered import remembered
 from nnarray.files import read_model, write_atomically
 
 MOST_NAMED = 8
@@ -26,7 +25,7 @@ def export(arguments: argparse.Namespace) -> int:
         from nnarray.onnx import model_to_onnx
 
         options = {} if arguments.opset is None else {"opset": arguments.opset}
-        made = model_to_onnx(model, missing=remembered(model, None).na, **options)
+        made = model_to_onnx(model, **options)
     except ImportError as problem:
         raise CommandError(str(problem)) from None
     except ValueError as problem:

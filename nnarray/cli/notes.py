@@ -13,7 +13,7 @@ from nnarray.cli.preparation import Part, Split
 from nnarray.cli.sketch import hashes
 from nnarray.cli.table import is_missing
 from nnarray.cli.targets import Target
-from nnarray.cli.units import exact
+from nnarray.files.cells import exact
 from nnarray.files.preprocessing import Category, Column, Date, Number, Preprocessing
 
 FAR = 10 * WIDEST

@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "#N/A", "<NA>", "NaT")
-"""Cells that stand for a missing one, unless --na says others."""
+from nnarray.files.cells import MISSING
 
 
 class Reading(NamedTuple):

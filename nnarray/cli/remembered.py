@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from nnarray.cli.options import MISSING
 from nnarray.cli.results import Baseline
 from nnarray.files import Model
+from nnarray.files.cells import MISSING, marks_of_missing
 
 
 class Split(NamedTuple):
@@ -35,7 +35,7 @@ def remembered(model: Model, classes: list[Any] | None) -> Remembered:
     reading = _object(training, "reading")
     header, thousands = reading.get("header"), reading.get("thousands")
     return Remembered(
-        _texts(reading, "na") or MISSING,
+        marks_of_missing(model.metadata),
         header if isinstance(header, bool) else None,
         thousands if isinstance(thousands, str) else None,
         _texts(reading, "id"),

@@ -10,7 +10,8 @@ from nnarray.cli.dates import LOOKED_AT, find_layout
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import LONGEST, quoted
 from nnarray.cli.table import Table, is_missing
-from nnarray.cli.units import are_like_numbers, exact, exact_whole, find_quantities
+from nnarray.cli.units import are_like_numbers, find_quantities
+from nnarray.files.cells import exact, exact_whole
 from nnarray.network.names import OutputName
 
 MOST_CLASSES = 20

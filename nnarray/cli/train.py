@@ -19,7 +19,6 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.examples import Prepared, prepare
 from nnarray.cli.names import listed_names
 from nnarray.cli.notes import repeats
-from nnarray.cli.options import MISSING
 from nnarray.cli.output import one_line, quoted, say
 from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot
@@ -28,6 +27,7 @@ from nnarray.cli.ranks import communicator, prepared_by_all
 from nnarray.cli.sketch import sketch
 from nnarray.cli.watching import Watching, write_history
 from nnarray.files import Model, read_model, save, write_atomically
+from nnarray.files.cells import MISSING
 from nnarray.files.preprocessing import Ignored, to_plain
 from nnarray.training.checkpoint_format import is_checkpoint
 

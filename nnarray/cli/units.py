@@ -2,14 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from nnarray.cli.output import LONGEST as LONGEST_LABEL
 
 MARKS = str.maketrans("\u2212", "-", "$€£¥%‰°()<>~≈'\"′″ \u2019\u00a0\u2009\u202f")
 """What people write around and within a number: units, spaces, the minus sign of typesetters, brackets for it."""
@@ -57,19 +54,3 @@ def find_quantities(texts: Sequence[str | None]) -> Quantities | None:
     if len(units) > (MOST_UNITS if any(map(SIZE.search, found)) else 1):
         return None
     return Quantities(found[0], len(set(found)))
-
-
-def exact(text: str) -> Decimal | None:
-    """The number that a label is; None for a text, a NaN, and for one that is too long."""
-    try:
-        number = Decimal(text) if "_" not in text and len(text) <= LONGEST_LABEL else None
-    except InvalidOperation:
-        return None
-    return None if number is None or number.is_nan() else number
-
-
-def exact_whole(text: str) -> Decimal | None:
-    """The whole number that a label is."""
-    number = exact(text)
-    is_whole = number is not None and number.is_finite() and number == number.to_integral_value()
-    return number if is_whole else None

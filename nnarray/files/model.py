@@ -15,6 +15,7 @@ from nnarray.backends.reading import ModelFileError, is_text, read_as, require_f
 from nnarray.core import vector
 from nnarray.core.typing import Pairs
 from nnarray.files.batch_norm import normalized_tensors
+from nnarray.files.cells import as_numbers, marks_of_missing
 from nnarray.files.description import is_prepared, to_json
 from nnarray.files.formats import reading_hint, warn_of_ending
 from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
@@ -70,7 +71,8 @@ class Model(NamedTuple):
         ----------
         data : mapping, data frame or array, shape (columns, m)
             The raw columns of a table, m values each: by name, or as rows. Scaling is done in float64, texts and dates
-            are encoded as numbers, and a missing cell (NaN, None) is filled as in training.
+            are encoded as numbers, durations are seconds, and a missing cell (NaN, None, or a text that marked one in
+            training) is filled as in training. A text that is no category counts as none of them.
 
         Returns
         -------
@@ -84,11 +86,10 @@ class Model(NamedTuple):
         preprocessing, params = self.preprocessing, self.params
         if preprocessing is not None:
             columns = columns_of(data, self.metadata.get("features"), preprocessing)
-            return params.backend.asarray(
-                preprocessing.X(columns, params.dtype, self.metadata.get("features")), params.dtype
-            )
+            X = preprocessing.X(columns, params.dtype, self.metadata.get("features"), marks_of_missing(self.metadata))
+            return params.backend.asarray(X, params.dtype)
         if hasattr(data, "columns") or isinstance(data, Mapping):
-            data = np.stack([np.asarray(data[name], "float64") for name in self.metadata.get("features", data)])
+            data = np.stack([as_numbers(data[name]) for name in self.metadata.get("features", data)])
         return params.backend.asarray(data, params.dtype)
 
     def predict(self, data: Any) -> Any:

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.backends import backend_of, to_numpy
-
-Floats = npt.NDArray[np.float64]
+from nnarray.files.cells import Floats, as_categories, as_days, as_numbers
 
 FARTHEST = 1e9
 """Scaled numbers are clipped here, so that none is infinite in float32 and none makes the network overflow."""
@@ -49,9 +48,9 @@ class Number:
     kind: ClassVar[str] = "number"
     width: ClassVar[int] = 1
 
-    def encode(self, values: Any) -> Floats:
+    def encode(self, values: Any, missing: Sequence[str] = ()) -> Floats:
         """The input of every example, shape (m, 1)."""
-        x = np.asarray(values, dtype="float64")
+        x = as_numbers(values, missing)
         if np.isinf(x).any():
             msg = f"a number must be finite, or NaN where it is missing, got {x[np.isinf(x)][0]:g}"
             raise ValueError(msg)
@@ -73,14 +72,15 @@ class Category:
         """How many inputs it becomes."""
         return len(self.categories)
 
-    def codes(self, values: Any) -> npt.NDArray[np.int64]:
+    def codes(self, values: Any, missing: Sequence[str] = ()) -> npt.NDArray[np.int64]:
         """The index of every value's category, shape (m,); -1 for an unknown value."""
         places = {category: code for code, category in enumerate(self.categories)}
-        return np.fromiter((places.get(as_text(value), -1) for value in values), "int64", len(values))
+        texts = as_categories(values, self.categories, missing)
+        return np.fromiter((places.get(text, -1) for text in texts), "int64", len(texts))
 
-    def encode(self, values: Any) -> Floats:
+    def encode(self, values: Any, missing: Sequence[str] = ()) -> Floats:
         """The inputs of every example, shape (m, categories)."""
-        return np.vstack([np.eye(self.width), np.zeros(self.width)])[self.codes(values)]
+        return np.vstack([np.eye(self.width), np.zeros(self.width)])[self.codes(values, missing)]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Date:
         """How many inputs it becomes."""
         return len(self.scalings)
 
-    def encode(self, values: Any) -> Floats:
+    def encode(self, values: Any, missing: Sequence[str] = ()) -> Floats:
         """The inputs of every example, shape (m, width)."""
-        days = as_days(values)
+        days = as_days(values, self.layout, missing)
         days = np.where(np.isnan(days), self.fill, days)
         return np.column_stack([scaling(DATE_PARTS[name](days)) for name, scaling in self.scalings.items()])
 
@@ -114,7 +114,7 @@ class Ignored:
     kind: ClassVar[str] = "ignored"
     width: ClassVar[int] = 0
 
-    def encode(self, values: Any) -> Floats:
+    def encode(self, values: Any, missing: Sequence[str] = ()) -> Floats:
         """No input, shape (m, 0)."""
         return np.empty((len(values), 0))
 
@@ -154,10 +154,17 @@ class Preprocessing:
         """How many inputs the columns become."""
         return sum(column.width for column in self.columns)
 
-    def X(self, table: Sequence[Any], dtype: str = "float64", names: Sequence[str] | None = None) -> npt.NDArray[Any]:
+    def X(
+        self,
+        table: Sequence[Any],
+        dtype: str = "float64",
+        names: Sequence[str] | None = None,
+        missing: Sequence[str] = (),
+    ) -> npt.NDArray[Any]:
         """The network's inputs (n_x, m), as a transposed table in C order, of columns of m values each.
 
-        A column is scaled in float64 and then rounded to `dtype`. An ignored column may be None. Raises ValueError,
+        A column is scaled in float64 and then rounded to `dtype`. An ignored column may be None. A text that is among
+        `missing` marks a missing cell, unless it is a category itself. Raises ValueError,
         and TypeError for scalars, for a column by its name or number.
         """
         m, first = None, ""
@@ -175,7 +182,7 @@ class Preprocessing:
                 msg = f"{name} has {length} value{'s' * (length != 1)}, and {first} has {m}"
                 raise ValueError(msg)
             try:
-                rows[:, at : at + column.width] = column.encode(values)
+                rows[:, at : at + column.width] = column.encode(values, missing)
             except (ValueError, TypeError) as error:
                 msg = f"{name}: {error}"
                 raise type(error)(msg) from None
@@ -194,41 +201,6 @@ def _length(values: Any, name: str) -> int:
     return len(values)
 
 
-def is_missing(value: Any) -> bool:
-    """Whether it is None, NaN, or pandas' NA or NaT."""
-    if isinstance(value, float | np.floating):
-        return bool(np.isnan(value))
-    return value is None or type(value).__name__ in {"NAType", "NaTType"}
-
-
-def as_text(value: Any) -> str | None:
-    """A category as text; None for a missing one. A number that is whole is written without its point."""
-    if is_missing(value):
-        return None
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def as_days(values: Any) -> Floats:
-    """Dates as days since 1970 in UTC, NaN where one is missing: ISO texts, datetimes, or such numbers already."""
-    if getattr(getattr(values, "dtype", None), "tz", None) is not None:  # a pandas column with a time zone
-        values = values.dt.tz_convert(None)
-    values = np.asarray(values)
-    if values.dtype.kind == "f":
-        return np.asarray(values, dtype="float64")
-    if values.dtype.kind == "O":  # texts or datetimes, among which a missing one may be NaN
-        values = [None if is_missing(value) else value for value in values]
-    try:
-        moments = np.asarray(values, "datetime64[us]")
-    except ValueError as error:
-        msg = (
-            f"{error}; dates are datetimes or ISO texts (2024-03-01): pandas.to_datetime(…, dayfirst=True) reads others"
-        )
-        raise ValueError(msg) from None
-    return np.asarray(np.where(np.isnat(moments), np.nan, moments.astype("int64") / 86_400e6))
-
-
 def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocessing) -> list[Any]:
     """The model's columns of a mapping by name (a data frame is one), or the rows of an array (columns, m)."""
     if isinstance(data, Mapping) or hasattr(data, "columns"):
@@ -241,7 +213,13 @@ def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocess
             msg = f"the model needs the columns {', '.join(map(repr, missing))}"
             raise ValueError(msg)
         return [data[name] if name in used else None for name in names]
-    rows = np.asarray(data) if backend_of(data) is None else to_numpy(data)
+    rows = (
+        np.ma.asanyarray(data)
+        if np.ma.isMaskedArray(data)
+        else np.asarray(data)
+        if backend_of(data) is None
+        else to_numpy(data)
+    )
     expected = len(preprocessing.columns)
     if rows.ndim != 2 or rows.shape[0] != expected:
         msg = f"X must have shape (columns, m) = ({expected}, m), one example per column, got {rows.shape}"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from nnarray.backends import quiet, to_numpy
 from nnarray.files import Model
+from nnarray.files.cells import marks_of_missing
 from nnarray.files.description import to_json
 from nnarray.files.preprocessing import (
     FARTHEST,
@@ -49,7 +50,9 @@ KEPT = ("classes", "features", "target", "preprocessing", "user")
 
 
 @quiet
-def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence[str] = ("",)) -> "onnx.ModelProto":
+def model_to_onnx(
+    model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence[str] | None = None
+) -> "onnx.ModelProto":
     """A model file's network with its preprocessing, and its classes, as one ONNX graph: what `nnarray export` writes.
 
     Parameters
@@ -58,8 +61,9 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
         Of `nnarray.read_model`.
     opset : int, default=17
         The version of ONNX's operators, from 13 on.
-    missing : sequence of str, default=("",)
-        The texts that mark a missing cell in a column of categories. One that is a category itself is that category.
+    missing : sequence of str, optional
+        The texts that mark a missing cell in a column of categories; by default those that did in training. One that is
+        a category itself is that category.
 
     Returns
     -------
@@ -82,6 +86,7 @@ def model_to_onnx(model: Model, *, opset: int = DEFAULT_OPSET, missing: Sequence
         For an invalid opset, and for what a graph can't represent: two categories of the same text, one of them for
         missing cells, or classes that are whole numbers beyond 64 bits.
     """
+    missing = marks_of_missing(model.metadata) if missing is None else missing
     return _as_graph(model, opset, missing, _Outputs)
 
 
