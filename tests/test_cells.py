@@ -7,6 +7,7 @@ from conftest import trained
 from nnarray.cli import dates
 from nnarray.cli.table import Table
 from nnarray.files import read_model
+from nnarray.files.preprocessing import Category
 
 pandas = pytest.importorskip("pandas")
 pytestmark = pytest.mark.usefixtures("here")
@@ -207,6 +208,20 @@ class TestNumbers:
         write("new.csv", sep=sep, x=["1.001", "2.002", "3.003"])
         whole = predictions(run, "t.csv", "--thousands", ".")
         np.testing.assert_allclose(predictions(run, "new.csv"), whole[[13, 26, 39]], rtol=1e-5)
+
+    @pytest.mark.parametrize(("mark", "options"), [("NA", ()), ("null", ()), ("?", ("--na", "?"))])
+    def test_a_missing_cell_hides_neither_codes_nor_marks_between_thousands(self, run, mark, options):
+        codes = [mark if k % 4 == 0 else ["01067", "80331", "99084"][k % 3] for k in range(M)]
+        write("t.csv", zip=codes, x=np.arange(M) % 7, y=Y)
+        trained(run, *options)
+        assert read_model("model.safetensors").preprocessing.columns[0] == Category(("01067", "80331", "99084", None))
+        write("t.csv", x=[mark if k % 4 == 0 else f"{k * 77:,}".replace(",", ".") for k in range(M)], y=Y)
+        assert "is the point the decimal mark (--decimal .) or between" in refused(run, *options)
+
+    def test_gaps_among_numbers_with_both_marks(self):
+        cells = np.array([None, "1.234,5", None, "7"], dtype=object)
+        table = Table("t", ["x"], [cells], None, decimal=",", thousands=".")
+        np.testing.assert_array_equal(table.numbers(cells), [np.nan, 1234.5, np.nan, 7.0])
 
     @pytest.mark.parametrize("cells", [["1.234", "0.940"], ["1.25", "940"], ["1.234", "2.940"], ["0.125", "7"]])
     def test_fractions_are_no_thousands(self, run, cells):

@@ -74,7 +74,7 @@ class Dialect:
     header_rows: int
     """the same, counting as one the lines that quotes hold together"""
     sample: tuple[tuple[str, ...], ...]
-    """the first rows"""
+    """the first rows, a missing cell as an empty one"""
 
     def has_fractions(self, index: int) -> bool:
         """Whether the first cells of a column are numbers, not all of them whole: no labels, then."""
@@ -117,6 +117,7 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
         len(names) > 1 and body and all(len(row) == len(names) + 1 and row[-1] for row in body)
     ):  # R writes no name for the rows' names
         names = ("", *names)
+    body = [["" if cell in reading.na else cell for cell in row] for row in body]
     decimal, thousands = _marks(source.name, body, reading)
     if reading.decimal is None and thousands is None:
         _refuse_unclear_thousands(source.name, names, body, decimal)

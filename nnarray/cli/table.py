@@ -87,17 +87,16 @@ class Table:
         """
         import pandas
 
-        series = pandas.Series(texts, dtype=object)
+        written = list(texts)
         if self.thousands is not None:
             mark, decimal = re.escape(self.thousands), re.escape(self.decimal)
             grouped = re.compile(rf"[+-]?\d{{1,3}}(?:{mark}\d{{3}})+(?:{decimal}\d*)?$")
-            series = series.map(
-                lambda text: text.replace(self.thousands, "") if text is not None and grouped.match(text) else text
-            )
+            written = [text.replace(self.thousands, "") if text and grouped.match(text) else text for text in written]
         if self.decimal != ".":
             marks = str.maketrans({self.decimal: ".", ".": self.decimal})
-            series = series.map(lambda text: text and text.translate(marks))
-        return np.asarray(pandas.to_numeric(series, errors="coerce"), dtype="float64")
+            written = [text and text.translate(marks) for text in written]
+        numbers = pandas.to_numeric(pandas.Series(written, dtype=object), errors="coerce")
+        return np.asarray(numbers, dtype="float64")
 
     def hint(self, name: str, row: int) -> str:
         """What else may help where a cell is no number."""
