@@ -120,11 +120,11 @@ class Event:
 class HostDevice:
     """Counts what it runs: `launches`, `products`, `copies` and the `arrays` that it made.
 
-    `room` bounds the bytes of one array, `free` is what it says is free.
+    `room` bounds the bytes of one array, `free` is what it says is free, `rectifies` whether its products can.
     """
 
-    def __init__(self, room: int | None = None, free: int = 2**40) -> None:
-        self.most, self.free = room, free
+    def __init__(self, room: int | None = None, free: int = 2**40, *, rectifies: bool = True) -> None:
+        self.most, self.free, self.rectifies = room, free, rectifies
         self.counts: Counter[str] = Counter()
         self.now = Now()
         self.largest = 0
@@ -200,6 +200,32 @@ class HostDevice:
             c[...] = _narrowed((a.T if a_transposed else a) @ (b.T if b_transposed else b), dtype)
 
         return multiply
+
+    def rectified(self, dtype: str, operands: str) -> "Rectified | None":
+        return Rectified(self, dtype, operands) if self.rectifies and dtype != "float64" else None
+
+    def number(self) -> int:
+        return 0
+
+
+class Rectified:
+    """max(A B + b, 0), rounded once."""
+
+    def __init__(self, device: HostDevice, dtype: str, operands: str) -> None:
+        self.device, self.dtype, self.operands = device, dtype, operands
+
+    def suits(self, how: Gemm, A: int, B: int, b: int, C: int) -> bool:
+        return not how.swapped and b % 16 == 0
+
+    def __call__(self, how: Gemm, A: int, B: int, b: int, C: int) -> None:
+        assert self.suits(how, A, B, b, C)
+        self.device.counts["rectified"] += 1
+        kept = _stored(self.dtype, self.dtype)
+        wide = np.empty((how.n, how.m), "float32").T
+        plain = how._replace(leading=(*how.leading[:2], how.m))
+        self.device.product("float32", self.operands)(plain, A, B, wide.ctypes.data)
+        bias = _widened(_matrix(b, (how.m, 1), how.m, kept), self.dtype)
+        _matrix(C, (how.m, how.n), how.leading[2], kept)[...] = _narrowed(np.maximum(wide + bias, 0.0), self.dtype)
 
 
 def rounded(x: np.ndarray, operands: str) -> np.ndarray:

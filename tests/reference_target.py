@@ -50,6 +50,8 @@ class Program:
         A, B, C = map(self.array, (stage.A, stage.B, stage.node))
         for i, j in np.ndindex(C.shape):
             C[i, j] = sum(A[i, k] * B[k, j] for k in range(A.shape[1]))
+            if stage.bias is not None:
+                C[i, j] = max(C[i, j] + self.array(stage.bias)[i, 0], 0.0)
 
     def run(self, loop: Loop) -> None:
         """Column by column (or all at once, where entries are free to come in any order): compute, then store."""

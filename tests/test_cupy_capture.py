@@ -836,7 +836,7 @@ class TestACallersOwnLoop:
     def test_calls_in_a_capture_share_a_workspace_and_captures_do_not(self, emulator, monkeypatch) -> None:
         import cupy
 
-        from nnarray.backends.cupy.graph import WORKSPACE_BYTES
+        from nnarray.backends.cupy.cublas import WORKSPACE_BYTES
 
         def held(captures: int, calls: int) -> float:
             """Workspaces that so many captures hold, of so many calls each."""

@@ -30,6 +30,12 @@ class Idle:
     def product(self, dtype: str, operands: str) -> Any:
         return None
 
+    def rectified(self, dtype: str, operands: str) -> Any:
+        return self
+
+    def number(self) -> int:
+        return 0
+
 
 class Call(NamedTuple):
     """One call of the device."""
@@ -66,7 +72,8 @@ def calls(program: Program) -> Iterator[Call]:
 
 def _name(stage: Stage) -> str:
     if isinstance(stage, Product):
-        return "product {} x {} x {}".format(*stage.A.matrix_shape, stage.B.matrix_shape[1])
+        what = "product" if stage.bias is None else "rectified product"
+        return "{} {} x {} x {}".format(what, *stage.A.matrix_shape, stage.B.matrix_shape[1])
     return " + ".join(f"{loop.kind} {loop.shape[0]} x {loop.shape[1]}" for loop in stage.loops)
 
 

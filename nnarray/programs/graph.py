@@ -99,6 +99,11 @@ class Partial(Node):
     parts: int
 
 
+@dataclass(frozen=True, eq=False)
+class Rectified(Node):
+    """max(A B + b, 0), a "matmul" that adds the column b and rectifies before it stores; its sources are A, B and b."""
+
+
 @dataclass(frozen=True)
 class Scalar:
     """A symbolic Python number: a named input of the program, or an operation on scalars and Python numbers."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from nnarray.programs.graph import Graph, Node, Reduction, Scalar, copy, ones, transpose
+from nnarray.programs.graph import Graph, Input, Node, Rectified, Reduction, Scalar, copy, ones, transpose
 
 
 def sums_over_columns_as_products(graph: Graph) -> Graph:
@@ -36,8 +36,7 @@ def divisions_by_numbers_as_products(graph: Graph) -> Graph:
 
 def scaled_products(graph: Graph) -> Graph:
     """c (A B), where nothing else reads A B, as one product with c for its third source."""
-    readers = Counter(source for node in graph.nodes for source in node.reads)
-    readers.update(node.base for node in graph.outputs.values())
+    readers = _readers(graph)
 
     def rewrite(was: Node, node: Node) -> Node:
         if node.operation != "multiply" or not isinstance(c := node.sources[1], Scalar | float):
@@ -49,6 +48,41 @@ def scaled_products(graph: Graph) -> Graph:
         return replace(V, sources=(*V.sources, c))
 
     return graph.rewritten(rewrite).needed()
+
+
+def rectified_products(graph: Graph) -> Graph:
+    """max(A B + b, 0), where it is stored and nothing else reads what it is made of, as one product.
+
+    It is stored if the caller or a product reads it.
+    """
+    readers = _readers(graph)
+    stored = {node.base for node in graph.outputs.values()}
+    stored.update(base for node in graph.nodes if node.operation == "matmul" for base in node.reads)
+
+    def rewrite(was: Node, node: Node) -> Node:
+        if was not in stored or was.operation != "maximum" or 0.0 not in was.sources or len(was.nodes) != 1:
+            return node
+        [sum_], [made] = was.nodes, node.nodes
+        if not _is_product_and_column(sum_) or readers[sum_] > 1 or readers[sum_.nodes[0]] > 1:
+            return node
+        product, b = made.nodes
+        return Rectified("matmul", (*product.sources, b), was.shape, was.dtype)
+
+    return graph.rewritten(rewrite).needed()
+
+
+def _is_product_and_column(node: Node) -> bool:
+    if node.operation != "add" or len(node.nodes) != 2:
+        return False
+    product, b = node.nodes
+    return product.operation == "matmul" and b.base is b and b.matrix_shape == (product.matrix_shape[0], 1)
+
+
+def _readers(graph: Graph) -> Counter[Node]:
+    """How often each node is read, by the caller, too."""
+    readers = Counter(source for node in graph.nodes for source in node.reads)
+    readers.update(node.base for node in graph.outputs.values())
+    return readers
 
 
 def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Graph:
@@ -84,7 +118,8 @@ def narrow_operands(graph: Graph) -> Graph:
 
     def narrowed(was: Node, operand: Node) -> Node:
         base = operand.base
-        is_whole = base.is_view or base.operation == "matmul" or was.base in outputs
+        is_product = base.operation == "matmul" and not isinstance(base, Rectified)
+        is_whole = base.is_view or is_product or was.base in outputs
         if is_whole and base not in graph.narrow:
             base = copies.setdefault(base, copy(base))
         narrow.add(base)
@@ -93,8 +128,8 @@ def narrow_operands(graph: Graph) -> Graph:
     def rewrite(was: Node, node: Node) -> Node:
         if node.operation != "matmul":
             return node
-        operands = tuple(map(narrowed, was.nodes, node.nodes))
-        return Node("matmul", operands, node.shape, node.dtype)
+        operands = map(narrowed, was.nodes[:2], node.nodes[:2])
+        return replace(node, sources=(*operands, *node.sources[2:]))
 
     rewritten = graph.rewritten(rewrite)
     return replace(rewritten, narrow=frozenset(narrow))
@@ -111,3 +146,27 @@ def narrow_products(graph: Graph) -> Graph:
             wide.update(node.reads)
     products = [node for node in graph.nodes if node.operation == "matmul" and node not in wide]
     return replace(graph, narrow=graph.narrow.union(products))
+
+
+def narrow_biases(graph: Graph) -> Graph:
+    """A product that rectifies reads its b in the float in which it stores: narrow b are copies."""
+
+    copies = dict[Node, Node]()
+
+    def rewrite(was: Node, node: Node) -> Node:
+        if not isinstance(node, Rectified) or was not in graph.narrow:
+            return node
+        A, B, b = node.nodes
+        return replace(node, sources=(A, B, copies.setdefault(b, copy(b))))
+
+    rewritten = graph.rewritten(rewrite)
+    return replace(rewritten, narrow=rewritten.narrow.union(copies.values()))
+
+
+def narrow_inputs_first(graph: Graph) -> Graph:
+    """Narrow copies of what the caller gives are made before all else, in one loop's time."""
+
+    def is_later(node: Node) -> bool:
+        return node.operation != "copy" or node not in graph.narrow or not isinstance(node.nodes[0], Input)
+
+    return replace(graph, nodes=tuple(sorted(graph.nodes, key=is_later)))

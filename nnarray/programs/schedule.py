@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import NamedTuple
 
-from nnarray.programs.graph import Graph, Input, Node, Partial, Scalar
+from nnarray.programs.graph import Graph, Input, Node, Partial, Rectified, Scalar
 
 
 class Limits(NamedTuple):
@@ -23,12 +23,17 @@ class Limits(NamedTuple):
 
 
 class Product(NamedTuple):
-    """node = scale A B, where A and B may be transposed."""
+    """node = scale A B, where A and B may be transposed; with a bias b, max(A B + b, 0)."""
 
     node: Node
     A: Node
     B: Node
     scale: Scalar | float = 1.0
+
+    @property
+    def bias(self) -> Node | None:
+        """The b of a product that rectifies."""
+        return self.node.nodes[2] if isinstance(self.node, Rectified) else None
 
 
 class Loop(NamedTuple):
@@ -128,7 +133,7 @@ class Plan:
     def reads(self, stage: Stage) -> list[Node]:
         """The nodes that the stage loads."""
         if isinstance(stage, Product):
-            return [stage.A.base, stage.B.base]
+            return list(stage.node.reads)
         return [leaf for loop in stage.loops for leaf in self._reads(loop)]
 
     def computes(self, node: Node, operation: str) -> bool:
@@ -150,6 +155,8 @@ class Plan:
     def _found_order(self, node: Node) -> str:
         if isinstance(node, Input):
             return node.order
+        if isinstance(node, Rectified):  # whose column b lies along the columns
+            return "F"
         if self.limits.order and node.operation != "transpose":
             return self.limits.order
         if node.operation in {"ones", "transpose"}:
@@ -235,7 +242,7 @@ class Plan:
                 while any([source in waiting for source in node.reads]):
                     yield self._loops(waiting, done)
                 done.add(node)
-                A, B = node.nodes
+                A, B = node.nodes[:2]
                 scales = [s for s in node.sources if not isinstance(s, Node)]
                 yield Product(node, A, B, *scales)
             elif node in self.stored and node not in done:

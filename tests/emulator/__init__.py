@@ -39,6 +39,9 @@ READ_WRITE_RUN = 7
 CALLS = ("launches", "products", "graphs", "to host", "to device", "on device", "fillings")
 """What the host asks of a device: kernels, products, graphs, copies, memory to be filled."""
 
+RECTIFIES = ("usual", "nothing found", "loses NaN")
+"""How cuBLASLt rectifies: as it should, never, or so that NaN becomes 0."""
+
 VERSIONS = "libcublas.so.13 { global: *; };"
 """which CuPy asks cuBLAS's functions to have"""
 
@@ -80,6 +83,7 @@ class Emulator:
         absent, versions = self._write("absent.cpp", _absent_products()), self._write("versions", VERSIONS)
         needs = self.folder / "libcuda.so.1"
         self._library("libcublas.so.13", HERE / "cublas.cpp", absent, needs, f"-Wl,--version-script={versions}")
+        self.lt = self._library("libcublasLt.so.13", HERE / "cublaslt.cpp", needs)
         self._take_the_place_of(Path(runtime.__file__))
         from cuda import pathfinder
         from cupy.cuda import compiler, thrust
@@ -95,7 +99,8 @@ class Emulator:
         thrust.sort, thrust.argsort = _sort, _argsort
 
     def count(self, what: str) -> int:
-        """How often since `reset`: one of `CALLS`, "waits" of the host, what was "refused" in a capture."""
+        """How often since `reset`: one of `CALLS`, "waits" of the host, what was "refused" in a capture, products that
+        "rectified"."""
         return int(self.cuda.emulator_count(what.encode()))
 
     def calls(self) -> dict[str, int]:
@@ -114,6 +119,15 @@ class Emulator:
             yield
         finally:
             self.cuda.emulator_null(0)
+
+    @contextmanager
+    def rectifying(self, how: str) -> Iterator[None]:
+        """A block in which cuBLASLt finds such algorithms: one of `RECTIFIES`."""
+        self.lt.emulator_rectifies(RECTIFIES.index(how))
+        try:
+            yield
+        finally:
+            self.lt.emulator_rectifies(0)
 
     def reset(self) -> None:
         """Count from 0."""

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any
 
+WORKSPACE_BYTES = 32 * 2**20
+"""Of cuBLAS, as large as NVIDIA recommends for Hopper; a captured product may not allocate its own."""
+
 _capture = threading.local()
 
 _one_at_a_time = threading.RLock()
@@ -34,6 +37,11 @@ def captured_product() -> Any:
     return getattr(_capture, "product", None)
 
 
+def captured_workspace() -> Any:
+    """While this thread captures, the workspace of its products; else None."""
+    return getattr(_capture, "workspace", None)
+
+
 @contextmanager
 def capturing_products(stream: Any, workspace: Any) -> Iterator[None]:
     """A block in which this thread's products go to `stream`; one thread after the other is in such a block.
@@ -41,39 +49,43 @@ def capturing_products(stream: Any, workspace: Any) -> Iterator[None]:
     CuPy's handle refuses while a stream is captured, and cuBLAS by itself would allocate.
     """
     with _one_at_a_time:
-        _capture.product = _product_on(stream, workspace)
+        _capture.product, _capture.workspace = _product_on(stream, workspace), workspace
         try:
             yield
         finally:
-            _capture.product = None
+            _capture.product = _capture.workspace = None
 
 
 def _product_on(stream: Any, workspace: Any) -> Any:
     """cuBLAS's gemmEx that queues on this stream and has this workspace."""
-    blas, handle = _blas(), _handle(_device_id())
-    _check(blas.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
-    _check(blas.cublasSetWorkspace_v2(handle, ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)))
+    blas, handle = _blas(), _handle(current_device())
+    check(blas.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
+    check(blas.cublasSetWorkspace_v2(handle, ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)))
 
     def gemm(*arguments: int) -> None:
         places = (6, 7, 10, 13, 14)  # of alpha, A, B, beta and C; the first argument stands for CuPy's handle
         given = [ctypes.c_void_p(a) if i in places else ctypes.c_int(a) for i, a in enumerate(arguments)]
-        _check(blas.cublasGemmEx(handle, *given[1:]))
+        check(blas.cublasGemmEx(handle, *given[1:]))
 
     return gemm
 
 
 @lru_cache(maxsize=1)
 def _blas() -> Any:
-    """The library that CuPy uses, whose name has the number of CUDA's version."""
+    return library("cublas")
+
+
+def library(name: str) -> Any:
+    """The library of CUDA that CuPy's cuBLAS is or uses, whose name has the number of CUDA's version."""
     from cupy.cuda.device import get_cublas_handle
     from cupy.cuda.runtime import runtimeGetVersion
 
     get_cublas_handle()  # which loads the library
-    name = f"libcublas.so.{runtimeGetVersion() // 1000}"
+    file = f"lib{name}.so.{runtimeGetVersion() // 1000}"
     try:
-        return ctypes.CDLL(name)
+        return ctypes.CDLL(file)
     except OSError as error:
-        msg = f"CuPy's cuBLAS was not found under its name, {name}: {error}"
+        msg = f"CuPy's {name} was not found under its name, {file}: {error}"
         raise ProductError(msg) from error
 
 
@@ -81,17 +93,19 @@ def _blas() -> Any:
 def _handle(_: int) -> ctypes.c_void_p:
     """The handle of a device, the current one."""
     handle = ctypes.c_void_p()
-    _check(_blas().cublasCreate_v2(ctypes.byref(handle)))
+    check(_blas().cublasCreate_v2(ctypes.byref(handle)))
     return handle
 
 
-def _device_id() -> int:
+def current_device() -> int:
+    """The number of CuPy's current device."""
     import cupy
 
-    return int(cupy.cuda.Device().id)
+    return int(cupy.cuda.runtime.getDevice())
 
 
-def _check(status: int) -> None:
+def check(status: int) -> None:
+    """Raise ProductError for what cuBLAS says has failed."""
     if status:
         msg = f"cuBLAS failed with status {status}"
         raise ProductError(msg)

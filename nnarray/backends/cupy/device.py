@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cupy.cublas import captured_product
+from nnarray.backends.cupy.cublas import captured_product, current_device
+from nnarray.backends.cupy.cublaslt import INFINITIES, RectifiedProducts, is_there
 from nnarray.programs.products import Gemm
 from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
 
@@ -83,6 +84,10 @@ class CupyDevice:
             for key in unused:
                 del self._ones[key]
         return bool(unused)
+
+    def number(self) -> int:
+        """Which GPU is CuPy's current one."""
+        return current_device()
 
     def wait(self) -> None:
         """Wait for all that is queued on the current GPU."""
@@ -167,6 +172,11 @@ class CupyDevice:
             )
 
         return multiply
+
+    def rectified(self, dtype: str, operands: str) -> RectifiedProducts | None:
+        """CuBLASLt's such products, of float32 and what is narrower; None where the library is missing."""
+        result, operand, compute = _cublas_types(dtype, operands)
+        return RectifiedProducts(result, operand, compute) if result in INFINITIES and is_there() else None
 
 
 CUDA_R = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14, "tf32": 0}

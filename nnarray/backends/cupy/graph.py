@@ -15,17 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cupy.cublas import capturing_products
+from nnarray.backends.cupy.cublas import WORKSPACE_BYTES, capturing_products
 from nnarray.backends.cupy.masks import GraphedMasks
 from nnarray.programs.products import strides_in_entries
 from nnarray.programs.targets.cuda.loops import THREADS
 from nnarray.programs.targets.cuda.program import Program
 from nnarray.programs.targets.cuda.training_step import source
 from nnarray.programs.training_step import StepArrays
-
-WORKSPACE_BYTES = 32 * 2**20
-"""Of cuBLAS, as large as NVIDIA recommends for Hopper; a captured product may not allocate its own."""
-
 
 CAPTURING = 1
 """CU_STREAM_CAPTURE_STATUS_ACTIVE"""
@@ -41,20 +37,23 @@ class GraphedSteps:
     def __init__(self, gradient: Program, update: Program, arrays: StepArrays, *, columns: int, steps: int) -> None:
         import cupy
 
-        self._cupy, self._gradient, self._update, self.vectors = cupy, gradient, update, arrays.vectors
         dtype = arrays.g.dtype
-        counts = len(gradient.number_slots), len(update.number_slots)
         is_whole = columns == arrays.examples[0].shape[1]
-        self._order = cupy.zeros(0 if is_whole else steps * columns, np.int64)
-        self._state = cupy.zeros(1 + (steps + 2) * sum(counts), np.float64)
-        self.costs = cupy.empty(steps, dtype)
         batch = arrays.examples
         if not is_whole:
             batch = [cupy.empty((columns, V.shape[0]), V.dtype).T for V in arrays.examples]
+        self._masks = None if arrays.masks is None else GraphedMasks(gradient.device, arrays.masks, columns, dtype)
+        masks = [] if self._masks is None else self._masks.arrays
+        given = [*batch, *masks, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
+        gradient = gradient.suited(given)
+        self._cupy, self._gradient, self._update, self.vectors = cupy, gradient, update, arrays.vectors
+        counts = len(gradient.number_slots), len(update.number_slots)
+        self._order = cupy.zeros(0 if is_whole else steps * columns, np.int64)
+        self._state = cupy.zeros(1 + (steps + 2) * sum(counts), np.float64)
+        self.costs = cupy.empty(steps, dtype)
         workspace = cupy.empty(WORKSPACE_BYTES, np.uint8)
         of_gradient, of_update = gradient.allocated(), update.allocated()
         self._kept = arrays, batch, workspace, of_gradient, of_update
-        self._masks = None if arrays.masks is None else GraphedMasks(gradient.device, arrays.masks, columns, dtype)
         gathers = [_module(V.itemsize).get_function("gather_columns") for V in arrays.examples]
         next_step = _module(dtype.itemsize).get_function("next_step")
         step_at = self._state[:1].view(np.int64)
@@ -66,11 +65,11 @@ class GraphedSteps:
                 rows, blocks = V.shape[0], -(-part.size // THREADS)
                 down, across = strides_in_entries(V.strides, V.itemsize)
                 gather((blocks,), (THREADS,), (V, down, across, rows, part, columns, self._order, step_at))
-            masks = [] if self._masks is None else self._masks.queue(step_at)
-            given = [*batch, *masks, *arrays.layers, *[None] * gradient.scalars, *arrays.gradients]
+            if self._masks is not None:
+                self._masks.queue(step_at)
             J = gradient.run(given, of_gradient, numbers_at)
-            given = [*arrays.vectors, arrays.g, None, None, *arrays.vectors]
-            update.run(given, of_update, numbers_at + 8 * counts[0])
+            of_both = [*arrays.vectors, arrays.g, None, None, *arrays.vectors]
+            update.run(of_both, of_update, numbers_at + 8 * counts[0])
             next_step((1,), (1,), (step_at, J, self.costs, numbers, table, sum(counts)))
 
         self._graph = captured(step, workspace)

@@ -92,18 +92,17 @@ class GraphedMasks:
 
     def __init__(self, gpu: Any, masks: StepMasks, columns: int, dtype: Any) -> None:
         self._gpu, self._masks = gpu, masks
-        self._D = [self._gpu.empty((columns, n), dtype).T for _, n, _ in masks.units]
+        self.arrays = [self._gpu.empty((columns, n), dtype).T for _, n, _ in masks.units]
         self._table = self._gpu.empty((2 + 4 * JUMPS,), np.uint64)
         self._position = self._gpu.empty((1,), np.int64)
         self._stream: tuple[int, int] | None = None
-        _kernel(self._gpu, _type_of(self._D[0]))  # compiled before anything is captured
+        _kernel(self._gpu, _type_of(self.arrays[0]))  # compiled before anything is captured
 
-    def queue(self, step: Array) -> list[Array]:
+    def queue(self, step: Array) -> None:
         """Queue the drawing of a step's masks; the array `step` counts steps."""
         position, count = self._gpu.place(self._position)[0], self._gpu.place(step)[0]
-        for D, (word, _, rate) in zip(self._D, self._masks.units, strict=True):
+        for D, (word, _, rate) in zip(self.arrays, self._masks.units, strict=True):
             queue_draw(self._gpu, D, self._table, 2 * word, rate, (position, count, self._masks.words))
-        return self._D
 
     def draw_from(self, bits: "np.random.PCG64", position: int) -> None:
         """Let step 0 draw from this position on of the stream."""

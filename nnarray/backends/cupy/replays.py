@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nnarray.backends.cupy.cublas import capturing_products, refusals
-from nnarray.backends.cupy.graph import WORKSPACE_BYTES, capture_of, captured
+from nnarray.backends.cupy.cublas import WORKSPACE_BYTES, capturing_products, refusals
+from nnarray.backends.cupy.graph import capture_of, captured
 from nnarray.programs.graph import Graph, Input
 from nnarray.programs.targets.cuda.program import Program, planned
 

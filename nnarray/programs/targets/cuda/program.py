@@ -6,16 +6,19 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnarray.programs.graph import Graph, Input, Node, Reduction
+from nnarray.programs.graph import Graph, Input, Node, Rectified, Reduction
 from nnarray.programs.lowering import (
+    narrow_biases,
+    narrow_inputs_first,
     narrow_operands,
     narrow_products,
     outputs_of_their_own,
+    rectified_products,
     sums_over_all_in_parts,
     sums_over_columns_as_products,
 )
-from nnarray.programs.memory import Memory
-from nnarray.programs.products import Gemm, gemm, strides_in_entries
+from nnarray.programs.memory import ALIGNMENT, Memory
+from nnarray.programs.products import Gemm, StridesError, gemm, strides_in_entries
 from nnarray.programs.registers import Registers, columns_in_registers
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.arguments import taking
@@ -34,6 +37,22 @@ Table = list[Any]
 """Of one run: where everything lies, strides, numbers. A parameter is a slot of it."""
 
 Call = Callable[[Table], None]
+
+
+class RectifiedProducts(Protocol):
+    """Products of a `Device` that add a column b and rectify before they store: max(A B + b, 0).
+
+    Called with where A, B, b and C begin, in memory for which `suits` was true.
+    """
+
+    def suits(self, how: Gemm, A: int, B: int, b: int, C: int) -> bool | None:
+        """Whether there is such a product for matrices that lie so, on the current device, and NaN stays NaN in it.
+
+        C may be written over. None while it cannot be known.
+        """
+
+    def __call__(self, how: Gemm, A: int, B: int, b: int, C: int) -> None:
+        """Queue one."""
 
 
 class Device(Protocol):
@@ -59,6 +78,12 @@ class Device(Protocol):
 
         Sums are float64's or float32's. Called with where A, B and C begin.
         """
+
+    def rectified(self, dtype: str, operands: str) -> RectifiedProducts | None:
+        """The like of such products, b in `dtype`; None where there are none."""
+
+    def number(self) -> int:
+        """Which device is the current one."""
 
 
 class Taken(NamedTuple):
@@ -100,12 +125,16 @@ class Program:
         operands: str | None = None,
         numbers_on_device: bool = False,
         in_registers: bool = True,
+        rectifies: bool = True,
     ) -> None:
         self.device, self.dtype, self.numbers_on_device = device, graph.dtype, numbers_on_device
         self._in_registers = in_registers
         self._traced, operands = (graph, operands), operands or self.dtype.name
         narrow = operands if operands in NARROW else ""
-        self.plan = planned(graph, operands, in_registers=in_registers)
+        rectified = device.rectified(self.dtype.name, operands) if rectifies else None
+        narrow_rectified = device.rectified(narrow, operands) if narrow and rectified else rectified
+        self._rectifies = rectified is not None and narrow_rectified is not None
+        self.plan = planned(graph, operands, in_registers=in_registers, rectifies=self._rectifies)
         self.memory, self.works_in_place = Memory(self.plan), self.plan.works_in_place
         self.graph = self.plan.graph
         inputs = {x: x.name for x in graph.arrays}
@@ -129,13 +158,22 @@ class Program:
         self._slots: dict[Any, int] = {}
         kernels, product = iter(self.kernels), device.product(self.dtype.name, operands)
         narrow_product = device.product(narrow, operands) if narrow else product
-        self._calls = [
-            self._bound_product(stage, narrow_product if stage.node in self.graph.narrow else product)
-            if isinstance(stage, Product)
-            else self._bound_launch(next(kernels))
-            for stage in self.plan.stages
-        ]
-        self._array_slots = [self._slots_of(name) for name in (*inputs.values(), *graph.outputs)]
+        self._asks: list[Callable[[Table], bool | None]] = []
+        """whether there is each product that rectifies, in memory that is as in the table"""
+        self._calls = list[Call]()
+        for stage in self.plan.stages:
+            is_narrow = isinstance(stage, Product) and stage.node in self.graph.narrow
+            if not isinstance(stage, Product):
+                self._calls.append(self._bound_launch(next(kernels)))
+            elif stage.bias is None:
+                self._calls.append(self._bound_product(stage, narrow_product if is_narrow else product))
+            else:
+                self._calls.append(self._bound_rectified(stage, narrow_rectified if is_narrow else rectified))
+        names = [*inputs.values(), *graph.outputs]
+        self._array_slots = [self._slots_of(name) for name in names]
+        rectified_of = [V for node in self.graph.nodes if isinstance(node, Rectified) for V in (node, *node.reads)]
+        self._rectified_arrays = [names.index(self._outside[V]) for V in rectified_of if V in self._outside]
+        self._answers: dict[Any, bool] = {}
         self._arena_slots = [(self._slot(node), offset) for node, offset in self.memory.offsets.items()]
         self._is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
         self.number_slots = [self._slots[number] for number in numbers]
@@ -174,16 +212,7 @@ class Program:
 
     def run(self, given: Sequence[Any], taken: Taken, numbers_at: int | None = None) -> Any:
         """Queue a run in this memory, which has to live until it is over. Numbers may be elsewhere, at `numbers_at`."""
-        table = self._fixed.copy()
-        if taken.arena is not None:
-            begin, _ = self.device.place(taken.arena)
-            for slot, offset in self._arena_slots:
-                table[slot] = begin + offset
-        given = given if taken.result is None else (*given, taken.result)
-        arrays = [x for x, is_array in zip(given, self._is_array, strict=True) if is_array]
-        for x, slots in zip(arrays, self._array_slots, strict=True):
-            table[slots.pointer], strides = self.device.place(x)
-            table[slots.rows], table[slots.columns] = strides_in_entries(strides, x.itemsize)
+        table = self._table(given, taken)
         if self._stores_numbers:
             begin = self.device.place(taken.numbers)[0] if numbers_at is None else numbers_at
             for i, slot in enumerate(self.number_slots):
@@ -195,29 +224,66 @@ class Program:
             call(table)
         return taken.result
 
+    def _table(self, given: Sequence[Any], taken: Taken) -> Table:
+        """Where everything lies, without the numbers."""
+        table = self._fixed.copy()
+        if taken.arena is not None:
+            begin, _ = self.device.place(taken.arena)
+            for slot, offset in self._arena_slots:
+                table[slot] = begin + offset
+        given = given if taken.result is None else (*given, taken.result)
+        for x, slots in zip(self._arrays_of(given), self._array_slots, strict=True):
+            table[slots.pointer], strides = self.device.place(x)
+            table[slots.rows], table[slots.columns] = strides_in_entries(strides, x.itemsize)
+        return table
+
+    def _arrays_of(self, given: Sequence[Any]) -> list[Any]:
+        return [x for x, is_array in zip(given, self._is_array, strict=False) if is_array]
+
     def suited(self, given: Sequence[Any]) -> "Program":
-        """The program for arrays that lie as these do."""
-        if not (self._held or self._narrowed):
+        """The program for arrays that lie as these do. Outputs may be written over; MemoryError as in a run."""
+        if not (self._held or self._narrowed or self._asks):
             return self
-        arrays = [x for x, is_array in zip(given, self._is_array, strict=False) if is_array]
+        arrays = self._arrays_of(given)
         if any([_is_by_rows(arrays[i]) for i in self._held]):
             return self._without_registers.suited(given)
-        return self._narrowing_rows if any([_is_by_rows(arrays[i]) for i in self._narrowed]) else self
+        program = self._narrowing_rows if any([_is_by_rows(arrays[i]) for i in self._narrowed]) else self
+        return program if program._can_rectify(given) else program._without_rectifying
+
+    def _can_rectify(self, given: Sequence[Any]) -> bool:
+        """Whether the device has all products that rectify, for arrays that lie so; asked once."""
+        if not self._asks:
+            return True
+        arrays = self._arrays_of(given)
+        places = [self.device.place(arrays[i]) for i in self._rectified_arrays]
+        key = self.device.number(), *[(at % ALIGNMENT, strides) for at, strides in places]
+        if key not in self._answers:
+            table = self._table(given, self.allocated())
+            answers = [ask(table) for ask in self._asks]
+            if None in answers:
+                return False
+            self._answers[key] = all(answers)
+        return self._answers[key]
 
     @cached_property
     def _without_registers(self) -> "Program":
         """The program that holds no column in registers, for such whose entries are not side by side."""
-        graph, operands = self._traced
-        on_device = self.numbers_on_device
-        return Program(graph, device=self.device, operands=operands, numbers_on_device=on_device, in_registers=False)
+        return self._changed(self._traced[0], in_registers=False)
 
     @cached_property
     def _narrowing_rows(self) -> "Program":
         """The program for examples whose rows have their entries side by side, an order that narrowed copies keep."""
-        graph, operands = self._traced
-        graph, on_device = graph.by_rows([graph.arrays[i] for i in self._narrowed]), self.numbers_on_device
-        options = {"numbers_on_device": on_device, "in_registers": self._in_registers}
-        return Program(graph, device=self.device, operands=operands, **options)
+        graph, _ = self._traced
+        return self._changed(graph.by_rows([graph.arrays[i] for i in self._narrowed]))
+
+    @cached_property
+    def _without_rectifying(self) -> "Program":
+        """The program that adds b and rectifies in loops, for what the device has no products that do."""
+        return self._changed(self._traced[0], rectifies=False)
+
+    def _changed(self, graph: Graph, **changes: bool) -> "Program":
+        options = {"numbers_on_device": self.numbers_on_device, "in_registers": self._in_registers} | changes
+        return Program(graph, device=self.device, operands=self._traced[1], **options)
 
     def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
@@ -246,6 +312,28 @@ class Program:
             A, B, C = pointers(table)
             product(how, *((B, A) if how.swapped else (A, B)), C)
 
+        return multiply
+
+    def _bound_rectified(self, stage: Product, product: RectifiedProducts | None) -> Call:
+        assert product is not None
+        shapes = stage.A.matrix_shape, stage.B.matrix_shape
+        places = [self._place_of(node) for node in (stage.A, stage.B, stage.node, *stage.node.nodes[2:])]
+        pointers, strides = taking([pointer for pointer, _ in places]), [taking(slots) for _, slots in places]
+
+        def ask(table: Table) -> bool | None:
+            *matrices, (down, _) = [of(table) for of in strides]
+            try:
+                how = gemm(shapes, *matrices)
+            except StridesError:
+                return False
+            A, B, C, b = pointers(table)
+            return False if how.swapped or down != 1 else product.suits(how, A, B, b, C)
+
+        def multiply(table: Table) -> None:
+            A, B, C, b = pointers(table)
+            product(gemm(shapes, *[of(table) for of in strides[:3]]), A, B, b, C)
+
+        self._asks.append(ask)
         return multiply
 
     def _place_of(self, node: Node) -> tuple[int, list[int]]:
@@ -286,9 +374,10 @@ class Program:
         return self._slots[key]
 
 
-def planned(graph: Graph, operands: str | None, *, in_registers: bool = True) -> Plan:
+def planned(graph: Graph, operands: str | None, *, in_registers: bool = True, rectifies: bool = False) -> Plan:
     """The kernels and products of a program."""
-    return Plan(lowered(graph, narrow=operands in NARROW, in_registers=in_registers), LIMITS)
+    made = lowered(graph, narrow=operands in NARROW, in_registers=in_registers, rectifies=rectifies)
+    return Plan(made, LIMITS)
 
 
 def storing_source(count: int) -> str:
@@ -304,8 +393,11 @@ def _is_by_rows(x: Any) -> bool:
     return bool(abs(x.strides[0]) > abs(x.strides[1]))
 
 
-def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
-    """The graph as a GPU computes it. Raises ValueError for what no kernel does: see `_is_known`."""
+def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True, rectifies: bool = False) -> Graph:
+    """The graph as a GPU computes it; one with cuBLASLt `rectifies` in products.
+
+    Raises ValueError for what no kernel does: see `_is_known`.
+    """
     if in_registers:
         graph = columns_in_registers(graph, room_of(graph.dtype.itemsize), parts_of_columns)
     graph = outputs_of_their_own(sums_over_all_in_parts(sums_over_columns_as_products(graph), few_or_many))
@@ -313,7 +405,8 @@ def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True) -> Graph:
         if not _is_known(node):
             msg = f"{node.operation} of arrays of the shapes {[source.shape for source in node.nodes]} cannot be fused"
             raise ValueError(msg)
-    return narrow_products(narrow_operands(graph)) if narrow else graph
+    graph = rectified_products(graph) if rectifies else graph
+    return narrow_inputs_first(narrow_biases(narrow_products(narrow_operands(graph)))) if narrow else graph
 
 
 def room_of(itemsize: int) -> Registers:
