@@ -291,6 +291,17 @@ class TestTheNullDriver:
             result = nn.train(network, X, Y, params=params, backend="cupy", epochs=3, batch_size=batch_size)
         assert len(result.history) == 3
 
+    def test_an_epoch_uploads_its_order_and_numbers_alone(self, emulator) -> None:
+        network, _, X, Y = problem((3, 4, 2), "relu", "softmax", m=40)
+        X, Y = (nn.backend("cupy").asarray(V) for V in (X, Y))
+        counted = []
+        with emulator.null():
+            for epochs in (2, 102):
+                emulator.reset()
+                nn.train(network, X, Y, epochs=epochs, batch_size=8)
+                counted.append(emulator.count("to device"))
+        assert 2 * 100 <= counted[1] - counted[0] < 2.5 * 100  # a reading of figures, now and then, has some too
+
 
 SIZES, M = (6, 5, 4, 3), 40
 OPTIMIZERS = (nn.GradientDescent(0.1), nn.Momentum(0.1), nn.Nesterov(0.1), nn.RMSprop(0.01), nn.Adam(0.01))
@@ -520,7 +531,6 @@ class TestACallersOwnLoop:
 
     @pytest.fixture(autouse=True)
     def nothing_was_seen(self, monkeypatch) -> Iterator[None]:
-        monkeypatch.setattr("nnarray.backends.cupy.replays.FEWEST_CALLS", 1)  # a small network is one kernel
         kept().clear()
         engine.compiling.compiled.cache_clear()
         yield
@@ -600,6 +610,17 @@ class TestACallersOwnLoop:
         wide[:, M:] = loop.X
         loop.X = wide[:, M:]
         assert loop.steps(4) == as_they_are(lambda: loop.steps(4))
+
+    def test_what_costs_more_to_copy_than_a_graph_saves_runs_as_it_is(self, emulator, monkeypatch) -> None:
+        loop, A = OwnLoop(), SIZES[-1] * M
+        theta = loop.params.vector.shape[0]
+        for entries, graphs in ((A + theta - 1, 0), (A + theta, 2)):
+            engine.compiling.compiled.cache_clear()
+            monkeypatch.setattr("nnarray.backends.cupy.replays.CALL_BYTES", 4 * entries)
+            emulator.reset()
+            for _ in range(3):
+                loop.network.predict(loop.params, loop.X)
+            assert emulator.count("graphs") == graphs
 
     def test_large_examples_are_read_where_they_lie(self, as_they_are, emulator, monkeypatch) -> None:
         monkeypatch.setattr("nnarray.backends.cupy.replays.COPIED_BYTES", 64)

@@ -68,6 +68,8 @@ class Descent:
         self.between: Callable[[], None] | None = None
         """called between two steps, where somebody wants it"""
         self._compiled = dict[int, TimedSteps | None]()
+        self._counted: tuple[tuple[Backend, Sequence[float]], Array] | None = None
+        """the weights of a group's costs, and these in an array"""
         self.move_to(theta)
 
     @property
@@ -268,9 +270,10 @@ class Descent:
         costs, own = self.backend.looked_into(costs)
         if len(underway.earlier):
             costs = own.xp.concat([own.asarray(underway.earlier), costs])
-        counted = own.asarray(np.array(counts, "float64"))  # where there is none, float32
+        if self._counted is None or self._counted[0] != (own, counts):  # float64; where there is none, float32
+            self._counted = (own, counts), own.asarray(np.array(counts, "float64"))
         with self.interrupts.put_off:
-            underway.count_in(own.xp.sum(costs * counted), sum(counts))  # which may be large
+            underway.count_in(own.xp.sum(costs * self._counted[1]), sum(counts))  # which may be large
             underway.group_ends()
 
     def _held_counts(self, group: Iterable[tuple[Batch, Any]], underway: EpochProgress) -> list[float] | None:

@@ -55,10 +55,8 @@ class TimedSteps:
         vectors: Sequence[Array],
     ) -> None:
         """Begin steps on the columns in this order, with an m and an alpha for each, after t updates of the vectors."""
-        rows = [
-            (tuple(numbers_of_cost(m, l2, l1).values()), (i, alpha))
-            for i, (m, alpha) in enumerate(zip(ms, alphas, strict=True), t + 1)
-        ]
+        of_cost = {m: tuple(numbers_of_cost(m, l2, l1).values()) for m in set(ms)}
+        rows = [(of_cost[m], (i, alpha)) for i, (m, alpha) in enumerate(zip(ms, alphas, strict=True), t + 1)]
         self._steps.begin(order, rows, vectors)
 
     def launch(self, count: int) -> None:

@@ -50,7 +50,7 @@ class Watch:
         else:
             xp = self.backend.xp
             finite = xp.all(xp.isfinite(theta))
-            self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite & validated
+            self._all_was_finite = finite & xp.isfinite(cost) & self._all_was_finite if validated else finite & False
             self.last_finite = xp.where(self._all_was_finite, theta, self.last_finite)
         self.unread.append(Seen(epoch, cost, finite, alpha))
 

@@ -80,7 +80,8 @@ class GraphedSteps:
         The first step's numbers stand where kernels read them, and again in the table, from which each step takes those
         of the next.
         """
-        rows = [(*self._gradient.numbers(*one), *self._update.numbers(*other)) for one, other in numbers]
+        of_gradient = {one: self._gradient.numbers(*one) for one in {one for one, _ in numbers}}
+        rows = [(*of_gradient[one], *self._update.numbers(*other)) for one, other in numbers]
         state = np.array([0.0, *rows[0], *chain.from_iterable(rows)])  # whose first entry is the step, an integer's 0
         if order is not None:
             self._order[: order.shape[0]] = order
