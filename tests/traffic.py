@@ -53,13 +53,17 @@ def step(
     precision: str | None = None,
     narrow: bool = False,
     wanted: Any = equations.cost_and_gradients,
+    rectifies: bool = True,
 ) -> Program:
-    """The program of a network's equations, in a precision, to which X may be `narrow` already."""
+    """The program of a network's equations, in a precision, to which X may be `narrow` already.
+
+    Its products add b and rectify where `rectifies`, else loops do.
+    """
     gradients = wanted is equations.cost_and_gradients
     numbers = (("m", False),) if gradients else ()
     given = Given(labels=gradients, weights=False, masks=False, numbers=numbers, narrow=narrow)
     graph = traced(wanted, nn.Network(sizes, output=output), m, np.dtype("float32"), given)
-    return Program(graph, device=Idle(), operands=precision)
+    return Program(graph, device=Idle(), operands=precision, rectifies=rectifies)
 
 
 def calls(program: Program) -> Iterator[Call]:

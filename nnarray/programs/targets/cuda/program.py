@@ -258,8 +258,10 @@ class Program:
         places = [self.device.place(arrays[i]) for i in self._rectified_arrays]
         key = self.device.number(), *[(at % ALIGNMENT, strides) for at, strides in places]
         if key not in self._answers:
-            table = self._table(given, self.allocated())
+            taken = self.allocated()  # until all are asked
+            table = self._table(given, taken)
             answers = [ask(table) for ask in self._asks]
+            del taken
             if None in answers:
                 return False
             self._answers[key] = all(answers)
