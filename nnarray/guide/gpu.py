@@ -44,7 +44,8 @@ place of 1.92; logistic regression on 1200 inputs half of what it reads in float
 
 Examples are read best column by column, as in the transpose of a table. `nn.train` and the estimators make a copy that
 lies so of an X that lies by rows, if it takes no more than a quarter of the free memory. In a loop of your own, such an
-X takes the way of large products; in bfloat16 and float16 it is rounded in its own order.
+X takes the way of large products, in bfloat16 and float16 rounded in its own order: a copy that was kept from call to
+call would not show what you write into X in between, so make it yourself, with `cupy.asfortranarray(X)`.
 
 In `nn.train` and in the estimators, an X that would take more than half of the GPU's free memory stays on the host or
 in a mapped file, and is uploaded in tiles through pinned memory while the GPU computes on the tile before. Where memory
