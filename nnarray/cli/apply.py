@@ -1,8 +1,6 @@
 """`nnarray predict` and `nnarray evaluate`: a saved model on a table."""
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from nnarray.cli.examples import reading_of
 from nnarray.cli.notes import cell_notes
 from nnarray.cli.options import Reading
 from nnarray.cli.output import note, one_line, quoted, say, write_through
-from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
+from nnarray.cli.paths import as_csv, as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot, draw_predictions
 from nnarray.cli.preparation import split
 from nnarray.cli.process import INTERRUPTION
@@ -269,13 +267,12 @@ def _with_ids(
 
 def _write(path: str | None, header: list[str], rows: list[list[str]]) -> None:
     """Write predictions as CSV to a file or to standard output: verbatim into a pipe, escaped on a terminal."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    text = as_csv(header, rows)
     if path is not None:
-        content = text.getvalue().encode("utf-8", "surrogateescape")
+        content = text.encode("utf-8", "surrogateescape")
         written = write_or_beside(path, lambda written_to: write_atomically(written_to, content))
         say(f"{len(rows)} predictions written to {one_line(written)}")
     elif sys.stdout is not None and sys.stdout.isatty():
-        say(text.getvalue(), end="")
+        say(text, end="")
     elif sys.stdout is not None:
-        write_through(sys.stdout, text.getvalue())
+        write_through(sys.stdout, text)

@@ -13,6 +13,7 @@ from nnarray.cli.preparation import Part
 from nnarray.cli.process import INTERRUPTION
 from nnarray.cli.ranks import share
 from nnarray.cli.watching import Watching
+from nnarray.files import Model
 from nnarray.training import Optimizer, schedules
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -90,8 +91,7 @@ def descend(
     prepared: Prepared,
     network: nn.Network,
     backend: nn.Backend,
-    watching: Watching,
-    first: nn.Parameters | None,
+    start: Model | None,
     run: GoingOn,
     comm: Any,
 ) -> nn.TrainingResult:
@@ -105,7 +105,7 @@ def descend(
     return nn.train(
         network,
         *_batch(prepared, part, arguments.dtype, comm),
-        params=first,
+        params=None if start is None else start.params.to(backend, arguments.dtype),
         optimizer=OPTIMIZERS[arguments.optimizer](learning_rate=schedule),
         epochs=arguments.epochs,
         batch_size=batch_size,
@@ -121,7 +121,7 @@ def descend(
         validation=_batch(prepared, validation, arguments.dtype, comm) if validation else None,
         average=arguments.average,
         patience=(arguments.patience or None) if validation else None,
-        callback=watching,
+        callback=Watching(arguments.epochs, quiet=arguments.quiet or arguments.json),
         progress=False if arguments.quiet or arguments.json else None,
         workers=arguments.workers or default_workers(network, batch_size),
         checkpoint=run.kept,

@@ -228,12 +228,10 @@ def _taken_from(start: Model, chosen: Chosen) -> Learnt:
     if len(chosen.names) != len(preprocessing.columns):
         msg = f"{chosen.table.source} has {len(chosen.names)} features, the model takes {len(preprocessing.columns)}"
         raise CommandError(msg)
-    if chosen.table.names is None:
-        chosen.table.names = chosen.names
-        values = convert_all(chosen.table, chosen.names, preprocessing.columns)
-        chosen.table.names = None
-    else:
-        values = convert_all(chosen.table, chosen.names, preprocessing.columns)
+    before = chosen.table.names
+    chosen.table.names = chosen.names if before is None else before
+    values = convert_all(chosen.table, chosen.names, preprocessing.columns)
+    chosen.table.names = before
     return Learnt(
         preprocessing,
         values,

@@ -1,10 +1,12 @@
 """The files for results, checked before training, so that no result is lost because it cannot be written."""
 
+import csv
 import errno
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -95,3 +97,10 @@ def write_or_beside(name: str, write: Callable[[str], None]) -> str:
 def as_json(content: object) -> str:
     """Content as one JSON object, in ASCII."""
     return json.dumps(content, indent=2)
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV, with lines that end in a line feed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()

@@ -1,9 +1,7 @@
 """`nnarray train`: from a table to a saved model."""
 
 import argparse
-import csv
 import importlib.metadata
-import io
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +18,12 @@ from nnarray.cli.examples import Prepared, prepare
 from nnarray.cli.names import listed_names
 from nnarray.cli.notes import repeats
 from nnarray.cli.output import one_line, quoted, say
-from nnarray.cli.paths import as_json, check_apart, check_path, write_or_beside
+from nnarray.cli.paths import as_csv, as_json, check_apart, check_path, write_or_beside
 from nnarray.cli.pictures import check_plot
 from nnarray.cli.process import INTERRUPTION
 from nnarray.cli.ranks import communicator, prepared_by_all
 from nnarray.cli.sketch import sketch
-from nnarray.cli.watching import Watching, write_history
+from nnarray.cli.watching import write_history
 from nnarray.files import Model, read_model, save, write_atomically
 from nnarray.files.cells import MISSING
 from nnarray.files.preprocessing import Ignored, to_plain
@@ -52,23 +50,14 @@ def train(arguments: argparse.Namespace) -> int:
     together = "" if comm is None else f" on {comm.size} ranks"
     speak(f"training on {backend.name} ({backend.device}){together} in {arguments.dtype}{rounding}{run.note}")
     settings = settings_of(arguments, prepared, network)
-    watching = Watching(arguments.epochs, quiet=arguments.quiet or arguments.json)
-    first = None if start is None else start.params.to(backend, arguments.dtype)
-    result = descend(arguments, settings, prepared, network, backend, watching, first, run, comm)
+    result = descend(arguments, settings, prepared, network, backend, start, run, comm)
     if result.stopped == "interrupt":
         INTERRUPTION.answered()
-    if comm is not None and comm.rank:
-        return 130 if result.stopped == "interrupt" else 0
-    speak(_ending(result, arguments))
-    scores = _scores(network, result.params, prepared)
-    metadata = _metadata(arguments, settings, prepared, scores)
-    written = write_or_beside(arguments.out, lambda path: save(path, network, result.params, metadata=metadata))
-    _report(arguments, prepared, network, result, scores, written)
-    speak(f"model written to {one_line(written)} (it keeps the scaling of its inputs beside the network)")
-    _write_others(arguments, prepared, result, speak)
-    left = run.ends(result.stopped)
-    if left:
-        speak(left)
+    if comm is None or comm.rank == 0:
+        speak(_ending(result, arguments))
+        _save(arguments, settings, prepared, network, result, speak)
+        if left := run.ends(result.stopped):
+            speak(left)
     return 130 if result.stopped == "interrupt" else 0
 
 
@@ -132,6 +121,23 @@ def _scores(network: nn.Network, params: nn.Parameters, prepared: Prepared) -> d
     A = params.backend.to_numpy(network.predict(params, params.backend.asarray(part.X, params.dtype)))
     base = results.baseline(prepared.training.values, prepared.target.classes)
     return results.figures(prepared.preprocessing.answers(A), part.values, prepared.target.classes, base)
+
+
+def _save(
+    arguments: argparse.Namespace,
+    settings: dict[str, Any],
+    prepared: Prepared,
+    network: nn.Network,
+    result: nn.TrainingResult,
+    speak: Callable[..., None],
+) -> None:
+    """Write the model, say how good it is, and write what else was asked for."""
+    scores = _scores(network, result.params, prepared)
+    metadata = _metadata(arguments, settings, prepared, scores)
+    written = write_or_beside(arguments.out, lambda path: save(path, network, result.params, metadata=metadata))
+    _report(arguments, prepared, network, result, scores, written)
+    speak(f"model written to {one_line(written)} (it keeps the scaling of its inputs beside the network)")
+    _write_others(arguments, prepared, result, speak)
 
 
 def _metadata(
@@ -282,8 +288,4 @@ def _split_table(prepared: Prepared) -> str:
     if prepared.split is not None:
         for name, rows in zip(("training", "validation", "test"), prepared.split, strict=True):
             names[prepared.kept_rows[rows]] = name
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "part"])
-    writer.writerows(enumerate(names.tolist(), 1))
-    return text.getvalue()
+    return as_csv(["row", "part"], enumerate(names.tolist(), 1))

@@ -1,12 +1,11 @@
 """The progress output of a training run, and the table of its history."""
 
-import csv
-import io
 import sys
 import time
 
 import nnarray as nn
 from nnarray.cli.output import note
+from nnarray.cli.paths import as_csv
 from nnarray.files import write_atomically
 
 SECONDS = 20.0
@@ -34,8 +33,4 @@ def write_history(path: str, history: nn.History) -> None:
     """The history as CSV, a row per epoch."""
     table = history.columns()
     table["cost_with_penalty_and_dropout"] = table.pop("cost")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, as_csv(table, zip(*table.values(), strict=True)).encode())

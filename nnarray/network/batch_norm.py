@@ -242,6 +242,19 @@ def begun(params: NormalizedParameters) -> NormalizedParameters:
     return NormalizedParameters(params.vector, params.sizes, params.backend, statistics)
 
 
+def enter_statistics(statistics: Any, sizes: Sequence[int], *, backend: Backend, dtype: str) -> Array | None:
+    """The averages in `dtype` on `backend`, finite, with variances that are not negative; None stays None."""
+    if statistics is None:
+        return None
+    statistics = convert(statistics, "statistics", backend=backend, dtype=dtype)
+    count = 2 * sum(sizes[1:-1])
+    if tuple(statistics.shape) != (count,):
+        msg = f"statistics must have shape (2 Σ n[l],) = ({count},), got {tuple(statistics.shape)}"
+        raise ValueError(msg)
+    require_variances(statistics, sizes, backend)
+    return statistics
+
+
 def require_variances(statistics: Array, sizes: Sequence[int], backend: Backend) -> None:
     """Raise ValueError for averages that are not finite, and for negative variances."""
     if not is_concrete(statistics):

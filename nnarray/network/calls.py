@@ -1,10 +1,10 @@
-"""What `Network.cost` and `Network.gradients` do: in one process, on a communicator's ranks, or on dask's workers."""
+"""What `cost`, `gradients` and `vjp` of a Network do: in this process, on a communicator's ranks or dask's workers."""
 
 from collections.abc import Callable
 from typing import Any
 
 from nnarray import engine
-from nnarray.backends import Ended, quiet
+from nnarray.backends import Ended, quiet, same_backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Ranks
 from nnarray.engine.dask_chunks import is_dask_array
@@ -12,7 +12,16 @@ from nnarray.network import chunks
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked, enter_beside, require_no_chunks
-from nnarray.network.entry import Entered, enter_batch, enter_normalized_batch, require_finite_examples
+from nnarray.network.entry import (
+    Entered,
+    enter_batch,
+    enter_dA,
+    enter_normalized_batch,
+    enter_parameters,
+    enter_X,
+    require_finite_examples,
+    require_several,
+)
 from nnarray.network.numbers import check_optional_count, check_penalty, require_penalties
 from nnarray.network.parameters import Parameters
 
@@ -49,6 +58,32 @@ def gradients(
         of_batch = _normalized_gradients if network.batch_norm else _gradients
         with entered.backend.current(), entered.backend.untracked():
             return of_batch(network, entered, batch, ranks, workers=workers, **penalties)
+
+
+def vjp(network: Architecture, params: Any, X: Any, *, workers: Any) -> tuple[Array, Callable[[Any], Any]]:
+    """A[L] and `pull`, of what a caller gives: nothing is checked yet."""
+    entered = enter_parameters(network, params, X=X)
+    backend, layers = entered.backend, entered.layers
+    examples = enter_X(network, X, backend=backend, dtype=entered.dtype)
+    workers = check_optional_count(workers, "workers")
+    if network.batch_norm:
+        require_several(engine.Batch(examples, None, 1).columns, "X")
+
+    @quiet
+    def pull(dA: Any) -> tuple[Parameters, Array]:
+        same_backend(params=backend, dA=dA)
+        given = enter_dA(network, dA, m=examples.shape[1], backend=backend, dtype=entered.dtype)
+        batch = engine.Batch(examples, given, 1)
+        with backend.untracked():
+            if network.batch_norm:
+                g, seen, dX = engine.batch_norm.pull(batch, layers, network, backend, workers=workers)
+                return NormalizedParameters(g, network.sizes, backend, seen), dX
+            g, dX = engine.pull(batch, layers, network, backend, workers=workers)
+            return Parameters(g, network.sizes, backend), dX
+
+    predict = engine.batch_norm.predict if network.batch_norm else engine.predict
+    with backend.untracked():
+        return predict(examples, layers, network, backend, workers=workers), pull
 
 
 def _of_chunks(network: Architecture) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict, Unpack, overload
+from typing import Any, ClassVar, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,35 +23,22 @@ from nnarray.core.typing import Array
 from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.network import calls, chunks, scoring
 from nnarray.network.architecture import check_scheme, checked_flag, checked_hidden, checked_output, checked_sizes
-from nnarray.network.batch_norm import NormalizedParameters, begun, folded, require_variances
+from nnarray.network.batch_norm import NormalizedParameters, begun, enter_statistics, folded
 from nnarray.network.chunked import Chunked, enter_beside
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import (
     enter_batch,
-    enter_dA,
     enter_normalized,
     enter_parameters,
     enter_X,
     plain_theta,
-    require_several,
 )
 from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.numbers import check_optional_count, check_seed
 from nnarray.network.parameters import Parameters, dtype_name
 from nnarray.network.summary import summarize
-from nnarray.network.typing import ArrayT
-
-
-class CostOptions(TypedDict, total=False):
-    """The keywords of `Network.cost` and `Network.gradients`."""
-
-    l2: float
-    l1: float
-    weights: Any
-    cost: Cost | None
-    workers: int | None
-    comm: engine.Communicator | None
+from nnarray.network.typing import ArrayT, CostOptions
 
 
 @dataclass(frozen=True)
@@ -169,7 +156,7 @@ class Network:
         if self.batch_norm:
             *hidden, last = layers
             whole = [*((W, beta, np.ones_like(beta)) for W, beta in hidden), last]
-            return begun(self._normalized(chosen.asarray(vector.join(whole, xp=np), dtype), chosen))
+            return begun(NormalizedParameters(chosen.asarray(vector.join(whole, xp=np), dtype), self.sizes, chosen))
         return Parameters(chosen.asarray(vector.join(layers, xp=np), dtype), self.sizes, chosen)
 
     @quiet
@@ -216,22 +203,12 @@ class Network:
             msg = f"theta must have shape (size,) = ({self.size},), got {tuple(theta.shape)}"
             raise ValueError(msg)
         if self.batch_norm:
-            return self._normalized(chosen.side_by_side(theta), chosen, statistics)
+            statistics = enter_statistics(statistics, self.sizes, backend=chosen, dtype=name)
+            return NormalizedParameters(chosen.side_by_side(theta), self.sizes, chosen, statistics)
         if statistics is not None:
             msg = "statistics are of a network with batch normalisation, and this one has none"
             raise ValueError(msg)
         return Parameters(chosen.side_by_side(theta), self.sizes, chosen)
-
-    def _normalized(self, theta: Array, backend: Backend, statistics: Any = None) -> NormalizedParameters:
-        if statistics is not None:
-            dtype = dtype_name(theta, backend)
-            statistics = convert(statistics, "statistics", backend=backend, dtype=dtype)
-            count = 2 * sum(self.sizes[1:-1])
-            if tuple(statistics.shape) != (count,):
-                msg = f"statistics must have shape (2 Σ n[l],) = ({count},), got {tuple(statistics.shape)}"
-                raise ValueError(msg)
-            require_variances(statistics, self.sizes, backend)
-        return NormalizedParameters(theta, self.sizes, backend, statistics)
 
     @quiet
     def folded(self, params: Any) -> "tuple[Network, Parameters]":
@@ -317,10 +294,8 @@ class Network:
 
         Parameters
         ----------
-        params : Parameters or sequence of (W, b)
-            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
-        X : array, shape (n_x, m)
-            The examples, as columns, of the parameters' namespace and device.
+        params, X
+            As in `forward`.
         workers : int, optional
             Threads on NumPy, see `gradients`.
 
@@ -331,10 +306,8 @@ class Network:
 
         Raises
         ------
-        ValueError
-            For shapes that don't fit the network, and values that are not finite.
-        TypeError
-            For what holds no real numbers, and arrays of two namespaces or devices.
+        ValueError, TypeError
+            As `forward` does.
         """
         if workers is None:
             theta = plain_theta(self, params)
@@ -467,10 +440,8 @@ class Network:
 
         Raises
         ------
-        ValueError
-            For shapes that don't fit the network, and values that are not finite or that the output can't model.
-        TypeError
-            For what holds no real numbers, and arrays of two namespaces or devices.
+        ValueError, TypeError
+            As `cost` does.
         RuntimeError
             With `comm`, where another rank fails; the message says which, and how.
 
@@ -520,10 +491,8 @@ class Network:
 
         Parameters
         ----------
-        params : Parameters or sequence of (W, b)
-            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
-        X : array, shape (n_x, m)
-            The examples, as columns, of the parameters' namespace and device.
+        params, X
+            As in `forward`.
         workers : int, optional
             Threads on NumPy, see `gradients`.
 
@@ -541,10 +510,8 @@ class Network:
 
         Raises
         ------
-        ValueError
-            For shapes that don't fit the network, and values that are not finite.
-        TypeError
-            For what holds no real numbers, and arrays of two namespaces or devices.
+        ValueError, TypeError
+            As `forward` does.
 
         Examples
         --------
@@ -558,28 +525,7 @@ class Network:
 
         `nnarray.guide.extending` makes a torch.autograd.Function and a jax.custom_vjp of it.
         """
-        entered = enter_parameters(self, params, X=X)
-        backend, layers = entered.backend, entered.layers
-        examples = enter_X(self, X, backend=backend, dtype=entered.dtype)
-        workers = check_optional_count(workers, "workers")
-        if self.batch_norm:
-            require_several(engine.Batch(examples, None, 1).columns, "X")
-
-        @quiet
-        def pull(dA: Any) -> tuple[Parameters, Array]:
-            same_backend(params=backend, dA=dA)
-            given = enter_dA(self, dA, m=examples.shape[1], backend=backend, dtype=entered.dtype)
-            batch = engine.Batch(examples, given, 1)
-            with backend.untracked():
-                if self.batch_norm:
-                    g, seen, dX = engine.batch_norm.pull(batch, layers, self, backend, workers=workers)
-                    return NormalizedParameters(g, self.sizes, backend, seen), dX
-                g, dX = engine.pull(batch, layers, self, backend, workers=workers)
-                return Parameters(g, self.sizes, backend), dX
-
-        predict = engine.batch_norm.predict if self.batch_norm else engine.predict
-        with backend.untracked():
-            return predict(examples, layers, self, backend, workers=workers), pull
+        return calls.vjp(self, params, X, workers=workers)
 
     @quiet
     def score(self, params: Any, X: Any, Y: Any, *, workers: int | None = None) -> float:
@@ -589,10 +535,8 @@ class Network:
 
         Parameters
         ----------
-        params : Parameters or sequence of (W, b)
-            W[l] (n[l], n[l-1]) and b[l] (n[l], 1), whose dtype, float32 or float64, is that of the call.
-        X : array, shape (n_x, m)
-            The examples, as columns, of the parameters' namespace and device.
+        params, X
+            As in `forward`.
         Y : array, shape (n[L], m)
             The targets.
         workers : int, optional
@@ -605,10 +549,8 @@ class Network:
 
         Raises
         ------
-        ValueError
-            For shapes that don't fit the network, and values that are not finite or that the output can't model.
-        TypeError
-            For what holds no real numbers, and arrays of two namespaces or devices.
+        ValueError, TypeError
+            As `cost` does.
         """
         if self.batch_norm:
             plain, params = self.folded(params)

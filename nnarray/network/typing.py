@@ -1,6 +1,9 @@
-"""What type checkers know of a caller's arrays."""
+"""What type checkers know of a caller's arrays and keywords."""
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
+
+from nnarray.engine import Communicator
+from nnarray.network.costs import Cost
 
 
 class OnDevice(Protocol):
@@ -16,3 +19,14 @@ class OnDevice(Protocol):
 
 ArrayT = TypeVar("ArrayT", bound=OnDevice)
 """The type of X, which what is computed of X has, too."""
+
+
+class CostOptions(TypedDict, total=False):
+    """The keywords of `Network.cost` and `Network.gradients`."""
+
+    l2: float
+    l1: float
+    weights: Any
+    cost: Cost | None
+    workers: int | None
+    comm: Communicator | None

@@ -1,5 +1,6 @@
-"""Weight averaging during an estimator's training."""
+"""What an estimator keeps between calls: the fitted vector, and with weight averaging that which is trained."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nnarray.backends import Backend
@@ -7,6 +8,14 @@ from nnarray.core.typing import Array
 from nnarray.sklearn.optimizers import Optimizer, writable
 from nnarray.training.averaging import Averaging, average_of, averaging
 from nnarray.training.descent import Descent
+
+
+class Kept(NamedTuple):
+    """The vector theta that `coefs_` and `intercepts_` are views of, as long as they are these arrays."""
+
+    theta: Array
+    backend: Backend
+    views: Sequence[Array]
 
 
 class Trained(NamedTuple):

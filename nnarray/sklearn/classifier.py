@@ -243,7 +243,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
+            As in `predict`.
 
         Returns
         -------
@@ -253,10 +253,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            For another number of features, and values that are not finite.
+        NotFittedError, ValueError
+            As `predict` does.
         """
         return self._probabilities(X, "predict_proba")
 
@@ -269,7 +267,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
-            The examples, as rows; of a dask array or dataframe, a dask array comes back, computed when it is asked for.
+            As in `predict`.
 
         Returns
         -------
@@ -278,10 +276,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            For another number of features, and values that are not finite.
+        NotFittedError, ValueError
+            As `predict` does.
         """
         A = self._probabilities(X, "predict_log_proba")
         xp, _ = get_namespace(A)

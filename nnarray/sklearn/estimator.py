@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -24,7 +24,7 @@ from nnarray.network.batch_norm import NormalizedParameters, first_statistics, f
 from nnarray.network.chunked import Chunked
 from nnarray.network.numbers import require_penalties
 from nnarray.sklearn import bridge, chunks, small_tables, solvers
-from nnarray.sklearn.averaging import Trained, trained_by
+from nnarray.sklearn.averaging import Kept, Trained, trained_by
 from nnarray.sklearn.descent import EstimatorDescent, NormalizedEstimatorDescent, ReportedNetwork
 from nnarray.sklearn.entry import (
     Examples,
@@ -53,14 +53,6 @@ def has_partial_fit(model: "MLP") -> bool:
         msg = f"partial_fit is only available for stochastic optimizers. {model.solver} is not stochastic."
         raise AttributeError(msg)
     return True
-
-
-class Kept(NamedTuple):
-    """The vector theta that `coefs_` and `intercepts_` are views of, as long as they are these arrays."""
-
-    theta: Array
-    backend: Backend
-    views: Sequence[Array]
 
 
 class MLP(Settings, ABC):

@@ -1,7 +1,7 @@
 """Descent of a network with batch normalisation: updates by a batch's own statistics, and averages that follow them."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from nnarray import engine
 from nnarray.backends import Backend
@@ -188,31 +188,29 @@ def check_batches(network: Architecture, batches: Any) -> None:
         _check_chunks(batches)
     elif size == 1 or m % size == 1:
         what = "every batch" if size == 1 else "the last batch of an epoch"
-        msg = (
-            f"batch_size must leave no batch of a single example in training with batch normalisation, which has no "
-            f"variance: of m = {m} in batches of {size}, {what} has one"
-        )
-        raise ValueError(msg)
+        _refuse(f"of m = {m} in batches of {size}, {what} has one")
 
 
 def _check_chunks(batches: ChunkedBatches) -> None:
     for chunk in batches.whole.chunks:
         if batches.size == 1 or chunk.columns % batches.size == 1:
-            msg = (
-                "batch_size must leave no batch of a single example in training with batch normalisation, which has no "
-                f"variance: of the chunk of {chunk.columns} examples from {chunk.first} on, in batches of "
-                f"{batches.size}, one has a single one; rechunk X or take another batch_size"
+            _refuse(
+                f"of the chunk of {chunk.columns} examples from {chunk.first} on, in batches of {batches.size}, one "
+                "has a single one; rechunk X or take another batch_size"
             )
-            raise ValueError(msg)
 
 
 def _check_portions(batches: Portions) -> None:
     if batches.is_whole:
         engine.batch_norm_ranks.require_several_of_all(sum(batches.together))
     if 1 in batches.together:
-        msg = (
-            "batch_size must leave no batch of a single example in training with batch normalisation, which has no "
-            f"variance: of all ranks' m = {sum(batches.together)} in {batches.number} batches, one has a single one; "
-            "take a larger batch_size"
-        )
-        raise ValueError(msg)
+        m = sum(batches.together)
+        _refuse(f"of all ranks' m = {m} in {batches.number} batches, one has a single one; take a larger batch_size")
+
+
+def _refuse(why: str) -> NoReturn:
+    msg = (
+        "batch_size must leave no batch of a single example in training with batch normalisation, which has no "
+        f"variance: {why}"
+    )
+    raise ValueError(msg)

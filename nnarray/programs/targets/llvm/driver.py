@@ -125,17 +125,15 @@ class PlanReader:
         code = self._code
         self._require_next(_field(code, x, arrays.TYPE, "i64"))
         self._require_next(_field(code, x, arrays.DTYPE, "i64"))
-        axes = self.following()
-        self._require_equal(code.value(f"zext i32 {_field(code, x, arrays.RANK, 'i32')} to i64"), axes)
+        axes = self._require_next(code.value(f"zext i32 {_field(code, x, arrays.RANK, 'i32')} to i64"))
         with code.loop(axes, may_be_empty=True) as axis:
             for offset in (arrays.DIMENSIONS, arrays.STRIDES):
                 self._require_next(code.word(_field(code, x, offset, "ptr"), axis))
 
-    def _require_next(self, found: str) -> None:
-        self._require_equal(found, self.following())
-
-    def _require_equal(self, found: str, expected: str) -> None:
+    def _require_next(self, found: str) -> str:
+        expected = self.following()
         self._code.require(self._code.value(f"icmp eq i64 {found}, {expected}"))
+        return expected
 
 
 def _field(code: Code, address: str, offset: int, kind: str) -> str:

@@ -25,7 +25,7 @@ MANY_OPERATIONS = 2**27
 """Of each of more than two pieces of a product: BLAS copies an operand for each of them."""
 
 WORTH_SHARING = 10**7
-"""Operations of a graph's products below which none is cut: about a forward pass of a step that no other thread helps."""
+"""Operations of a graph's products below which none is cut: a forward pass of a step that no other thread helps."""
 
 BLOCK_BYTES, COLUMNS_AT_ONCE = 2**18, 8
 """Of an input that is read for two products, about so much is in a core's cache for the second one: a multiple of so
