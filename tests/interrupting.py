@@ -4,6 +4,7 @@ import dis
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -339,3 +340,10 @@ def _files(thread: threading.Thread) -> list[str]:
         files.append(os.path.relpath(frame.f_code.co_filename, INSIDE))
         frame = frame.f_back
     return [name for name in files if not name.startswith("..")]
+
+
+def run(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python code in a process of its own, which imports what the tests import."""
+    path = os.pathsep.join([TESTS, str(Path(INSIDE).parent)])
+    command, env = [sys.executable, "-c", code, *words], os.environ | {"PYTHONPATH": path} | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=500, env=env)

@@ -10,8 +10,6 @@ import math
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Space
-from interrupting import faults, interrupt, points
+from interrupting import faults, interrupt, points, run
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from test_going_on import LAYERS, NETWORK, OPTIMIZERS, OPTIONS, X, Y, rows
@@ -608,18 +606,6 @@ print(result.stopped, len(handled), signal.getsignal(signal.SIGTERM) == before)
 """
 
 
-def start(code: str, *words: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(nn.__file__).parent.parent)])
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX processes")
 class TestSignals:
     @pytest.mark.parametrize(
@@ -627,7 +613,7 @@ class TestSignals:
     )
     def test_killed_at_random_moments(self, kind, tmp_path) -> None:
         rounds = 30 if ALL else 2
-        done = start(KILLED, kind, str(rounds), str(tmp_path / "run"), "7")
+        done = run(KILLED, kind, str(rounds), str(tmp_path / "run"), "7")
         assert (done.stdout, done.stderr) == (f"{rounds} True 1\n", "")
 
     @pytest.mark.parametrize("batch", ["0", "40"])
@@ -644,7 +630,7 @@ class TestSignals:
     )
     def test_it_is_kept_and_ends_as_it_would_without(self, how, code, out, batch, tmp_path) -> None:
         path = tmp_path / "run"
-        done = start(SIGNALLED, str(path), how, batch)
+        done = run(SIGNALLED, str(path), how, batch)
         assert (done.returncode, done.stdout, done.stderr) == (code, out, "")
         rng = np.random.default_rng(1)
         X = rng.normal(size=(12, 640)).astype("float32")

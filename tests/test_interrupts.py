@@ -7,7 +7,6 @@ has very many, the first and the last of each place in the code, up to some thou
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forked_faults import Folder, forked_faults
-from interrupting import BrokenError, State, break_off, faults, interrupt, places, points
+from interrupting import BrokenError, State, break_off, faults, interrupt, places, points, run
 from threadpoolctl import threadpool_limits
 
 import nnarray as nn
@@ -634,18 +633,6 @@ def forked(is_whole: bool) -> None:
     with threadpool_limits(2, user_api="blas"):  # with one, there is nothing to leave behind
         found = forked_faults(call, act=break_off)
     print(found.forks > 30, not found.left, found.wrong == [])
-
-
-def run(code: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(nn.__file__).parent.parent)])
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": path} | environment,
-    )
 
 
 def test_real_signals_at_random_moments() -> None:

@@ -8,15 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray import engine
-from nnarray.backends import (
-    Backend,
-    choose,
-    convert,
-    for_products,
-    quiet,
-    require_finite,
-    same_backend,
-)
+from nnarray.backends import Backend, choose, convert, for_products, quiet, require_finite, same_backend
 from nnarray.core import vector
 from nnarray.core.initial import initial_layers
 from nnarray.core.typing import Array
@@ -26,13 +18,7 @@ from nnarray.network.architecture import check_scheme, checked_flag, checked_hid
 from nnarray.network.batch_norm import NormalizedParameters, begun, enter_statistics, folded
 from nnarray.network.chunked import Chunked, enter_beside
 from nnarray.network.costs import Cost, with_cost
-from nnarray.network.entry import (
-    enter_batch,
-    enter_normalized,
-    enter_parameters,
-    enter_X,
-    plain_theta,
-)
+from nnarray.network.entry import enter_batch, enter_normalized, enter_parameters, enter_X, plain_theta
 from nnarray.network.keywords import explained
 from nnarray.network.names import DTypeName, HiddenName, OutputName, SchemeName
 from nnarray.network.numbers import check_optional_count, check_seed

@@ -152,12 +152,12 @@ def _joined(end: tuple[float, float, list[np.ndarray], Any], *back: tuple[list[n
 
 @contextmanager
 def _passes(
-    network: Architecture, theta: np.ndarray, given: Given, known: Sequence[Moments]
+    network: Architecture, theta: np.ndarray, given: Given, known: Sequence[Moments], columns: np.ndarray | None = None
 ) -> Iterator[tuple[PassesOfChunk, float, Entered]]:
-    """Where a worker makes a pass over a chunk, and what the chunk weighs."""
+    """Where a worker makes a pass over a chunk, or over some of its columns, and what they weigh."""
     X, Y, weights, first, draw = given
     with entered_there(network, theta, X) as entered, told(first):
-        batch, m = batch_of(network, entered, X, Y, weights, None)
+        batch, m = batch_of(network, entered, X, Y, weights, columns)
         if draw is not None:
             batch = draw(batch, entered.dtype, entered.backend)
         there = [tuple(entered.backend.asarray(V, entered.dtype) for V in one[1:]) for one in known]
@@ -213,12 +213,8 @@ def _backward(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
 @quiet
 def _of_columns(network: Architecture, theta: np.ndarray, columns: np.ndarray, *given: Any) -> tuple[Any, ...]:
     """The sums over some columns of a chunk as a batch of their own, and its statistics."""
-    X, Y, weights, first, draw = given
-    with entered_there(network, theta, X) as entered, told(first):
-        batch, m = batch_of(network, entered, X, Y, weights, columns)
-        if draw is not None:
-            batch = draw(batch, entered.dtype, entered.backend)
-        found = batch, entered.layers, network, entered.backend
+    with _passes(network, theta, given, (), columns) as (passes, m, entered):
+        found = passes.batch, entered.layers, network, entered.backend
         J, g, seen = engine.batch_norm.cost_and_gradients(*found, l2=0.0, l1=0.0, workers=1)
-        require_finite_examples(batch, g, entered)
+        require_finite_examples(passes.batch, g, entered)
         return entered.backend.to_numpy(g), float(J), m, entered.backend.to_numpy(seen)

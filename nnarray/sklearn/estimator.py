@@ -10,14 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnarray import engine
-from nnarray.backends import (
-    NUMPY,
-    Backend,
-    all_finite,
-    choose,
-    is_sparse,
-    quiet,
-)
+from nnarray.backends import NUMPY, Backend, all_finite, choose, is_sparse, quiet
 from nnarray.core.typing import Array
 from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, first_statistics, folded
@@ -38,12 +31,7 @@ from nnarray.sklearn.entry import (
     transposed,
 )
 from nnarray.sklearn.optimizers import Optimizer, writable
-from nnarray.sklearn.private import (
-    available_where,
-    check_same_namespace,
-    fits,
-    random_state_of,
-)
+from nnarray.sklearn.private import available_where, check_same_namespace, fits, random_state_of
 from nnarray.sklearn.settings import STOCHASTIC_SOLVERS, ActivationName, Settings, checked_units, hidden_names
 
 
