@@ -1,4 +1,4 @@
-"""Products that add b and rectify, by the emulated cuBLASLt: what they compute, when there are none, what it refuses."""
+"""Products that add b and rectify, by the emulated cuBLASLt: numbers, where there are none, what it refuses."""
 
 import ctypes
 from collections.abc import Iterator
@@ -146,7 +146,6 @@ class TestWithoutSuchProducts:
             assert emulator.count("rectified") == asked
 
 
-
 def test_where_b_does_not_lie_dense(emulator) -> None:
     import cupy
 
@@ -220,9 +219,12 @@ class TestRefusals:
 
     def test_the_result_is_nobodys_operand(self, emulator) -> None:
         asked = Asked()
-        A, B, b, C = asked.places()
+        _, B, b, C = asked.places()
+        assert asked.products.suits(asked.how, *asked.places())
+        [chosen] = asked.products._chosen.values()
         with pytest.raises(cublas.ProductError, match="failed with status 7"):
-            asked.products.suits(asked.how, C, B, b, C)
+            asked.products._queue(chosen, C, B, b, C)
+        assert not Asked().products.suits(asked.how, C, B, b, C)
 
     def test_a_captured_stream_is_asked_nothing(self, emulator) -> None:
         import cupy
@@ -262,8 +264,10 @@ class TestRefusals:
             return operation
 
         monkeypatch.setattr(asked.products, "_operation", otherwise)
+        key = cublaslt._key(asked.how, *asked.places())
         if attribute == cublaslt.EPILOGUE:
-            assert not asked.products.suits(asked.how, *asked.places())
-            return
-        with pytest.raises(cublas.ProductError, match="failed with status 7"):
-            asked.products.suits(asked.how, *asked.places())
+            assert asked.products._heuristic(asked.how, asked.b.data.ptr, key) is None
+        else:
+            with pytest.raises(cublas.ProductError, match="failed with status 7"):
+                asked.products._heuristic(asked.how, asked.b.data.ptr, key)
+        assert not asked.products.suits(asked.how, *asked.places())

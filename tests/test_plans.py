@@ -18,7 +18,7 @@ from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.engine.compiling import Given, inputs_of, traced
 from nnarray.programs import lowering
-from nnarray.programs.graph import Graph, Node, Reduction
+from nnarray.programs.graph import Graph, Node, Rectified, Reduction
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
@@ -242,15 +242,50 @@ def test_lowering_leaves_no_sum_of_its_kind(lower) -> None:
     assert ((None, (3, 4)) in left) == (lower is lowering.sums_over_columns_as_products)
 
 
+RECTIFIED = {
+    "0 first": (1, lambda xp, Z, b: {"A": xp.maximum(0.0, Z + b)}),
+    "0 last": (1, lambda xp, Z, b: {"A": xp.maximum(Z + b, 0.0)}),
+    "a factor": (1, lambda xp, Z, b: {"out": xp.maximum(Z + b, 0.0).T @ b}),
+    "another number": (0, lambda xp, Z, b: {"A": xp.maximum(1.0, Z + b)}),
+    "Z is wanted": (0, lambda xp, Z, b: {"A": xp.maximum(0.0, Z + b), "Z": Z}),
+    "Z is read": (0, lambda xp, Z, b: {"A": xp.maximum(0.0, Z + b), "out": xp.exp(Z)}),
+    "Z + b is read": (0, lambda xp, Z, b: {"A": xp.maximum(0.0, Z + b), "out": xp.exp(Z + b)}),
+    "a row": (0, lambda xp, Z, b: {"A": xp.maximum(0.0, Z + b.T @ Z)}),
+    "a matrix": (0, lambda xp, Z, b: {"A": xp.maximum(0.0, Z + Z * b)}),
+    "not stored": (0, lambda xp, Z, b: {"out": xp.exp(xp.maximum(0.0, Z + b))}),
+    "a difference": (0, lambda xp, Z, b: {"A": xp.maximum(0.0, Z - b)}),
+}
+
+
+@pytest.mark.parametrize(("count", "make"), RECTIFIED.values(), ids=RECTIFIED)
+def test_what_one_product_rectifies(count, make) -> None:
+    """max(A B + b, 0) where it is stored, and nothing else is made of its parts."""
+    trace = Trace("float64")
+    W, X, b = trace.input("W", (3, 4)), trace.input("X", (4, 5)), trace.input("b", (3, 1))
+    graph = trace.graph(make(trace, W @ X, b))
+    lowered = lowering.rectified_products(graph)
+    assert sum(isinstance(node, Rectified) for node in lowered.nodes) == count
+    generator = np.random.default_rng(0)
+    w, x, column = (generator.normal(size=shape) for shape in ((3, 4), (4, 5), (3, 1)))
+    expected = make(np, w @ x, column)
+    made = {name: np.full_like(V, np.nan) for name, V in expected.items()}
+    reference_target.Program(lowered)(w, x, column, *made.values())
+    for name, V in made.items():
+        np.testing.assert_allclose(V, expected[name], rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+@pytest.mark.parametrize("lowered", [{}, {"in_registers": False, "rectifies": True}], ids=str)
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exp"])
-def test_the_lecture_s_network_on_a_target_of_plain_loops(output) -> None:
+def test_the_lecture_s_network_on_a_target_of_plain_loops(output, lowered) -> None:
     network, layers, X, Y = problem((2, 3, 4, 2), ("relu", "tanh"), output, m=5)
     tile, numbers = Tile(X, Y, np.linspace(0.5, 2, 5)[None], ()), {"m": 6.5, "l2": 0.3}
     J, expected = equations.cost_and_gradients(tile, layers, network, bind(np), **numbers)
     shape = Given(labels=True, weights=True, masks=False, numbers=(("m", False), ("l2", False)))
     graph = traced(equations.cost_and_gradients, network, 5, "float64", shape)
     made = [np.full_like(V, np.nan) for V in expected]
-    found = reference_target.Program(cuda.lowered(graph, narrow=False))(*inputs_of(tile, layers, numbers), *made)
+    program = reference_target.Program(cuda.lowered(graph, narrow=False, **lowered))
+    assert len([s for s in program.plan.stages if isinstance(s, Product) and s.bias]) == bool(lowered)
+    found = program(*inputs_of(tile, layers, numbers), *made)
     np.testing.assert_allclose(found, J, rtol=1e-12)
     for one, other in zip(made, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)

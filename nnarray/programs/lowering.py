@@ -150,7 +150,6 @@ def narrow_products(graph: Graph) -> Graph:
 
 def narrow_biases(graph: Graph) -> Graph:
     """A product that rectifies reads its b in the float in which it stores: narrow b are copies."""
-
     copies = dict[Node, Node]()
 
     def rewrite(was: Node, node: Node) -> Node:

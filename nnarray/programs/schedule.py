@@ -155,14 +155,12 @@ class Plan:
     def _found_order(self, node: Node) -> str:
         if isinstance(node, Input):
             return node.order
-        if isinstance(node, Rectified):  # whose column b lies along the columns
-            return "F"
         if self.limits.order and node.operation != "transpose":
             return self.limits.order
         if node.operation in {"ones", "transpose"}:
             return "C" if node.operation == "transpose" and self.order(node.base) == "F" else "F"
         if node.operation in {"matmul", "matvec"}:
-            return self._order_beside(node.nodes[1])
+            return "F" if isinstance(node, Rectified) else self._order_beside(node.nodes[1])
         if isinstance(node, Partial) or node.operation == "total":
             return "C"
         alike = [base for base in node.reads if base.shape == node.shape]

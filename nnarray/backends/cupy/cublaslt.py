@@ -1,8 +1,14 @@
 """Products that add a column b and rectify before they store, by cuBLASLt: max(A B + b, 0).
 
-The algorithm is chosen once for each shape, layout and alignment, by cuBLASLt's heuristic, which answers the same to the
-same question; so a captured run has the bits of any other. Before its first use it is run on b = NaN: one that turns NaN
-into 0 would hide a network that diverges, and is not used.
+The algorithm is chosen once for each shape, layout and alignment, by cuBLASLt's heuristic, which answers the same to
+the same question; so a captured run has the bits of any other. Before its first use it is run on b = NaN: one that
+turns NaN into 0 would hide a network that diverges, and is not used.
+
+None of this has run on a card yet. What only a card can tell: that the heuristic answers the same each time; that
+float32's, TF32's and the narrower floats' products have this epilogue, with b in the float of the result, also where
+the operands are narrower than it; that b at a multiple of 16 bytes is aligned well enough; that cublasLtMatmul may be
+captured, in a workspace at a multiple of 512 bytes; that the algorithms keep NaN; and that such a product takes less
+time than a product and a loop. Where cuBLASLt refuses, or NaN is lost, it is a product and a loop.
 """
 
 import ctypes
@@ -51,13 +57,13 @@ INFINITIES = {2: ("uint16", 0x7C00), 14: ("uint16", 0x7F80), 0: ("uint32", 0x7F8
 class Algorithm(ctypes.Structure):
     """cublasLtMatmulAlgo_t."""
 
-    _fields_ = [("data", ctypes.c_uint64 * 8)]  # noqa: RUF012
+    _fields_ = [("data", ctypes.c_uint64 * 8)]
 
 
 class Found(ctypes.Structure):
     """cublasLtMatmulHeuristicResult_t."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("algorithm", Algorithm),
         ("workspace", ctypes.c_size_t),
         ("state", ctypes.c_int),
@@ -98,8 +104,7 @@ class RectifiedProducts:
             return self._chosen[key] is not None
         if stream.ptr and stream.is_capturing():
             return None
-        chosen = self._heuristic(how, b, key)
-        self._chosen[key] = chosen if chosen and self._keeps_nan(chosen, how, A, B, C) else None
+        self._chosen[key] = self._choose(how, A, B, b, C)
         return self._chosen[key] is not None
 
     def __call__(self, how: Gemm, A: int, B: int, b: int, C: int) -> None:
@@ -109,6 +114,14 @@ class RectifiedProducts:
             msg = f"no product that rectifies was chosen for {how}; `suits` is to be asked before"
             raise ProductError(msg)
         self._queue(chosen, A, B, b, C)
+
+    def _choose(self, how: Gemm, A: int, B: int, b: int, C: int) -> Chosen | None:
+        """What cuBLASLt recommends, if it is there, runs and keeps NaN."""
+        try:
+            chosen = self._heuristic(how, b, _key(how, A, B, b, C))
+            return chosen if chosen and self._keeps_nan(chosen, how, A, B, C) else None
+        except ProductError:
+            return None
 
     def _queue(self, chosen: Chosen, A: int, B: int, b: int, C: int) -> None:
         at, (one, zero), (layout_A, layout_B, layout_C) = ctypes.c_void_p, self._factors, chosen.layouts
