@@ -4,17 +4,17 @@
 that was named and cannot run says why, and with which remedy; nothing falls back in silence, but "auto", which takes
 CuPy where it works.
 
-What core's functions ask for becomes products by cuBLAS and CUDA kernels: everything between two products is fused
-into one kernel, and so is an update. Products of at most 16 rows or 16 terms are part of such a kernel, which holds a
-column in the registers of a thread or a warp, and so are db and every small dW, summed in parts of a fixed number: a
-step of a small network is two kernels and its update, and one layer reads X once. (This has run on the emulated GPU
-only. It wants the entries of a column side by side, as in the transpose of a table: an X that lies by rows, of more
-than 16 rows, takes the way of large products.) A large product of a hidden layer of relu adds b and rectifies before it stores,
+What core's functions ask for becomes products by cuBLAS and CUDA kernels: everything between two products is fused into
+one kernel, and so is an update. Products of at most 16 rows or 16 terms are part of such a kernel, which holds a column
+in the registers of a thread or a warp, and so are db and every small dW, summed in parts of a fixed number: a step of a
+small network is two kernels and its update, and one layer reads X once. (This has run on the emulated GPU only. It
+wants the entries of a column side by side, as in the transpose of a table: an X that lies by rows, of more than 16
+rows, takes the way of large products.) A large product of a hidden layer of relu adds b and rectifies before it stores,
 by cuBLASLt, where A is stored: a pass over memory less. (This has run on the emulated GPU only; `nnarray.backends.cupy`
-says in `cublaslt` what only a card can tell. Where cuBLASLt has no such product, or b begins at no multiple of 16 bytes,
-it is a product and a kernel.) All intermediate arrays live in one preallocated buffer, and a step
-never synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a
-second at most.
+says in `cublaslt` what only a card can tell. Where cuBLASLt has no such product, or b begins at no multiple of 16
+bytes, it is a product and a kernel.) All intermediate arrays live in one preallocated buffer, and a step never
+synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a second
+at most.
 
 A step of `nn.train` (gather, gradient, update) is captured as one CUDA graph and replayed with one call; what changes
 from step to step is read from device memory. The masks of `dropout` are drawn there, too, with the bits that NumPy
@@ -33,9 +33,9 @@ batch of an epoch has run on the emulated GPU only.
 `nn.backend("cupy", precision="tf32")`, or "bfloat16" or "float16", sets the precision to which products of float32
 round their factors, unless they are part of another kernel, which computes in float32. In bfloat16 and float16, what is
 computed for products alone is stored in 2 bytes too: A and dZ, and by the products Z and dA of hidden layers. Z[L],
-costs, dW, db and theta are float32, and so is what batch normalisation takes means of. A product that rectifies stores A
-in 2 bytes: it adds b, rounded to them as W is, to sums in float32 and rounds once, where a product and a kernel round Z
-and A.
+costs, dW, db and theta are float32, and so is what batch normalisation takes means of. A product that rectifies stores
+A in 2 bytes: it adds b, rounded to them as W is, to sums in float32 and rounds once, where a product and a kernel round
+Z and A.
 
 X in such a float is read as it is, wherever it is read. `nn.train` and the estimators round theirs once, to a copy that
 lives as long as the run (half of X in float32; where it would take more than a quarter of the free memory, each step
