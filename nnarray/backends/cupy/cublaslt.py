@@ -6,9 +6,10 @@ turns NaN into 0 would hide a network that diverges, and is not used.
 
 None of this has run on a card yet. What only a card can tell: that the heuristic answers the same each time; that
 float32's, TF32's and the narrower floats' products have this epilogue, with b in the float of the result, also where
-the operands are narrower than it; that b at a multiple of 16 bytes is aligned well enough; that cublasLtMatmul may be
-captured, in a workspace at a multiple of 512 bytes; that the algorithms keep NaN; and that such a product takes less
-time than a product and a loop. Where cuBLASLt refuses, or NaN is lost, it is a product and a loop.
+the operands are narrower than it; that matrices and b at a multiple of 16 bytes are aligned well enough, also for the
+fastest algorithms; that cublasLtMatmul may be captured, in a workspace at a multiple of 512 bytes; that the algorithms
+keep NaN; and that such a product takes less time than a product and a loop. Where cuBLASLt refuses, or NaN is lost, it
+is a product and a loop.
 """
 
 import ctypes
@@ -44,11 +45,8 @@ REAL_32F = 0
 NOT_SUPPORTED = 15
 """cublasStatus_t of the heuristic, where no algorithm suits."""
 
-MOST_ALIGNED = 256
-"""Bytes, beyond which cuBLASLt does not ask."""
-
-BIAS_ALIGNMENT = 16
-"""Bytes; algorithms load b by vectors."""
+ALIGNED = 16
+"""Bytes that one instruction loads: b begins at a multiple, and of matrices cuBLASLt is told no more."""
 
 INFINITIES = {2: ("uint16", 0x7C00), 14: ("uint16", 0x7F80), 0: ("uint32", 0x7F800000)}
 """By cudaDataType_t: the bits of float16, bfloat16 and float32; those of NaN, without the sign, are greater."""
@@ -97,7 +95,7 @@ class RectifiedProducts:
 
     def suits(self, how: Gemm, A: int, B: int, b: int, C: int) -> bool | None:
         """Whether there is an algorithm, and it keeps NaN; None while the stream is captured. C is written over."""
-        if how.swapped or b % BIAS_ALIGNMENT:
+        if how.swapped or b % ALIGNED:
             return False
         stream, key = self._cupy.cuda.get_current_stream(), _key(how, A, B, b, C)
         if key in self._chosen:
@@ -193,7 +191,7 @@ class RectifiedProducts:
 
 def _key(how: Gemm, *places: int) -> Any:
     """What an algorithm is chosen by: the device, the shapes, and how far A, B, b and C are aligned."""
-    return current_device(), how, tuple([min(place & -place, MOST_ALIGNED) for place in places])
+    return current_device(), how, tuple([min(place & -place, ALIGNED) for place in places])
 
 
 def is_there() -> bool:

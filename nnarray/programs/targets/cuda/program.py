@@ -17,14 +17,14 @@ from nnarray.programs.lowering import (
     sums_over_all_in_parts,
     sums_over_columns_as_products,
 )
-from nnarray.programs.memory import ALIGNMENT, Memory
+from nnarray.programs.memory import Memory
 from nnarray.programs.products import Gemm, StridesError, gemm, strides_in_entries
 from nnarray.programs.registers import Registers, columns_in_registers
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.cuda.device import Device, RectifiedProducts
 from nnarray.programs.targets.cuda.kernel import Kernel
-from nnarray.programs.targets.cuda.loops import THREADS, WARP
+from nnarray.programs.targets.cuda.loops import THREADS, VECTOR_BYTES, WARP
 from nnarray.programs.targets.cuda.parameters import Columns, Number, Parts, Pointer, Stop, Stride, Warps
 from nnarray.programs.targets.cuda.registers import FEW, SHARED
 from nnarray.programs.targets.scalars import function_of
@@ -205,12 +205,15 @@ class Program:
         return program if program._can_rectify(given) else program._without_rectifying
 
     def _can_rectify(self, given: Sequence[Any]) -> bool:
-        """Whether the device has all products that rectify, for arrays that lie so; asked once."""
+        """Whether the device has all products that rectify, for arrays that lie so; asked once.
+
+        What it depends on is the device, strides, and how far each array is aligned.
+        """
         if not self._asks:
             return True
         arrays = self._arrays_of(given)
         places = [self.device.place(arrays[i]) for i in self._rectified_arrays]
-        key = self.device.number(), *[(at % ALIGNMENT, strides) for at, strides in places]
+        key = self.device.number(), *[(at % VECTOR_BYTES, strides) for at, strides in places]
         if key not in self._answers:
             taken = self.allocated()  # until all are asked
             table = self._table(given, taken)
