@@ -42,6 +42,9 @@ SETTINGS = {"LeakyReLU": ("negative_slope", LEAK), "Softplus": ("beta", 1.0), "E
 SOFTPLUS_THRESHOLD = 40.0
 """The threshold above which Softplus is the identity: where it rounds to it in float64, too."""
 
+LEAST_THRESHOLD = 20.0
+"""PyTorch's own: with a lower one, Softplus is another function."""
+
 OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 """The same of the outputs; `Exp` is the module that `to_torch` makes."""
 
@@ -74,7 +77,8 @@ def from_torch(module: Any, *, output: OutputName | None = None) -> tuple[Networ
     Raises
     ------
     TypeError
-        For a module whose equations are not a network's, naming it, such as a BatchNorm1d without running averages.
+        For a module whose equations are not a network's, naming it, such as a BatchNorm1d without running averages,
+        one with forward hooks, and a class that is not torch.nn's own.
     ValueError
         For an `output` that contradicts the module's end.
 
@@ -297,6 +301,8 @@ def _layers_of(module: Any) -> list[_Dense]:
         raise TypeError(msg)
     _require_fit(layers, before)
     _require_names([layer.activation for layer in layers])
+    for part in _flat(module):
+        _require_plain(part)
     return layers
 
 
@@ -335,10 +341,25 @@ def _require_names(names: list[str | None]) -> None:
         raise TypeError(msg)
 
 
+def _require_plain(part: Any) -> None:
+    """Raise TypeError for a class of another's with a name of PyTorch's, and for hooks: both may compute anything."""
+    own = type(part).__module__
+    if not own.startswith("torch.nn.modules.") and own != __name__:
+        msg = f"module must be of torch.nn's own classes, got {type(part).__name__} of {own}"
+        raise TypeError(msg)
+    if part._forward_hooks or part._forward_pre_hooks:
+        msg = (
+            f"module must have no forward hooks, which may change what it computes, got one on {part}: remove it "
+            "first, as its handle's remove(), torch.nn.utils.prune.remove(…) and remove_spectral_norm(…) do"
+        )
+        raise TypeError(msg)
+
+
 def _flat(module: Any) -> Iterator[Any]:
     if type(module).__name__ != "Sequential":
         yield module
         return
+    _require_plain(module)
     for part in module:
         yield from _flat(part)
 
@@ -346,6 +367,8 @@ def _flat(module: Any) -> Iterator[Any]:
 def _is_activation(part: Any) -> bool:
     """Whether nnarray has this activation, with its settings."""
     name = type(part).__name__
+    if name == "Softplus" and part.threshold < LEAST_THRESHOLD:
+        return False
     if name in SETTINGS:
         setting, value = SETTINGS[name]
         return bool(getattr(part, setting) == value)

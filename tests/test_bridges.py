@@ -218,6 +218,30 @@ class TestTorch:
         with pytest.raises(ValueError, match="output must be 'softmax'"):
             nn.from_torch(Sequential(Linear(2, 2), make.Softmax(dim=1)), output="sigmoid")
 
+    def test_what_would_be_another_function_is_refused(self) -> None:
+        make = self.torch.nn
+        Linear, Sequential = make.Linear, make.Sequential
+        named = {name: type(name, (getattr(make, name),), {}) for name in ("Linear", "ReLU", "Sequential")}
+        for kind in named.values():
+            kind.__module__ = "elsewhere"
+        for module in (
+            named["Sequential"](Linear(2, 2), make.ReLU(), Linear(2, 1)),
+            Sequential(named["Linear"](2, 2), make.ReLU(), Linear(2, 1)),
+            Sequential(Linear(2, 2), named["ReLU"](), Linear(2, 1)),
+        ):
+            with pytest.raises(TypeError, match=r"module must be of torch\.nn's own classes, got .* of elsewhere"):
+                nn.from_torch(module)
+        with pytest.raises(TypeError, match=r"got Softplus.*threshold=1\.0"):
+            nn.from_torch(Sequential(Linear(2, 2), make.Softplus(threshold=1.0), Linear(2, 1)))
+        for place in ("register_forward_hook", "register_forward_pre_hook"):
+            for k in (0, 1):
+                module = Sequential(Linear(2, 2), make.ReLU(), Linear(2, 1))
+                handle = getattr([module, module[1]][k], place)(lambda *_: None)
+                with pytest.raises(TypeError, match=r"module must have no forward hooks(.|\n)*remove it first"):
+                    nn.from_torch(module)
+                handle.remove()
+                assert nn.from_torch(module)[0].sizes == (2, 2, 1)
+
     def test_parameters_that_do_not_fit(self) -> None:
         with pytest.raises(ValueError, match="params must fit"):
             nn.to_torch(nn.Network((2, 1)), nn.Network((3, 1)).init())
