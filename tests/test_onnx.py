@@ -236,6 +236,8 @@ class TestGraphsOfOthers:
         ("bias must be constant", [node("Gemm", ["X", "W", "b"], ["Y"])], {"b": np.ones((3, 4), "f")}, ("Y",)),
         ("not all finite", [*LAYER, node("Identity", ["z"], ["Y"])], {"b": np.full(4, np.nan, "f")}, ("Y",)),
         ("nothing", [], {}, ("X",)),
+        ("Gemm is of the domain 'own'", [node("Gemm", ["X", "W", "b"], ["Y"], domain="own")], {}, ("Y",)),
+        ("Elu is of the domain 'own'", [*LAYER, node("Elu", ["z"], ["Y"], domain="own")], {}, ("Y",)),
         ("Reshape", [*LAYER, node("Reshape", ["z", "s"], ["Y"])], {"s": np.array([-1, 1])}, ("Y",)),
     )
 

@@ -32,6 +32,9 @@ HIDDEN = {
 OUTPUTS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 PASSING = {"Identity", "Dropout", "Flatten", "Cast", "Reshape", "Squeeze"}
 """Nodes that leave each example's numbers as they are (Reshape and Squeeze: if the shape is right)."""
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "nnarray")
+"""Of operators that are known; one of another domain may do anything under the same name."""
+
 LABELLING = {"ArgMax", "Greater", "GreaterOrEqual", "Binarizer", "ZipMap", "ReduceSum"}
 """Nodes that turn predictions into labels, where the predictions are an output, too."""
 
@@ -119,6 +122,10 @@ class _Chain:
 
     def __init__(self, graph: Any) -> None:
         self.nodes = list(graph.node)
+        strange = [node for node in self.nodes if node.domain not in DOMAINS]
+        if strange:
+            msg = f"its node {strange[0].op_type} is of the domain {strange[0].domain!r}, whose operators are not known"
+            raise ValueError(msg)
         self.constants = constants_of(graph)
         self.outputs = {value.name for value in graph.output}
         inputs = [value for value in graph.input if value.name not in self.constants]
