@@ -188,13 +188,13 @@ def test_a_prediction_is_one_pass_less(emulator) -> None:
 
 
 class Asked:
-    """A product of 8 × 4 and 4 × 300 that rectifies, asked of the library as `cublaslt` does."""
+    """A product of 8 × 4 and 4 × n that rectifies, asked of the library as `cublaslt` does."""
 
-    def __init__(self) -> None:
+    def __init__(self, n: int = 300) -> None:
         import cupy
 
-        self.A, self.B, self.b, self.C = (cupy.ones(size, "float32") for size in (32, 1200, 12, 2400))
-        self.how = cublaslt.Gemm(False, (False, False), 8, 300, 4, (8, 4, 8))
+        self.A, self.B, self.b, self.C = (cupy.ones(size, "float32") for size in (32, 4 * n, 12, 8 * n))
+        self.how = cublaslt.Gemm(False, (False, False), 8, n, 4, (8, 4, 8))
         self.products = gpu().rectified("float32", "float32")
 
     def places(self, **moved: int) -> list[int]:
@@ -237,6 +237,24 @@ class TestRefusals:
             stream.end_capture()
         assert answer is None
         assert emulator.count("refused") == 0
+
+    def test_a_captured_product_has_the_workspace_of_the_capture(self, emulator) -> None:
+        """It may not allocate, and what it is given belongs to the graph."""
+        import cupy
+
+        asked, stream, workspace = Asked(100), cupy.cuda.Stream(non_blocking=True), cupy.zeros(2**20, np.uint8)
+        assert asked.products.suits(asked.how, *asked.places())
+        asked.C.fill(np.nan)
+        cupy.cuda.Device().synchronize()
+        with cublas.capturing_products(stream, workspace), stream:
+            cupy.get_default_memory_pool().free_all_blocks()
+            stream.begin_capture()
+            asked.products(asked.how, *asked.places())
+            graph = stream.end_capture()
+            graph.launch(stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(asked.C.get(), 5.0)
+        assert (workspace[: 100 * 8 * 4].view("float32").get() == 2.0).all()  # a part of each sum, as emulated
 
     @pytest.mark.parametrize(
         ("attribute", "value"),

@@ -160,7 +160,7 @@ class Plan:
         if node.operation in {"ones", "transpose"}:
             return "C" if node.operation == "transpose" and self.order(node.base) == "F" else "F"
         if node.operation in {"matmul", "matvec"}:
-            return "F" if isinstance(node, Rectified) else self._order_beside(node.nodes[1])
+            return self._order_beside(node.nodes[1])
         if isinstance(node, Partial) or node.operation == "total":
             return "C"
         alike = [base for base in node.reads if base.shape == node.shape]
