@@ -30,6 +30,8 @@ FUNCTION(exp) FUNCTION(expm1) FUNCTION(fabs) FUNCTION(floor) FUNCTION(log) FUNCT
 #define __global__
 #define __device__ static inline
 #define WARP 1
+#define BLOCK 1
+#define __launch_bounds__(...)
 #define LOWEST (-__builtin_inff())
 struct dim { unsigned x; };
 static dim blockIdx, threadIdx, blockDim, gridDim;

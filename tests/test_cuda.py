@@ -130,6 +130,24 @@ class TestNumbers:
                 for one, other in zip(made, expected, strict=True):
                     assert relative(one, other) < TOLERANCE[dtype]
 
+    @pytest.mark.parametrize("layout", ["F", "C", "far"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_tall_examples_of_one_layer(self, dtype, layout, gpu, monkeypatch) -> None:
+        """Each column is a block's; such as lie by rows, or too far apart for 32 bits, have products of their own."""
+        network, layers, tile = tile_of((1300, 2), "relu", "softmax", 1030, dtype, full=True)
+        tile = tile._replace(X=np.asarray(tile.X, order="C" if layout == "C" else "F"))
+        if layout == "far":
+            monkeypatch.setattr("nnarray.programs.targets.cuda.program._is_far", lambda _: True)
+        numbers = {"m": 1030, "l2": 0.3}
+        J, expected = equations.cost_and_gradients(tile, layers, network, primitives_for(np), **numbers)
+        made = [np.full_like(V, np.nan) for V in expected]
+        program = record(equations.cost_and_gradients, network, tile, dtype, numbers)
+        gpu.counts.clear()
+        assert relative(program(*inputs_of(tile, layers, numbers), *made), J) < TOLERANCE[dtype]
+        for one, other in zip(made, expected, strict=True):
+            assert relative(one, other) < TOLERANCE[dtype]
+        assert (gpu.counts["products"] == 0) == (layout == "F")
+
     @pytest.mark.parametrize("numbers", [{"m": 9}, {"m": 7.25, "l2": 0.3}, {"m": np.array(7.25), "l2": 0.3}], ids=str)
     @pytest.mark.parametrize("output", OUTPUTS)
     def test_a_whole_batch_divided_and_with_its_penalty(self, output, numbers, gpu) -> None:
@@ -296,6 +314,7 @@ class TestLaunches:
             ("deep, bfloat16", 10),
             ("deep, X in bfloat16", 10),
             ("logistic", 2),
+            ("logistic-wide", 2),
             ("logistic, X in bfloat16", 2),
             ("wide", 14),
             ("predict", 3),
@@ -332,11 +351,22 @@ class TestLaunches:
         assert sum(c.read for c in before) - sum(c.read for c in found) == sizes[0] * m * 4
         assert sum(c.written for c in before) - sum(c.written for c in found) == sizes[0] * m * 2
 
-    @pytest.mark.parametrize(("name", "size"), [("logistic", 4), ("logistic, X in bfloat16", 2)])
+    @pytest.mark.parametrize(("name", "size"), [("logistic", 4), ("logistic-wide", 4), ("logistic, X in bfloat16", 2)])
     def test_one_layer_reads_its_examples_once(self, name, size) -> None:
         sizes, m, options = traffic.NETWORKS[name]
         read = sum(call.read for call in traffic.calls(traffic.step(sizes, m, **options)))
         assert sizes[0] * m * size < read < 1.01 * sizes[0] * m * size
+
+    @pytest.mark.parametrize(("sizes", "m"), [((12_288, 1), 1023), ((12_289, 1), 2000), ((5121, 2), 2000)], ids=str)
+    def test_where_blocks_would_gain_nothing_or_have_no_room_cublas_reads_twice(self, sizes, m) -> None:
+        assert sum("product" in call.what for call in traffic.calls(traffic.step(sizes, m, output="sigmoid"))) == 2
+
+    @pytest.mark.parametrize("sizes", [(12_288, 1), (5120, 2), (3328, 3), (2560, 4)], ids=str)
+    def test_blocks_have_room_up_to_here(self, sizes) -> None:
+        program = traffic.step(sizes, 1024, output="sigmoid")
+        assert not any("product" in call.what for call in traffic.calls(program))
+        log = compiled_by_nvidia(program.source)[1]
+        assert log.count("0 bytes spill stores") == len(program.kernels)
 
     def test_of_examples_by_rows(self, gpu) -> None:
         """Warps would read neighbours of a column from lines far apart: the way without columns in registers."""

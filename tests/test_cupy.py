@@ -81,6 +81,24 @@ class TestWhatAStepAsksOfCuda:
         assert looks(2) == looks(20)
 
 
+@pytest.mark.parametrize("rows", [1280, 1300])  # a multiple of a block's threads, and none
+def test_one_layer_of_tall_examples(rows, emulator) -> None:
+    """A block's threads share each column, in a run and in a loop of one's own."""
+    network, layers, X, Y = problem((rows, 2), "relu", "softmax", m=1100)
+    J, expected = network.gradients(layers, X, Y, l2=0.1)
+    arrays = on(nn.backend("cupy"), np.asfortranarray(X), Y)
+    params = nn.Parameters.from_layers(layers).to(nn.backend("cupy"))
+    emulator.reset()
+    made = [network.gradients(params, *arrays, l2=0.1) for _ in range(2)]
+    assert emulator.count("products") == 0
+    assert abs(float(made[0][0]) - float(J)) < 1e-12 * abs(float(J))
+    assert relative(made[0][1].vector, expected.vector) < 1e-12
+    assert made[0][1].vector.get().tobytes() == made[1][1].vector.get().tobytes()
+    given = (X, Y, layers), (*arrays, params)
+    runs = [nn.train(network, V, W, params=theta, epochs=3, dtype="float64") for V, W, theta in given]
+    assert relative(runs[1].params.vector, runs[0].params.vector) < 1e-12
+
+
 class TestCapturedSteps:
     """An epoch's full batches are replays of one captured step."""
 

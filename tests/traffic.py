@@ -87,6 +87,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "deep, bfloat16": ((784, 512, 512, 10), 60_000, {"precision": "bfloat16"}),
     "deep, X in bfloat16": ((784, 512, 512, 10), 60_000, {"precision": "bfloat16", "narrow": True}),
     "logistic": ((1200, 1), 10**6, {"output": "sigmoid"}),
+    "logistic-wide": ((12288, 1), 100_000, {"output": "sigmoid"}),
     "logistic, X in bfloat16": ((1200, 1), 10**6, {"output": "sigmoid", "precision": "bfloat16", "narrow": True}),
     "wide": ((4096, 4096, 4096, 10), 65_536, {}),
     "predict": ((784, 512, 512, 10), 10**6, {"wanted": equations.prediction}),

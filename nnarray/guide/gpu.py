@@ -7,14 +7,15 @@ CuPy where it works.
 What core's functions ask for becomes products by cuBLAS and CUDA kernels: everything between two products is fused into
 one kernel, and so is an update. Products of at most 16 rows or 16 terms are part of such a kernel, which holds a column
 in the registers of a thread or a warp, and so are db and every small dW, summed in parts of a fixed number: a step of a
-small network is two kernels and its update, and one layer reads X once. (This has run on the emulated GPU only. It
-wants the entries of a column side by side, as in the transpose of a table: an X that lies by rows, of more than 16
-rows, takes the way of large products.) A large product of a hidden layer of relu adds b and rectifies before it stores,
-by cuBLASLt, where A is stored: a pass over memory less. (This has run on the emulated GPU only; `nnarray.backends.cupy`
-says in `cublaslt` what only a card can tell. Where cuBLASLt has no such product, or b begins at no multiple of 16
-bytes, it is a product and a kernel.) All intermediate arrays live in one preallocated buffer, and a step never
-synchronises; training reads its costs when a callback, `patience` or validation asks for them, else ten times a second
-at most.
+small network is two kernels and its update, and one layer reads X once: of more than 1216 rows, up to 12 288 for one
+unit or 5120 for two, where there are 1024 examples or more, with each column in the registers of a block. (This has run
+on the emulated GPU only. It wants the entries of a column side by side, as in the transpose of a table: an X that lies
+by rows, of more than 16 rows, takes the way of large products.) A large product of a hidden layer of relu adds b and
+rectifies before it stores, by cuBLASLt, where A is stored: a pass over memory less. (This has run on the emulated GPU
+only; `nnarray.backends.cupy` says in `cublaslt` what only a card can tell. Where cuBLASLt has no such product, or b
+begins at no multiple of 16 bytes, it is a product and a kernel.) All intermediate arrays live in one preallocated
+buffer, and a step never synchronises; training reads its costs when a callback, `patience` or validation asks for them,
+else ten times a second at most.
 
 A step of `nn.train` (gather, gradient, update) is captured as one CUDA graph and replayed with one call; what changes
 from step to step is read from device memory. The masks of `dropout` are drawn there, too, with the bits that NumPy

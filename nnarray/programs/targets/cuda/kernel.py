@@ -45,7 +45,9 @@ class Kernel:
         body = "".join(text.source() for text in texts)
         self.wide = any([rows * columns >= WIDE for text in texts for rows, columns in text.shapes()])
         self.parameters, self.layout = parameters.asked_for, parameters.layout
+        self.by_blocks = any([text.by_blocks for text in texts])
+        bounds = "__launch_bounds__(BLOCK, 2) " if self.by_blocks else ""  # one block reads while the other adds up
         self.source = (
-            f'{parameters.declared(name)}extern "C" __global__ void {name}(const {name}_given given) {{\n'
+            f'{parameters.declared(name)}extern "C" __global__ void {bounds}{name}(const {name}_given given) {{\n'
             f"{parameters.unpacked()}    typedef {'long long' if self.wide else 'unsigned'} Index;\n{body}}}\n"
         )

@@ -57,6 +57,9 @@ class LoopText:
         self.plan, self.parameters = plan, parameters
         self._names = 0
 
+    by_blocks = False
+    """Whether a block has a column"""
+
     @property
     def by_columns(self) -> Sequence[Node]:
         """Of the arrays outside, those that are read far faster where the entries of a column are side by side."""

@@ -32,6 +32,15 @@ template <class V> __device__ V sum_of(V x, int lanes) {
     for (int d = lanes / 2; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
     return x;
 }
+template <class V> __device__ V sum_of_block(V x, V* of_warps) {
+    x = sum_of(x, WARP);
+    __syncthreads();  // all threads have read what was there
+    if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = x;
+    __syncthreads();
+    x = 0;
+    for (int i = 0; i < BLOCK / WARP; i++) x += of_warps[i];
+    return x;
+}
 template <class V> __device__ V max_of(V x, int lanes) {
     for (int d = lanes / 2; d > 0; d /= 2) x = maximum(x, __shfl_xor_sync(0xffffffffu, x, d));
     return x;
@@ -40,6 +49,7 @@ template <class V> __device__ V max_of(V x, int lanes) {
 
 DEVICE = """\
 #define WARP 32
+#define BLOCK 256
 #define LOWEST (-__int_as_float(0x7f800000))
 __device__ float from_bfloat16(unsigned short bits) { return __uint_as_float((unsigned)bits << 16); }
 __device__ unsigned short to_bfloat16(float x) {

@@ -26,7 +26,7 @@ from nnarray.programs.targets.cuda.device import Device, RectifiedProducts
 from nnarray.programs.targets.cuda.kernel import Kernel
 from nnarray.programs.targets.cuda.loops import THREADS, VECTOR_BYTES, WARP
 from nnarray.programs.targets.cuda.parameters import Columns, Number, Parts, Pointer, Stop, Stride, Warps
-from nnarray.programs.targets.cuda.registers import FEW, SHARED
+from nnarray.programs.targets.cuda.registers import FEW, SHARED, TALLEST
 from nnarray.programs.targets.scalars import function_of
 
 LIMITS = Limits(chain=64, nodes=32)
@@ -107,6 +107,7 @@ class Program:
         copied = {V for node in self.graph.narrow if node.operation == "copy" for V in node.nodes}
         self._held = [i for i, x in enumerate(graph.arrays) if x in held]
         self._narrowed = [i for i, x in enumerate(graph.arrays) if x in copied and x.per_example]
+        self._has_short_strides = any([kernel.by_blocks for kernel in self.kernels])
         self._fixed: Table = []
         self._ones: dict[Node, Any] = {}
         self._slots: dict[Any, int] = {}
@@ -199,7 +200,8 @@ class Program:
         if not (self._held or self._narrowed or self._asks):
             return self
         arrays = self._arrays_of(given)
-        if any([_is_by_rows(arrays[i]) for i in self._held]):
+        is_far = self._has_short_strides and any([_is_far(x) for x in arrays])
+        if is_far or any([_is_by_rows(arrays[i]) for i in self._held]):
             return self._without_registers.suited(given)
         program = self._narrowing_rows if any([_is_by_rows(arrays[i]) for i in self._narrowed]) else self
         return program if program._can_rectify(given) else program._without_rectifying
@@ -352,13 +354,18 @@ def _is_by_rows(x: Any) -> bool:
     return bool(abs(x.strides[0]) > abs(x.strides[1]))
 
 
+def _is_far(x: Any) -> bool:
+    """Whether 32 bits do not hold the strides."""
+    return max(map(abs, x.strides), default=0) >= 2**31
+
+
 def lowered(graph: Graph, *, narrow: bool, in_registers: bool = True, rectifies: bool = False) -> Graph:
     """The graph as a GPU computes it; one with cuBLASLt `rectifies` in products.
 
     Raises ValueError for what no kernel does: see `_is_known`.
     """
     if in_registers:
-        graph = columns_in_registers(graph, room_of(graph.dtype.itemsize), parts_of_columns)
+        graph = by_blocks(graph) or columns_in_registers(graph, room_of(graph.dtype.itemsize), parts_of_columns)
     graph = outputs_of_their_own(sums_over_all_in_parts(sums_over_columns_as_products(graph), few_or_many))
     for node in graph.nodes:
         if not _is_known(node):
@@ -373,8 +380,33 @@ def room_of(itemsize: int) -> Registers:
 
     So five layers of 16 units are one kernel. Of seven, NVIDIA's compiler spills up to 184 bytes, of nine 632.
     """
-    many, sums, products = (n * 4 // itemsize for n in (1216, 96, 80))
+    many, sums, products = (n * 4 // itemsize for n in (TALLEST, 96, 80))
     return Registers(few=FEW, many=many, lanes=WARP, sums=sums, products=products, shared=SHARED)
+
+
+BLOCKS = 256
+"""Parts of sums over tall columns, each the work of one block: two for each multiprocessor of an H200."""
+
+
+def by_blocks(graph: Graph) -> Graph | None:
+    """The graph of one layer whose blocks read each tall column of X once, for Z and for dW; None for any other.
+
+    So X is read once, and BLOCKS parts of dW are written and read. With fewer columns than four for each part they
+    would be half of what is saved, and of 12 288 rows a cache of 50 MB holds X for its second reading. Of the 128
+    registers that a thread has, 48 may be entries of dW of one unit, 40 of several or in float64, beyond which NVIDIA's
+    compiler spills. So ten units have no room: of TALLEST rows a thread would hold 5 entries, and 50 of dW.
+    """
+    tall = [x for x in graph.arrays if x.per_example and x.shape[0] > TALLEST and x.shape[1] >= 4 * BLOCKS]
+    if not tall:
+        return None
+    units = [x.shape[0] for x in graph.arrays if not x.per_example and x.shape[-1] == tall[0].shape[0]]
+    most = 48 if (units, graph.dtype.itemsize) == ([1], 4) else 40 * 4 // graph.dtype.itemsize
+    room = Registers(few=FEW, many=most * THREADS, lanes=THREADS, sums=2 * most, products=80, shared=2**16)
+    found = columns_in_registers(graph, room, lambda columns: min(columns, BLOCKS))
+    operations = {node.operation for node in found.nodes}
+    columns = [node for node in found.nodes if node.matrix_shape[1] == tall[0].shape[1]]
+    is_one_layer = "outer_sums" in operations and "matmul" not in operations
+    return found if is_one_layer and all([node.matrix_shape[0] <= FEW for node in columns]) else None
 
 
 def parts_of_columns(columns: int) -> int:

@@ -1,8 +1,8 @@
 """A loop over columns in registers as the text of CUDA C.
 
-Each column is a lane's. If a vector of more than FEW rows takes part it is a warp's: such vectors are spread over the
-lanes, and every lane holds all others. What a lane holds of a vector is an array whose indices are all constant once
-the loops over them are unrolled, so that it lies in registers.
+Each column is a lane's. If a vector of more than FEW rows takes part it is a warp's, of more than TALLEST a block's:
+such vectors are spread over its lanes, and every lane holds all others. What a lane holds of a vector is an array whose
+indices are all constant once the loops over them are unrolled, so that it lies in registers.
 """
 
 import re
@@ -15,6 +15,9 @@ from nnarray.programs.targets.cuda.parameters import Columns, Parameters, Pointe
 
 FEW = 16
 """Rows of a vector that every lane holds as a whole."""
+
+TALLEST = 1216
+"""Rows of a vector that is spread over a warp; the lanes of a block hold taller ones."""
 
 SHARED = 5632
 """Entries of W that a block shares: a float64 takes 8 of the 48 kB that every GPU has."""
@@ -35,12 +38,14 @@ class RegistersText(LoopText):
         leaves = [leaf for node in self.nodes for leaf in plan.leaves(node, self.nodes)]
         made = [node for node in self.nodes if not isinstance(node, Partial)]
         vectors = [*leaves, *made, *(V for node in self._partials for V in node.nodes)]
-        self._by_warps = any([V.matrix_shape[0] > FEW for V in self._in_column(vectors)])
+        heights = [V.matrix_shape[0] for V in self._in_column(vectors)]
+        self._by_warps, self.by_blocks = max(heights) > FEW, max(heights) > TALLEST
         for leaf in leaves:
             if leaf.matrix_shape[1] == loop.shape[1] and not isinstance(leaf, Partial):
                 self._vector(leaf)
         if self._by_warps and made:
-            self._lines.append("__syncwarp();  // all lanes have loaded what one may now write over")
+            meet = "__syncthreads" if self.by_blocks else "__syncwarp"
+            self._lines.append(f"{meet}();  // all lanes have loaded what one may now write over")
         for node in made:
             self._vector(node)
             self._lines += self._stored_vector(node)
@@ -65,7 +70,10 @@ class RegistersText(LoopText):
 
     @property
     def warps(self) -> int:
-        """As many as there are parts of sums; where there are none, as give each column a lane, or a warp."""
+        """As many as there are parts of sums; where there are none, as give each column a lane, or a warp.
+
+        Of tall vectors, so many blocks.
+        """
         columns = self.loop.shape[1]
         parts = [node.parts for node in self._partials]
         return parts[0] if parts else min(MOST_WARPS, columns if self._by_warps else -(-columns // WARP))
@@ -73,19 +81,21 @@ class RegistersText(LoopText):
     @property
     def blocks(self) -> int:
         """Of all warps."""
-        return -(-self.warps * WARP // THREADS)
+        return self.warps if self.by_blocks else -(-self.warps * WARP // THREADS)
 
     def _body(self) -> list[str]:
         warps, columns = self.parameters.name(Warps(self.number)), self.parameters.name(Columns(self.number))
         begin, step = ("part", "warps") if self._by_warps else ("part * WARP + lane", "warps * WARP")
+        lanes = "BLOCK" if self.by_blocks else "WARP"
         sums = {node: f"sums{i}" for i, node in enumerate(self._partials)}
         added = [line for node, name in sums.items() for line in self._added(node, name)]
         return [
             *[line for W, name in self._shared.items() for line in self._fill(W, name)],
             *(["__syncthreads();"] if self._shared else []),
-            "const int lane = threadIdx.x % WARP;",
+            *(["__shared__ T of_warps[BLOCK / WARP];"] if self.by_blocks else []),
+            f"const int lane = threadIdx.x % {lanes};",
             f"const Index warps = {warps};",
-            "for (Index part = first / WARP; part < warps; part += threads / WARP) {",
+            f"for (Index part = first / {lanes}; part < warps; part += threads / {lanes}) {{",
             *(f"    T {name}[{self._size_of_sums(node)}] = {{}};" for node, name in sums.items()),
             f"    for (Index c = {begin}; c < {columns}; c += {step}) {{",
             *indented(indented([*self._lines, *added])),
@@ -141,7 +151,8 @@ class RegistersText(LoopText):
         step = f"{name}[0] += {of}[j];" if is_sum else f"{name}[0] = maximum({name}[0], {of}[j]);"
         self._lines += [f"{name}[0] = {'0' if is_sum else 'LOWEST'};", *_each(rows, [step])]
         if rows > FEW:
-            self._lines.append(f"{name}[0] = {'sum_of' if is_sum else 'max_of'}({name}[0], WARP);")
+            assert rows <= TALLEST or is_sum
+            self._lines.append(f"{name}[0] = {_sum_of(name + '[0]', rows) if is_sum else f'max_of({name}[0], WARP)'};")
         return name
 
     def _product(self, node: Node) -> str:
@@ -150,7 +161,7 @@ class RegistersText(LoopText):
         of, (rows, terms) = self._vector(V), W.matrix_shape
         term = f"x += {self._weight(W)} * {of}[i];"
         name = self._declare(node)
-        whole = ["x = sum_of(x, WARP);"] if terms > FEW else []
+        whole = [f"x = {_sum_of('x', terms)};"] if terms > FEW else []
         lines = ["T x = 0;", *_each(terms, [term], "s", "i"), *whole, f"{name}[j] = x;"]
         self._lines += [*_each(rows, lines), "FORGET_LOADS;"]
         return name
@@ -160,7 +171,10 @@ class RegistersText(LoopText):
         W, r, s = (W, "r", "s") if W.base is W else (W.base, "s", "r")
         held = [W, *self._shared]
         if sum([rows * columns for rows, columns in (V.matrix_shape for V in dict.fromkeys(held))]) > SHARED:
-            return f"load({self.parameters.name(Pointer(W))}, {self._index(W, r, s)})"
+            place = self._index(W, r, s)
+            if self.by_blocks:  # offsets of 64 bits would take twice the registers
+                place = place.replace("stride", "(int)stride")
+            return f"load({self.parameters.name(Pointer(W))}, {place})"
         name = self._shared.setdefault(W, f"shared{self.number}_{len(self._shared)}")
         return f"{name}[{r} * {W.matrix_shape[1]} + {s}]"
 
@@ -240,18 +254,28 @@ def _row(rows: int, j: str) -> str:
     """The row that is a lane's entry j; lanes have four neighbours at a time where that leaves none without."""
     if rows <= FEW:
         return j
-    return f"{j} / 4 * 4 * WARP + lane * 4 + {j} % 4" if _is_in_fours(rows) else f"lane + {j} * WARP"
+    return f"{j} / 4 * 4 * WARP + lane * 4 + {j} % 4" if _is_in_fours(rows) else f"lane + {j} * {_lanes(rows)}"
 
 
 def _is_in_fours(rows: int) -> bool:
-    return rows > FEW and rows % (4 * WARP) == 0
+    return FEW < rows <= TALLEST and rows % (4 * WARP) == 0
 
 
 def _is_guarded(rows: int) -> bool:
     """Whether the last entries of some lanes are beyond the vector."""
-    return rows > FEW and rows % WARP > 0
+    return rows > FEW and rows % (THREADS if rows > TALLEST else WARP) > 0
 
 
 def _size(rows: int) -> str:
     """How many entries a lane holds."""
-    return str(rows) if rows <= FEW else f"(({rows} + WARP - 1) / WARP)"
+    return str(rows) if rows <= FEW else f"(({rows} + {_lanes(rows)} - 1) / {_lanes(rows)})"
+
+
+def _lanes(rows: int) -> str:
+    """The lanes over which a vector is spread."""
+    return "BLOCK" if rows > TALLEST else "WARP"
+
+
+def _sum_of(x: str, rows: int) -> str:
+    """The sum of what the lanes of a spread vector hold."""
+    return f"sum_of_block({x}, of_warps)" if rows > TALLEST else f"sum_of({x}, WARP)"
