@@ -316,6 +316,23 @@ class TestMemory:
         found = nn.train(self.NETWORK, X, Y, backend="cupy", dtype="float64", epochs=2, batch_size=batch_size)
         assert relative(found.params.vector, expected.params.vector) < 1e-12
 
+    def test_a_full_batch_that_has_no_room_goes_by_tiles_as_in_a_loop_of_ones_own(self, leave, emulator) -> None:
+        network, (X, Y) = nn.Network((64, 400, 3), output="softmax"), self.data(4000)
+        expected = nn.train(network, X, Y, dtype="float64", epochs=3)
+        leave(4 * X.nbytes)  # a third of what lies between its products
+        arrays = on(nn.backend("cupy"), np.asfortranarray(X), Y)
+        params = network.init(0, dtype="float64").to(nn.backend("cupy"))
+        emulator.reset()
+        found = nn.train(network, *arrays, params=params, dtype="float64", epochs=3)
+        assert emulator.count("graphs") == 0
+        assert engine.tiling._widest[network.sizes, nn.backend("cupy")] < 4000
+        assert relative(found.params.vector, expected.params.vector) < 1e-12
+        optimizer = nn.Adam()
+        state = optimizer.init(params)
+        for _ in range(3):
+            params, state = optimizer.update(params, network.gradients(params, *arrays)[1], state)
+        assert params.vector.get().tobytes() == found.params.vector.get().tobytes()
+
     @pytest.mark.parametrize("batch_size", [None, 1000])
     def test_so_it_is_with_batch_normalisation_which_keeps_less_than_x(self, batch_size, leave, monkeypatch) -> None:
         monkeypatch.setattr("nnarray.engine.tiling.UPLOAD_BYTES", 2**18)

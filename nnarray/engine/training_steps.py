@@ -31,6 +31,9 @@ def compiled_steps(
     `layers` are views of `vectors[0]`, theta; after it come the optimiser's means and, with batch normalisation, the
     averages of mean and variance. Where arrays can be written, every step writes over the vectors. A step is given m
     (and lambda of each penalty that there is), its update t and alpha. The `masks` of dropout it draws on the device.
+
+    A batch that has no room as one tile is not captured, which would gain nothing: a tile fills a GPU's memory, which
+    an H200 reads once in 33 ms, and its calls take the host 0.7 ms, ahead of the GPU.
     """
     can = backend.compiles_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
     parts = key_of(rule) if can else None
