@@ -256,3 +256,29 @@ class TestNumbers:
         write("t.csv", x=np.arange(M) % 8, y=[written.format(k) if k % 3 else str(k) for k in range(M)])
         said = f"the target is numbers with units, such as {written.format(1)!r}, which are not read"
         assert said in refused(run)
+
+
+class TestOneColumn:
+    """Without a separator, a blank line may be a missing cell: its prediction must not slip away from its row."""
+
+    @pytest.fixture(autouse=True)
+    def model(self, run):
+        write("t.csv", x=np.arange(M) % 7 + 0.5, y=Y)
+        trained(run)
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    @pytest.mark.parametrize(("lines", "line"), [("x,1,,3", 3), ("x,1,3, ,2", 4), ("x,,1", 2)])
+    def test_a_blank_line_above_a_row_is_refused(self, run, here, lines, line, end):
+        (here / "new.csv").write_text(lines.replace(",", end) + end, newline="")
+        code, out, err = run("predict", "model.safetensors", "new.csv")
+        assert (code, out) == (2, "")
+        assert f'new.csv, line {line} is blank: in a table of one column that may be a missing cell; write ""' in err
+
+    @pytest.mark.parametrize("lines", ['x,1,"",3', "x,1,NA,3", 'x,1,"",3,,', ',x,1,"",3, '])
+    def test_a_missing_cell_in_quotes_and_blank_lines_around_are_read(self, run, here, lines):
+        (here / "new.csv").write_text(lines.replace(",", "\n") + "\n")
+        assert predictions(run, "new.csv").size == 3
+
+    def test_a_bad_cell_below_a_missing_one_is_told_by_its_line(self, run, here):
+        (here / "new.csv").write_text('x\n1\n""\noh\n')
+        assert "row 3 (line 4), column 'x': 'oh'" in run("predict", "model.safetensors", "new.csv")[2]

@@ -64,6 +64,8 @@ def _read_text(
         msg = f"{source.name} has no rows below its header"
         raise CommandError(msg)
     _refuse_short_rows(frame[len(dialect.names) - 1], origin)
+    if len(dialect.names) == 1:
+        origin.refuse_blank_line()
     wanted = set(indices)
     columns = [values for k, values in _columns(frame) if k in wanted]
     table = Table(source.name, list(names), columns, names[-1], origin, notes)
@@ -166,13 +168,30 @@ class Origin:
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Each row's last line and its cells."""
+        width = len(self.dialect.names)
         with io.TextIOWrapper(self.source.open(), encoding=self.dialect.encoding, newline="") as lines:
             reader = self.dialect.cells(lines)
-            with contextlib.suppress(csv.Error, UnicodeDecodeError):  # what pandas said of the file stands
-                for cells in reader:
-                    line = reader.line_num
-                    if line > self.dialect.header_lines and (len(cells) > 1 or any(cell.strip() for cell in cells)):
-                        yield line, cells
+            for cells in _readable(reader):
+                line, is_row = reader.line_num, len(cells) > 1 or cells == [""] * width or any(map(str.strip, cells))
+                if line > self.dialect.header_lines and is_row:
+                    yield line, cells
+
+    def refuse_blank_line(self) -> None:
+        """Raise CommandError for a blank line above a row: where there is one column, it may be a missing cell."""
+        blank = 0
+        with io.TextIOWrapper(self.source.open(), encoding=self.dialect.encoding, newline="") as lines:
+            reader = csv.reader(lines)
+            for cells in _readable(reader):
+                is_blank = not cells or (cells != [""] and not any(map(str.strip, cells)))  # not of "" in quotes
+                if reader.line_num <= self.dialect.header_lines:
+                    continue
+                if blank and not is_blank:
+                    msg = (
+                        f"{self.source.name}, line {blank} is blank: in a table of one column that may be a missing "
+                        'cell; write "" for one, and leave blank lines out'
+                    )
+                    raise CommandError(msg)
+                blank = blank or (reader.line_num if is_blank else 0)
 
     def cell(self, row: int, name: str) -> tuple[int, str]:
         """The line in the file and the cell as written, of row 0, 1, …"""
@@ -194,3 +213,9 @@ class Origin:
             if len(cells) != expected and not (len(cells) == expected + 1 and not cells[-1].strip()):
                 msg = f"{self.source.name}, line {line}: the row has {len(cells)} cells, the header has {expected}"
                 raise CommandError(msg)
+
+
+def _readable(reader: Any) -> Iterator[list[str]]:
+    """The rows up to one that csv cannot read: what pandas said of the file stands."""
+    with contextlib.suppress(csv.Error, UnicodeDecodeError):
+        yield from reader
