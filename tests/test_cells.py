@@ -262,7 +262,7 @@ class TestOneColumn:
     """Without a separator, a blank line may be a missing cell: its prediction must not slip away from its row."""
 
     @pytest.fixture(autouse=True)
-    def model(self, run):
+    def model(self, here, run):
         write("t.csv", x=np.arange(M) % 7 + 0.5, y=Y)
         trained(run)
 
