@@ -256,7 +256,7 @@ class TestPreprocessing:
             (
                 {"sold": ["2024-01-01", "19.08.2020"]},
                 ValueError,
-                "the column 'sold': .*19.08.2020.* ISO texts .*dayfirst",
+                "the column 'sold': .*19.08.2020.* ISO texts .*pandas.to_datetime",
             ),
         ],
     )

@@ -20,8 +20,11 @@ TRUTH = {"True", "False", None}
 COMPACT = "%Y%m%d"
 """The layout of dates as one whole number, 20260131."""
 
-ISO_TEXT = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?([T ]\d{2}.*)?$|\d{8}T\d{4,6}Z?$")
-WITH_OFFSET = re.compile(r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$")
+CLOCK = r"[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?"
+ISO_TEXT = re.compile(rf"\d{{4}}(-\d{{2}}(-\d{{2}}({CLOCK})?)?)?$|\d{{8}}T\d{{4,6}}Z?$")
+YEAR_FIRST = re.compile(r"(\d{4})([/.-])(\d{1,2})\2(\d{1,2})((?:[T ]\d{2}:.*)?)$")
+YEAR_LAST = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})((?:[T ]\d{2}:.*)?)$")
+WITH_OFFSET = re.compile(r".*[T ].*(Z|[+-]\d{2}(:?\d{2})?)$|\d{8}T")
 
 COMPACT_PATTERN = re.compile(r"\d{8}$")
 """Of days since 1970, such numbers would be those of the year 29349 and later."""
@@ -83,23 +86,38 @@ def as_days(values: Any, layout: str = "", missing: Sequence[str] = ()) -> Float
         raise TypeError(msg)
     if values.dtype.kind in "iuf" or are_numbers == {True}:
         return np.asarray(values, dtype="float64")
-    if values.dtype.kind == "O":
-        values = [_moment(value, layout) for value in values]
-    moments = np.asarray(values, "datetime64[us]")
+    try:
+        if values.dtype.kind == "O":
+            values = [_moment(value, layout) for value in values]
+        moments = np.asarray(values, "datetime64[us]")
+    except ValueError as error:
+        msg = f"{error}; dates are datetimes, ISO texts (2024-03-01) or as training wrote them: see pandas.to_datetime"
+        raise ValueError(msg) from None
     return np.asarray(np.where(np.isnat(moments), np.nan, moments.astype("int64") / 86_400e6))
 
 
 def _moment(cell: Any, layout: str) -> Any:
-    """A date of an object or an ISO text, without its time zone. Raises ValueError for another text."""
+    """A date of an object or a text, without its time zone. Raises ValueError for another text."""
     if isinstance(cell, str):
-        if not ISO_TEXT.match(cell):
-            first = ", dayfirst=True" if layout != "month" else ""
-            way = f"dates are datetimes or ISO texts (2024-03-01): pandas.to_datetime(…{first}) reads others"
-            msg = f"{cell!r} is no date; {way}"
+        text = _year_first(cell, layout)
+        if not ISO_TEXT.match(text):
+            msg = f"{cell!r} is no date"
             raise ValueError(msg)
-        cell = datetime.fromisoformat(cell) if WITH_OFFSET.search(cell) else cell
+        cell = datetime.fromisoformat(text) if WITH_OFFSET.match(text) else text
     is_aware = getattr(cell, "tzinfo", None) is not None and hasattr(cell, "astimezone")
     return cell.astimezone(UTC).replace(tzinfo=None) if is_aware else cell
+
+
+def _year_first(text: str, layout: str) -> str:
+    """31.12.2026 and 2026/1/31 as ISO texts, by the layout that training found; another text as it is."""
+    if match := YEAR_FIRST.match(text):
+        year, _, month, day, clock = match.groups()
+    elif layout in {"day", "month"} and (match := YEAR_LAST.match(text)):
+        first, _, second, year, clock = match.groups()
+        day, month = (first, second) if layout == "day" else (second, first)
+    else:
+        return text
+    return f"{year}-{month:0>2}-{day:0>2}{clock}"
 
 
 def as_categories(values: Any, categories: Sequence[str | None], missing: Sequence[str] = ()) -> list[str | None]:
