@@ -1,6 +1,6 @@
 """A graph as kernels and products, queued on a device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from nnarray.programs.lowering import (
 from nnarray.programs.memory import Memory
 from nnarray.programs.products import Gemm, StridesError, gemm, strides_in_entries
 from nnarray.programs.registers import Registers, columns_in_registers
-from nnarray.programs.schedule import Limits, Plan, Product
+from nnarray.programs.schedule import Limits, Plan, Product, Stage
 from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.cuda.device import Device, RectifiedProducts
 from nnarray.programs.targets.cuda.kernel import Kernel
@@ -111,19 +111,14 @@ class Program:
         self._fixed: Table = []
         self._ones: dict[Node, Any] = {}
         self._slots: dict[Any, int] = {}
-        kernels, product = iter(self.kernels), device.product(self.dtype.name, operands)
+        product = device.product(self.dtype.name, operands)
         narrow_product = device.product(narrow, operands) if narrow else product
+        self._products = {False: (product, rectified), True: (narrow_product, narrow_rectified)}
+        """by whether they store a narrow float"""
         self._asks: list[Callable[[Table], bool | None]] = []
         """whether there is each product that rectifies, in memory that is as in the table"""
-        self._calls = list[Call]()
-        for stage in self.plan.stages:
-            is_narrow = isinstance(stage, Product) and stage.node in self.graph.narrow
-            if not isinstance(stage, Product):
-                self._calls.append(self._bound_launch(next(kernels)))
-            elif stage.bias is None:
-                self._calls.append(self._bound_product(stage, narrow_product if is_narrow else product))
-            else:
-                self._calls.append(self._bound_rectified(stage, narrow_rectified if is_narrow else rectified))
+        kernels = iter(self.kernels)
+        self._calls = [self._bound(stage, kernels) for stage in self.plan.stages]
         names = [*inputs.values(), *graph.outputs]
         self._array_slots = [self._slots_of(name) for name in names]
         rectified_of = [V for node in self.graph.nodes if isinstance(node, Rectified) for V in (node, *node.reads)]
@@ -245,6 +240,12 @@ class Program:
     def _changed(self, graph: Graph, **changes: bool) -> "Program":
         options = {"numbers_on_device": self.numbers_on_device, "in_registers": self._in_registers} | changes
         return Program(graph, device=self.device, operands=self._traced[1], **options)
+
+    def _bound(self, stage: Stage, kernels: Iterator[Kernel]) -> Call:
+        if not isinstance(stage, Product):
+            return self._bound_launch(next(kernels))
+        product, rectified = self._products[stage.node in self.graph.narrow]
+        return self._bound_product(stage, product) if stage.bias is None else self._bound_rectified(stage, rectified)
 
     def _bound_launch(self, kernel: Kernel) -> Call:
         ends, columns = list[int](), list[int]()
