@@ -68,8 +68,8 @@ class Program:
     the arena.
 
     With `numbers_on_device`, kernels load what `numbers` returns from device memory, where `set_numbers` stores it or
-    where `run` says that it lies, so that numbers may change from one replay of a captured run to the next. Products add b
-    and rectify if it `rectifies` and the device has such; `suited` says for which arrays.
+    where `run` says that it lies, so that numbers may change from one replay of a captured run to the next. Products
+    add b and rectify if it `rectifies` and the device has such; `suited` says for which arrays.
     """
 
     def __init__(
