@@ -37,7 +37,7 @@ class CompiledSteps(Protocol):
     def begin(self, order: Any, numbers: Any, vectors: Any) -> None:
         """Begin an epoch.
 
-        It is given the order of the columns, on the device, what both programs of each step are given as numbers, and
+        It is given the order of the columns, on the host, what both programs of each step are given as numbers, and
         theta and the running means.
         """
 

@@ -254,7 +254,7 @@ class Descent:
     ) -> None:
         """The steps of a group that are left; `drawn` is told how many of them drew their masks."""
         done, t, vectors = underway.done, updates.t, self.vectors(updates)
-        order = None if group.is_everything else self.backend.on_device(group.indices[done * group.size :])
+        order = None if group.is_everything else group.indices[done * group.size :]
         steps.begin(order, ms[done:], updates.alphas(len(ms) - done), l2=self.l2, l1=self.l1, t=t, vectors=vectors)
         underway.compiled_begin(steps)
 

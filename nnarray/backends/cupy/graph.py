@@ -75,7 +75,7 @@ class GraphedSteps:
         self._graph = captured(step, workspace)
 
     def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], _: Any) -> None:
-        """Begin an epoch: the `order` of the columns, on the device, and of each step what both programs are given.
+        """Begin an epoch: the `order` of the columns, on the host, and of each step what both programs are given.
 
         The first step's numbers stand where kernels read them, and again in the table, from which each step takes those
         of the next.
@@ -84,7 +84,7 @@ class GraphedSteps:
         rows = [(*of_gradient[one], *self._update.numbers(*other)) for one, other in numbers]
         state = np.array([0.0, *rows[0], *chain.from_iterable(rows)])  # whose first entry is the step, an integer's 0
         if order is not None:
-            self._order[: order.shape[0]] = order
+            self._order[: order.shape[0]].set(order)
         self._state[: state.size].set(state)
 
     def draw_from(self, bits: Any, position: int) -> None:
