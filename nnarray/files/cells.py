@@ -125,20 +125,26 @@ def as_categories(values: Any, categories: Sequence[str | None], missing: Sequen
     values = _values(values if hasattr(values, "dtype") else np.array(list(values), dtype=object))
     texts = [as_text(value) for value in values]
     known = set(categories)
-    unknown = {text: value for text, value in zip(texts, values, strict=True) if text is not None}
-    found = {text: _category(text, value, categories, missing) for text, value in unknown.items() if text not in known}
+    unknown = {text: value for text, value in zip(texts, values, strict=True) if text is not None and text not in known}
+    numbered: dict[Any, list[str]] = {}
+    for name in categories if unknown else ():
+        numbered.setdefault(None if name is None else exact(name), []).append(str(name))
+    numbered.pop(None, None)
+    found = {text: _category(text, value, known, numbered, missing) for text, value in unknown.items()}
     return [found.get(text, text) if text is not None else None for text in texts]
 
 
-def _category(text: str, value: Any, categories: Sequence[str | None], missing: Sequence[str]) -> str | None:
+def _category(
+    text: str, value: Any, known: set[str | None], numbered: dict[Any, list[str]], missing: Sequence[str]
+) -> str | None:
     """The category of a text that is none as it stands; the text where it is none at all."""
     text = text.strip()
-    if text in categories or text in missing:
-        return text if text in categories else None
-    if set(categories) <= TRUTH:
+    if text in known or text in missing:
+        return text if text in known else None
+    if known <= TRUTH:
         return text.capitalize()
     number = exact_whole(text) if isinstance(value, str | bytes) else exact(text)  # of 1.10 and 1.1, each is a text
-    equal = [name for name in categories if name is not None and number is not None and exact(name) == number]
+    equal = numbered.get(number, ())
     return equal[0] if len(equal) == 1 else text
 
 
