@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 
@@ -113,7 +112,7 @@ class Opened:
 
 
 def _temporary_in(directory: str | os.PathLike[str]) -> str:
-    return os.path.join(directory, f".nnarray-{secrets.token_hex(8)}.tmp")
+    return os.path.join(directory, f".nnarray-{os.urandom(8).hex()}.tmp")
 
 
 def _write(target: str, temporary: str, content: bytes, mode: int | None) -> bool:

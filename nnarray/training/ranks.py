@@ -1,6 +1,6 @@
 """One training run on several ranks, each with its own examples: every update is of one batch over all ranks."""
 
-import secrets
+import os
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -26,7 +26,7 @@ NOBODY = np.zeros(0, "int64")
 def common_seed(seed: int | None, ranks: Ranks) -> int:
     """The seed of all ranks, drawn where it is None."""
     ranks.agree(seed=seed)
-    common: int = ranks.every(secrets.randbits(63))[0] if seed is None else seed
+    common: int = ranks.every(int.from_bytes(os.urandom(8)) >> 1)[0] if seed is None else seed
     return common
 
 
