@@ -91,7 +91,8 @@ def cost(
 ) -> Array:
     """J, the mean loss plus the penalties; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
     wanted = equations.cost if keep is None else equations.cost_and_prediction
-    shows = _shows_in_Z(layers, batch.source.array, backend) and network.own_cost is network.reported_loss is None
+    has_own_loss = network.own_cost is not None or network.reported_loss is not None
+    shows = not has_own_loss and _shows_in_Z(layers, batch.source.array, backend)
 
     def in_tiles(width: int) -> Array:
         only_tile = is_whole(width, batch)

@@ -37,8 +37,9 @@ def marks_of_missing(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     training = metadata.get("training")
     reading = training.get("reading") if isinstance(training, dict) else None
     marks = reading.get("na") if isinstance(reading, dict) else None
-    right = isinstance(marks, list) and bool(marks) and all(isinstance(text, str) for text in marks)
-    return tuple(marks) if isinstance(marks, list) and right else MISSING
+    if not isinstance(marks, list) or not marks or not all(isinstance(text, str) for text in marks):
+        return MISSING
+    return tuple(marks)
 
 
 def is_missing(value: Any) -> bool:

@@ -213,13 +213,8 @@ def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocess
             msg = f"the model needs the columns {', '.join(map(repr, missing))}"
             raise ValueError(msg)
         return [data[name] if name in used else None for name in names]
-    rows = (
-        np.ma.asanyarray(data)
-        if np.ma.isMaskedArray(data)
-        else np.asarray(data)
-        if backend_of(data) is None
-        else to_numpy(data)
-    )
+    is_plain = backend_of(data) is None or np.ma.isMaskedArray(data)  # whose mask to_numpy would lose
+    rows = np.asanyarray(data) if is_plain else to_numpy(data)
     expected = len(preprocessing.columns)
     if rows.ndim != 2 or rows.shape[0] != expected:
         msg = f"X must have shape (columns, m) = ({expected}, m), one example per column, got {rows.shape}"
