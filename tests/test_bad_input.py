@@ -147,6 +147,14 @@ def test_one_layer_finds_a_bad_X(output: str, order: Any, m: int) -> None:
                 ask(V, bad)
 
 
+def test_a_cost_of_ones_own_hides_no_bad_X() -> None:
+    """Of A, an infinite Z may give a finite loss."""
+    network, layers, X, Y = case("relu", "sigmoid", (3, 2), 7)
+    squared = nn.Cost(lambda A, Y, *, xp: (A - Y) ** 2, dA=lambda A, Y, *, xp: 2 * (A - Y))
+    with refused(ValueError, "X must be finite", "at [0, 6]"):
+        network.cost(layers, with_value(X, np.inf, (0, 6)), Y, cost=squared)
+
+
 @pytest.mark.parametrize(("share", "looks"), [(1.0, []), (0.0, ["X"])])
 def test_one_layer_looks_at_X_where_blas_may_leave_it_out(share: float, looks: list[str], monkeypatch: Any) -> None:
     network, layers, X, Y = case("relu", "sigmoid", (3, 2), 7)
