@@ -156,9 +156,9 @@ def _is_called_by_tests(frame: FrameType) -> bool:
 
 
 def _is_swallowed(frame: FrameType) -> bool:
-    """Whether this is another library's hash or comparison: to JAX's C code, any exception there means no hash."""
+    """Whether this is another library's hash, comparison or length: to C code that asks, any exception is none."""
     code = frame.f_code
-    return code.co_name in {"__hash__", "__eq__"} and not code.co_filename.startswith(INSIDE)
+    return code.co_name in {"__hash__", "__eq__", "__len__"} and not code.co_filename.startswith(INSIDE)
 
 
 def _leaves_a_block(frame: FrameType) -> bool:

@@ -504,10 +504,12 @@ class TestEveryPoint:
             ("train on torch", "autograd/grad_mode.py"),
             ("fit", "sklearn/_config.py"),
             ("fit in part", "sklearn/_config.py"),
+            ("gradients of chunks", "contextlib.py"),
+            ("predict chunks", "contextlib.py"),
         ],
     )
     @pytest.mark.parametrize("act", [interrupt, break_off])
-    def test_while_another_library_changes_a_setting_of_its_own(self, name, file, act, tmp_path) -> None:
+    def test_while_another_library_changes_or_enters_what_is_to_be_left(self, name, file, act, tmp_path) -> None:
         call = CALLS[name](tmp_path)
         call()
         chosen = places(call, opcodes=False, of=file)

@@ -95,6 +95,12 @@ def task_of(function: Callable[..., Any]) -> Callable[..., Any]:
     return task
 
 
+def task_at(worker: str | None, function: Callable[..., Any], *given: Any) -> Any:
+    """A task of a call of the function, which this worker had better compute, if one is named."""
+    with dask_tasks.at(worker):
+        return task_of(function)(*given)
+
+
 def total(tasks: Sequence[Any]) -> Any:
     """A task of the sum of the tasks' sums, of neighbours first."""
     while len(tasks) > 1:

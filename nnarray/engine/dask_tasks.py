@@ -56,9 +56,9 @@ def are_held(collection: Any) -> bool:
 
 
 def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
-    """Of parts that workers hold, the address of who had better compute with each; nothing where dask sees it itself.
+    """Of parts that workers hold, who had better compute with each (an address), so that none has more than its share.
 
-    Thereby none has more than its share of them. dask itself moves none that takes as long to send as to compute with.
+    dask itself leaves where they are parts that take long to send, and now and then moves one that lay well.
     """
     client = _client([collection])
     if client is None or not are_held(collection):
@@ -69,10 +69,7 @@ def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
 
 
 def _shared_out(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: dict[str, int]) -> dict[Any, str]:
-    """The worker that computes with each part, its holder as long as that has room; nothing where all holders have.
-
-    Where several hold a copy, as after an earlier step, one of them is named.
-    """
+    """The worker that computes with each part: its holder, or one of several, as long as that has room."""
     if not threads or not all(holders):
         return {}
     every = sum(threads.values())
@@ -88,7 +85,7 @@ def _shared_out(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: 
     for key in beyond:
         found[key] = worker = max(room, key=lambda worker: room[worker])
         room[worker] -= 1
-    return found if beyond or any(len(workers) > 1 for workers in holders) else {}
+    return found
 
 
 def _asked(client: Any, question: Any, **given: Any) -> Any:

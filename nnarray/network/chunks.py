@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -13,13 +13,16 @@ from nnarray import engine
 from nnarray.backends import Backend, Block, Ended, backend, backend_of, convert, quiet
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, Order, dask_chunks, dask_tasks
-from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, shared, sum_of, task_of, total
+from nnarray.engine.dask_chunks import FOLDED, Chunk, Sums, added, shared, sum_of, task_at, task_of, total
 from nnarray.engine.example_weights import require_weight, require_weights, weighs_nothing
 from nnarray.network import scoring
 from nnarray.network.batch_norm import NormalizedParameters
 from nnarray.network.chunked import Chunked
 from nnarray.network.entry import Entered, enter_X, make_batch, require_finite_examples
 from nnarray.network.parameters import Parameters
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Draw(Protocol):
@@ -83,7 +86,7 @@ def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
 
     def tasks(theta: Any) -> list[Any]:
         theta = shared(theta)
-        return [task_of(_scored)(network, theta, chunk.X, chunk.Y, chunk.first) for chunk in examples.chunks]
+        return [task_at(chunk.worker, _scored, network, theta, *chunk[:2], chunk.first) for chunk in examples.chunks]
 
     found = dask_tasks.compute_given(theta_of(entered), tasks)
     return scoring.score_of_parts(found, network.output)
@@ -123,8 +126,7 @@ def _sums_of(
 
     def sums(*some: Chunk) -> Any:
         given = [V for chunk in some for V in given_of(chunk, masks, first=None if columns is None else 0)]
-        with dask_tasks.at(some[0].worker):
-            return task_of(_sums)(network, theta, columns, gradient, *given)
+        return task_at(some[0].worker, _sums, network, theta, columns, gradient, *given)
 
     return [
         sums(*group) if _are_small(group, network) else sum_of([sums(chunk) for chunk in group]) for group in groups
@@ -152,13 +154,25 @@ def theta_of(entered: Entered) -> np.ndarray:
     return entered.backend.to_numpy(entered.backend.primitives.join(entered.layers))
 
 
+def in_one_thread(task: Callable[P, T]) -> Callable[P, T]:
+    """A task as a worker runs it: with one thread, whatever others it has, and quietly."""
+
+    @quiet
+    @wraps(task)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        block = Block(one=True)
+        with Ended(block), block:
+            return task(*args, **kwargs)
+
+    return run
+
+
 @contextmanager
 def entered_there(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[Entered]:
-    """Where a worker computes a chunk, with one thread: the chunk's device, else the default backend."""
+    """Where a worker computes a chunk: the chunk's device, else the default backend."""
     own = backend_of(X)
     on = backend() if own is None or own.is_host else own
-    block = Block(one=True)
-    with on.current(), on.untracked(), Ended(block), block:
+    with on.current(), on.untracked():
         params = (NormalizedParameters if network.batch_norm else Parameters)(on.asarray(theta), network.sizes, on)
         yield Entered(params.layers, on, params.dtype)
 
@@ -169,7 +183,7 @@ def _sums(network: Architecture, theta: np.ndarray, columns: np.ndarray | None, 
     return added(*[_sums_over(network, theta, columns, gradient, *chunk) for chunk in chunks])
 
 
-@quiet
+@in_one_thread
 def _sums_over(
     network: Architecture,
     theta: np.ndarray,
@@ -234,7 +248,7 @@ def _checksum(X: Any, Y: Any, first: int, columns: int, dtype: str) -> int:
     return found
 
 
-@quiet
+@in_one_thread
 def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, columns: int) -> Any:
     with entered_there(network, theta, X) as entered, told(first):
         X = convert(X, "X", backend=entered.backend, dtype=entered.dtype)
@@ -246,7 +260,7 @@ def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, col
         return entered.backend.to_numpy(A)
 
 
-@quiet
+@in_one_thread
 def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.PartialScore:
     with entered_there(network, theta, X) as entered, told(first):
         batch, _ = batch_of(network, entered, X, Y, None, None)

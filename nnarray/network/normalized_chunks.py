@@ -12,15 +12,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nnarray import engine
-from nnarray.backends import Backend, quiet
+from nnarray.backends import Backend
 from nnarray.core.typing import Array
 from nnarray.engine import Architecture, Batch, dask_tasks
 from nnarray.engine.batch_norm_chunks import Kept, PassesOfChunk
 from nnarray.engine.batch_norm_tiles import Moments, add_both, united
-from nnarray.engine.dask_chunks import Chunk, Sums, shared, task_of, total
+from nnarray.engine.dask_chunks import Chunk, Sums, shared, task_at, task_of, total
 from nnarray.engine.example_weights import require_weight, weighs_nothing
 from nnarray.network.chunked import Chunked
-from nnarray.network.chunks import Draw, batch_of, entered_there, given_of, theta_of, told
+from nnarray.network.chunks import Draw, batch_of, entered_there, given_of, in_one_thread, theta_of, told
 from nnarray.network.entry import Entered, require_finite_examples, require_several
 
 Given: TypeAlias = tuple[Any, Any, Any, int, Callable[..., Batch] | None]
@@ -100,8 +100,8 @@ class _Tasks:
         tasks = list[Any]()
         for i, chunk in enumerate(self.chunks):
             own = [V[i] if isinstance(V, list) else V for V in further]
-            with dask_tasks.at(chunk.worker):
-                tasks.append(task_of(function)(self.network, self.theta, *given_of(chunk, self.masks), *own))
+            given = *given_of(chunk, self.masks), *own
+            tasks.append(task_at(chunk.worker, function, self.network, self.theta, *given))
         return tasks
 
     def gradients(self, columns: int) -> list[Any]:
@@ -172,7 +172,7 @@ def _kept_by(found: Pass | None) -> Kept | None:
     return None if found is None else found[1]
 
 
-@quiet
+@in_one_thread
 def _forward(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
     *chunk, below, known = *given[:6], given[6:]
     with _passes(network, theta, tuple(chunk), known) as (passes, _, entered):
@@ -182,14 +182,14 @@ def _forward(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
         return Moments(moments.columns, *_on_host(moments[1:], entered.backend)), Z
 
 
-@quiet
+@in_one_thread
 def _losses(network: Architecture, theta: np.ndarray, *given: Any) -> Sums:
     *chunk, below, known = *given[:6], given[6:]
     with _passes(network, theta, tuple(chunk), known) as (passes, m, _):
         return None, float(passes.losses(_kept_by(below))), m
 
 
-@quiet
+@in_one_thread
 def _end(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
     *chunk, below, known = *given[:6], given[6:]
     with _passes(network, theta, tuple(chunk), known) as (passes, m, entered):
@@ -201,7 +201,7 @@ def _end(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
         return (float(J), m, *on_host), dZ
 
 
-@quiet
+@in_one_thread
 def _backward(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
     *chunk, l, means, below, forward, above, known = *given[:10], given[10:]
     with _passes(network, theta, tuple(chunk), known) as (passes, _, entered):
@@ -210,7 +210,7 @@ def _backward(network: Architecture, theta: np.ndarray, *given: Any) -> Pass:
         return (_on_host(gradients, entered.backend), _on_host(sums, entered.backend)), dZ
 
 
-@quiet
+@in_one_thread
 def _of_columns(network: Architecture, theta: np.ndarray, columns: np.ndarray, *given: Any) -> tuple[Any, ...]:
     """The sums over some columns of a chunk as a batch of their own, and its statistics."""
     with _passes(network, theta, given, (), columns) as (passes, m, entered):
