@@ -534,6 +534,28 @@ class TestBounds:
         assert wrong.stdout == ""
 
 
+def test_a_large_product_is_cut_once_for_each_of_few_processors(monkeypatch) -> None:
+    trace = Trace("float32")
+    W, X = trace.input("W", (512, 784)), trace.input("X", (784, 1024))
+    graph, found = trace.graph({"Z": W @ X}), []
+    for most in (1, 2, 8):
+        monkeypatch.setattr(pieces, "MOST_COPIES", most)
+        [stage] = Program(graph, cblas()).parts.stages
+        found.append(len(stage))
+        assert sum(piece.columns.length for piece in stage) == 1024
+    assert found == [1, 2, 4]
+
+
+def test_how_products_are_cut_depends_on_the_machine_and_not_on_what_a_process_may_use() -> None:
+    code = (
+        "import os; os.environ['NNARRAY_NUM_THREADS'] = '1'\n"
+        "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from nnarray.programs.targets.llvm import pieces; print(pieces.MOST_COPIES)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(found) == pieces.MOST_COPIES
+
+
 class TestTeam:
     """Stages of pieces that a leader and helpers take in turn."""
 

@@ -146,7 +146,14 @@ def test_machine_code(case) -> None:
 @contextmanager
 def cut_finely(block_bytes: int) -> Iterator[None]:
     """Programs are cut as finely as can be, and BLAS is called for small products, too."""
-    fine = {"MOST_PIECES": 4, "MULTIPLE": 1, "PIECE_OPERATIONS": 1, "PIECE_ENTRIES": 1, "WORTH_SHARING": 0}
+    fine = {
+        "MOST_PIECES": 4,
+        "MOST_COPIES": 4,
+        "MULTIPLE": 1,
+        "PIECE_OPERATIONS": 1,
+        "PIECE_ENTRIES": 1,
+        "WORTH_SHARING": 0,
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (fine | {"BLOCK_BYTES": block_bytes, "COLUMNS_AT_ONCE": 1}).items():
             patch.setattr(pieces, name, value)

@@ -31,7 +31,7 @@ Tiles are computed by all cores with one BLAS thread each. How a batch is cut de
 added in a fixed order: a result has the same bits for any number of threads. The thread count is limited by the CPUs
 available to the process, its container's quota and the setting of BLAS (`OMP_NUM_THREADS`, threadpoolctl, joblib's
 workers); `NNARRAY_NUM_THREADS`, or `workers=`, overrides it. A batch of a single tile runs on one thread where
-it is small; else its products are cut into pieces, by their sizes again, which threads share.
+it is small; else its products are cut into pieces, by their sizes and the machine's processors, which threads share.
 
 A step of `nn.train` and of the estimators (batch, gradient, update) is one native call on NumPy, and where nothing
 reads results in between, one call makes many steps.

@@ -51,7 +51,7 @@ each.
 
 ## What is the same to the bit
 
-- On dask: for the same chunks, whatever the workers are, however many, and wherever chunks move.
+- On dask: for the same chunks, however many the workers, and wherever chunks move, on machines of one kind.
 - Under MPI: theta on all ranks; and a run that was resumed beside one that was not. With another number of ranks, or
   columns given to others, sums are rounded differently: gradients agree to some 1e-12 in float64, and mini-batches are
   others, as every rank shuffles its own columns.

@@ -1,9 +1,10 @@
-"""How the parts of a plan are cut, by sizes alone: into pieces that threads may share, or into blocks of columns.
+"""How the parts of a plan are cut, by sizes and the machine: into pieces that threads may share, or blocks of columns.
 
 A piece is computed by the function of its part, from a table of its own: other addresses, fewer rows or columns. What
 is cut has the same bits whoever computes it, and in whatever order its pieces come.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -23,6 +24,11 @@ PIECE_OPERATIONS, PIECE_ENTRIES = 2**19, 2**13
 
 MANY_OPERATIONS = 2**27
 """Of each of more than two pieces of a product: BLAS copies an operand for each of them."""
+
+PROCESSORS = os.cpu_count() or MOST_PIECES
+MOST_COPIES = PROCESSORS if PROCESSORS in {1, 2, 4} else MOST_PIECES
+"""How many pieces a product is cut into at most: of few processors, one for each. All that the machine has count, not
+those that a process may use, on which no bit is to depend."""
 
 WORTH_SHARING = 10**7
 """Operations of a graph's products below which none is cut: a forward pass of a step that no other thread helps."""
@@ -122,7 +128,8 @@ def _count(part: Part) -> int:
     if isinstance(part, Product):
         if not is_call(part) or part.A.base is part.B.base:
             return 1
-        wanted = max(min(_operations(part) // PIECE_OPERATIONS, 2), _operations(part) // MANY_OPERATIONS)
+        operations = _operations(part)
+        wanted = min(max(min(operations // PIECE_OPERATIONS, 2), operations // MANY_OPERATIONS), MOST_COPIES)
     else:
         wanted = 1 if part.kind == "sums" else part.shape[0] * part.shape[1] // PIECE_ENTRIES
     return _power_of_two(wanted)
