@@ -218,6 +218,28 @@ class TestNumbers:
         write("t.csv", x=[mark if k % 4 == 0 else f"{k * 77:,}".replace(",", ".") for k in range(M)], y=Y)
         assert "is the point the decimal mark (--decimal .) or between" in refused(run, *options)
 
+    @pytest.mark.parametrize(
+        ("sep", "encoding", "gap"), [(",", "utf-8", ""), (";", "utf-16", "NA"), ("\t", "cp1252", "")]
+    )
+    def test_a_zero_in_front_that_comes_late_makes_codes_as_well(self, run, sep, encoding, gap):
+        codes = [gap if k % 4 == 0 else ["10671", "80331"][k % 2] for k in range(500)]
+        codes[401::4] = ["01067"] * 25
+        days, whole = [f"2024-03-0{k % 9 + 1} 08:30" for k in range(500)], np.arange(500) % 7
+        data = {"zip": codes, "day": days, "x": whole, "z": [f"0{k}.0" for k in whole], "y": np.arange(500) / 7}
+        pandas.DataFrame(data).to_csv("t.csv", index=False, sep=sep, encoding=encoding)
+        options = () if encoding == "utf-8" else ("--encoding", encoding)
+        trained(run, *options)
+        zips, _, *numbers = read_model("model.safetensors").preprocessing.columns
+        assert zips.categories[:3] == ("01067", "10671", "80331")
+        assert [number.scaling.mean for number in numbers] == pytest.approx([whole.mean()] * 2, abs=0.05)
+
+    def test_a_zero_in_front_among_fractions_makes_no_codes(self, run):
+        cells = [f"{k % 9 + 1}" for k in range(500)]
+        cells[300:302] = "07", "8.0"
+        write("t.csv", x=cells, z=np.arange(500) % 7, y=np.arange(500) / 7)
+        trained(run)
+        assert read_model("model.safetensors").preprocessing.columns[0].scaling.mean == pytest.approx(5, abs=0.1)
+
     def test_gaps_among_numbers_with_both_marks(self):
         cells = np.array([None, "1.234,5", None, "7"], dtype=object)
         table = Table("t", ["x"], [cells], None, decimal=",", thousands=".")

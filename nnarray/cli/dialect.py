@@ -85,11 +85,16 @@ class Dialect:
     def has_codes(self, index: int) -> bool:
         """Whether the first cells of a column are whole numbers, some with a zero in front: codes, not numbers."""
         cells = [row[index] for row in self.sample if index < len(row) and row[index]]
-        return any(cell[0] == "0" and CODE.match(cell) for cell in cells) and all(map(WHOLE.match, cells))
+        return any(map(is_code, cells)) and all(map(WHOLE.match, cells))
 
     def cells(self, lines: Iterable[str]) -> Any:
         """A reader of rows, from csv, that knows the line it is at."""
         return _cells(lines, self.separator)
+
+
+def is_code(cell: str) -> bool:
+    """Whether a cell is a whole number with a zero in front."""
+    return cell[:1] == "0" and CODE.match(cell) is not None
 
 
 def find_dialect(source: Source, reading: Reading) -> Dialect:

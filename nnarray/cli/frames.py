@@ -6,11 +6,13 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.dialect import Dialect, find_dialect, not_decoded
+from nnarray.cli.dialect import WHOLE, Dialect, find_dialect, is_code, not_decoded
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
@@ -53,11 +55,12 @@ def _read_text(
     index = index_of.get(names[-1] if target is None else target)
     if index is not None and (has_classes or not dialect.has_fractions(index)):
         texts.add(index)
-    codes = {name for name, one in index_of.items() if dialect.has_codes(one)}
-    texts |= {index_of[name] for name in codes}
+    codes = {one for one in indices if dialect.has_codes(one)}
+    texts |= codes
     origin = Origin(source, dialect, index_of)
     frame = _parsed(pandas, source, dialect, reading, texts, origin)
-    mixed = _mixed(pandas, frame)
+    codes |= (later := _later_codes(frame, origin, reading) - texts)
+    mixed = _mixed(pandas, frame) | later
     if mixed - texts:  # cells that are numbers in one part of the file and texts in another, or a bad target
         frame = _parsed(pandas, source, dialect, reading, texts | mixed, origin)
     if not len(frame):
@@ -69,7 +72,7 @@ def _read_text(
     wanted = set(indices)
     columns = [values for k, values in _columns(frame) if k in wanted]
     table = Table(source.name, list(names), columns, names[-1], origin, notes)
-    table.codes = frozenset(codes)
+    table.codes = frozenset(name for name, one in index_of.items() if one in codes)
     table.decimal, table.thousands = dialect.decimal, dialect.thousands
     return table
 
@@ -78,6 +81,26 @@ def _columns(frame: Any) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Each column's index and its values."""
     for k, array in enumerate(arrays_of(frame)):
         yield k, array if array is not None else values_of(frame[k])
+
+
+def _later_codes(frame: Any, origin: "Origin", reading: Reading) -> set[int]:
+    """The columns read as whole numbers of which one that the dialect was not found by has a zero in front."""
+    if len(frame) <= len(origin.dialect.sample) or not origin.has_zeros_in_front():
+        return set()
+    whole = [k for k, array in enumerate(arrays_of(frame)) if array is not None and _are_whole(array)]
+    begun = {k for _, cells in origin.rows() for k in whole if k < len(cells) and is_code(cells[k].strip())}
+    missing = frozenset(reading.na)
+    others = {
+        k
+        for _, cells in origin.rows()
+        for k in begun
+        if k < len(cells) and (cell := cells[k].strip()) not in missing and not WHOLE.match(cell)
+    }
+    return begun - others
+
+
+def _are_whole(array: npt.NDArray[Any]) -> bool:
+    return array.dtype.kind in "iu" or (array.dtype.kind == "f" and not np.any(array[np.isfinite(array)] % 1))
 
 
 def _mixed(pandas: Any, frame: Any) -> set[int]:
@@ -175,6 +198,32 @@ class Origin:
                 line, is_row = reader.line_num, len(cells) > 1 or cells == [""] * width or any(map(str.strip, cells))
                 if line > self.dialect.header_lines and is_row:
                     yield line, cells
+
+    def has_zeros_in_front(self) -> bool:
+        """Whether a cell may be a whole number with a zero in front; looked for in the bytes, not cell by cell."""
+        ends, digits = (np.isin(np.arange(256), list(some)) for some in (self._ends(), b"0123456789"))
+        before = b"\n"
+        for block in self._blocks():
+            text = np.frombuffer(before + block + b"\n\n", np.uint8)
+            zeros = np.flatnonzero(text[1:-2] == ord("0")) + 1
+            zeros = zeros[ends[text[zeros - 1]] & digits[text[zeros + 1]]]
+            if (ends | digits)[text[zeros + 2]].any():
+                return True
+            before = block[-3:]
+        return False
+
+    def _ends(self) -> bytes:
+        """What may stand before and after a cell."""
+        return b" \t\r\n\"'" + (self.dialect.separator.encode() if len(self.dialect.separator) == 1 else b"")
+
+    def _blocks(self) -> Iterator[bytes]:
+        """The file in an encoding whose digits are those of ASCII."""
+        with self.source.open() as stream:
+            if "0".encode(self.dialect.encoding) == b"0":
+                yield from iter(partial(stream.read, 2**20), b"")
+            else:
+                lines = io.TextIOWrapper(stream, encoding=self.dialect.encoding)
+                yield from (block.encode() for block in iter(partial(lines.read, 2**20), ""))
 
     def refuse_blank_line(self) -> None:
         """Raise CommandError for a blank line above a row: where there is one column, it may be a missing cell."""
