@@ -209,6 +209,16 @@ class TestNumbers:
         whole = predictions(run, "t.csv", "--thousands", ".")
         np.testing.assert_allclose(predictions(run, "new.csv"), whole[[13, 26, 39]], rtol=1e-5)
 
+    @pytest.mark.parametrize("mark", [".", ","])
+    def test_so_is_one_that_comes_late(self, run, mark):
+        cells = np.array([str(k % 900) for k in range(500)], dtype=object)
+        cells[401:] = [f"{k % 8 + 1}{mark}{k % 900 + 50:03}" for k in range(99)]
+        write("t.csv", sep=";", x=cells, w=[f"{k % 7}{mark}5" for k in range(500)], y=np.arange(500) % 40)
+        assert "column 'x' has numbers such as '1" in refused(run)
+        cells[300] = f"2{mark}5"
+        write("t.csv", sep=";", x=cells, w=[f"{k % 7}{mark}5" for k in range(500)], y=np.arange(500) % 40)
+        trained(run)
+
     @pytest.mark.parametrize(("mark", "options"), [("NA", ()), ("null", ()), ("?", ("--na", "?"))])
     def test_a_missing_cell_hides_neither_codes_nor_marks_between_thousands(self, run, mark, options):
         codes = [mark if k % 4 == 0 else ["01067", "80331", "99084"][k % 3] for k in range(M)]

@@ -87,6 +87,12 @@ class Dialect:
         cells = [row[index] for row in self.sample if index < len(row) and row[index]]
         return any(map(is_code, cells)) and all(map(WHOLE.match, cells))
 
+    def begun_whole(self) -> list[int]:
+        """The columns whose first cell is no text and no plain fraction: cells further down tell what they are."""
+        first = [next((row[k] for row in self.sample if k < len(row) and row[k]), "0") for k in range(len(self.names))]
+        whole = re.compile(rf"[+-]?\d+({re.escape(self.decimal)}\d{{3}})?$")
+        return [k for k, cell in enumerate(first) if whole.match(cell)]
+
     def cells(self, lines: Iterable[str]) -> Any:
         """A reader of rows, from csv, that knows the line it is at."""
         return _cells(lines, self.separator)
@@ -125,7 +131,7 @@ def find_dialect(source: Source, reading: Reading) -> Dialect:
     body = [["" if cell in reading.na else cell for cell in row] for row in body]
     decimal, thousands = _marks(source.name, body, reading)
     if reading.decimal is None and thousands is None:
-        _refuse_unclear_thousands(source.name, names, body, decimal)
+        refuse_unclear_thousands(source.name, names, body, decimal)
     lines, header_rows = ends[0] if has_header else (0, 0)
     header = lines + before, header_rows + before
     return Dialect(encoding, separator, decimal, thousands, names, *header, tuple(map(tuple, body)))
@@ -313,7 +319,7 @@ def _marks(name: str, body: Sequence[Sequence[str]], reading: Reading) -> tuple[
     return ",", reading.thousands
 
 
-def _refuse_unclear_thousands(name: str, names: Sequence[str], body: Sequence[Sequence[str]], mark: str) -> None:
+def refuse_unclear_thousands(name: str, names: Sequence[str], body: Sequence[Sequence[str]], mark: str) -> None:
     """Raise CommandError for a column of 1.234 and 940: fractions would not all have three digits, and some none.
 
     Where all cells have the mark, it makes no difference: they are read as thousands.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.dialect import WHOLE, Dialect, find_dialect, is_code, not_decoded
+from nnarray.cli.dialect import WHOLE, Dialect, find_dialect, is_code, not_decoded, refuse_unclear_thousands
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
@@ -59,7 +59,9 @@ def _read_text(
     texts |= codes
     origin = Origin(source, dialect, index_of)
     frame = _parsed(pandas, source, dialect, reading, texts, origin)
-    codes |= (later := _later_codes(frame, origin, reading) - texts)
+    begun = _begun_whole(frame, dialect)
+    _refuse_later_thousands(begun, origin, reading)
+    codes |= (later := _later_codes(begun, origin, reading) - texts)
     mixed = _mixed(pandas, frame) | later
     if mixed - texts:  # cells that are numbers in one part of the file and texts in another, or a bad target
         frame = _parsed(pandas, source, dialect, reading, texts | mixed, origin)
@@ -83,24 +85,50 @@ def _columns(frame: Any) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         yield k, array if array is not None else values_of(frame[k])
 
 
-def _later_codes(frame: Any, origin: "Origin", reading: Reading) -> set[int]:
-    """The columns read as whole numbers of which one that the dialect was not found by has a zero in front."""
-    if len(frame) <= len(origin.dialect.sample) or not origin.has_zeros_in_front():
+def _begun_whole(frame: Any, dialect: Dialect) -> dict[int, npt.NDArray[Any]]:
+    """The columns of numbers whose first cell tells little of others, where there are more than the dialect is of."""
+    some = dialect.begun_whole() if len(frame) > len(dialect.sample) else []
+    if not some:
+        return {}
+    return {k: array for k, array in zip(some, arrays_of(frame[some]), strict=True) if array is not None}
+
+
+def _later_codes(begun: dict[int, npt.NDArray[Any]], origin: "Origin", reading: Reading) -> set[int]:
+    """The columns read as whole numbers of which some cell, wherever it stands, has a zero in front."""
+    whole = [k for k, array in begun.items() if _are_whole(array)]
+    if not whole or not origin.has_zeros_in_front():
         return set()
-    whole = [k for k, array in enumerate(arrays_of(frame)) if array is not None and _are_whole(array)]
-    begun = {k for _, cells in origin.rows() for k in whole if k < len(cells) and is_code(cells[k].strip())}
-    missing = frozenset(reading.na)
-    others = {
-        k
-        for _, cells in origin.rows()
-        for k in begun
-        if k < len(cells) and (cell := cells[k].strip()) not in missing and not WHOLE.match(cell)
-    }
-    return begun - others
+    codes = {k for _, cells in origin.rows() for k in whole if k < len(cells) and is_code(cells[k].strip())}
+    if not codes:
+        return codes
+    known = ((k, cells[k].strip()) for _, cells in origin.rows() for k in codes if k < len(cells))
+    return codes - {k for k, cell in known if cell not in reading.na and not WHOLE.match(cell)}
 
 
 def _are_whole(array: npt.NDArray[Any]) -> bool:
     return array.dtype.kind in "iu" or (array.dtype.kind == "f" and not np.any(array[np.isfinite(array)] % 1))
+
+
+def _refuse_later_thousands(begun: dict[int, npt.NDArray[Any]], origin: "Origin", reading: Reading) -> None:
+    """As `refuse_unclear_thousands`, of all cells and not only of those that the dialect was found by."""
+    dialect = origin.dialect
+    unclear = [k for k, array in begun.items() if _may_be_thousands(array)]
+    if unclear and (reading.decimal, dialect.thousands) == (None, None):
+        body = [[cells[k].strip() for k in unclear if k < len(cells)] for _, cells in origin.rows()]
+        body = [["" if cell in reading.na else cell for cell in row] for row in body]
+        refuse_unclear_thousands(origin.source.name, [dialect.names[k] for k in unclear], body, dialect.decimal)
+
+
+def _may_be_thousands(array: npt.NDArray[Any]) -> bool:
+    """Whether fractions are of three digits beside wholes, all below a thousand: 1.234 beside 940."""
+    if array.dtype.kind != "f":
+        return False
+    x = np.abs(array[np.isfinite(array)])
+    is_whole = x % 1 == 0
+    parts = x[~is_whole]
+    if not (parts.size and is_whole.any() and parts.min() > 1 and x.max() < 1000):
+        return False
+    return float(np.abs(parts * 1000 - np.rint(parts * 1000)).max()) < 1e-6
 
 
 def _mixed(pandas: Any, frame: Any) -> set[int]:
