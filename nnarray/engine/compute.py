@@ -52,7 +52,7 @@ def predict(
 ) -> Array:
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
     batch, shows = Batch(X, None, X.shape[1]), _shows_in_Z(layers, X, backend)
-    wanted = equations.checked_prediction if shows else equations.prediction
+    wanted = equations.prediction_with_check_of_Z if shows else equations.prediction
 
     def in_tiles(width: int) -> Array:
         found, only_tile = TileColumns(batch.columns, backend), is_whole(width, batch)

@@ -40,7 +40,7 @@ def prediction(tile: Tile, layers: Pairs, network: Architecture, primitives: Pri
     return None, [forward(tile, layers, network, primitives).A[-1]]
 
 
-def checked_prediction(
+def prediction_with_check_of_Z(
     tile: Tile, layers: Pairs, network: Architecture, primitives: Primitives
 ) -> tuple[Array, list[Array]]:
     """How many entries of Z[L] are not finite, and A[L]."""
