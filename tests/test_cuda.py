@@ -30,8 +30,9 @@ from nnarray.engine.batch import Tile
 from nnarray.engine.compiling import Given, inputs_of, kinds_of
 from nnarray.programs.products import gemm
 from nnarray.programs.targets.cuda import loops
+from nnarray.programs.targets.cuda.planning import LIMITS
 from nnarray.programs.targets.cuda.prelude import COMMON, DEVICE
-from nnarray.programs.targets.cuda.program import LIMITS, Program
+from nnarray.programs.targets.cuda.program import Program
 from nnarray.programs.trace import Trace
 from nnarray.training import watch
 from nnarray.training.optimizers import State

@@ -22,6 +22,7 @@ from nnarray.programs.graph import Graph, Node, Rectified, Reduction
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
+from nnarray.programs.targets.cuda import planning
 from nnarray.programs.targets.cuda import program as cuda
 from nnarray.programs.targets.llvm import pieces, products
 from nnarray.programs.targets.llvm import program as llvm
@@ -126,7 +127,7 @@ drawn = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 @given(graphs())
 def test_the_reference_target(limits, case) -> None:
     graph, inputs = case
-    check(reference_target.Program(cuda.lowered(graph, narrow=False), limits), graph, inputs)
+    check(reference_target.Program(planning.lowered(graph, narrow=False), limits), graph, inputs)
 
 
 @drawn
@@ -195,7 +196,7 @@ def test_cuda(case) -> None:
 @given(graphs(), st.sampled_from(LIMITS))
 def test_nothing_is_stored_over_what_is_still_read(case, limits) -> None:
     """The places of the nodes that live at the same time do not overlap, but for a loop that works in place."""
-    plan = Plan(cuda.lowered(case[0], narrow=False), limits)
+    plan = Plan(planning.lowered(case[0], narrow=False), limits)
     memory = Memory(plan)
     written = {node: i for i, stage in enumerate(plan.stages) for node in _made(stage)}
     last_read = {node: i for i, stage in enumerate(plan.stages) for node in plan.reads(stage)}
@@ -290,7 +291,7 @@ def test_the_lecture_s_network_on_a_target_of_plain_loops(output, lowered) -> No
     shape = Given(labels=True, weights=True, masks=False, numbers=(("m", False), ("l2", False)))
     graph = traced(equations.cost_and_gradients, network, 5, "float64", shape)
     made = [np.full_like(V, np.nan) for V in expected]
-    program = reference_target.Program(cuda.lowered(graph, narrow=False, **lowered))
+    program = reference_target.Program(planning.lowered(graph, narrow=False, **lowered))
     assert len([s for s in program.plan.stages if isinstance(s, Product) and s.bias]) == bool(lowered)
     found = program(*inputs_of(tile, layers, numbers), *made)
     np.testing.assert_allclose(found, J, rtol=1e-12)

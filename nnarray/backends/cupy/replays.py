@@ -18,7 +18,8 @@ import numpy as np
 from nnarray.backends.cupy.cublas import WORKSPACE_BYTES, capturing_products, refusals
 from nnarray.backends.cupy.graph import capture_of, captured
 from nnarray.programs.graph import Graph, Input
-from nnarray.programs.targets.cuda.program import Program, planned
+from nnarray.programs.targets.cuda.planning import planned
+from nnarray.programs.targets.cuda.program import Program
 
 COPIED_BYTES = 2**22
 """Up to here examples are copied, such as those of a mini-batch, so that the next ones need no graph of their own.
