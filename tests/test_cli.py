@@ -558,6 +558,41 @@ class TestPlaces:
         assert f"predictions written to {place}\n" in out
         assert len(Path(place).read_text().splitlines()) == len(houses_csv.read_text().splitlines())
 
+    def test_nor_are_the_other_results(self, run, houses_csv, here, monkeypatch):
+        """A picture without room took the history and the split with it; a long name had no room for more in front."""
+
+        def refuse(path, content):
+            if os.path.dirname(path) == str(folder):
+                raise OSError(28, "No space left on device", path)
+            write(path, content)
+
+        folder, long, write = here / "full", "日" * 83, atomic.write_atomically
+        folder.mkdir()
+        for module in ("files.model", "training.figures", "cli.train", "cli.watching"):
+            monkeypatch.setattr(f"nnarray.{module}.write_atomically", refuse)
+        results = {"--out": long, "--plot": "日" * 80 + ".svg", "--history": "h.csv", "--split-out": "s.csv"}
+        words = [word for option, name in results.items() for word in (option, str(folder / name))]
+        code, out, err = run("train", houses_csv, *QUICK, *words)
+        assert (code, list(folder.iterdir())) == (0, [])
+        places = re.findall(r"cannot be written \(No space left on device\); written to (\S+) in its place", err)
+        assert re.findall(r"(?:model|curve|history|split) written to (\S+)", out) == places
+        assert read_model(places[0]).network.sizes == (2, 8, 1)
+        assert places[1].endswith("日.svg") and "<svg" in Path(places[1]).read_text()
+        assert Path(places[2]).read_text().startswith("epoch,") and Path(places[3]).read_text().startswith("row,part\n")
+        code, out, err = run("evaluate", places[0], houses_csv, "--plot", folder / "p.svg")
+        assert code == 0 and "R²" in out and "<svg" in Path(re.findall(r"picture written to (\S+)", out)[0]).read_text()
+
+    def test_a_picture_that_cannot_be_drawn_is_told_before_training(self, run, houses_csv, here, monkeypatch):
+        pytest.importorskip("matplotlib")
+        monkeypatch.setitem(sys.modules["matplotlib"].rcParams, "pgf.texsystem", "lualatex")
+        monkeypatch.setenv("PATH", str(here))
+        code, out, err = run("train", houses_csv, *QUICK, "--plot", "curve.pgf")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(
+            "nnarray: error: --plot curve.pgf: matplotlib cannot draw .pgf here ('lualatex' not found"
+        )
+        assert not os.path.exists("model.safetensors")
+
     def test_a_folder_that_cannot_be_written_to(self, run, houses_csv, here, monkeypatch):
         def refuse(*args, **options):
             raise OSError(30, "Read-only file system", "secret.tmp")

@@ -70,15 +70,16 @@ def evaluate(arguments: argparse.Namespace) -> int:
     known = remembered(model, classes)
     found = results.figures(A, true, classes, known.baseline)
     trained_on = _trained_on(known, inputs, A, true, classes)
-    if arguments.plot:
-        draw_predictions(arguments.plot, A, true, classes)
     if arguments.json:
         say(as_json({"data": inputs.table.source, "model": arguments.model} | found | trained_on))
-        return 0
-    noted = f"note: {trained_on['said']}\n" if trained_on else ""
-    say(f"{results.headline(found)}, on {true.size} examples\n{noted}{results.details(found)}{results.report(found)}")
+    else:
+        noted = f"note: {trained_on['said']}\n" if trained_on else ""
+        headline = f"{results.headline(found)}, on {true.size} examples\n{noted}"
+        say(f"{headline}{results.details(found)}{results.report(found)}")
     if arguments.plot:
-        say(f"picture written to {one_line(arguments.plot)}")
+        written = write_or_beside(arguments.plot, lambda path: draw_predictions(path, A, true, classes))
+        if not arguments.json:
+            say(f"picture written to {one_line(written)}")
     return 0
 
 

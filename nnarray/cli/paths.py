@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from nnarray.backends.atomic import require_room_for_files
 from nnarray.cli.errors import CommandError
@@ -73,7 +73,7 @@ def _cannot_write(path: Path) -> str | None:
     return None
 
 
-def write_or_beside(name: str, write: Callable[[str], None]) -> str:
+def write_or_beside(name: str, write: Callable[[str], Any]) -> str:
     """Write a file where it was asked, or else beside: in the working or the temporary folder. Where it is, then.
 
     Raises OSError, which names the file that was asked for, where none of them takes it.
@@ -82,7 +82,7 @@ def write_or_beside(name: str, write: Callable[[str], None]) -> str:
         write(name)
     except OSError as error:
         for folder in (os.getcwd(), tempfile.gettempdir()):
-            other = os.path.join(folder, f"nnarray-{os.getpid()}-{os.path.basename(name)}"[:200])
+            other = os.path.join(folder, f"nnarray-{os.getpid()}-{_end_of(os.path.basename(name))}")
             try:
                 write(other)
             except OSError:
@@ -91,6 +91,13 @@ def write_or_beside(name: str, write: Callable[[str], None]) -> str:
             note(f"{one_line(name)} cannot be written ({reason}); written to {one_line(other)} in its place")
             return other
         raise OSError(error.errno, error.strerror or str(error), name) from error
+    return name
+
+
+def _end_of(name: str) -> str:
+    """The end of a file's name, which says its format, in bytes that leave room for more in front."""
+    while len(os.fsencode(name)) > LONGEST_NAME:
+        name = name[1:]
     return name
 
 

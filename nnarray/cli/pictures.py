@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,17 @@ def check_plot(name: str) -> None:
         raise CommandError(msg)
     from nnarray.training.figures import new_figure
 
-    known = new_figure(1, 1).canvas.get_supported_filetypes()
-    if Path(name).suffix[1:].lower() not in known:
+    trial, kind = new_figure(1, 1), Path(name).suffix[1:].lower()
+    known = trial.canvas.get_supported_filetypes()
+    if kind not in known:
         msg = f"--plot {name}: the name must end in one of .{', .'.join(sorted(known))}"
         raise CommandError(msg)
+    trial.text(0, 0, "text")
+    try:
+        trial.savefig(BytesIO(), format=kind)
+    except Exception as error:
+        msg = f"--plot {name}: matplotlib cannot draw .{kind} here ({error}): name another format, such as .png"
+        raise CommandError(msg) from None
 
 
 def draw_predictions(path: str, A: npt.NDArray[Any], true: npt.NDArray[Any], classes: Sequence[Any] | None) -> None:

@@ -272,14 +272,15 @@ def _write_others(
     """The picture, the history and the split, where they were asked for."""
     if len(result.history):
         if arguments.plot:
-            result.history.plot(arguments.plot)
-            speak(f"curve written to {one_line(arguments.plot)}")
+            written = write_or_beside(arguments.plot, result.history.plot)
+            speak(f"curve written to {one_line(written)}")
         if arguments.history:
-            write_history(arguments.history, result.history)
-            speak(f"history written to {one_line(arguments.history)}")
+            written = write_or_beside(arguments.history, lambda path: write_history(path, result.history))
+            speak(f"history written to {one_line(written)}")
     if arguments.split_out:
-        write_atomically(arguments.split_out, _split_table(prepared).encode())
-        speak(f"split written to {one_line(arguments.split_out)}")
+        split = _split_table(prepared).encode()
+        written = write_or_beside(arguments.split_out, lambda path: write_atomically(path, split))
+        speak(f"split written to {one_line(written)}")
 
 
 def _split_table(prepared: Prepared) -> str:
