@@ -155,7 +155,8 @@ def to_torch(network: Network, params: Any) -> "torch.nn.Sequential":
     averages = getattr(params, "averages", ())
     for l, ((W, b, *gamma), name) in enumerate(zip(params, (*network.hidden, f"output {network.output}"), strict=True)):
         n, n_prev = W.shape
-        layer = torch.nn.Linear(n_prev, n, bias=not gamma, **made)
+        # by itself it would draw weights, from the generator of all of PyTorch
+        layer = torch.nn.utils.skip_init(torch.nn.Linear, n_prev, n, bias=not gamma, **made)
         shifting = torch.nn.BatchNorm1d(n, batch_norm.EPS, 1 - batch_norm.BETA, **made) if gamma else layer
         with torch.no_grad():
             layer.weight.copy_(copied(W))

@@ -150,7 +150,9 @@ class TestTorch:
     def test_there_and_back(self, sizes, hidden, output, dtype) -> None:
         network, layers, X, _ = problem(sizes, hidden, output, m=30)
         layers = [(W.astype(dtype), b.astype(dtype)) for W, b in layers]
+        drawn = self.torch.get_rng_state()
         module = nn.to_torch(network, layers)
+        assert self.torch.equal(self.torch.get_rng_state(), drawn), "PyTorch's generator is the caller's"
         rows = self.torch.tensor(X.T.astype(dtype))
         A = network.predict(layers, X.astype(dtype))
         found = module(rows).detach().numpy()
