@@ -447,6 +447,18 @@ class TestHostileFiles:
             path.write_bytes(content[:size])
             self.refused(path)
 
+    def test_a_byte_of_another_value_anywhere(self, path) -> None:
+        """In a tensor, it would be another number."""
+        content = path.read_bytes()
+        for place in range(0, len(content), 37):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+            self.refused(path)
+
+    def test_files_from_before_there_was_a_checksum(self, path) -> None:
+        description, tensors = parts(path)
+        save_file(tensors, path, metadata={ENTRY: json.dumps(description)})
+        assert same(self.train(resume=path), self.train())
+
     @pytest.mark.parametrize(
         "content",
         [b"", b"\0" * 100, b"\xff" * 100, pickle.dumps({"theta": 1}), b"\x02\0\0\0\0\0\0\0{}", b"PK\3\4"],

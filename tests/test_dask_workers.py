@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import nnarray as nn
-from nnarray.engine import dask_tasks
-from nnarray.network import chunks
+from nnarray.engine import dask_chunks, dask_tasks
+from nnarray.network import chunks, normalized_chunks
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -216,6 +216,41 @@ def test_chunks_that_one_worker_holds_are_computed_by_all(monkeypatch) -> None:
             began.append([])
             np.testing.assert_array_equal(network.gradients(params, x, y)[1].vector, expected)
     assert [sorted(map(workers.count, set(workers))) for workers in began] == [[2, 2]] * 5
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("restricts", [{"workers": ["able"]}, {"resources": {"GPU": 1}}], ids=str)
+def test_workers_that_the_caller_chose_compute(restricts: Any, batch_norm: bool, monkeypatch) -> None:
+    """And not those that hold the chunks, which may be unable to."""
+    network, x, y = case(batch_norm=batch_norm)
+    params, names = network.init(0, dtype="float64"), list[str]()
+    real = chunks.entered_there
+
+    def entered_there(*given: Any) -> Any:
+        names.append(distributed.get_worker().name)
+        return real(*given)
+
+    with dask.config.set(scheduler="sync"):
+        expected = network.gradients(params, x, y)[1].vector, network.score(params, x, y)
+    monkeypatch.setattr(dask_chunks, "WORTH_SENDING", 0)
+    monkeypatch.setattr(chunks, "entered_there", entered_there)
+    monkeypatch.setattr(normalized_chunks, "entered_there", entered_there)
+    kinds = {"holder": {}, "able": {"resources": {"GPU": 1}}}
+    spec = {name: {"cls": distributed.Worker, "options": {"nthreads": 1, **more}} for name, more in kinds.items()}
+    scheduler = {"cls": distributed.Scheduler, "options": {"protocol": "inproc", "dashboard": False}}
+    with (
+        dask.config.set({"scheduler": None, dask_tasks.TIMEOUT: "20s"}),
+        distributed.SpecCluster(spec, scheduler, silence_logs=50) as cluster,
+        distributed.Client(cluster),
+    ):
+        with dask.annotate(workers=["holder"]):
+            x, y = x.persist(), y.persist()
+        distributed.wait([x, y])
+        with dask.annotate(**restricts):
+            found = network.gradients(params, x, y)[1].vector, network.score(params, x, y)
+    assert set(names) == {"able"}
+    assert found[0].tobytes() == expected[0].tobytes()
+    assert found[1] == expected[1]
 
 
 def test_what_workers_hold_is_there_as_long_as_it_is_needed() -> None:

@@ -61,11 +61,18 @@ def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
     dask itself leaves where they are parts that take long to send, and now and then moves one that lay well.
     """
     client = _client([collection])
-    if client is None or not are_held(collection):
+    if client is None or not are_held(collection) or _is_restricted():
         return {}
     threads = _asked(client, client.scheduler.ncores)
     holders = _asked(client, client.scheduler.who_has, keys=list(keys))
     return _shared_out([holders.get(key, ()) for key in keys], keys, threads)
+
+
+def _is_restricted() -> bool:
+    """Whether the caller's own annotations say which workers may compute, of which others may be unable to."""
+    import dask
+
+    return not dask.get_annotations().keys().isdisjoint({"workers", "resources"})
 
 
 def _shared_out(holders: Sequence[Sequence[str]], keys: Sequence[Any], threads: dict[str, int]) -> dict[Any, str]:

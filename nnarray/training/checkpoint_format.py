@@ -11,7 +11,7 @@ validated before it is used.
 "run" identifies the run; "order" and "masks" are generator states, from which an epoch's order is drawn again. A run on
 several ranks also has "draws": for each rank, "order" and "masks" for "now" and "best". The tensors are theta, the
 running means v and s and the statistics of batch normalisation, the same for the best epoch where one is kept, the
-columns of the history and, within an epoch, the sum of its costs so far.
+columns of the history and, within an epoch, the sum of its costs so far. A checksum of all that tells a damaged file.
 """
 
 import json
@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,9 @@ from nnarray.training.stopping import PatienceState
 
 ENTRY, FORMAT = "nnarray checkpoint", 1
 """The entry of the file's metadata that holds the JSON, and its version."""
+
+CHECKSUM = "crc32"
+"""The entry that holds the checksum, which files had not always."""
 
 COLUMNS = tuple(name for name in Epoch._fields if name not in ("epoch", "params"))
 REQUIRED = ("cost", "learning_rate", "seconds")
@@ -114,8 +118,17 @@ def as_bytes(checkpoint: Checkpoint, backend: Backend) -> bytes:
     if checkpoint.draws is not None:
         description["draws"] = checkpoint.draws
     contiguous = {name: np.ascontiguousarray(V) for name, V in tensors.items()}
-    content: bytes = save(contiguous, metadata={ENTRY: json.dumps(description, allow_nan=False)})
+    text = json.dumps(description, allow_nan=False)
+    content: bytes = save(contiguous, metadata={ENTRY: text, CHECKSUM: _checksum(text, contiguous)})
     return content
+
+
+def _checksum(text: str, tensors: Tensors) -> str:
+    """That of the JSON, and of all tensors by name."""
+    found = crc32(text.encode())
+    for name in sorted(tensors):
+        found = crc32(tensors[name].reshape(-1).view("uint8"), crc32(name.encode(), found))
+    return str(found)
 
 
 def read_checkpoint(path: str, run: Mapping[str, Any], first: Parameters, remembers: Sequence[str]) -> Checkpoint:
@@ -176,7 +189,8 @@ def _content(path: str) -> tuple[dict[str, Any], Tensors]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        text = (file.metadata() or {}).get(ENTRY)
+        entries = file.metadata() or {}
+        text, checksum = entries.pop(ENTRY, None), entries.pop(CHECKSUM, None)
         if text is None:
             msg = f'its metadata has no entry "{ENTRY}"'
             raise ValueError(msg)
@@ -193,7 +207,11 @@ def _content(path: str) -> tuple[dict[str, Any], Tensors]:
         if strange:
             msg = f"its tensors must be float32 or float64, of known names, and not {short(strange)}"
             raise ValueError(msg)
-        return description, {name: file.get_tensor(name) for name in dtypes}
+        tensors = {name: file.get_tensor(name) for name in dtypes}
+        if entries or (checksum is not None and checksum != _checksum(text, tensors)):
+            msg = "its content is not what was written: its checksum is another, or its metadata has other entries"
+            raise ValueError(msg)
+        return description, tensors
 
 
 def _require_same_run(path: str, found: Mapping[str, Any], run: Mapping[str, Any]) -> None:
