@@ -70,7 +70,7 @@ def test_a_thread_keeps_free_gradient_vectors_as_long_as_the_chunk_is_there() ->
     """Of a chunk of four tiles, two: with them, a further step allocates its result alone."""
     network, rng = nn.Network((400, 200, 1)), np.random.default_rng(0)
     X = rng.random((2048, 400), dtype="float32").T
-    given: Any = X, X[:1].round(), None, 0, None
+    given: Any = X, X[:1].round(), None, range(2048), None
     theta, spare = network.init(0).vector, dask_chunks._of_thread.spare
     found = [chunks._sums(network, theta, None, True, *given)[0]]
     before = found[0].copy()
@@ -285,6 +285,11 @@ def test_dropout_in_mini_batches_of_a_chunk_is_that_of_one_array() -> None:
     np.testing.assert_allclose(found.params.vector, one.params.vector, rtol=0, atol=1e-12)
 
 
+def longer(V: Any) -> Any:
+    """Its chunks have a column more than they say."""
+    return V.map_blocks(lambda V: np.concatenate([V, V[:, :1]], axis=1), dtype=V.dtype)
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "rows": (
         lambda net, p, x, y: net.gradients(p, x[:4], y),
@@ -314,6 +319,18 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda net, p, x, y: net.predict(p, x.map_blocks(lambda V: V[:, :1], dtype=x.dtype)).compute(),
         "in the chunk of examples from .*X says that it has",
     ),
+    **{
+        f"another m of X and Y {name}": (call, r"in the chunk of examples from \d+ on: X says that .*compute_chunk_sizes")
+        for name, call in {
+            "to the gradient": lambda net, p, x, y: net.gradients(p, longer(x), longer(y)),
+            "to the score": lambda net, p, x, y: net.score(p, longer(x), longer(y)),
+            "with weights": lambda net, p, x, y: net.cost(p, longer(x), longer(y), weights=np.ones(M)),
+            "in batches": lambda net, p, x, y: nn.train(net, longer(x), longer(y), epochs=1, batch_size=9),
+            "with batch normalisation": lambda net, p, x, y: nn.train(
+                nn.Network((5, 6, 1), batch_norm=True), longer(x), longer(y), epochs=1
+            ),
+        }.items()
+    },
     "few weights": (lambda net, p, x, y: net.cost(p, x, y, weights=[1.0]), r"weights must have shape \(1, m\)"),
     "no weight": (lambda net, p, x, y: net.gradients(p, x, y, weights=da.zeros(M)), "weights must be ≥ 0 with a posi"),
     "no weight to train": (

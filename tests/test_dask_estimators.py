@@ -190,6 +190,16 @@ BAD: dict[str, tuple[type, Any, str]] = {
     "unknown": (ValueError, lambda m, x, y: m.fit(x[x[:, 0] > 0], y), r"X\.compute_chunk_sizes\(\)"),
     "NaN": (ValueError, lambda m, x, y: m.fit(da.where(x > 2, np.nan, x), y), "in the chunk of examples from .* nan"),
     "NaN to predict": (ValueError, lambda m, x, y: m.predict(x * np.nan).compute(), "Input X contains NaN"),
+    "another number of rows": (
+        ValueError,
+        lambda m, x, y: m.predict(x.map_blocks(lambda V: V[1:], dtype=x.dtype)).compute(),
+        r"a chunk of X says that it has \d+ rows, and has .*compute_chunk_sizes\(\)",
+    ),
+    "another number of rows to fit": (
+        ValueError,
+        lambda m, x, y: m.fit(x.map_blocks(lambda V: V[1:], dtype=x.dtype), y),
+        r"in the chunk of examples from \d+ on: X says",
+    ),
     "early stopping": (ValueError, lambda m, x, y: m.set_params(early_stopping=True).fit(x, y), "X_val and y_val"),
     "validation": (TypeError, lambda m, x, y: m.fit(x, y, X_val=x, y_val=y), "X_val must be an array of the host"),
     "text": (TypeError, lambda m, x, y: MLPRegressor().fit(x, y), "y must hold real numbers"),

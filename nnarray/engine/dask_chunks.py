@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,12 +22,15 @@ class Chunk(NamedTuple):
     X: Any
     Y: Any
     weights: Any
-    first: int
-    """the first of the columns"""
-    columns: int
-    """how many"""
+    examples: range
+    """which of all columns it says that it holds"""
     worker: str | None = None
-    """the worker that had better compute with it, where that is not the one that holds it"""
+    """the worker that had better compute with it"""
+
+    @property
+    def columns(self) -> int:
+        """How many."""
+        return len(self.examples)
 
 
 Sums: TypeAlias = tuple[np.ndarray | None, float, float]
@@ -52,9 +56,9 @@ def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:
     """The chunks of X that have columns, with those of Y and weights, which may be None."""
     counts = X.chunks[1]
     tasks = [[None] * len(counts) if V is None else _tasks(V, counts) for V in (X, Y, weights)]
-    firsts = np.cumsum([0, *counts]).tolist()
+    examples = [range(*ends) for ends in pairwise(np.cumsum([0, *counts]).tolist())]
     workers = _workers(X, tasks[0])
-    return [Chunk(*one) for one in zip(*tasks, firsts[:-1], counts, workers, strict=True) if one[-2]]
+    return [chunk for chunk in map(Chunk, *tasks, examples, workers) if chunk.columns]
 
 
 def cut_like(V: np.ndarray, X: Any) -> Any:

@@ -74,7 +74,7 @@ def predict(network: Architecture, entered: Entered, X: Any) -> Any:
     theta, n_L, task = shared(theta_of(entered)), network.sizes[-1], task_of(_predicted)
     predicted = [
         da.from_delayed(
-            task(network, theta, chunk.X, chunk.first, chunk.columns), (n_L, chunk.columns), dtype=entered.dtype
+            task(network, theta, chunk.X, chunk.examples), (n_L, chunk.columns), dtype=entered.dtype
         )
         for chunk in chunked.chunks
     ]
@@ -86,7 +86,7 @@ def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
 
     def tasks(theta: Any) -> list[Any]:
         theta = shared(theta)
-        return [task_at(chunk.worker, _scored, network, theta, *chunk[:2], chunk.first) for chunk in examples.chunks]
+        return [task_at(chunk.worker, _scored, network, theta, *chunk[:2], chunk.examples) for chunk in examples.chunks]
 
     found = dask_tasks.compute_given(theta_of(entered), tasks)
     return scoring.score_of_parts(found, network.output)
@@ -95,7 +95,7 @@ def score(network: Architecture, entered: Entered, examples: Chunked) -> float:
 def checksum(examples: Chunked, columns: int, dtype: str) -> int:
     """A number by which other data in the same chunks are told: of a few columns of the first and of the last chunk."""
     ends = [*examples.chunks[:1], *examples.chunks[1:][-1:]]
-    found = dask_tasks.compute([task_of(_checksum)(chunk.X, chunk.Y, chunk.first, columns, dtype) for chunk in ends])
+    found = dask_tasks.compute([task_of(_checksum)(chunk.X, chunk.Y, chunk.examples, columns, dtype) for chunk in ends])
     return crc32(repr(found).encode())
 
 
@@ -134,8 +134,8 @@ def _sums_of(
 
 
 def given_of(chunk: Chunk, masks: Draw | None, *, first: int | None = None) -> tuple[Any, ...]:
-    """Of a chunk X, Y, weights, the first column, and what draws its masks, which may begin at another column."""
-    begin = chunk.first if first is None else first
+    """Of a chunk X, Y, weights, which examples it holds, and what draws its masks, which may begin at another column."""
+    begin = chunk.examples.start if first is None else first
     return *chunk[:4], None if masks is None else partial(masks.on, first=begin)
 
 
@@ -178,7 +178,7 @@ def entered_there(network: Architecture, theta: np.ndarray, X: Any) -> Iterator[
 
 
 def _sums(network: Architecture, theta: np.ndarray, columns: np.ndarray | None, gradient: bool, *given: Any) -> Sums:
-    """The sums over a few neighbouring chunks: of each, X, Y, weights, the first column and what draws masks."""
+    """The sums over a few neighbouring chunks: of each, what `given_of` gives."""
     chunks = [given[i : i + 5] for i in range(0, len(given), 5)]
     return added(*[_sums_over(network, theta, columns, gradient, *chunk) for chunk in chunks])
 
@@ -192,11 +192,11 @@ def _sums_over(
     X: Any,
     Y: Any,
     weights: Any,
-    first: int,
+    examples: range,
     draw: Callable[..., Batch] | None,
 ) -> Sums:
-    with entered_there(network, theta, X) as entered, told(first):
-        batch, m = batch_of(network, entered, X, Y, weights, columns)
+    with entered_there(network, theta, X) as entered, told(examples):
+        batch, m = batch_of(network, entered, examples, X, Y, weights, columns)
         if draw is not None:
             batch = draw(batch, entered.dtype, entered.backend)
         given = batch, entered.layers, network, entered.backend
@@ -209,17 +209,23 @@ def _sums_over(
 
 
 @contextmanager
-def told(first: int) -> Iterator[None]:
+def told(examples: range) -> Iterator[None]:
     """A context whose errors name the chunk that they are about."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        msg = f"in the chunk of examples from {first} on: {error}"
+        msg = f"in the chunk of examples from {examples.start} on: {error}"
         raise type(error)(msg) from None
 
 
 def batch_of(
-    network: Architecture, entered: Entered, X: Any, Y: Any, weights: Any, columns: np.ndarray | None
+    network: Architecture,
+    entered: Entered,
+    examples: range,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    columns: np.ndarray | None,
 ) -> tuple[Batch, float]:
     """All or some columns of a chunk, as a batch whose sums are not divided by m yet, and their m."""
     there = entered.backend
@@ -227,6 +233,7 @@ def batch_of(
         None if V is None else convert(V, name, backend=there, dtype=entered.dtype)
         for V, name in ((X, "X"), (Y, "Y"), (weights, "weights"))
     )
+    _require_columns(X, "X", examples)
     batch = make_batch(network, X, Y, None, backend=there, dtype=entered.dtype)._replace(m=1, weights=weights)
     if columns is not None:
         batch = batch._replace(order=Order(there.on_device(columns), columns))
@@ -237,32 +244,39 @@ def batch_of(
     return batch, float(np.sum(weighed if columns is None else weighed[columns], dtype="float64"))
 
 
+def _require_columns(V: Array, name: str, examples: range) -> None:
+    """Raise ValueError where a chunk holds not as many examples as it says."""
+    if V.shape[-1:] != (len(examples),):
+        msg = f"{name} says that it has {len(examples)} of them, got shape {V.shape}; give {name}.compute_chunk_sizes()"
+        raise ValueError(msg)
+
+
 @quiet
-def _checksum(X: Any, Y: Any, first: int, columns: int, dtype: str) -> int:
-    some, found = np.linspace(0, X.shape[1] - 1, min(columns, X.shape[1])).astype("int64"), 0
-    with told(first):
+def _checksum(X: Any, Y: Any, examples: range, columns: int, dtype: str) -> int:
+    m, found = len(examples), 0
+    some = np.linspace(0, m - 1, min(columns, m)).astype("int64")
+    with told(examples):
         for V, name in ((X, "X"), (Y, "Y")):
             own = backend_of(V) or backend("numpy")
-            part = own.to_numpy(convert(V[:, some], name, backend=own, dtype=dtype))
-            found = crc32(np.ascontiguousarray(part).tobytes(), found)
+            V = convert(V, name, backend=own, dtype=dtype)
+            _require_columns(V, name, examples)
+            found = crc32(np.ascontiguousarray(own.to_numpy(V[..., some])).tobytes(), found)
     return found
 
 
 @in_one_thread
-def _predicted(network: Architecture, theta: np.ndarray, X: Any, first: int, columns: int) -> Any:
-    with entered_there(network, theta, X) as entered, told(first):
+def _predicted(network: Architecture, theta: np.ndarray, X: Any, examples: range) -> Any:
+    with entered_there(network, theta, X) as entered, told(examples):
         X = convert(X, "X", backend=entered.backend, dtype=entered.dtype)
         X = enter_X(network, X, backend=entered.backend, dtype=entered.dtype)
-        if X.shape[1] != columns:
-            msg = f"X says that it has {columns} of them, and has {X.shape[1]}"
-            raise ValueError(msg)
+        _require_columns(X, "X", examples)
         A = engine.predict(X, entered.layers, network, entered.backend, workers=1)
         return entered.backend.to_numpy(A)
 
 
 @in_one_thread
-def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, first: int) -> scoring.PartialScore:
-    with entered_there(network, theta, X) as entered, told(first):
-        batch, _ = batch_of(network, entered, X, Y, None, None)
+def _scored(network: Architecture, theta: np.ndarray, X: Any, Y: Any, examples: range) -> scoring.PartialScore:
+    with entered_there(network, theta, X) as entered, told(examples):
+        batch, _ = batch_of(network, entered, examples, X, Y, None, None)
         A = engine.predict(batch.X, entered.layers, network, entered.backend, workers=1)
         return scoring.partial_score(A, batch.Y, network.output, entered.backend)

@@ -23,8 +23,8 @@ from nnarray.network.chunked import Chunked
 from nnarray.network.chunks import Draw, batch_of, entered_there, given_of, in_one_thread, theta_of, told
 from nnarray.network.entry import Entered, require_finite_examples, require_several
 
-Given: TypeAlias = tuple[Any, Any, Any, int, Callable[..., Batch] | None]
-"""Of a chunk, X, Y, weights, the first column and what draws masks."""
+Given: TypeAlias = tuple[Any, Any, Any, range, Callable[..., Batch] | None]
+"""Of a chunk, X, Y, weights, which examples it holds, and what draws masks."""
 
 Pass: TypeAlias = tuple[Any, Kept]
 """What a pass sums up, on the host, and what it leaves for later passes."""
@@ -155,9 +155,9 @@ def _passes(
     network: Architecture, theta: np.ndarray, given: Given, known: Sequence[Moments], columns: np.ndarray | None = None
 ) -> Iterator[tuple[PassesOfChunk, float, Entered]]:
     """Where a worker makes a pass over a chunk, or over some of its columns, and what they weigh."""
-    X, Y, weights, first, draw = given
-    with entered_there(network, theta, X) as entered, told(first):
-        batch, m = batch_of(network, entered, X, Y, weights, columns)
+    X, Y, weights, examples, draw = given
+    with entered_there(network, theta, X) as entered, told(examples):
+        batch, m = batch_of(network, entered, examples, X, Y, weights, columns)
         if draw is not None:
             batch = draw(batch, entered.dtype, entered.backend)
         there = [tuple(entered.backend.asarray(V, entered.dtype) for V in one[1:]) for one in known]

@@ -55,14 +55,17 @@ def _by_parts(model: "MLP", method: Callable[..., Any], X: Any) -> Any:
     given = dask.delayed((method.__name__, one), traverse=False)
     parts, counts = _parts(X)
     of_parts = [
-        da.from_delayed(task(given, part, like), (count, *like.shape[1:]), meta=like)
+        da.from_delayed(task(given, part, count, like), (count, *like.shape[1:]), meta=like)
         for part, count in zip(parts, counts, strict=True)
     ]
     return da.concatenate(of_parts)
 
 
-def _of_part(given: tuple[str, "MLP"], X: Any, like: Any) -> Any:
+def _of_part(given: tuple[str, "MLP"], X: Any, count: float, like: Any) -> Any:
     name, model = given
+    if X.shape[0] != count and not np.isnan(count):
+        msg = f"a chunk of X says that it has {count} rows, and has {X.shape[0]}; give X.compute_chunk_sizes()"
+        raise ValueError(msg)
     return getattr(model, name)(X) if X.shape[0] else like
 
 
