@@ -224,6 +224,21 @@ def test_examples_that_weigh_nothing_together_make_no_update() -> None:
     assert 2 <= found[0].state.t <= 4
 
 
+def test_training_examples_are_compared_though_those_of_validation_are_elsewhere() -> None:
+    """Each rank's share of them, not as many as it has for validation."""
+    network, X, Y = case()
+    one = nn.train(network, X, Y, validation=(X, Y), epochs=2, dtype="float64").history[-1]
+
+    def call(comm: ThreadComm) -> Any:
+        none, all_of_it = (X[:, :0], Y[:, :0]), (X, Y)
+        own, validation = (none, all_of_it) if comm.rank else (all_of_it, none)
+        return nn.train(network, *own, validation=validation, epochs=2, dtype="float64", comm=comm)
+
+    for result in on_ranks(2, call):
+        assert result.history[-1].training_cost == pytest.approx(one.training_cost, rel=1e-9)
+        assert result.history[-1].training_score == one.training_score
+
+
 def test_a_seed_that_is_drawn_is_drawn_once() -> None:
     network, X, Y = case()
     found = on_ranks(2, lambda comm: nn.train(network, X, Y, epochs=1, batch_size=64, seed=None, comm=comm))

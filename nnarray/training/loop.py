@@ -76,7 +76,7 @@ class Run:
         self.history.score_name = scoring.NAMES[self.network.output]
         self.compared: Batch | Chunked | None = None
         if self.validation is not None and not isinstance(self.batches, Stream):
-            self.compared = self.batches.sample(min(self.validation.columns, MOST_COMPARED))
+            self.compared = self.batches.sample(self._compared_beside(self.validation.columns, self.batches.columns))
         # Of a whole batch, the cost is that of the parameters before its update.
         watches_training = self.patience.epochs is not None and self.validation is None
         self.cost_is_of_before = watches_training and self.batches.is_whole
@@ -84,6 +84,13 @@ class Run:
         """the state at the start of the present epoch, if needed"""
         self.keeps_beginnings = self.cost_is_of_before
         self.checkpoints: NoCheckpoints = NoCheckpoints()
+
+    def _compared_beside(self, validation: int, training: int) -> int:
+        """How many training examples are compared with those of validation; of ranks, this one's share."""
+        if self.ranks is None:
+            return min(validation, MOST_COMPARED)
+        everybodys, whole = self.ranks.sums(validation, training)
+        return math.ceil(min(everybodys, MOST_COMPARED) * training / whole)
 
     def _begin_updates(self) -> None:
         """The optimiser before its first update, and the mean of theta where one is asked for."""
