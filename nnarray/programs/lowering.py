@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from nnarray.programs.graph import Graph, Input, Node, Rectified, Reduction, Scalar, copy, ones, transpose
+from nnarray.programs.graph import ELEMENTWISE, Graph, Input, Node, Rectified, Reduction, Scalar, copy, ones, transpose
 
 
 def sums_over_columns_as_products(graph: Graph) -> Graph:
@@ -85,16 +85,44 @@ def _readers(graph: Graph) -> Counter[Node]:
     return readers
 
 
+def products_without_zero(graph: Graph) -> Graph:
+    """A B + 0 as A B, up to the sign of a zero: a normalised layer has no b."""
+
+    def rewrite(_: Node, node: Node) -> Node:
+        if node.operation != "add" or isinstance(node.sources[1], Node | Scalar) or node.sources[1] != 0:
+            return node
+        [V] = node.nodes
+        return V if V.operation == "matmul" else node
+
+    return graph.rewritten(rewrite)
+
+
+def entries_at_once(graph: Graph) -> Graph:
+    """What is computed entry by entry, right after what it is made of, whenever it was asked for.
+
+    So the loops of a layer follow its products: they meet no other layer's, and are the same for all of them.
+    """
+    at = dict[Node, int]()
+    for i, node in enumerate(graph.nodes):
+        made = [at[base] for base in node.reads if base in at]
+        at[node] = max(made, default=-1) if node.operation in ELEMENTWISE else i
+    return replace(graph, nodes=tuple(sorted(graph.nodes, key=at.__getitem__)))
+
+
 def sums_over_all_in_parts(graph: Graph, parts_of: Callable[[int], int]) -> Graph:
-    """Sums over all entries in two stages: partial sums, whose number depends on the size, then their sum."""
+    """Sums over all entries in two stages: partial sums, whose number depends on the size, then their sum.
+
+    Where there is one part, it is the sum.
+    """
 
     def rewrite(_: Node, node: Node) -> Node:
         if not (isinstance(node, Reduction) and node.operation == "sum" and node.shape == () and node.axis is None):
             return node
         [V] = node.nodes
         rows, columns = V.matrix_shape
-        parts = Node("partial_sums", (V,), (parts_of(rows * columns), 1), V.dtype)
-        return Reduction("sum", (parts,), node.shape, node.dtype, 0, True)
+        count = parts_of(rows * columns)
+        parts = Node("partial_sums", (V,), (count, 1) if count > 1 else node.shape, V.dtype)
+        return parts if count == 1 else Reduction("sum", (parts,), node.shape, node.dtype, 0, True)
 
     return graph.rewritten(rewrite)
 

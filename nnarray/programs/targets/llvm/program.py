@@ -14,7 +14,9 @@ from nnarray.programs.graph import Graph, Input, Node, Scalar
 from nnarray.programs.helpers import with_helpers
 from nnarray.programs.lowering import (
     divisions_by_numbers_as_products,
+    entries_at_once,
     outputs_of_their_own,
+    products_without_zero,
     scaled_products,
     sums_over_all_in_parts,
     sums_over_columns_as_products,
@@ -234,5 +236,6 @@ def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory]:
 
 def lowered(graph: Graph) -> Graph:
     """The graph as a CPU computes it."""
-    graph = divisions_by_numbers_as_products(sums_over_columns_as_products(graph))
-    return outputs_of_their_own(sums_over_all_in_parts(scaled_products(graph), lambda _: 1))
+    graph = divisions_by_numbers_as_products(sums_over_columns_as_products(products_without_zero(graph)))
+    graph = outputs_of_their_own(sums_over_all_in_parts(scaled_products(graph), lambda _: 1))
+    return entries_at_once(graph)
