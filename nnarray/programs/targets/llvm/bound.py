@@ -13,7 +13,7 @@ from nnarray.programs.products import Gemm, Gemv, gemm, gemv
 from nnarray.programs.schedule import Plan, Product
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.code import Code
-from nnarray.programs.targets.llvm.compiler import Compiled, compiled
+from nnarray.programs.targets.llvm.compiler import Compiled, compiled_together
 from nnarray.programs.targets.llvm.driver import Address, Fill, TableCall, Tables
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.pieces import Part, Piece, whole
@@ -65,10 +65,10 @@ class Bound:
             for axis in (0, 1)
         )
         self._tables = Tables([], [], [], [], [])
-        self._functions = dict[int, tuple[Compiled, Places]]()
-        for stage in parts.stages:
-            for piece in stage:
-                self._add(piece)
+        pieces = [piece for stage in parts.stages for piece in stage]
+        self._functions = self._functions_of({id(piece.part): piece.part for piece in pieces})
+        for piece in pieces:
+            self._add(piece)
         self.is_shared = max(map(len, parts.stages)) > 1
         """whether there are pieces for several threads"""
         self.room = len(self._tables.words) * 8
@@ -97,23 +97,26 @@ class Bound:
 
     def _add(self, piece: Piece) -> None:
         """The call of a piece, and its table."""
-        part = id(piece.part)
-        if part not in self._functions:
-            self._functions[part] = self._function(piece.part)
-        function, places = self._functions[part]
+        function, places = self._functions[id(piece.part)]
         self._tables.calls.append(TableCall(function.address, len(self._tables.words)))
         blas: Mapping[str, int] = self._blas(piece) if ("blas", "beta") in places.keys else {}
         for key in places.keys:
             self._tables.words.append(blas[str(key[1])] if key[0] == "blas" else self._word(piece, *key))
 
-    def _function(self, part: Part) -> tuple[Compiled, Places]:
+    def _functions_of(self, parts: Mapping[int, Part]) -> dict[int, tuple[Compiled, Places]]:
+        """The function of each part, and what its table holds."""
+        written = [self._source(part) for part in parts.values()]
+        functions = compiled_together([source for source, _ in written])
+        return {part: (f, places) for part, f, (_, places) in zip(parts, functions, written, strict=True)}
+
+    def _source(self, part: Part) -> tuple[str, Places]:
         code = Code("float" if self._parts.plan.graph.dtype == np.float32 else "double")
         places = Places(code, self._placements, self._unit, self._standing)
         if isinstance(part, Product):
             ProductCode(part, places, self._parts.blas).write()
         else:
             LoopCode(part, self._parts.plan, places).write()
-        return compiled(code.function("%table")), places
+        return code.function("%table"), places
 
     def _word(self, piece: Piece, what: object, of: Any, *axis: Any) -> int:
         """What a table holds under a key; 0 where each call fills it in."""

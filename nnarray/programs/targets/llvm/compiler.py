@@ -2,10 +2,10 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import count
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from nnarray.programs.targets.llvm.code import FUNCTION, MASKED, UNMASKED
 from nnarray.programs.tasks import in_another_thread
@@ -18,6 +18,7 @@ MASKS = "+avx512vl"
 
 _numbers = count()
 _engines = dict[str, tuple[Any, Any, bool, Any]]()
+_functions = dict[str, "Compiled"]()
 
 
 class Compiled(NamedTuple):
@@ -27,22 +28,31 @@ class Compiled(NamedTuple):
     address: int
 
 
-@cache
 def compiled(source: str, *, is_control: bool = False) -> Compiled:
-    """The function of the source, which goes over arrays, or `is_control`. It stays for as long as the process.
+    """The function of the source, which goes over arrays, or `is_control`. It stays for as long as the process."""
+    [function] = compiled_together([source], is_control=is_control)
+    return function
+
+
+def compiled_together(sources: Sequence[str], *, is_control: bool = False) -> list[Compiled]:
+    """The same of several: what is new is one module, as each module takes LLVM 2 to 3 ms besides its functions.
 
     Each call of LLVM takes a lock of llvmlite's, which an interrupt would leave locked: no signal comes where it is
     called. Two threads that compile the same at the same time get a function each.
     """
-    return cast(Compiled, in_another_thread(lambda: _compiled(source, is_control=is_control)))
+    new = [source for source in dict.fromkeys(sources) if source not in _functions]
+    if new:
+        made = in_another_thread(lambda: _compiled(new, is_control=is_control))
+        _functions.update(zip(new, made, strict=True))
+    return [_functions[source] for source in sources]
 
 
-def _compiled(source: str, *, is_control: bool) -> Compiled:
+def _compiled(sources: Sequence[str], *, is_control: bool) -> list[Compiled]:
     llvm, machine, has_masks, engine = _engine()
-    name = f"{FUNCTION}{next(_numbers)}"
-    if has_masks:
-        source = source.replace(UNMASKED, MASKED)
-    module = llvm.parse_assembly(source.replace(f"@{FUNCTION}(", f"@{name}("))
+    names, module = [f"{FUNCTION}{next(_numbers)}" for _ in sources], llvm.parse_assembly("")
+    for source, name in zip(sources, names, strict=True):
+        text = source.replace(UNMASKED, MASKED) if has_masks else source
+        module.link_in(llvm.parse_assembly(text.replace(f"@{FUNCTION}(", f"@{name}(")))
     module.verify()
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
@@ -51,7 +61,10 @@ def _compiled(source: str, *, is_control: bool) -> Compiled:
     (_passes_of_control(llvm) if is_control else builder.getModulePassManager()).run(module, builder)
     engine.add_module(module)
     engine.finalize_object()
-    address = engine.get_function_address(name)
+    return [_function_at(engine.get_function_address(name)) for name in names]
+
+
+def _function_at(address: int) -> Compiled:
     run = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(address)
     return Compiled(run, address)
 
