@@ -309,8 +309,9 @@ def cold(call: Callable[[], bool]) -> Callable[[], bool]:
     """The call with nothing traced or compiled before."""
 
     def forgetting() -> bool:
-        for cache in (compiling.compiled, native_calls._compiled, updates._program, compiler.compiled):
+        for cache in (compiling.compiled, native_calls._compiled, updates._program):
             cache.cache_clear()
+        compiler._functions.clear()
         return call()
 
     return forgetting

@@ -158,7 +158,7 @@ over = threading.Event()
 SOURCE = "define i32 @run(ptr %table, ptr %a, ptr %b) { ret i32 0 }"
 def compile():
     while not over.is_set():
-        compiler._compiled(SOURCE.replace("run", compiler.FUNCTION), is_control=False)
+        compiler._compiled([SOURCE.replace("run", compiler.FUNCTION)])
 def train(i):
     X = np.random.default_rng(0).normal(size=(6, 30 + i)).astype("float32")
     nn.train(nn.Network((6, 4, 1)), X, (X[:1] > 0) * 1.0, epochs=3, batch_size=7, workers=3)
@@ -170,7 +170,7 @@ for i in range(12):
     time.sleep(0.01)
     child = os.fork()
     if child == 0:
-        compiler.compiled.cache_clear()
+        compiler._functions.clear()
         train(i)
         os._exit(0)
     until = time.time() + 30

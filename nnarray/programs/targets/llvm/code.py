@@ -25,6 +25,9 @@ UNMASKED, MASKED = [f'!2 = !{{!"llvm.loop.vectorize.predicate.enable", i1 {is_ma
 METADATA = ["!0 = distinct !{}", '!1 = !{!"llvm.loop.parallel_accesses", !0}', UNMASKED]
 """Loads and stores of nodes are in the group !0, and parallel loops say so of all in it."""
 
+PARALLEL = ", !1"
+"""What only the metadata of a parallel loop have."""
+
 
 class Code:
     """The body of a function, written line by line.
@@ -120,7 +123,7 @@ class Code:
         go_on = self.value(f"icmp ult i64 {following}, {stop}")
         self.do(f"br i1 {go_on}, label %body{number}, label %after{number}, !llvm.loop !{number + FIRST_LOOP}")
         name = f"!{number + FIRST_LOOP}"
-        self._loops.append(f"{name} = distinct !{{{name}{', !1' * parallel}{', !2' * masked}}}")
+        self._loops.append(f"{name} = distinct !{{{name}{PARALLEL * parallel}{', !2' * masked}}}")
         self._lines.append(f"after{number}:")
 
     @contextmanager

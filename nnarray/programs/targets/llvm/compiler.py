@@ -7,7 +7,7 @@ from functools import cache, partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from nnarray.programs.targets.llvm.code import FUNCTION, MASKED, UNMASKED
+from nnarray.programs.targets.llvm.code import FUNCTION, MASKED, PARALLEL, UNMASKED
 from nnarray.programs.tasks import in_another_thread
 
 SPEED = 3
@@ -28,13 +28,13 @@ class Compiled(NamedTuple):
     address: int
 
 
-def compiled(source: str, *, is_control: bool = False) -> Compiled:
-    """The function of the source, which goes over arrays, or `is_control`. It stays for as long as the process."""
-    [function] = compiled_together([source], is_control=is_control)
+def compiled(source: str) -> Compiled:
+    """The function of the source. It stays for as long as the process."""
+    [function] = compiled_together([source])
     return function
 
 
-def compiled_together(sources: Sequence[str], *, is_control: bool = False) -> list[Compiled]:
+def compiled_together(sources: Sequence[str]) -> list[Compiled]:
     """The same of several: what is new is one module, as each module takes LLVM 2 to 3 ms besides its functions.
 
     Each call of LLVM takes a lock of llvmlite's, which an interrupt would leave locked: no signal comes where it is
@@ -42,26 +42,29 @@ def compiled_together(sources: Sequence[str], *, is_control: bool = False) -> li
     """
     new = [source for source in dict.fromkeys(sources) if source not in _functions]
     if new:
-        made = in_another_thread(lambda: _compiled(new, is_control=is_control))
-        _functions.update(zip(new, made, strict=True))
+        _functions.update(in_another_thread(lambda: _compiled(new)))
     return [_functions[source] for source in sources]
 
 
-def _compiled(sources: Sequence[str], *, is_control: bool) -> list[Compiled]:
+def _compiled(sources: Sequence[str]) -> dict[str, Compiled]:
     llvm, machine, has_masks, engine = _engine()
-    names, module = [f"{FUNCTION}{next(_numbers)}" for _ in sources], llvm.parse_assembly("")
-    for source, name in zip(sources, names, strict=True):
-        text = source.replace(UNMASKED, MASKED) if has_masks else source
-        module.link_in(llvm.parse_assembly(text.replace(f"@{FUNCTION}(", f"@{name}(")))
-    module.verify()
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
-    (_passes_of_control(llvm) if is_control else builder.getModulePassManager()).run(module, builder)
-    engine.add_module(module)
+    names, linked = {source: f"{FUNCTION}{next(_numbers)}" for source in sources}, llvm.parse_assembly("")
+    linked.triple, linked.data_layout = machine.triple, str(machine.target_data)
+    for vectorises in {PARALLEL in source for source in sources}:
+        module = llvm.parse_assembly("")
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        for source in [source for source in sources if (PARALLEL in source) == vectorises]:
+            text = source.replace(UNMASKED, MASKED) if has_masks else source
+            module.link_in(llvm.parse_assembly(text.replace(f"@{FUNCTION}(", f"@{names[source]}(")))
+        module.verify()
+        (builder.getModulePassManager() if vectorises else _passes_as_written(llvm)).run(module, builder)
+        linked.link_in(module)
+    engine.add_module(linked)
     engine.finalize_object()
-    return [_function_at(engine.get_function_address(name)) for name in names]
+    return {source: _function_at(engine.get_function_address(name)) for source, name in names.items()}
 
 
 def _function_at(address: int) -> Compiled:
@@ -69,8 +72,8 @@ def _function_at(address: int) -> Compiled:
     return Compiled(run, address)
 
 
-def _passes_of_control(llvm: Any) -> Any:
-    """For what is called once per piece or step: variables in registers. All passes take 26 ms of an EPYC, not 12."""
+def _passes_as_written(llvm: Any) -> Any:
+    """For what has no parallel loop to vectorise: variables in registers. All passes take 26 ms of an EPYC, not 12."""
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
     passes.add_simplify_cfg_pass()

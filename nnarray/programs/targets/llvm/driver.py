@@ -81,7 +81,7 @@ def driver() -> Compiled:
         call = code.value(f"getelementptr [2 x i64], ptr {pair}, i64 {i}")
         function, table = code.word(call, "0", "ptr"), code.word(call, "1")
         code.value(f"call i32 {function}(ptr {code.value(f'getelementptr i64, ptr %memory, i64 {table}')})")
-    return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
+    return compiled(code.function("%plan", "%given", "%memory"))
 
 
 @lru_cache(maxsize=1)
@@ -104,7 +104,7 @@ def filler() -> Compiled:
     with code.loop(numbers, may_be_empty=True):
         word = _table_word(code, plan.following())
         code.do(f"store i64 {code.word('%given', plan.following())}, ptr {word}")
-    return compiled(code.function("%plan", "%given", "%memory"), is_control=True)
+    return compiled(code.function("%plan", "%given", "%memory"))
 
 
 class PlanReader:

@@ -84,7 +84,7 @@ def leader() -> Compiled:
                 leave(code.value(f"icmp eq i64 {_load(code, DONE)}, {stop}"))
                 _pause(code)
         code.do(f"store i64 {stop}, ptr {before}")
-    return compiled(code.function("%job", "%unused", "%neither"), is_control=True)
+    return compiled(code.function("%job", "%unused", "%neither"))
 
 
 @lru_cache(maxsize=1)
@@ -97,7 +97,7 @@ def helper() -> Compiled:
         with code.forever() as idle:
             _take(code, pieces, count, _load(code, LIMIT), otherwise=idle)
         _pause(code)
-    return compiled(code.function("%job", "%unused", "%neither"), is_control=True)
+    return compiled(code.function("%job", "%unused", "%neither"))
 
 
 def _take(code: Code, pieces: str, count: str, limit: str, *, otherwise: Callable[[str], None]) -> None:

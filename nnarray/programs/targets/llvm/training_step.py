@@ -142,7 +142,7 @@ def _function(T: str) -> Compiled:
         code.value(f"call i32 inttoptr (i64 {team.leader().address} to ptr)(ptr {job})")
         cost = code.value(f"load {T}, ptr {J}")
         code.do(f"store {T} {cost}, ptr {_entry(code, costs, step)}")
-    return compiled(code.function("%table", "%unused", "%neither"), is_control=True)
+    return compiled(code.function("%table", "%unused", "%neither"))
 
 
 def _entry(code: Code, array: str, i: str) -> str:
