@@ -324,6 +324,7 @@ class TestWhatIsAsked:
             ({"checkpoint": "{}"}, IsADirectoryError, "Is a directory"),
             ({"checkpoint": ""}, FileNotFoundError, "No such file"),
             ({"checkpoint": "/dev/null"}, OSError, "not a regular file"),
+            ({"checkpoint": "{}/circle"}, OSError, "Too many levels of symbolic links"),
             ({"checkpoint": "{}/" + "x" * 300}, OSError, "name too long"),
             ({"checkpoint_every": -1}, ValueError, "checkpoint_every must be a finite number ≥ 0"),
             ({"checkpoint_every": math.nan}, ValueError, "checkpoint_every must be a finite number ≥ 0"),
@@ -334,8 +335,14 @@ class TestWhatIsAsked:
     )
     def test_what_makes_no_sense(self, options, error, message, tmp_path) -> None:
         named = {key: value.format(tmp_path) if type(value) is str else value for key, value in options.items()}
+        (tmp_path / "circle").symlink_to("circle")
         with pytest.raises(error, match=message):
             train(**named)
+
+    def test_a_path_of_bytes(self, tmp_path) -> None:
+        found = train(checkpoint=os.fsencode(tmp_path / "run"))
+        assert same(found, train(resume=os.fsencode(tmp_path / "run")))
+        assert os.listdir(tmp_path) == ["run"]
 
 
 class TestAnotherRun:

@@ -577,10 +577,22 @@ class TestPlaces:
         places = re.findall(r"cannot be written \(No space left on device\); written to (\S+) in its place", err)
         assert re.findall(r"(?:model|curve|history|split) written to (\S+)", out) == places
         assert read_model(places[0]).network.sizes == (2, 8, 1)
-        assert places[1].endswith("日.svg") and "<svg" in Path(places[1]).read_text()
-        assert Path(places[2]).read_text().startswith("epoch,") and Path(places[3]).read_text().startswith("row,part\n")
+        assert places[1].endswith("日.svg")
+        assert "<svg" in Path(places[1]).read_text()
+        assert Path(places[2]).read_text().startswith("epoch,")
+        assert Path(places[3]).read_text().startswith("row,part\n")
         code, out, err = run("evaluate", places[0], houses_csv, "--plot", folder / "p.svg")
-        assert code == 0 and "R²" in out and "<svg" in Path(re.findall(r"picture written to (\S+)", out)[0]).read_text()
+        assert code == 0
+        assert "R²" in out
+        assert "<svg" in Path(re.findall(r"picture written to (\S+)", out)[0]).read_text()
+
+    @pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
+    @pytest.mark.parametrize("option", ["--out", "--checkpoint", "--plot", "--history", "--split-out"])
+    def test_links_in_a_circle_are_told_before_training(self, run, houses_csv, here, option):
+        (here / "circle.png").symlink_to("circle.png")
+        code, out, err = run("train", houses_csv, *QUICK, option, "circle.png")
+        expected = f"nnarray: error: {option} circle.png: Too many levels of symbolic links\n"
+        assert (code, out, err) == (2, "", expected)
 
     def test_a_picture_that_cannot_be_drawn_is_told_before_training(self, run, houses_csv, here, monkeypatch):
         pytest.importorskip("matplotlib")

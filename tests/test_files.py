@@ -872,6 +872,14 @@ class TestFailedWrites:
         assert saved.read_bytes() == before
         assert list(saved.parent.iterdir()) == [saved]
 
+    def test_a_path_of_bytes(self, tmp_path):
+        path = os.fsencode(tmp_path / "é")
+        save(path, NETWORK, pairs_of(NETWORK))
+        assert load(path)[0] == NETWORK
+        assert os.listdir(tmp_path) == ["é"]
+        with pytest.raises(FileNotFoundError, match="no folder"):
+            save(os.path.join(path, b"no", b"m"), NETWORK, pairs_of(NETWORK))
+
     def test_a_missing_folder_a_directory_and_a_device(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             save(tmp_path / "no" / "m", NETWORK, pairs_of(NETWORK))

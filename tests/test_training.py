@@ -558,7 +558,7 @@ class TestHistory:
     def test_its_plot(self, result, tmp_path) -> None:
         pytest.importorskip("matplotlib").use("Agg")
         path = tmp_path / "history.png"
-        figure = result.history.plot(path)
+        figure = result.history.plot(os.fsencode(path))
         assert path.read_bytes().startswith(b"\x89PNG")
         labels = ["cost J, without penalty and dropout", "accuracy, without penalty and dropout"]
         assert [axis.get_ylabel() for axis in figure.axes] == labels

@@ -66,6 +66,8 @@ def _cannot_write(path: Path) -> str | None:
     """Why no file of this name can be made; tried with an empty one beside it, which is removed."""
     if len(os.fsencode(path.name)) > 255:
         return os.strerror(errno.ENAMETOOLONG)
+    if path.is_symlink():  # after all links were followed: links in a circle
+        return os.strerror(errno.ELOOP)
     try:
         require_room_for_files(path.parent)
     except OSError as error:

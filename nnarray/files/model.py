@@ -234,6 +234,7 @@ def save(
     >>> again == network
     True
     """
+    path = os.fsdecode(path)
     require_network(network)
     metadata = dict(metadata or {})
     entries = _checked_entries(metadata.pop("entries", {}))
@@ -290,7 +291,7 @@ def load(
     try:
         return model.raw()
     except ValueError as error:
-        msg = f"{os.fspath(path)} cannot be a network of numbers alone: {error}; use read_model(path).predict(table)"
+        msg = f"{os.fsdecode(path)} cannot be a network of numbers alone: {error}; use read_model(path).predict(table)"
         raise ValueError(msg) from None
 
 
@@ -316,7 +317,7 @@ def read_model(
         As `load` does.
     """
     chosen = choose_backend(backend)
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     if network is not None:
         require_network(network)
     try:

@@ -163,6 +163,8 @@ def _require_writable(path: str) -> None:
         raise OSError(errno.EINVAL, "not a regular file, it cannot be replaced", path)
     if len(os.fsencode(os.path.basename(path))) > LONGEST_NAME:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+    if os.path.islink(os.path.realpath(path)):  # links in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def check_interval(every: Any) -> Interval:
@@ -177,7 +179,7 @@ def check_interval(every: Any) -> Interval:
 
 
 def _path(path: Any, argument: str) -> str:
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | bytes | os.PathLike):
         msg = f"{argument} must be a path{' or a bool' * (argument == 'resume')}, got {type(path).__name__}"
         raise TypeError(msg)
-    return str(os.fspath(path))
+    return os.fsdecode(path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from io import BytesIO
-from os import PathLike, fspath
+from os import PathLike, fsdecode
 from os.path import splitext
 from typing import Any
 
@@ -30,7 +30,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Any, path: str | PathLike[str]) -> None:
     """Save a figure in the format of the file's extension, as `figure.savefig` does, but atomically."""
-    name, content = fspath(path), BytesIO()
+    name, content = fsdecode(path), BytesIO()
     ending = splitext(name)[1][1:].lower()
     kind = ending or figure.canvas.get_default_filetype()
     figure.savefig(content, dpi=DPI, format=kind)
