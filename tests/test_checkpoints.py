@@ -241,6 +241,17 @@ class TestWhatIsAsked:
         os.link(path, tmp_path / "link")
         assert train(epochs=3, checkpoint=path, resume=tmp_path / "link").history[-1].epoch == 3
 
+    @pytest.mark.parametrize("end", ["", "."])
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_folder_s_path_is_no_file_s(self, end, resume, tmp_path) -> None:
+        """It was, and what was there was not seen, and written over."""
+        train(epochs=1, checkpoint=tmp_path / "run")
+        kept = (tmp_path / "run").read_bytes()
+        for write in (lambda path: train(checkpoint=path, resume=resume), lambda path: nn.save(path, NETWORK, LAYERS)):
+            with pytest.raises(IsADirectoryError):
+                write(os.path.join(tmp_path, "run", end))
+        assert (tmp_path / "run").read_bytes() == kept
+
     def test_seconds_that_do_not_pass(self, tmp_path, monkeypatch) -> None:
         sizes = killing(0, monkeypatch)
         train(batch_size=1, checkpoint=str(tmp_path / "run"))

@@ -320,7 +320,10 @@ BAD: dict[str, tuple[Any, str]] = {
         "in the chunk of examples from .*X says that it has",
     ),
     **{
-        f"another m of X and Y {name}": (call, r"in the chunk of examples from \d+ on: X says that .*compute_chunk_sizes")
+        f"another m of X and Y {name}": (
+            call,
+            r"in the chunk of examples from \d+ on: X says that .*compute_chunk_sizes",
+        )
         for name, call in {
             "to the gradient": lambda net, p, x, y: net.gradients(p, longer(x), longer(y)),
             "to the score": lambda net, p, x, y: net.score(p, longer(x), longer(y)),

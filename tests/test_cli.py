@@ -385,6 +385,7 @@ BAD_COMMANDS = [
     ("train fine.csv --plot no/curve.png", "--plot no/curve.png: there is no folder 'no'"),
     ("train fine.csv --plot curve.xyz", "--plot curve.xyz: the name must end in one of"),
     ("train fine.csv --out .", "this is a folder"),
+    ("train fine.csv --out new/", "this is a folder"),
     ("train missing.csv", "missing.csv: No such file or directory"),
     ("train missing.npz", "missing.npz: No such file or directory"),
     ("train text.txt", "text.txt has no rows below its header"),

@@ -396,6 +396,68 @@ def test_what_must_be_the_same_on_all_ranks(name: str) -> None:
         assert "must be the same on all ranks" in str(error)
 
 
+def test_a_failure_in_a_call_within_another_ends_both() -> None:
+    """All ranks leave both, whoever catches the inner one."""
+    network, X, Y = case()
+
+    def call(comm: ThreadComm, *, catches: bool) -> Any:
+        def inner(record: nn.Epoch) -> None:
+            wrong = np.full_like(X, np.nan) if comm.rank == 0 else X
+            try:
+                network.gradients(record.params, wrong, Y, comm=comm)
+            except nn.engine.RankError:
+                if not catches:
+                    raise
+
+        return nn.train(network, X, Y, epochs=2, callback=inner, comm=comm)
+
+    for catches in (False, True):
+        first, second = on_ranks(2, partial(call, catches=catches))
+        assert isinstance(first, ValueError)
+        assert isinstance(second, nn.engine.RankError)
+        assert "rank 0 failed: ValueError: X must be finite" in str(second)
+
+
+OTHER_CALLS: dict[str, Any] = {
+    "cost beside gradients": lambda network, params, X, Y, comm: (
+        network.cost(params, X, Y, comm=comm) if comm.rank else network.gradients(params, X, Y, comm=comm)
+    ),
+    "cost beside train": lambda network, params, X, Y, comm: (
+        network.cost(params, X, Y, comm=comm) if comm.rank else nn.train(network, X, Y, epochs=1, comm=comm)
+    ),
+    "cost within train": lambda network, params, X, Y, comm: nn.train(
+        network, X, Y, epochs=2, comm=comm, callback=lambda _: comm.rank and network.cost(params, X, Y, comm=comm)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CALLS)
+def test_ranks_that_make_other_calls_are_told(name: str) -> None:
+    network, X, Y = case()
+    params = network.init(0)
+    for error in on_ranks(2, lambda comm: OTHER_CALLS[name](network, params, X, Y, comm)):
+        assert isinstance(error, nn.engine.RankError)
+        assert "all ranks must make the same calls, in the same order" in str(error)
+
+
+@pytest.mark.parametrize("normalized", [0, 1])
+def test_batch_normalisation_on_one_rank_alone_is_refused(normalized: int) -> None:
+    _, X, Y = case()
+    networks = [nn.Network((len(X), 3, len(Y)), batch_norm=rank == normalized) for rank in range(2)]
+    for error in on_ranks(2, lambda comm: nn.train(networks[comm.rank], X, Y, epochs=1, comm=comm)):
+        assert isinstance(error, ValueError)
+        assert "must be the same on all ranks" in str(error)
+
+
+def test_another_backend_on_one_rank_is_refused_by_its_name() -> None:
+    pytest.importorskip("torch")
+    network, X, Y = case()
+    for error in on_ranks(
+        2, lambda comm: nn.train(network, X, Y, epochs=1, backend=("numpy", "torch")[comm.rank], comm=comm)
+    ):
+        assert str(error) == "backend must be the same on all ranks, got numpy on rank 0 and torch on rank 1"
+
+
 @pytest.mark.parametrize("values", [(1, 1.0, True), (0.1, np.float64(0.1), 0.1), ("a", "a", "a")])
 def test_things_that_are_equal_agree_however_they_are_written(values: Any) -> None:
     def call(comm: ThreadComm) -> Any:

@@ -44,8 +44,15 @@ def require_regular(kind: str, path: str | os.PathLike[str]) -> None:
         raise ModelFileError(msg)
 
 
+def is_of_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path can only be a folder's, such as "runs/", of which `os.path.realpath` makes a file's."""
+    return bool(path) and os.path.basename(path) in ("", os.curdir, os.pardir)
+
+
 def require_folder(path: str | os.PathLike[str]) -> None:
-    """Raise FileNotFoundError or NotADirectoryError, naming the path as it was given, where nothing can be written."""
+    """Raise OSError, naming the path as it was given, where no file can be written: it is a folder's, or in none."""
+    if is_of_folder(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         kind = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT

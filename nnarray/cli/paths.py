@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from nnarray.backends.atomic import require_room_for_files
+from nnarray.backends.reading import is_of_folder
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import note, one_line
 
@@ -24,7 +25,7 @@ def check_path(option: str, name: str | None, *, force: bool = True) -> None:
     shown = f"{option} {name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + '…'}"
     path = Path(os.path.realpath(name)) if name else Path()
     try:
-        is_folder, exists, is_file = path.is_dir(), path.exists(), path.is_file()
+        is_folder, exists, is_file = path.is_dir() or is_of_folder(name), path.exists(), path.is_file()
     except (OSError, ValueError) as error:
         msg = f"{shown}: {error.strerror if isinstance(error, OSError) else error}"
         raise CommandError(msg) from None

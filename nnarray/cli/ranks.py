@@ -50,7 +50,7 @@ def prepared_by_all(comm: Any, arguments: argparse.Namespace) -> Iterator[None]:
     if comm is None:
         yield
         return
-    ranks = Ranks(comm)
+    ranks = Ranks(comm, "nnarray train")
     with Ended(ranks), ranks:
         yield
         given = vars(arguments).items()

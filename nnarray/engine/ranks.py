@@ -42,20 +42,26 @@ class RankError(RuntimeError):
     """Another rank of the communicator failed."""
 
 
+class CallError(RankError):
+    """The ranks make different calls, as all of them know."""
+
+
 class Ranks:
-    """The ranks of a communicator, from here. All make the same calls in the same order.
+    """The ranks of a communicator, from here, in one `call`. All make the same calls in the same order.
 
     Enter it around all of them, as `with Ended(ranks), ranks:`. What is raised within is told to the others, who raise
     RankError at their next call.
     Ctrl-C, on whichever rank, comes as KeyboardInterrupt to all at the same call.
     """
 
-    def __init__(self, comm: Communicator) -> None:
+    def __init__(self, comm: Communicator, call: str = "the same") -> None:
         if not all(hasattr(comm, name) for name in ("rank", "size", "Allreduce", "allgather")):
             msg = f"comm must be a communicator of mpi4py, such as MPI.COMM_WORLD, got a {type(comm).__name__}"
             raise TypeError(msg)
         self._comm, self.rank, self.size = comm, int(comm.rank), int(comm.size)
-        self._was_interrupted = False
+        self._call, self._was_interrupted = call, False
+        self._known: BaseException | None = None
+        """what was raised here after a meeting, and so on all ranks"""
         self._interrupts, self._terminations = Interrupts(), Terminations()
         self._asks_if_due: Callable[[], bool] | None = None
         self._before_termination: Callable[[], None] | None = None
@@ -69,7 +75,7 @@ class Ranks:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
         try:
-            if not isinstance(error, RankError | KeyboardInterrupt):  # which all know of
+            if error is None or not (error is self._known or isinstance(error, CallError)):
                 self._meet(error=error)
         finally:
             self.end()
@@ -127,21 +133,20 @@ class Ranks:
         given = self.every(things)
         for name in things:
             for rank, other in enumerate(given):
-                if other[name] != given[0][name]:
-                    msg = (
-                        f"{name} must be the same on all ranks, got {given[0][name]} on rank 0 and {other[name]} on "
-                        f"rank {rank}"
-                    )
+                one, another = given[0].get(name), other.get(name)
+                if one != another:
+                    msg = f"{name} must be the same on all ranks, got {one} on rank 0 and {another} on rank {rank}"
                     raise ValueError(msg)
 
     def _meet(self, *numbers: float, error: BaseException | None = None) -> list[float]:
-        """The sums of up to `ROOM` numbers, once it is known that no rank failed or was interrupted."""
+        """The sums of up to `ROOM` numbers, where no rank failed, makes another call or was interrupted."""
         try:
             self._interrupts.put_off.poll()
         except KeyboardInterrupt:
             self._was_interrupted = True
         is_due = error is None and self._asks_if_due is not None and self._asks_if_due()
-        flags = error is not None, self._was_interrupted, is_due, self._terminations.came
+        word = crc32(self._call.encode()) >> 16
+        flags = error is not None, self._was_interrupted, is_due, self._terminations.came, word, word**2
         given = np.zeros(len(flags) + ROOM)
         given[: len(flags) + len(numbers)] = *flags, *numbers
         total = np.empty_like(given)
@@ -149,8 +154,12 @@ class Ranks:
         self._was_interrupted, self.is_due = False, total[2] > 0
         if total[0]:
             self._tell(error)
+        elif self.size * int(total[5]) != int(total[4]) ** 2:
+            msg = f"all ranks must make the same calls, in the same order; this one makes {self._call}, others another"
+            raise CallError(msg)
         elif total[1]:
-            raise KeyboardInterrupt
+            self._known = KeyboardInterrupt()
+            raise self._known
         elif total[3] and self._before_termination is not None:
             keep, self._before_termination = self._before_termination, None
             keep()
@@ -165,7 +174,8 @@ class Ranks:
         if error is None:
             rank, text = next((rank, text) for rank, text in enumerate(told) if text is not None)
             msg = f"rank {rank} failed: {text}"
-            raise RankError(msg)
+            self._known = RankError(msg)
+            raise self._known
 
 
 def _words_of(things: dict[str, Any]) -> Sequence[int]:

@@ -30,9 +30,9 @@ class Alone:
         """Nothing is to be ended."""
 
 
-def together(comm: Communicator | None) -> Ranks | Alone:
-    """The ranks of a communicator, which compute together within `with Ended(group), group as ranks:`."""
-    return Alone() if comm is None else Ranks(comm)
+def together(comm: Communicator | None, call: str) -> Ranks | Alone:
+    """The ranks of a communicator, which make this call together within `with Ended(group), group as ranks:`."""
+    return Alone() if comm is None else Ranks(comm, call)
 
 
 def agree(ranks: Ranks, network: Architecture, entered: Entered, *numbers: float, **options: Any) -> list[float]:
@@ -46,7 +46,8 @@ def agree(ranks: Ranks, network: Architecture, entered: Entered, *numbers: float
     params = crc32(repr([checksum(V, entered.backend) for V in arrays]).encode())
     architecture = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
     own_cost = network.own_cost is not None
-    found = {"batch_norm": network.batch_norm, "cost": own_cost, "dtype": entered.dtype, CHECKSUM: params}
+    found: dict[str, Any] = {"batch_norm": network.batch_norm, "cost": own_cost}
+    found |= {"backend": entered.backend.name, "dtype": entered.dtype, CHECKSUM: params}
     return ranks.agree(*numbers, **architecture, **options, **found)
 
 

@@ -31,7 +31,7 @@ def cost(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, *, l2: Any, l1: Any, workers: Any
 ) -> Array:
     """J, of what a caller gives: nothing is checked yet."""
-    group = together(comm)
+    group = together(comm, "network.cost")
     with Ended(group), group as ranks:
         penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
         workers = check_optional_count(workers, "workers")
@@ -48,7 +48,7 @@ def gradients(
     network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, *, l2: Any, l1: Any, workers: Any
 ) -> tuple[Array, Parameters]:
     """J and its gradient, of what a caller gives: nothing is checked yet."""
-    group = together(comm)
+    group = together(comm, "network.gradients")
     with Ended(group), group as ranks:
         penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
         workers = check_optional_count(workers, "workers")

@@ -73,9 +73,7 @@ def predict(network: Architecture, entered: Entered, X: Any) -> Any:
     chunked = Chunked(network.sizes, X)
     theta, n_L, task = shared(theta_of(entered)), network.sizes[-1], task_of(_predicted)
     predicted = [
-        da.from_delayed(
-            task(network, theta, chunk.X, chunk.examples), (n_L, chunk.columns), dtype=entered.dtype
-        )
+        da.from_delayed(task(network, theta, chunk.X, chunk.examples), (n_L, chunk.columns), dtype=entered.dtype)
         for chunk in chunked.chunks
     ]
     return da.concatenate(predicted, axis=1)
@@ -134,7 +132,7 @@ def _sums_of(
 
 
 def given_of(chunk: Chunk, masks: Draw | None, *, first: int | None = None) -> tuple[Any, ...]:
-    """Of a chunk X, Y, weights, which examples it holds, and what draws its masks, which may begin at another column."""
+    """Of a chunk X, Y, weights, its examples, and what draws its masks, which may begin at another column."""
     begin = chunk.examples.start if first is None else first
     return *chunk[:4], None if masks is None else partial(masks.on, first=begin)
 
@@ -258,9 +256,9 @@ def _checksum(X: Any, Y: Any, examples: range, columns: int, dtype: str) -> int:
     with told(examples):
         for V, name in ((X, "X"), (Y, "Y")):
             own = backend_of(V) or backend("numpy")
-            V = convert(V, name, backend=own, dtype=dtype)
-            _require_columns(V, name, examples)
-            found = crc32(np.ascontiguousarray(own.to_numpy(V[..., some])).tobytes(), found)
+            converted = convert(V, name, backend=own, dtype=dtype)
+            _require_columns(converted, name, examples)
+            found = crc32(np.ascontiguousarray(own.to_numpy(converted[..., some])).tobytes(), found)
     return found
 
 

@@ -195,8 +195,8 @@ def _check_chunks(batches: ChunkedBatches) -> None:
     for chunk in batches.whole.chunks:
         if batches.size == 1 or chunk.columns % batches.size == 1:
             _refuse(
-                f"of the chunk of {chunk.columns} examples from {chunk.examples.start} on, in batches of {batches.size}, one "
-                "has a single one; rechunk X or take another batch_size"
+                f"of the chunk of {chunk.columns} examples from {chunk.examples.start} on, in batches of "
+                f"{batches.size}, one has a single one; rechunk X or take another batch_size"
             )
 
 

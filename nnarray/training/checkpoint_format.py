@@ -127,7 +127,7 @@ def _checksum(text: str, tensors: Tensors) -> str:
     """That of the JSON, and of all tensors by name."""
     found = crc32(text.encode())
     for name in sorted(tensors):
-        found = crc32(tensors[name].reshape(-1).view("uint8"), crc32(name.encode(), found))
+        found = crc32(tensors[name].tobytes(), crc32(name.encode(), found))
     return str(found)
 
 

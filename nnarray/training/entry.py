@@ -210,7 +210,7 @@ def train(
     >>> Network((2, 8, 1)).score(result.params, X, Y)
     1.0
     """
-    group = together(comm)
+    group = together(comm, "nn.train")
     with Ended(group), group as ranks:
         check_choices(network, optimizer, callback)
         seed, epochs = check_seed(seed), check_count(epochs, "epochs")
