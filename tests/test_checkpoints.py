@@ -23,6 +23,7 @@ from interrupting import faults, interrupt, points, run
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from test_going_on import LAYERS, NETWORK, OPTIMIZERS, OPTIONS, X, Y, rows
+from threaded_ranks import on_ranks
 
 import nnarray as nn
 from nnarray.backends.atomic import write_atomically
@@ -419,6 +420,34 @@ class TestAnotherRun:
                 nn.train(NETWORK, space.asarray(x), space.asarray(y), **given, resume=path)
         assert len(nn.train(NETWORK, space.asarray(X), space.asarray(Y), **given, resume=path).history) == 5
 
+    @pytest.mark.parametrize("kind", ["host", "dask", "ranks"])
+    def test_of_other_weights_or_validation(self, kind, tmp_path) -> None:
+        """Of the same shape."""
+        weights, path = np.linspace(1, 2, X.shape[1]), tmp_path / "run"
+        if kind == "dask":
+            da = pytest.importorskip("dask.array")
+        on = {"dask": lambda V: da.from_array(V, chunks=(-1, 4))}.get(kind, lambda V: V)
+
+        def call(w: Any, x: Any, y: Any, **further: Any) -> Any:
+            given = {"weights": w, "validation": (on(x), on(y)), "epochs": 2} | further
+            if kind != "ranks":
+                return nn.train(NETWORK, on(X), on(Y), **given)
+            found = on_ranks(1, lambda comm: nn.train(NETWORK, X, Y, comm=comm, **given))[0]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        call(weights, X, Y, checkpoint=path)
+        changed = {
+            "weights": (weights[::-1], X, Y),
+            "X or Y of validation": (weights, np.roll(X, 1, axis=1), Y),
+            "X or Y of validation ": (weights, X, 1 - Y),
+        }
+        for name, given in changed.items():
+            with pytest.raises(ValueError, match=f"its {name.strip()} are of this shape, and hold other numbers"):
+                call(*given, resume=path)
+        assert len(call(weights, X, Y, resume=path, epochs=3).history) == 3
+
 
 def parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with safe_open(path, framework="numpy") as file:
@@ -472,8 +501,9 @@ class TestHostileFiles:
             path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
             self.refused(path)
 
-    def test_files_from_before_there_was_a_checksum(self, path) -> None:
+    def test_files_from_before_there_were_checksums(self, path) -> None:
         description, tensors = parts(path)
+        description["run"] = {name: value for name, value in description["run"].items() if "checksum" not in name}
         save_file(tensors, path, metadata={ENTRY: json.dumps(description)})
         assert same(self.train(resume=path), self.train())
 

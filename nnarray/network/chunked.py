@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -45,6 +46,8 @@ def enter_beside(network: Architecture, params: Any, comm: Any = None) -> Entere
 class Chunked:
     """X (n_x, m), Y (n[L], m) or None and weights (1, m) or None, for a network of some sizes, in chunks of columns."""
 
+    weights_checksum: int | None = None
+
     def __init__(self, sizes: Sequence[int], X: Any, Y: Any = None, weights: Any = None, *, of: str = "") -> None:
         n_x, n_L = sizes[0], sizes[-1]
         X = _checked(X, f"{of}X", "(n_x, m)", n_x, None)
@@ -54,6 +57,7 @@ class Chunked:
         if weights is not None:  # one number per example, fetched to this process once
             (weights,) = dask_tasks.compute([weights]) if is_dask_array(weights) else [weights]
             weights = enter_weights(weights, m=self.columns, backend=NUMPY, dtype="float64")
+            self.weights_checksum = crc32(np.ascontiguousarray(weights).tobytes())
             weights = cut_like(weights, X)
         self.chunks = chunks_of(X, Y, weights)
 

@@ -40,6 +40,9 @@ ENTRY, FORMAT = "nnarray checkpoint", 1
 CHECKSUM = "crc32"
 """The entry that holds the checksum, which files had not always."""
 
+CHECKSUMS = {"examples": "X or Y", "weights_checksum": "weights", "validation_checksum": "X or Y of validation"}
+"""The fields of a run's identity that tell its data from others of the same shape."""
+
 COLUMNS = tuple(name for name in Epoch._fields if name not in ("epoch", "params"))
 REQUIRED = ("cost", "learning_rate", "seconds")
 """Those of the history, and those of every history; the others are of validation."""
@@ -217,8 +220,11 @@ def _content(path: str) -> tuple[dict[str, Any], Tensors]:
 def _require_same_run(path: str, found: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     run = json.loads(json.dumps(run))
     for name in (*run, *found):
-        if found.get(name) != run.get(name) and name == "examples":
-            msg = f"{path} is a checkpoint of another run: its X or Y are of this shape, and hold other numbers"
+        if name in CHECKSUMS and name != "examples" and name not in found:
+            continue  # of a file from before
+        if found.get(name) != run.get(name) and name in CHECKSUMS:
+            other = f"its {CHECKSUMS[name]} are of this shape, and hold other numbers"
+            msg = f"{path} is a checkpoint of another run: {other}"
             raise ValueError(msg)
         if found.get(name) != run.get(name):
             msg = (

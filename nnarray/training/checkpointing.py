@@ -12,7 +12,9 @@ import numpy as np
 
 from nnarray.backends import Backend, all_finite, is_sparse, quiet
 from nnarray.backends.reading import ModelFileError
+from nnarray.engine import Batch
 from nnarray.network import chunks
+from nnarray.network.chunked import Chunked
 from nnarray.network.costs import Cost
 from nnarray.network.parameters import Parameters
 from nnarray.training.batches import Shuffled
@@ -43,7 +45,7 @@ class Checkpoints(NoCheckpoints):
     def __init__(self, run: "Run", file: CheckpointFile | None, seed: int | None, cost: Cost | None) -> None:
         self.run, self.file = run, file
         self.asked = {"seed": seed, "cost": None if cost is None else name_of(cost.loss)}
-        self.examples = _checksum_of(run)
+        self.data = _checksums_of(run)
         self.table = HistoryTable()
         self.written_at: tuple[int, int] | None = None
         """the updates and epochs made at the last checkpoint"""
@@ -168,16 +170,32 @@ class Checkpoints(NoCheckpoints):
             "validation": None if run.validation is None else run.validation.columns,
             "patience": run.patience.epochs,
             "min_delta": run.patience.min_delta,
-            "examples": self.examples,
+            **self.data,
         }
 
 
-def _checksum_of(run: "Run") -> int:
-    if isinstance(run.batches, Shuffled):
-        return checksum(run.batches, run.theta.dtype, run.backend)
-    if isinstance(run.batches, ChunkedBatches):
-        return chunks.checksum(run.batches.whole, SAMPLED, run.dtype)
-    return 0
+def _checksums_of(run: "Run") -> dict[str, int | None]:
+    """What tells other data of the same shape: checksums of a few examples, and of all weights."""
+    examples = run.batches.whole if isinstance(run.batches, ChunkedBatches) else run.batches
+    validation: Any = run.validation
+    if isinstance(validation, Batch):
+        validation = Shuffled(validation, None, 0, run.backend) if validation.columns else None
+    weights = None
+    if isinstance(examples, Shuffled) and examples.weights is not None:
+        weights = crc32(np.ascontiguousarray(examples.weights).tobytes())
+    elif isinstance(examples, Chunked):
+        weights = examples.weights_checksum
+    return {
+        "examples": _checksum_of(examples, run) or 0,
+        "weights_checksum": weights,
+        "validation_checksum": _checksum_of(validation, run),
+    }
+
+
+def _checksum_of(examples: Any, run: "Run") -> int | None:
+    if isinstance(examples, Shuffled):
+        return checksum(examples, run.theta.dtype, run.backend)
+    return chunks.checksum(examples, SAMPLED, run.dtype) if isinstance(examples, Chunked) else None
 
 
 @quiet  # in which NumPy's seeds set the error state

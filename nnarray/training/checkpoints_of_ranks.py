@@ -14,7 +14,7 @@ from nnarray.training.state import State
 if TYPE_CHECKING:
     from nnarray.training.loop import Run
 
-OWN = ("X", "examples", "weights", "batch_size", "validation")
+OWN = ("X", "examples", "weights", "weights_checksum", "batch_size", "validation", "validation_checksum")
 """The fields of a run's identity in which ranks may differ."""
 
 
