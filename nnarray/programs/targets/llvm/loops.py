@@ -11,6 +11,7 @@ from nnarray.programs.graph import COMPARISONS, Node, Source
 from nnarray.programs.schedule import Loop, Plan
 from nnarray.programs.targets.llvm.operations import OPERATIONS, maximum
 from nnarray.programs.targets.llvm.places import Places
+from nnarray.programs.targets.llvm.vectors import Vectors
 
 BLOCK = 128
 """Columns that are reduced at once; their sums and maxima lie on the stack."""
@@ -79,20 +80,36 @@ class LoopCode:
             is_last = self.code.value(f"icmp ult i64 {left}, {BLOCK}")
             width = self.code.value(f"select i1 {is_last}, i64 {left}, i64 {BLOCK}")
             known = dict[Node, str]()
-            for reduction, buffer in buffers.items():
-                self._reduce(reduction, buffer, first, width, known)
-                known[reduction] = buffer
+            for together in self._independent(buffers):
+                self._reduce(together, buffers, first, width, known)
+                known |= {reduction: buffers[reduction] for reduction in together}
             for rows in sorted({node.matrix_shape[0] for node in self.nodes}, reverse=True):
                 self._store_rows(rows, first, width, buffers)
 
-    def _reduce(self, reduction: Node, buffer: str, first: str, width: str, buffers: dict[Node, str]) -> None:
-        """The sum or the maximum of each column of the block, one row after the other."""
-        [V], is_sum = reduction.nodes, reduction.operation == "sum"
-        with self.code.loop(width, parallel=True, masked=True) as j:
-            self._set(buffer, j, self.code.constant(0.0 if is_sum else -math.inf))
-        with self._each_of_block(V.matrix_shape[0], [reduction], first, width, buffers) as (r, c, j, known):
-            x, before = self._value(V, r, c, known), self._get(buffer, j)
-            self._set(buffer, j, self.code.arithmetic("fadd", before, x) if is_sum else maximum(self.code, before, x))
+    def _independent(self, reductions: Iterable[Node]) -> list[list[Node]]:
+        """The reductions over equally many rows, and of those that need none of the same group; in order."""
+        level, groups = dict[Node, int](), dict[tuple[int, int], list[Node]]()
+        for reduction in reductions:
+            needed = self.plan.reductions(reduction, self.nodes)[:-1]
+            level[reduction] = 1 + max([level[node] for node in needed], default=0)
+            groups.setdefault((level[reduction], reduction.nodes[0].matrix_shape[0]), []).append(reduction)
+        return [groups[key] for key in sorted(groups)]
+
+    def _reduce(
+        self, together: list[Node], buffers: dict[Node, str], first: str, width: str, known_before: dict[Node, str]
+    ) -> None:
+        """Sums and maxima of each column of the block, one row after the other."""
+        block = Vectors(self.code, BLOCK)
+        for reduction in together:
+            start = self.code.constant(0.0 if reduction.operation == "sum" else -math.inf)
+            block.store(buffers[reduction], block.splat(start))
+        rows = together[0].nodes[0].matrix_shape[0]
+        with self._each_of_block(rows, together, first, width, known_before) as (r, c, j, known):
+            for reduction in together:
+                x, before = self._value(reduction.nodes[0], r, c, known), self._get(buffers[reduction], j)
+                is_sum = reduction.operation == "sum"
+                after = self.code.arithmetic("fadd", before, x) if is_sum else maximum(self.code, before, x)
+                self._set(buffers[reduction], j, after)
 
     def _store_rows(self, rows: int, first: str, width: str, buffers: dict[Node, str]) -> None:
         """The nodes of this many rows."""
