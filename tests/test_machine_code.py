@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_programs import EQUATIONS, HIDDEN, OUTPUTS, replayed, tile_of
 
-from nnarray import Network
+from nnarray import Adam, Network, train
 from nnarray.backends import NUMPY
 from nnarray.backends.cblas import cblas
 from nnarray.core.primitives import bind
@@ -266,6 +266,33 @@ def test_another_number_of_examples_compiles_nothing(batch_norm) -> None:
     run(53)
     run(140)
     assert functions_compiled() == before
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_ten_layers_compile_no_more_than_five(batch_norm) -> None:
+    """Whether they are equally wide or not: what layers share with one another is no loop of several."""
+    generator = np.random.default_rng(0)
+
+    def run(sizes: tuple[int, ...]) -> None:
+        X, Y = generator.normal(size=(sizes[0], 64)), np.eye(sizes[-1])[:, generator.integers(0, sizes[-1], 64)]
+        network = Network(sizes, output="softmax", batch_norm=batch_norm)
+        train(network, X, Y, optimizer=Adam(), epochs=1, batch_size=32, progress=False)
+
+    run((30, 29, 28, 27, 26, 25))
+    before = functions_compiled()
+    run((30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20))
+    run((30,) * 11)
+    assert functions_compiled() == before
+
+
+def test_a_program_is_compiled_as_one_module(monkeypatch) -> None:
+    modules, real = list[int](), compiler._compiled
+    network, layers, tile = tile_of((20, 30, 18, 13, 3), "relu", "softmax", 65, "float32", full=False)
+    replayed(equations.cost_and_gradients, tile, layers, network, program)
+    monkeypatch.setattr(compiler, "_functions", {})
+    monkeypatch.setattr(compiler, "_compiled", lambda sources: modules.append(len(sources)) or real(sources))
+    replayed(equations.cost_and_gradients, tile, layers, network, program)
+    assert [count > 5 for count in modules] == [True]
 
 
 class TestProductsOfFewTerms:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnarray.backends.cblas import cblas
+from nnarray.core import batch_norm
 from nnarray.core.primitives import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
@@ -248,6 +249,41 @@ def test_lowering_leaves_no_sum_of_its_kind(lower) -> None:
     left = {(node.axis, node.nodes[0].shape) for node in graph.nodes if isinstance(node, Reduction)}
     assert ((1, (3, 4)) in left) == (lower is sums_over_all)
     assert ((None, (3, 4)) in left) == (lower is lowering.sums_over_columns_as_products)
+
+
+def test_a_product_plus_zero_is_the_product() -> None:
+    trace = Trace("float64")
+    V = trace.input("V", (3, 3))
+    P = V @ V
+    graph = lowering.products_without_zero(trace.graph({"A": trace.exp(P + 0.0), "B": P + 1.0, "C": trace.exp(V) + 0.0}))
+    assert [node.operation for node in graph.nodes] == ["matmul", "exp", "add", "exp", "add"]
+    assert graph.outputs["A"].nodes[0].operation == "matmul"
+
+
+def test_one_partial_sum_is_the_sum() -> None:
+    trace = Trace("float64")
+    V = trace.input("V", (3, 4))
+    graph = lowering.sums_over_all_in_parts(trace.graph({"out": trace.exp(V)}, result=trace.sum(V)), lambda _: 1)
+    assert sorted(node.operation for node in graph.nodes) == ["exp", "partial_sums"]
+    assert graph.outputs[graph.result].shape == ()
+
+
+def test_what_is_asked_for_late_is_computed_with_its_product() -> None:
+    trace = Trace("float64")
+    V, average = trace.input("V", (3, 3)), trace.input("average", (3, 3))
+    P = V @ V
+    Q = trace.exp(P) @ V
+    graph = trace.graph({"Q": Q, "average": 0.9 * average + 0.1 * P})
+    plans = [Plan(lowered, Limits(64, 32)) for lowered in (graph, lowering.entries_at_once(graph))]
+    assert [[len(_made(stage)) for stage in plan.stages] for plan in plans] == [[1, 1, 1, 1], [1, 2, 1]]
+
+
+def test_a_normalised_layer_s_backward_pass_stores_both_factors_of_its_sums_in_one_loop() -> None:
+    trace = Trace("float64")
+    dZ, Z = trace.input("dZ", (3, 5)), trace.input("Z", (3, 5))
+    of_beta, of_gamma = batch_norm.scale_and_shift_backward(trace.exp(dZ), Z, xp=trace)
+    plan = Plan(llvm.lowered(trace.graph({"of_beta": of_beta, "of_gamma": of_gamma})), llvm.LIMITS)
+    assert [len(_made(stage)) for stage in plan.stages] == [2, 1, 1]
 
 
 RECTIFIED = {
