@@ -255,7 +255,9 @@ def test_a_product_plus_zero_is_the_product() -> None:
     trace = Trace("float64")
     V = trace.input("V", (3, 3))
     P = V @ V
-    graph = lowering.products_without_zero(trace.graph({"A": trace.exp(P + 0.0), "B": P + 1.0, "C": trace.exp(V) + 0.0}))
+    graph = lowering.products_without_zero(
+        trace.graph({"A": trace.exp(P + 0.0), "B": P + 1.0, "C": trace.exp(V) + 0.0})
+    )
     assert [node.operation for node in graph.nodes] == ["matmul", "exp", "add", "exp", "add"]
     assert graph.outputs["A"].nodes[0].operation == "matmul"
 

@@ -64,8 +64,7 @@ def activate(
 
 def scale_and_shift_backward(dZ: Array, Z_norm: Array, *, xp: Namespace) -> tuple[Array, Array]:
     """Σ_columns dZ and Σ_columns dZ * Z_norm, of the dZ that belongs to g: m dbeta and m dgamma, (n, 1) each."""
-    product = dZ * Z_norm  # before the sums, so that one loop stores it and dZ
-    return xp.sum(dZ, axis=1, keepdims=True), xp.sum(product, axis=1, keepdims=True)
+    return xp.sum(dZ, axis=1, keepdims=True), xp.sum(dZ * Z_norm, axis=1, keepdims=True)
 
 
 def normalize_backward(dZ: Array, gamma: Array, normalized: Normalized, *, by_mean: Array, by_variance: Array) -> Array:
