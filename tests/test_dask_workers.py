@@ -237,7 +237,7 @@ def test_workers_that_the_caller_chose_compute(restricts: Any, batch_norm: bool,
     monkeypatch.setattr(normalized_chunks, "entered_there", entered_there)
     kinds = {"holder": {}, "able": {"resources": {"GPU": 1}}}
     spec = {name: {"cls": distributed.Worker, "options": {"nthreads": 1, **more}} for name, more in kinds.items()}
-    scheduler = {"cls": distributed.Scheduler, "options": {"protocol": "inproc", "dashboard": False}}
+    scheduler = {"cls": distributed.Scheduler, "options": {"protocol": "inproc", "dashboard_address": ":0"}}
     with (
         dask.config.set({"scheduler": None, dask_tasks.TIMEOUT: "20s"}),
         distributed.SpecCluster(spec, scheduler, silence_logs=50) as cluster,
