@@ -587,6 +587,11 @@ class TestPlaces:
         assert "R²" in out
         assert "<svg" in Path(re.findall(r"picture written to (\S+)", out)[0]).read_text()
 
+    @pytest.mark.parametrize(("name", "shown"), [("a  b.csv", "a  b.csv"), ("a\nb\r.csv", r"a\nb\r.csv")])
+    def test_a_file_is_told_by_its_own_name(self, run, name, shown):
+        code, _, err = run("train", name)
+        assert (code, err) == (2, f"nnarray: error: {shown}: No such file or directory\n")
+
     @pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
     @pytest.mark.parametrize("option", ["--out", "--checkpoint", "--plot", "--history", "--split-out"])
     def test_links_in_a_circle_are_told_before_training(self, run, houses_csv, here, option):

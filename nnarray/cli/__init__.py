@@ -22,6 +22,7 @@ In Python, `main` runs a command: `main(["train", "houses.parquet", "--target", 
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ from nnarray import starting
 from nnarray.backends import Ended, quiet
 from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
-from nnarray.cli.output import LONGEST, note
+from nnarray.cli.output import LONGEST, note, one_line
 from nnarray.cli.parser import several
 from nnarray.cli.process import OptionsOfSklearn, TerminatedAsInterrupted, WarningsInALine, interruptible
 from nnarray.cli.ranks import first_speaks, is_of_the_first, require_one_command
@@ -97,12 +98,12 @@ def _run(words: Sequence[str]) -> int:
 def _line(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        text = f"{one_line(error.filename)}: {error.strerror}"
     if isinstance(error, MemoryError):
         text = f"out of memory: {text}"
     if isinstance(error, nn.DivergenceError):
         text = text.replace("learning_rate", "--learning-rate")
-    text = " ".join(text.split()) or type(error).__name__
+    text = re.sub(r"\s*\n\s*", " ", text.strip()) or type(error).__name__
     return text if len(text) <= 12 * LONGEST else text[: 12 * LONGEST] + "…"
 
 
