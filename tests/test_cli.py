@@ -816,6 +816,14 @@ class TestHostileTables:
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)["data"] == "standard input"
 
+    @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")
+    def test_a_device_as_standard_input_is_not_read_for_ever(self):
+        with open("/dev/zero", "rb") as endless:
+            command = [sys.executable, "-m", "nnarray", "train", "-", *QUICK]
+            done = subprocess.run(command, stdin=endless, capture_output=True, text=True, check=False, timeout=20)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "- stands for a table that is piped to standard input, and nothing is" in done.stderr
+
 
 class TestWhatWasMeant:
     @pytest.mark.parametrize(

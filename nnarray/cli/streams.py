@@ -38,10 +38,18 @@ def require_file(path: str) -> None:
 
 def read_standard_input() -> bytes:
     """All of standard input."""
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None or _is_device(sys.stdin):
         msg = "- stands for a table that is piped to standard input, and nothing is"
         raise CommandError(msg)
     return sys.stdin.buffer.read()
+
+
+def _is_device(stream: Any) -> bool:
+    """Whether a stream is a terminal, or another device, such as /dev/zero, which may never end."""
+    try:
+        return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # none of the system's: a test's
+        return False
 
 
 class Source:
