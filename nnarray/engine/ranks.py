@@ -149,7 +149,7 @@ class Ranks:
         flags = error is not None, self._was_interrupted, is_due, self._terminations.came, word, word**2
         given = np.zeros(len(flags) + ROOM)
         given[: len(flags) + len(numbers)] = *flags, *numbers
-        total = np.empty_like(given)
+        total = given.copy()  # the sum already where there is one rank
         self._comm.Allreduce(given, total)
         self._was_interrupted, self.is_due = False, total[2] > 0
         if total[0]:

@@ -234,9 +234,8 @@ def save(
     >>> again == network
     True
     """
-    path = os.fsdecode(path)
     require_network(network)
-    metadata = dict(metadata or {})
+    path, metadata = os.fsdecode(path), dict(metadata or {})
     entries = _checked_entries(metadata.pop("entries", {}))
     text = to_json(network, metadata)
     theta, *statistics = _host_vectors(network, params)
