@@ -38,6 +38,9 @@ HEADINGS = ("work", "engine", "without ms", "1 process ms", "2 processes ms", "e
 REDUCTION = "reduction"
 """Not a work: what MPI takes to add up theta's vector, and a single number, over the ranks."""
 
+PROFILER = "distributed.worker.profile.enabled"
+"""In dask's configuration."""
+
 Step = Callable[[], Any]
 
 
@@ -148,16 +151,22 @@ def chunks_of(V: np.ndarray, columns: int, client: Any) -> Any:
 
 @contextmanager
 def workers(processes: int) -> Iterator[Any]:
-    """The client of a cluster of so many processes of one thread.
+    """The client of a cluster of so many processes of one thread, whose stacks dask's profiler does not look at.
 
-    What is started later inherits nothing of the environment that dask starts workers in, such as malloc's settings,
-    with which memory that is given back costs page faults.
+    It would do so a hundred times a second, on the cores that workers compute on. What is started later inherits
+    nothing of the environment that dask starts workers in, such as malloc's settings, with which memory that is given
+    back costs page faults.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     options, before = {"dashboard_address": None, "silence_logs": 50}, dict(os.environ)
     try:
-        with LocalCluster(n_workers=processes, threads_per_worker=1, **options) as cluster, Client(cluster) as client:
+        with (
+            dask.config.set({PROFILER: False}),
+            LocalCluster(n_workers=processes, threads_per_worker=1, **options) as cluster,
+            Client(cluster) as client,
+        ):
             yield client
     finally:
         os.environ.clear()
@@ -205,7 +214,8 @@ def table(results: dict[str, Any]) -> str:
     note = (
         "A step on 8 columns hardly computes: what it takes above the step without an engine is the engine's overhead. "
         f"dask's sends theta's {results['theta_bytes'] / 1e6:.1f} MB and receives as many, MPI's is an Allreduce of "
-        f"them, which alone takes {figure(results['reduction_ms'])} ms on two ranks."
+        f"them, which alone takes {figure(results['reduction_ms'])} ms on two ranks. dask's profiler is off "
+        f"(`{PROFILER}`)."
     )
     return "\n".join([table_of(HEADINGS, rows), "", note, "", about(results)]) + "\n"
 
