@@ -77,14 +77,14 @@ which with exponential delays is 1 + 1/2 + … + 1/N times their mean.
 
 | ranks | m = 4,096: ms | m = 60,000: ms | m = 1,000,000: ms | simulated | delays of 1 ms | half as efficient at m = |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| 1 | 58.0 | 843 | 14,037 | 14,037 | 14,038 | 37 |
-| 2 | 29.5 | 422 | 7,019 | 7,019 | 7,021 | 112 |
-| 8 | 8.18 | 106 | 1,756 | 1,756 | 1,758 | 564 |
-| 64 | 1.96 | 14.2 | 220 | 220 | 225 | 4,839 |
-| 512 | 1.19 | 2.73 | 28.5 | 28.5 | 35.2 | 39,491 |
-| 1,000 | 1.67 | 2.46 | 15.7 | 15.7 | 23.3 | 114,968 |
+| 1 | 60.5 | 880 | 14,652 | 14,652 | 14,653 | 36 |
+| 2 | 31.3 | 441 | 7,327 | 7,327 | 7,329 | 171 |
+| 8 | 9.31 | 112 | 1,833 | 1,833 | 1,836 | 988 |
+| 64 | 2.92 | 15.7 | 231 | 231 | 236 | 8,673 |
+| 512 | 2.14 | 3.74 | 30.6 | 30.6 | 37.4 | 70,740 |
+| 1,000 | 3.54 | 4.36 | 18.1 | 18.1 | 25.7 | 237,417 |
 
-A column takes 14 µs, a step beside its columns 0.51 ms, a round of the reduction 2.4 µs, theta once 0.26 ms.
+A column takes 15 µs, a step beside its columns 0.52 ms, a round of the reduction 3.2 µs, theta once 0.72 ms.
 Simulated are steps of m = 1,000,000: without delays, and with one on every rank, exponential, of 1 ms in the mean.
 
 <!-- end of bench -->
