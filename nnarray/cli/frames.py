@@ -63,7 +63,7 @@ def _read_text(
     _refuse_later_thousands(begun, origin, reading)
     codes |= (later := _later_codes(begun, origin, reading) - texts)
     mixed = _mixed(pandas, frame) | later
-    if mixed - texts:  # cells that are numbers in one part of the file and texts in another, or a bad target
+    if mixed - texts:  # codes, numbers in one part of the file and texts in another, or a bad target
         frame = _parsed(pandas, source, dialect, reading, texts | mixed, origin)
     if not len(frame):
         msg = f"{source.name} has no rows below its header"
@@ -114,8 +114,8 @@ def _refuse_later_thousands(begun: dict[int, npt.NDArray[Any]], origin: "Origin"
     dialect = origin.dialect
     unclear = [k for k, array in begun.items() if _may_be_thousands(array)]
     if unclear and (reading.decimal, dialect.thousands) == (None, None):
-        body = [[cells[k].strip() for k in unclear if k < len(cells)] for _, cells in origin.rows()]
-        body = [["" if cell in reading.na else cell for cell in row] for row in body]
+        rows = ([cells[k].strip() for k in unclear if k < len(cells)] for _, cells in origin.rows())
+        body = [["" if cell in reading.na else cell for cell in row] for row in rows]
         refuse_unclear_thousands(origin.source.name, [dialect.names[k] for k in unclear], body, dialect.decimal)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.dialect import CODE, WHOLE
+from nnarray.cli.dialect import WHOLE, is_code
 from nnarray.cli.errors import CommandError
 from nnarray.cli.names import listed_names
 from nnarray.cli.options import Reading
@@ -110,7 +110,7 @@ def _are_codes(values: npt.NDArray[Any]) -> bool:
     texts = {text for text in values if text is not None}
     if not all(isinstance(text, str) and WHOLE.match(text) for text in texts):
         return False
-    return any(text[0] == "0" and CODE.match(text) for text in texts)
+    return any(map(is_code, texts))
 
 
 def _rounded_integers(file: Any, frame: Any) -> dict[Any, Any]:

@@ -51,11 +51,9 @@ def _compiled(sources: Sequence[str]) -> dict[str, Compiled]:
     options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
-    names, linked = {source: f"{FUNCTION}{next(_numbers)}" for source in sources}, llvm.parse_assembly("")
-    linked.triple, linked.data_layout = machine.triple, str(machine.target_data)
+    names, linked = {source: f"{FUNCTION}{next(_numbers)}" for source in sources}, _module(llvm, machine)
     for vectorises in {PARALLEL in source for source in sources}:
-        module = llvm.parse_assembly("")
-        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        module = _module(llvm, machine)
         for source in [source for source in sources if (PARALLEL in source) == vectorises]:
             text = source.replace(UNMASKED, MASKED) if has_masks else source
             module.link_in(llvm.parse_assembly(text.replace(f"@{FUNCTION}(", f"@{names[source]}(")))
@@ -65,6 +63,13 @@ def _compiled(sources: Sequence[str]) -> dict[str, Compiled]:
     engine.add_module(linked)
     engine.finalize_object()
     return {source: _function_at(engine.get_function_address(name)) for source, name in names.items()}
+
+
+def _module(llvm: Any, machine: Any) -> Any:
+    """A module for the machine, without functions yet."""
+    module = llvm.parse_assembly("")
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    return module
 
 
 def _function_at(address: int) -> Compiled:
