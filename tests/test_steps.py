@@ -1,5 +1,7 @@
 """Training steps that are one call of machine code: to the bit what steps made piece by piece give."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from conftest import problem
 import nnarray as nn
 from nnarray import engine
 from nnarray.backends.library import LIBRARIES
+from nnarray.programs.targets import idle
 from nnarray.programs.targets.llvm import training_step
 
 OPTIMIZERS = {
@@ -242,6 +245,47 @@ def test_divergence_is_seen(launched) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+class TestMemory:
+    """A run's vectors are its result's, and what is between its steps the next run's."""
+
+    @pytest.mark.parametrize("options", [{"batch_size": 16}, {}, {"batch_size": 16, "average": 0.9}])
+    @pytest.mark.parametrize("batch_norm", [False, True])
+    def test_a_result_stays_whatever_is_trained_after_it(self, batch_norm, options) -> None:
+        network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=103)
+        network = nn.Network(network.sizes, network.hidden, network.output, batch_norm=batch_norm)
+        options = {"epochs": 3, "progress": False, **options}
+        first = nn.train(network, X, Y, **options)
+        vectors = [first.params.vector, first.state.s, first.state.v, first.state.average]
+        vectors = [V for V in vectors if V is not None]
+        before = [V.copy() for V in vectors]
+        assert len(vectors) > 2
+        nn.train(network, X, Y, params=first.params, state=first.state, **options)
+        nn.train(network, X, Y, **options)
+        for V, was in zip(vectors, before, strict=True):
+            np.testing.assert_array_equal(V, was)
+
+    def test_the_next_run_has_it_again(self, launched) -> None:
+        network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=96)
+        run = partial(nn.train, network, X, Y, epochs=2, batch_size=32, progress=False)
+        first = run()
+        for program in idle._living():
+            program.release()
+        assert idle.idle_bytes() == 0
+        run()
+        kept = idle.idle_bytes()
+        assert kept > 32 * (5 + 3) * 4  # a batch, and what is between the products
+        same(first, run())
+        assert idle.idle_bytes() == kept
+
+    def test_runs_at_once_have_memory_of_their_own(self) -> None:
+        network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=320)
+        run = partial(nn.train, network, X, Y, epochs=20, batch_size=32, progress=False)
+        alone = run()
+        with ThreadPoolExecutor(4) as pool:
+            for future in [pool.submit(run) for _ in range(12)]:
+                same(alone, future.result())
+
+
 class TestEstimators:
     """The estimators train by such steps as well."""
 

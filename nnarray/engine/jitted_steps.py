@@ -71,6 +71,9 @@ class JittedSteps:
     def mark(self) -> None:
         """JAX takes the costs for the next step, so that nobody can wait for them."""
 
+    def release(self) -> None:
+        """None: JAX frees what it made."""
+
 
 @lru_cache(maxsize=KEPT)
 def _compiled(

@@ -92,6 +92,7 @@ class InTurn:
     def __init__(self, steps: CompiledSteps, network: Architecture, columns: int) -> None:
         self._steps, self._network, self._columns = steps, network, columns
         self.costs, self.begin, self.vectors, self.mark = steps.costs, steps.begin, steps.vectors, steps.mark
+        self.release = steps.release
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps."""

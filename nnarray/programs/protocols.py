@@ -46,3 +46,6 @@ class CompiledSteps(Protocol):
 
     def mark(self) -> Callable[[], None] | None:
         """What waits until all steps so far are made; None where nothing is to be waited for."""
+
+    def release(self) -> None:
+        """Give up the memory between the steps, for the next run's; none is made after that."""

@@ -97,7 +97,9 @@ class Descent:
 
     def forget(self) -> None:
         """Release compiled steps and their memory."""
-        self._compiled = {}
+        steps, self._compiled = self._compiled, {}
+        for known in filter(None, steps.values()):
+            known.release()
 
     def cost_and_gradient(self, batch: Batch, spare: list[Array] | None = None) -> tuple[Array, Array]:
         """J and its gradient, a vector like theta."""

@@ -142,11 +142,15 @@ class Run:
 
     def snapshot(self) -> State:
         """A copy of the optimiser's state and the run's position, which later updates don't change."""
+        return self._state(lambda vector: copied(vector, self.backend))
+
+    def _state(self, taken: Callable[[Array], Array]) -> State:
+        """The optimiser's state and the run's position, of vectors that are taken from the run in this way."""
         now = self.stateful.state
-        means = {name: copied(getattr(now, name), self.backend) for name in self.optimizer.remembers}
+        means = {name: taken(getattr(now, name)) for name in self.optimizer.remembers}
         position = Position(
             self.epochs,
-            self.descent.params(self.params, copied(self.descent.variables, self.backend)),
+            self.descent.params(self.params, taken(self.descent.variables)),
             self.batches.state,
             self.dropout.state,
             None if self.cost_is_of_before else self._waiting(),
@@ -154,7 +158,7 @@ class Run:
             self.average,
         )
         mean = None if self.averaging is None else self.averaging.mean
-        return State(now.t, **means, position=position, average=None if mean is None else copied(mean, self.backend))
+        return State(now.t, **means, position=position, average=None if mean is None else taken(mean))
 
     def _given_by(self, state: State) -> Parameters:
         """The parameters of a state of this run: those that were trained, or their average."""
@@ -240,10 +244,10 @@ class Run:
         self.shown = len(self.history)
 
     def _best(self) -> State:
-        """The state of the best parameters with early stopping, else of the last ones."""
+        """The state of the best parameters with early stopping, else of the last ones, in the run's own vectors."""
         best = self.patience.best
         if best is None or (self.cost_is_of_before and self._next_cost() < self.patience.lowest):
-            return self.snapshot()
+            return self._state(lambda vector: vector)
         return best
 
     @quiet

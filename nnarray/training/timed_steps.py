@@ -72,6 +72,10 @@ class TimedSteps:
         self._timed(count)
         return costs
 
+    def release(self) -> None:
+        """Give up their memory; none is made after that."""
+        self._steps.release()
+
     def _timed(self, count: int) -> None:
         self._each = (time.perf_counter() - self._began) / count
         self._most = max(self._most, count)

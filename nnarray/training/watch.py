@@ -46,7 +46,7 @@ class Watch:
         if self.backend.is_host:
             cost, finite = float(cost), all_finite(theta, self.backend)
             if finite and validated and abs(cost) < float("inf"):
-                self.last_finite = copied(theta, self.backend)
+                self._keep(theta)
         else:
             xp = self.backend.xp
             finite = xp.all(xp.isfinite(theta))
@@ -56,10 +56,17 @@ class Watch:
 
     def see_several(self, first: int, costs: Sequence[float], theta: Array, alphas: Sequence[float]) -> None:
         """Record epochs that were made in one call, with all their costs and weights finite."""
-        self.last_finite = copied(theta, self.backend)
+        self._keep(theta)
         self.unread += [
             Seen(epoch, cost, True, alpha) for epoch, (cost, alpha) in enumerate(zip(costs, alphas, strict=True), first)
         ]
+
+    def _keep(self, theta: Array) -> None:
+        """Copy theta into the memory of the one before, where it can be written."""
+        if self.backend.compiles:
+            self.last_finite[...] = theta
+        else:
+            self.last_finite = theta
 
     def read(self) -> list[Seen]:
         """The epochs since the last reading, with numbers."""

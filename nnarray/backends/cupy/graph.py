@@ -104,6 +104,9 @@ class GraphedSteps:
         wait: Callable[[], None] = event.synchronize
         return wait
 
+    def release(self) -> None:
+        """None: CuPy's pool has the memory as soon as nobody holds these steps."""
+
 
 def captured(queue: Callable[[], None], workspace: Any) -> Any:
     """What `queue` queues on the current stream, as a graph; the `workspace` is cuBLAS's.

@@ -1,7 +1,11 @@
 """Memory that CPU programs keep allocated between runs, and its limit."""
 
+from collections import defaultdict
 from typing import Protocol
 from weakref import ref
+
+import numpy as np
+import numpy.typing as npt
 
 LIMIT = 64 * 2**20
 """Bytes that all programs may hold together when a further one comes; above it, all is released."""
@@ -33,6 +37,34 @@ def keep_watch(keeper: Keeper) -> None:
 def idle_bytes() -> int:
     """The bytes that all programs keep for their next run."""
     return sum([program.idle_bytes for program in _living()])
+
+
+class SpareBlocks:
+    """Memory of certain sizes, of which those come again that were needed before."""
+
+    def __init__(self) -> None:
+        self._idle = defaultdict[int, list[npt.NDArray[np.uint8]]](list)
+        keep_watch(self)
+
+    @property
+    def idle_bytes(self) -> int:
+        """The memory that waits."""
+        return sum([size * len(blocks) for size, blocks in self._idle.copy().items()])
+
+    def release(self) -> None:
+        """Free the memory that waits."""
+        self._idle.clear()
+
+    def take(self, size: int) -> npt.NDArray[np.uint8]:
+        """A block of so many bytes."""
+        try:
+            return self._idle[size].pop()
+        except IndexError:
+            return np.empty(size, np.uint8)
+
+    def give_back(self, block: npt.NDArray[np.uint8]) -> None:
+        """Keep a block that nobody reads any more."""
+        self._idle[block.nbytes].append(block)
 
 
 def _living() -> list[Keeper]:

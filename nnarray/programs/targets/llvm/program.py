@@ -119,6 +119,10 @@ class Program:
             arena = Arena(memory, memory.ctypes.data + -memory.ctypes.data % ALIGNMENT)
         return arena
 
+    def give_back(self, arena: Arena) -> None:
+        """Keep an arena for the next call."""
+        self.idle.append(arena)
+
     def run(self, bound: Bound, given: bytes) -> bool:
         """Compute, unless the arrays are others than those it is for."""
         arena, helped = self.take_arena(bound.room), with_helpers.get() if bound.is_shared else None

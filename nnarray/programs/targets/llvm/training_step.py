@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from nnarray.programs.helpers import with_helpers
 from nnarray.programs.products import strides_in_entries
+from nnarray.programs.targets.idle import SpareBlocks
 from nnarray.programs.targets.llvm import driver, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
@@ -24,6 +25,10 @@ OF_A_CALL = ("filler", "plan", "given", "memory", "arrays", "numbers")
 """Of the table, what comes after that, and of each of the two calls."""
 
 
+_spare = SpareBlocks()
+"""Of batches: the pages of new memory take longer than to gather what they hold."""
+
+
 class TrainingSteps:
     """Steps on batches of `columns` columns, of which an epoch has at most `steps`.
 
@@ -34,7 +39,10 @@ class TrainingSteps:
     def __init__(self, gradient: Program, update: Program, arrays: StepArrays, *, columns: int, steps: int) -> None:
         dtype, vectors, examples = arrays.g.dtype, arrays.vectors, arrays.examples
         self._gathers = columns < examples[0].shape[1]
-        batch = [np.empty((columns, V.shape[0]), dtype).T for V in examples] if self._gathers else list(examples)
+        shapes = [(columns, V.shape[0]) for V in examples] if self._gathers else []
+        self._blocks = [_spare.take(rows * count * dtype.itemsize) for count, rows in shapes]
+        batch = [block.view(dtype).reshape(shape).T for block, shape in zip(self._blocks, shapes, strict=True)]
+        batch = batch or list(examples)
         J = np.empty((), dtype)
         self._gradient, self._update, self.vectors = gradient, update, vectors
         self.costs, self._order = np.empty(steps, dtype), np.zeros(steps * columns * self._gathers, np.int64)
@@ -51,7 +59,7 @@ class TrainingSteps:
         fixed = [self._job.address, *(V.ctypes.data for V in (self._numbers, J, self.costs))]
         self._table[STEP + 1 :] = [*fixed, *(word for call in calls for word in _words(call))]
         self._run = _function("float" if dtype == np.float32 else "double").run
-        self._kept = arrays, batch, J, calls
+        self._kept, self._calls = (arrays, batch, J), list(zip((gradient, update), calls, strict=True))
         self._at = 0
 
     def begin(self, order: Any, numbers: Sequence[tuple[Sequence[float], Sequence[float]]], _: Any) -> None:
@@ -73,6 +81,14 @@ class TrainingSteps:
 
     def mark(self) -> None:
         """None: they are made."""
+
+    def release(self) -> None:
+        """Give back the memory of the batches and between the calls; no step is made after that."""
+        blocks, self._blocks, calls, self._calls = self._blocks, [], self._calls, []
+        for block in blocks:
+            _spare.give_back(block)
+        for program, call in calls:
+            program.give_back(call.arena)
 
     def _make(self) -> int:
         return self._run(self._table.ctypes.data, None, None)
