@@ -29,7 +29,8 @@ import nnarray as nn
 from nnarray.backends.atomic import write_atomically
 from nnarray.cli import main
 from nnarray.training import checkpoint_file
-from nnarray.training.checkpoint_format import DESCRIPTION, ENTRY, TENSORS
+from nnarray.training.checkpoint_format import ENTRY, TENSORS
+from nnarray.training.checkpoint_schema import DESCRIPTION
 from nnarray.training.checkpointing import Checkpoints
 
 ALL = os.environ.get("NNARRAY_CHECKPOINTS") == "all"
