@@ -53,6 +53,38 @@ def gemm(
     return Gemm(False, (not a_plain, not b_plain), m, n, k, (lda, ldb, leading))
 
 
+class Strided(NamedTuple):
+    """C = A B of matrices with their strides in entries along rows and columns, where C's rows are contiguous.
+
+    `swapped` says that A is the right factor, as written by the caller, transposed, B the left one and C its transpose.
+    """
+
+    swapped: bool
+    m: int
+    n: int
+    k: int
+    left: tuple[int, int]
+    right: tuple[int, int]
+    down: int
+    """from a row of C to the next"""
+
+
+def strided(
+    shapes: tuple[tuple[int, int], tuple[int, int]],
+    left: tuple[int, int],
+    right: tuple[int, int],
+    out: tuple[int, int],
+) -> Strided:
+    """How `out` is made of `left` and `right`; raises StridesError for what BLAS cannot read either."""
+    (m, k), (_, n) = shapes
+    for strides, shape in ((left, (m, k)), (right, (k, n))):
+        _read(strides, shape)
+    by_columns, leading = _read(out, (m, n))
+    if by_columns:
+        return Strided(True, n, m, k, right[::-1], left[::-1], leading)
+    return Strided(False, m, n, k, left, right, leading)
+
+
 class Gemv(NamedTuple):
     """y = op(M) x in BLAS's letters: M, as it lies by columns, is m × n, and the vectors have strides."""
 

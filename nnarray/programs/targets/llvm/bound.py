@@ -9,9 +9,10 @@ import numpy as np
 
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.memory import Memory
-from nnarray.programs.products import Gemm, Gemv, gemm, gemv
+from nnarray.programs.products import Gemm, Gemv, gemm, gemv, strided
 from nnarray.programs.schedule import Plan, Product
 from nnarray.programs.targets.llvm import driver
+from nnarray.programs.targets.llvm.blocked import ROOM, block_of
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled_together
 from nnarray.programs.targets.llvm.driver import Address, Fill, TableCall, Tables
@@ -21,7 +22,7 @@ from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
 from nnarray.programs.targets.llvm.team import Job
 
-ROOM = 4096
+TABLES = 4096
 """Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
 
 MOST_JOBS = 16
@@ -67,12 +68,13 @@ class Bound:
         self._tables = Tables([], [], [], [], [])
         pieces = [piece for stage in parts.stages for piece in stage]
         self._functions = self._functions_of({id(piece.part): piece.part for piece in pieces})
-        for piece in pieces:
-            self._add(piece)
+        for stage in parts.stages:
+            for i, piece in enumerate(stage):
+                self._add(piece, i)
         self.is_shared = max(map(len, parts.stages)) > 1
         """whether there are pieces for several threads"""
         self.room = len(self._tables.words) * 8
-        self.room += -self.room % ROOM
+        self.room += -self.room % TABLES
         arena = [Fill(word, self.room + offset) for word, offset in self._tables.arena]
         self._plan = driver.plan(arrays, self._tables._replace(arena=arena))
         self.plan = self._plan.ctypes.data
@@ -95,13 +97,20 @@ class Bound:
             self._jobs[memory] = Job(self.stages(memory))
         return self._jobs[memory]
 
-    def _add(self, piece: Piece) -> None:
-        """The call of a piece, and its table."""
+    def _add(self, piece: Piece, number: int) -> None:
+        """The call of a piece, the one of this number in its stage, and its table."""
         function, places = self._functions[id(piece.part)]
         self._tables.calls.append(TableCall(function.address, len(self._tables.words)))
-        blas: Mapping[str, int] = self._blas(piece) if ("blas", "beta") in places.keys else {}
+        product: Mapping[str, int] = {}
+        if ("blas", "beta") in places.keys:
+            product = self._blas(piece)
+        elif ("blocked", "beta") in places.keys:
+            product = self._blocked(piece)
         for key in places.keys:
-            self._tables.words.append(blas[str(key[1])] if key[0] == "blas" else self._word(piece, *key))
+            if key[0] == "room":
+                self._tables.arena.append(Fill(len(self._tables.words), self._parts.memory.size + number * ROOM))
+            is_known = key[0] in {"blas", "blocked", "room"}
+            self._tables.words.append(product.get(str(key[1]), 0) if is_known else self._word(piece, *key))
 
     def _functions_of(self, parts: Mapping[int, Part]) -> dict[int, tuple[Compiled, Places]]:
         """The function of each part, and what its table holds."""
@@ -167,6 +176,22 @@ class Bound:
             return numbers | _of_gemm(self._gemm(piece, part))
         how = self._gemv(piece, part)
         return numbers | how._asdict() | {"transposed": TRANSPOSED if how.transposed else PLAIN}
+
+    def _blocked(self, piece: Piece) -> Mapping[str, int]:
+        """Sizes and strides of a product in blocks."""
+        part = piece.part
+        assert isinstance(part, Product)
+        m, n, k = piece.rows.length, piece.columns.length, piece.terms.length
+        how = strided(((m, k), (k, n)), *map(self._strides, (part.A, part.B, part.node)))
+        width, depth = block_of(how.n, k, part.node.dtype.itemsize)
+        sizes = {"m": how.m, "n": how.n, "k": how.k, "width": width, "depth": depth}
+        strides = {"A": how.left, "B": how.right, "C": (how.down, 1)}
+        axes = [
+            (name, strides[matrix][axis])
+            for matrix in strides
+            for axis, name in enumerate((f"down of {matrix}", f"across of {matrix}"))
+        ]
+        return {"beta": int(piece.adds), "swapped": int(how.swapped)} | sizes | dict(axes)
 
     def _gemm(self, piece: Piece, part: Product) -> Gemm:
         m, n, k = piece.rows.length, piece.columns.length, piece.terms.length

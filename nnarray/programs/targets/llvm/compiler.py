@@ -13,11 +13,11 @@ from nnarray.programs.tasks import in_another_thread
 SPEED = 3
 """LLVM's level of optimisation for what goes over arrays."""
 
-MASKS = "+avx512vl"
-"""What x86-64 processors have that load and store vectors in part."""
+MASKS, LONG = "+avx512vl", "+avx512f"
+"""What x86-64 processors have that load and store vectors in part, and whose vectors are as long as a cache line."""
 
 _numbers = count()
-_engines = dict[str, tuple[Any, Any, bool, Any]]()
+_engines = dict[str, tuple[Any, Any, Sequence[str], Any]]()
 _functions = dict[str, "Compiled"]()
 
 
@@ -46,8 +46,13 @@ def compiled_together(sources: Sequence[str]) -> list[Compiled]:
     return [_functions[source] for source in sources]
 
 
+def has_long_vectors() -> bool:
+    """Whether the processor has vectors of 64 bytes, and 32 of them."""
+    return LONG in _engine()[2]
+
+
 def _compiled(sources: Sequence[str]) -> dict[str, Compiled]:
-    llvm, machine, has_masks, engine = _engine()
+    llvm, machine, features, engine = _engine()
     options = llvm.create_pipeline_tuning_options(speed_level=SPEED)
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
@@ -55,7 +60,7 @@ def _compiled(sources: Sequence[str]) -> dict[str, Compiled]:
     for vectorises in {PARALLEL in source for source in sources}:
         module = _module(llvm, machine)
         for source in [source for source in sources if (PARALLEL in source) == vectorises]:
-            text = source.replace(UNMASKED, MASKED) if has_masks else source
+            text = source.replace(UNMASKED, MASKED) if MASKS in features else source
             module.link_in(llvm.parse_assembly(text.replace(f"@{FUNCTION}(", f"@{names[source]}(")))
         module.verify()
         (builder.getModulePassManager() if vectorises else _passes_as_written(llvm)).run(module, builder)
@@ -87,15 +92,15 @@ def _passes_as_written(llvm: Any) -> Any:
     return passes
 
 
-def _engine() -> tuple[Any, Any, bool, Any]:
-    """llvmlite's binding, a machine like this one, whether it has masks, and the engine that holds what is compiled.
+def _engine() -> tuple[Any, Any, Sequence[str], Any]:
+    """llvmlite's binding, a machine like this one, what it can, and the engine that holds what is compiled.
 
     There is one engine: of threads that make one at the same time, all take the first.
     """
     if "" not in _engines:
         llvm, machine, features = _machine()
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()[1])
-        _engines.setdefault("", (llvm, machine, MASKS in features.split(","), engine))
+        _engines.setdefault("", (llvm, machine, features.split(","), engine))
     return _engines[""]
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from nnarray.programs.graph import Graph, Node, Reduction
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Loop, Loops, Plan, Product, Stage, made_by
-from nnarray.programs.targets.llvm.products import is_call
+from nnarray.programs.targets.llvm.products import is_blocked, is_call
 
 Part = Product | Loop
 
@@ -29,6 +29,9 @@ PROCESSORS = os.cpu_count() or MOST_PIECES
 MOST_COPIES = PROCESSORS if PROCESSORS in {1, 2, 4} else MOST_PIECES
 """How many pieces a product is cut into at most: of few processors, one for each. All that the machine has count, not
 those that a process may use, on which no bit is to depend."""
+
+BLOCKED_COLUMNS = 64
+"""Of a product in blocks that is cut by columns: what each piece packs then is its own."""
 
 WORTH_SHARING = 10**7
 """Operations of a graph's products below which none is cut: a forward pass of a step that no other thread helps."""
@@ -112,6 +115,8 @@ def _pieces(part: Part, cuts: bool) -> list[Piece]:
     if count == 1:
         return [all_of_it]
     rows, columns = all_of_it.rows, all_of_it.columns
+    if isinstance(part, Product) and is_blocked(part) and columns.length >= BLOCKED_COLUMNS * count:
+        return [all_of_it._replace(columns=span) for span in _shares(columns.length, count)]
     if _goes_by_columns(part) or rows.length < max(columns.length * isinstance(part, Product), MULTIPLE * count):
         return [all_of_it._replace(columns=span) for span in _shares(columns.length, count)]
     return [all_of_it._replace(rows=span) for span in _shares(rows.length, count)]
@@ -129,7 +134,8 @@ def _count(part: Part) -> int:
         if not is_call(part) or part.A.base is part.B.base:
             return 1
         operations = _operations(part)
-        wanted = min(max(min(operations // PIECE_OPERATIONS, 2), operations // MANY_OPERATIONS), MOST_COPIES)
+        most = MOST_PIECES if is_blocked(part) else MOST_COPIES
+        wanted = min(max(min(operations // PIECE_OPERATIONS, 2), operations // MANY_OPERATIONS), most)
     else:
         wanted = 1 if part.kind == "sums" else part.shape[0] * part.shape[1] // PIECE_ENTRIES
     return _power_of_two(wanted)

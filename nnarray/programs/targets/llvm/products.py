@@ -1,11 +1,11 @@
-"""A product of matrices: small ones are loops, the others are BLAS's."""
+"""A product of matrices: small ones are loops, large ones are in blocks where vectors are long, others are BLAS's."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.schedule import Product
-from nnarray.programs.targets.llvm import few_terms, streamed
+from nnarray.programs.targets.llvm import blocked, few_terms, streamed
 from nnarray.programs.targets.llvm.places import Places
 
 FEW = 16
@@ -35,6 +35,11 @@ def is_call(stage: Product) -> bool:
     return terms > FEW or rows > SMALL
 
 
+def is_blocked(stage: Product) -> bool:
+    """Whether it is computed in blocks instead."""
+    return is_call(stage) and blocked.suits(stage)
+
+
 def _is_sum_of_rows(stage: Product) -> bool:
     """Whether each entry is a sum along two rows: B is transposed, or a column of ones."""
     return stage.B.operation in {"transpose", "ones"}
@@ -61,6 +66,8 @@ class ProductCode:
         """Write it."""
         if is_call(self.stage) and streamed.suits(self.stage, self.places):
             streamed.Streamed(self.stage, self.places, *self._sizes()[1:]).write()
+        elif is_blocked(self.stage):
+            blocked.BlockedProduct(self.stage, self.places, self._scale()).write()
         elif is_call(self.stage):
             self._call()
         elif _is_sum_of_rows(self.stage):

@@ -23,14 +23,15 @@ from nnarray.programs.lowering import (
 )
 from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.products import StridesError, strides_in_entries
-from nnarray.programs.schedule import Limits, Plan
+from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.idle import keep_watch
 from nnarray.programs.targets.llvm import driver
+from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
 from nnarray.programs.targets.llvm.pieces import ColumnBlocks, Piece, stages_of
-from nnarray.programs.targets.llvm.products import Blas
+from nnarray.programs.targets.llvm.products import Blas, is_blocked
 from nnarray.programs.targets.scalars import function_of
 
 LIMITS = Limits(chain=64, nodes=2**31, order="C")
@@ -40,7 +41,7 @@ MOST_BOUND = 16
 
 
 class Arena(NamedTuple):
-    """Memory for one call at a time: room for tables, and after it the nodes between the steps."""
+    """Memory for one call at a time: room for tables, after it the nodes between the steps, and then panels."""
 
     memory: npt.NDArray[np.uint8]
     address: int
@@ -70,6 +71,7 @@ class Program:
         self.given |= {node: word_of[name] for node, name in self.memory.outputs.items()}
         used = [s for node in self.graph.nodes for s in node.sources if isinstance(s, Scalar)]
         self.scalars = list(dict.fromkeys(used))
+        self._panels = max(map(_room_for_panels, stages), default=0)
         self.parts = Unbound(self.plan, stages, self.memory, self.scalars, blas)
         self._numbers = function_of(graph.scalars, self.scalars)
         self._arrays = Packed(self, [1] * len(self.given_arrays))
@@ -114,8 +116,9 @@ class Program:
             arena = self.idle.pop()
         except IndexError:
             arena = None
-        if arena is None or arena.memory.nbytes < room + self.memory.size + ALIGNMENT:
-            memory = np.empty(room + self.memory.size + ALIGNMENT, np.uint8)
+        size = room + self.memory.size + self._panels + ALIGNMENT
+        if arena is None or arena.memory.nbytes < size:
+            memory = np.empty(size, np.uint8)
             arena = Arena(memory, memory.ctypes.data + -memory.ctypes.data % ALIGNMENT)
         return arena
 
@@ -236,6 +239,11 @@ def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory]:
         if blocks.suits(memory):
             return plan_of_blocks, blocks.pieces(), memory
     return plan, stages_of(plan, shared=shared), Memory(plan)
+
+
+def _room_for_panels(stage: Sequence[Piece]) -> int:
+    """Bytes."""
+    return ROOM * len([piece for piece in stage if isinstance(piece.part, Product) and is_blocked(piece.part)])
 
 
 def lowered(graph: Graph) -> Graph:

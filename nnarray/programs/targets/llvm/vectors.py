@@ -1,5 +1,7 @@
 """Vectors in LLVM IR, for the code that LLVM need not vectorise."""
 
+from collections.abc import Sequence
+
 from nnarray.programs.targets.llvm.code import Code
 
 LINE = 64
@@ -46,6 +48,24 @@ class Vectors:
     def multiply(self, x: str, y: str) -> str:
         """The product, rounded by itself."""
         return self._code.value(f"fmul {self._kind} {x}, {y}")
+
+    def add(self, x: str, y: str) -> str:
+        """The sum."""
+        return self._code.value(f"fadd {self._kind} {x}, {y}")
+
+    def transposed(self, rows: Sequence[str]) -> Sequence[str]:
+        """As many vectors as there are lanes, as rows of a square: its columns."""
+        half = self.lanes // 2
+        for _ in range(self.lanes.bit_length() - 1):  # rows i and i + half, one entry after the other
+            pairs = zip(rows[:half], rows[half:], strict=True)
+            rows = [self._interleaved(x, y, first) for x, y in pairs for first in (0, half)]
+        return rows
+
+    def _interleaved(self, x: str, y: str, first: int) -> str:
+        """Of x and y, the entries from the `first` on, one of each after the other."""
+        places = [place for i in range(first, first + self.lanes // 2) for place in (i, i + self.lanes)]
+        mask = ", ".join(f"i32 {place}" for place in places)
+        return self._code.value(f"shufflevector {self._kind} {x}, {self._kind} {y}, <{self.lanes} x i32> <{mask}>")
 
     def select(self, condition: str, x: str, y: str) -> str:
         """x where the condition, a single one, holds, else y."""
