@@ -20,7 +20,17 @@ from nnarray.core.primitives import bind
 from nnarray.engine import equations
 from nnarray.engine.batch import Tile
 from nnarray.programs.schedule import Plan
-from nnarray.programs.targets.llvm import arrays, compiler, driver, mathematics, pieces, products, team, training_step
+from nnarray.programs.targets.llvm import (
+    arrays,
+    blocked,
+    compiler,
+    driver,
+    mathematics,
+    pieces,
+    products,
+    team,
+    training_step,
+)
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.places import Places
@@ -563,6 +573,8 @@ class TestBounds:
 
 
 def test_a_large_product_is_cut_once_for_each_of_few_processors(monkeypatch) -> None:
+    """Unless it is in blocks, where no piece copies what another one copies too."""
+    monkeypatch.setattr(blocked, "suits", lambda _: False)
     trace = Trace("float32")
     W, X = trace.input("W", (512, 784)), trace.input("X", (784, 1024))
     graph, found = trace.graph({"Z": W @ X}), []

@@ -244,7 +244,6 @@ def test_divergence_is_seen(launched) -> None:
     assert launched
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestMemory:
     """A run's vectors are its result's, and what is between its steps the next run's."""
 
@@ -286,6 +285,7 @@ class TestMemory:
                 same(alone, future.result())
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class TestEstimators:
     """The estimators train by such steps as well."""
 

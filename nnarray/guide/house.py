@@ -21,7 +21,7 @@ What `network.gradients(params, X, Y)` does, from the call down to native code a
 | 2 `programs` | core's functions are called on placeholders, which gives a graph of what they ask for | `trace` |
 | 1 `core` | forward, cost and backward: called on placeholders, once per shape | `propagation` |
 | 2 `programs` | the graph is rewritten, put in order, given memory | `lowering`, `schedule`, `memory` |
-| 2 `programs` | loops are printed as LLVM's code or as CUDA kernels, products in blocks or as calls of BLAS | `targets` |
+| 2 `programs` | loops are printed as LLVM's code or as CUDA kernels, products as blocks or calls of BLAS | `targets` |
 | 4 `engine` | threads call the program with each tile: on a CPU that is one native call | `workers` |
 | 2 `programs` | it checks the arrays, fills in their addresses, runs loops and products | `targets.llvm.driver` |
 | 4 `engine` | the tiles' sums are added in one fixed tree, divided by m, and penalised | `workers`, `compute` |
