@@ -33,8 +33,9 @@ available to the process, its container's quota and the setting of BLAS (`OMP_NU
 workers); `NNARRAY_NUM_THREADS`, or `workers=`, overrides it. A batch of a single tile runs on one thread where
 it is small; else its products are cut into pieces, by their sizes and the machine's processors, which threads share.
 
-Products that are neither small nor very large are machine code of nnarray's own where the processor has AVX-512: a
-factor is packed less often than by BLAS, and how they are cut changes no bit. All others are those of NumPy's BLAS.
+Products that are not small, nor in float32 very large, are machine code of nnarray's own where the processor has
+AVX-512: factors are packed less often than by BLAS, and how a product is cut changes no bit. All others are those of
+NumPy's BLAS.
 
 A step of `nn.train` and of the estimators (batch, gradient, update) is one native call on NumPy, and where nothing
 reads results in between, one call makes many steps.
