@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
-from nnarray.programs.graph import Node
 from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled_together, has_long_vectors
@@ -68,6 +67,7 @@ class BlockedProduct:
     def write(self) -> None:
         """Write it."""
         code, given = self._code, self._given
+        self._addresses = dict(zip("ABC", self._matrices(), strict=True))
         for at, name in ((DOWN, "down of B"), (ACROSS, "across of B"), (DEPTH, "depth")):
             self._set(self._of_packing, at, given(name))
         for at, name in ((DOWN, "down of A"), (ACROSS, "across of A"), (NEXT_ROW, "down of C")):
@@ -118,18 +118,17 @@ class BlockedProduct:
 
     def _entry(self, matrix: str, i: str, j: str) -> str:
         """The address of an entry of A, B or C."""
-        code, (node, A, B, _) = self._code, self._stage
-        address = {"A": self._either(A.base, B.base), "B": self._either(B.base, A.base)}.get(matrix)
-        address = address or self._places.word("address", node, kind="ptr")
-        down = code.times(i, self._given(f"down of {matrix}"))
-        across = j if matrix == "C" else code.times(j, self._given(f"across of {matrix}"))
-        return code.value(f"getelementptr {code.T}, ptr {address}, i64 {code.add(down, across)}")
+        down = self._code.times(i, self._given(f"down of {matrix}"))
+        across = j if matrix == "C" else self._code.times(j, self._given(f"across of {matrix}"))
+        return _address(self._code, self._addresses[matrix], self._code.add(down, across))
 
-    def _either(self, plain: Node, swapped: Node) -> str:
-        """The one or the other: of a C whose columns are contiguous, the transpose is computed, Bᵀ Aᵀ."""
-        one, other = (self._places.word("address", node, kind="ptr") for node in (plain, swapped))
-        is_swapped = self._code.value(f"icmp ne i64 {self._given('swapped')}, 0")
-        return self._code.value(f"select i1 {is_swapped}, ptr {other}, ptr {one}")
+    def _matrices(self) -> tuple[str, str, str]:
+        """Where A, B and C begin; of a C whose columns are contiguous, the transpose is computed, Bᵀ Aᵀ."""
+        code, (node, A, B, _) = self._code, self._stage
+        one, other, C = (self._places.word("address", V.base, kind="ptr") for V in (A, B, node))
+        is_swapped = code.value(f"icmp ne i64 {self._given('swapped')}, 0")
+        left = code.value(f"select i1 {is_swapped}, ptr {other}, ptr {one}")
+        return left, code.value(f"select i1 {is_swapped}, ptr {one}, ptr {other}"), C
 
     def _given(self, name: str) -> str:
         return self._places.word("blocked", name)
