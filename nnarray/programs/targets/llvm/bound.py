@@ -167,11 +167,7 @@ class Bound:
 
     def _blas(self, piece: Piece) -> Mapping[str, int]:
         """BLAS's arguments for a product."""
-        part = piece.part
-        assert isinstance(part, Product)
-        for span, whole_span in zip(piece[1:4], whole(part)[1:4], strict=True):
-            assert 0 <= span.start < span.stop <= whole_span.stop
-        numbers = {"beta": int(piece.adds)}
+        part, numbers = _product_of(piece), {"beta": int(piece.adds)}
         if vector_of(part) is None:
             return numbers | _of_gemm(self._gemm(piece, part))
         how = self._gemv(piece, part)
@@ -179,19 +175,14 @@ class Bound:
 
     def _blocked(self, piece: Piece) -> Mapping[str, int]:
         """Sizes and strides of a product in blocks."""
-        part = piece.part
-        assert isinstance(part, Product)
+        part = _product_of(piece)
         m, n, k = piece.rows.length, piece.columns.length, piece.terms.length
         how = strided(((m, k), (k, n)), *map(self._strides, (part.A, part.B, part.node)))
         width, depth = block_of(how.n, k, part.node.dtype.itemsize)
-        sizes = {"m": how.m, "n": how.n, "k": how.k, "width": width, "depth": depth}
-        strides = {"A": how.left, "B": how.right, "C": (how.down, 1)}
-        axes = [
-            (name, strides[matrix][axis])
-            for matrix in strides
-            for axis, name in enumerate((f"down of {matrix}", f"across of {matrix}"))
-        ]
-        return {"beta": int(piece.adds), "swapped": int(how.swapped)} | sizes | dict(axes)
+        numbers = {"beta": int(piece.adds), "swapped": int(how.swapped), "down of C": how.down}
+        for matrix, (down, across) in (("A", how.left), ("B", how.right)):
+            numbers |= {f"down of {matrix}": down, f"across of {matrix}": across}
+        return numbers | {"m": how.m, "n": how.n, "k": how.k, "width": width, "depth": depth}
 
     def _gemm(self, piece: Piece, part: Product) -> Gemm:
         m, n, k = piece.rows.length, piece.columns.length, piece.terms.length
@@ -206,6 +197,15 @@ class Bound:
             strides, axis, shape = strides[::-1], 1, (piece.columns.length, piece.terms.length)
         incx, incy = self._strides(x)[axis], self._strides(part.node)[axis]
         return gemv(shape, strides, incx if shape[1] > 1 else 1, incy if shape[0] > 1 else 1)
+
+
+def _product_of(piece: Piece) -> Product:
+    """The product that a piece is of, and within."""
+    part = piece.part
+    assert isinstance(part, Product)
+    for span, whole_span in zip(piece[1:4], whole(part)[1:4], strict=True):
+        assert 0 <= span.start < span.stop <= whole_span.stop
+    return part
 
 
 def bits_of(x: float) -> int:
