@@ -48,7 +48,8 @@ def compiled_together(sources: Sequence[str]) -> list[Compiled]:
 
 def has_long_vectors() -> bool:
     """Whether the processor has vectors of 64 bytes, and 32 of them."""
-    return LONG in _engine()[2]
+    _, _, features, _ = _engines.get("") or in_another_thread(_engine)
+    return LONG in features
 
 
 def _compiled(sources: Sequence[str]) -> dict[str, Compiled]:
