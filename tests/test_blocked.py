@@ -1,6 +1,7 @@
 """Products of large matrices in blocks; where the processor has no long vectors, the same of BLAS."""
 
 import mmap
+import os
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,7 @@ def guarded(V: np.ndarray, order: str, *, at_end: bool) -> np.ndarray:
     return copy
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pages are guarded by POSIX")
 def test_nothing_beside_a_matrix_is_touched() -> None:
     done = run(GUARDED)
     assert (done.stdout, done.stderr) == ("True\n", "")
