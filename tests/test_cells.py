@@ -143,6 +143,34 @@ class TestDates:
 
 
 class TestNumbers:
+    @pytest.mark.parametrize(
+        ("price", "options"),
+        [
+            (lambda p: f"{p:,.2f}", ()),
+            (lambda p: f"{p:,.2f}".replace(",", "'"), ("--thousands", "'")),
+            (lambda p: f"{p:,.2f}".replace(",", "\u202f").replace(".", ","), ("--thousands", "\u202f")),
+        ],
+        ids=["1,234.50", "1'234.50", "1 234,50"],
+    )
+    def test_marks_between_thousands_are_read_with_either_decimal_mark(self, run, price, options):
+        prices = (3700 * (1.1 ** np.arange(M))).round(2)  # none of them without the mark
+        targets = 1e4 * (Y - Y.min() + 1)
+        write("t.csv", sep=";", x=np.arange(M), price=[price(p) for p in prices], y=[price(y) for y in targets])
+        trained(run, *options)
+        _, column = (model := read_model("model.safetensors")).preprocessing.columns
+        assert column.kind == "number"
+        assert 0.5 < column.fill / np.median(prices) < 2
+        assert 0.9 < model.preprocessing.target.mean / targets.mean() < 1.1
+
+    @pytest.mark.parametrize(
+        ("mark", "said"), [("'", 'is its "\'" between thousands (see --thousands)?'), (",", "(--thousands ,)?")]
+    )
+    def test_a_target_with_them_says_what_reads_it(self, run, mark, said):
+        write("t.csv", sep=";", x=np.arange(M), y=[f"{1e5 * abs(y) + 1e4:,.0f}".replace(",", mark) for y in Y])
+        code, _, err = run("train", "t.csv")
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.rstrip().endswith(said)
+
     def test_the_mark_between_thousands_is_none_in_dates_and_addresses(self, run):
         """pandas would read 15.01.2023 as 15012023 in such a table."""
         prices = 37 * (1.1 ** np.arange(M))

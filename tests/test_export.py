@@ -94,6 +94,18 @@ class TestAgreesWithPredict:
         assert probabilities.dtype == dtype
         np.testing.assert_allclose(probabilities, shares, atol=2e-6 if dtype == "float32" else 1e-12, rtol=0)
 
+    def test_numbers_that_mark_missing_cells_are_missing_in_the_graph(self, run) -> None:
+        cells = table()
+        cells["area"][::7] = ["-9999"] * len(cells["area"][::7])
+        write("t.csv", cells, ["area", "label", "price"])
+        assert run("train", "t.csv", "--epochs", "3", "--out", "m.safetensors", "--na=-9999,NA", "--quiet")[0] == 0
+        assert run("export", "m.safetensors", "m.onnx")[0] == 0
+        assert run("predict", "m.safetensors", "t.csv", "--out", "p.csv")[0] == 0
+        X = np.column_stack([numbers(cells[name])[:, 0] for name in ("area", "label")])
+        assert (X == -9999).any()
+        (said,) = evaluated("m.onnx", {"X": X})
+        np.testing.assert_allclose(said[:, 0], predicted("p.csv")[1][:, 0], rtol=1e-5)
+
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_numbers_and_dates_are_one_input(self, run, dtype) -> None:
         names = ["area", "same", "sold", "label", "price"]
@@ -142,12 +154,14 @@ def prepared(columns: Any, output: str = "identity", **metadata: Any) -> nn.file
 
 
 class TestAgreesWithTheModel:
+    @pytest.mark.filterwarnings("ignore:column 0")
     def test_every_part_of_a_date_before_and_after_1970(self) -> None:
         model = prepared([Date({name: Scaling(0.1, 2.0) for name in DATE_PARTS}, 17.25)])
         x = np.array([-40000.5, -1.25, -0.0, 0.0, 0.999999, 19000.123456, 1e6, np.nan, -7.0, 7.0])
         (found,) = evaluated(model_to_onnx(model), {"X": x[:, None]})
         np.testing.assert_allclose(found, model.predict(x[None]).T, rtol=0, atol=1e-12)
 
+    @pytest.mark.filterwarnings("ignore:column 0")
     def test_numbers_far_away_are_cut_off_as_in_training(self) -> None:
         model = prepared([Number(Scaling(2e11, 1e-3), 2e11), Number(Scaling(0.0, 1e-300), 0.0)])
         X = np.array([[2e11, 2e11 + 1, -1e300, np.nan], [1e-300, 1e300, 0.0, -1.7e308]])
@@ -155,6 +169,7 @@ class TestAgreesWithTheModel:
         np.testing.assert_allclose(found, model.predict(X).T, rtol=1e-12)
 
     @pytest.mark.parametrize("opset", [13, 15, 17, 19, 21])
+    @pytest.mark.filterwarnings("ignore:the column 'label'")
     def test_categories_ignored_columns_and_names_that_nodes_have(self, opset) -> None:
         columns = [Category(("a", "b", None)), Ignored(), Number(Scaling(1.0, 2.0), 1.0), Category(("x", "NA"))]
         names = ["label", "Concat_0", "prediction", "A"]

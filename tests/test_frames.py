@@ -9,7 +9,7 @@ import pytest
 from nnarray.files import read_model
 
 pandas = pytest.importorskip("pandas")
-pytest.importorskip("pyarrow")
+pyarrow = pytest.importorskip("pyarrow")
 pytestmark = pytest.mark.usefixtures("here")
 
 M = 120
@@ -30,6 +30,12 @@ COLUMNS = {
     "dates with the day first": series(DAYS.strftime("%d.%m.%Y")),
     "dates with the month first, and a time": series(DAYS.strftime("%m/%d/%Y %H:%M:%S")),
     "dates with slashes": series(DAYS.strftime("%Y/%-m/%-d")),
+    "dates with names of months": series(DAYS.strftime("%d %B %Y")),
+    "dates with the month's name first": series(DAYS.strftime("%b %-d, %Y %-I:%M:%S.25 p.m.")),
+    "dates as in a mail": series(DAYS.strftime("%a, %d %b %Y %H:%M:%S +0200")),
+    "dates with a clock of twelve hours": series(DAYS.strftime("%m/%d/%Y %I:%M %p")),
+    "dates with the year first and such a clock": series(DAYS.strftime("%Y-%m-%d %I:%M %p")),
+    "dates as one number with gaps": series([int(day.strftime("%Y%m%d")) for day in DAYS], "Int64").mask(K == 0),
     "moments without marks": series(DAYS.strftime("%Y%m%dT%H%M%S")),
     "dates with an offset": series(DAYS.strftime("%Y-%m-%dT%H:%M:%S+02:00")),
     "dates with a time zone": series(DAYS.tz_localize("UTC").tz_convert("America/New_York")),
@@ -83,6 +89,107 @@ def test_marks_of_missing_cells_are_those_of_training(run):
     assert_same(model, frame, expected)
 
 
+@pytest.mark.parametrize("write", ["to_parquet", "to_csv"])
+def test_numbers_mark_missing_cells_too(run, write):
+    """-9999, as an integer or a float, is missing in the file, in its frame and in texts of it."""
+    numbers = series(np.where(K == 1, -9999, K * 1.5))
+    frame = pandas.DataFrame({"z": K + np.arange(M) / 99, "x": numbers, "y": K * 2.5 + np.arange(M) / 50})
+    getattr(frame, write)("t.table", index=False)
+    assert run("train", "t.table", "--epochs", "3", "--na=-9999")[0] == 0
+    assert "'x' has" in (said := run("predict", "model.safetensors", "t.table", "--out", "p.csv"))[2], said
+    expected = pandas.read_csv("p.csv")["prediction"]
+    model = read_model("model.safetensors")
+    assert model.preprocessing.columns[1].fill > 0
+    assert_same(model, frame.assign(x=numbers.mask(K == 1)), expected)
+    assert_same(model, frame, expected)
+    assert_same(model, frame.assign(x=numbers.astype(str)), expected)
+
+
+def test_bits_are_the_truth(run):
+    model, frame, expected = model_and_predictions(run, series(K > 2))
+    assert model.preprocessing.columns[1].categories == ("False", "True")
+    for given in (K > 2, (K > 2).astype(int), np.where(K > 2, 1.0, 0.0), np.where(K > 2, "1", "0")):
+        assert_same(model, {"z": frame["z"], "x": given}, expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pyarrow.Table.from_pandas,
+        lambda frame: frame.to_records(index=False),
+        lambda frame: frame.rename(columns={"x": " x ", "z": "z "}),
+        lambda frame: {"x": frame["x"], "x ": None, "z": frame["z"]},
+    ],
+    ids=["an Arrow table", "a structured array", "names with spaces", "the name itself beside one with a space"],
+)
+def test_columns_are_found_by_name_in_other_tables(run, make):
+    model, frame, expected = model_and_predictions(run, series(np.array(["a", "b", "c", "d", "é"])[K]))
+    assert_same(model, make(frame), expected)
+
+
+def test_columns_with_numbers_for_names(run):
+    frame = pandas.DataFrame({0: K + np.arange(M) / 99, 1: K * 1.5, 2: K * 2.5 + np.arange(M) / 50})
+    frame.to_csv("t.csv", index=False)
+    assert run("train", "t.csv", "--epochs", "3")[0] == 0
+    assert run("predict", "model.safetensors", "t.csv", "--out", "p.csv")[0] == 0
+    assert_same(read_model("model.safetensors"), frame, pandas.read_csv("p.csv")["prediction"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"x": K}, "needs the columns 'z', one of each; the table has 'x'"),
+        ({"Z": K, "x": K}, "needs the columns 'z', one of each; the table has 'Z', 'x'"),
+        ({" z": K, "z ": K, "x": K}, "needs the columns 'z', one of each; the table has ' z', 'z ', 'x'"),
+        ({}, "needs the columns 'z', 'x', one of each; the table has none"),
+    ],
+)
+def test_columns_that_are_not_there(run, given, said):
+    model, _, _ = model_and_predictions(run, series(K))
+    with pytest.raises(ValueError, match=said):
+        model.predict(given)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "given", "said"),
+    [
+        (
+            np.array(["a", "b", "c", "d", "é"])[K],
+            np.where(K > 3, "Ulm", "a"),
+            r"\d+ of 120 cells, such as 'Ulm', are none",
+        ),
+        (K * 1.5, np.where(K > 3, 1e6, K), r"\d+ of 120 cells, such as '1000000.0', are far beyond all"),
+        (
+            DAYS.strftime("%d.%m.%Y"),
+            DAYS.astype("datetime64[s]").astype("int64"),
+            "120 of 120 cells, .* are far beyond",
+        ),
+    ],
+    ids=["texts", "numbers", "seconds for days"],
+)
+def test_cells_that_training_had_none_like_are_told(run, trained_on, given, said):
+    model, frame, expected = model_and_predictions(run, series(trained_on))
+    with pytest.warns(UserWarning, match=f"^the column 'x': {said}") as caught:
+        model.predict({"z": frame["z"], "x": given})
+    assert caught[0].filename == __file__
+    assert_same(model, frame, expected)  # without a warning
+
+
+def test_missing_cells_are_not_told_as_unseen(run):
+    model, frame, _ = model_and_predictions(run, series(np.array(["a", "b", "c", "d", "é"])[K]))
+    assert None not in model.preprocessing.columns[1].categories
+    for missing in (None, float("nan"), pandas.NA, "NA", " "):
+        model.predict({"z": frame["z"], "x": [missing] * M})  # a warning would be an error
+
+
+@pytest.mark.parametrize("write", ["to_parquet", "to_csv"])
+def test_dates_as_one_number_are_dates_with_gaps_too(run, write):
+    days = series([int(day.strftime("%Y%m%d")) for day in DAYS], "Int64").mask(K == 0)
+    getattr(pandas.DataFrame({"x": days, "y": K * 1.5}), write)("t.table", index=False)
+    assert run("train", "t.table", "--epochs", "1")[0] == 0
+    assert read_model("model.safetensors").preprocessing.columns[0].kind == "date"
+
+
 def test_numbers_are_the_categories_that_they_equal(run):
     model, frame, expected = model_and_predictions(
         run, series(np.array(["1.0", "1.50", "2", "b", "c"])[K]), "--categorical", "x"
@@ -107,7 +214,7 @@ def test_numbers_are_the_categories_that_they_equal(run):
         (series(DAYS), ["2020-13-01"] * M, "2020-13-01.* ISO texts"),
         (series(DAYS), ["01.02.2020"] * M, "'01.02.2020' is no date; dates are datetimes, ISO texts"),
         (series(DAYS.strftime("%d.%m.%Y")), ["01.13.2020"] * M, "2020-13-01"),
-        (series(DAYS.strftime("%m/%d/%Y")), ["01/02/2020 02:30 PM"] * M, "02:30 PM' is no date"),
+        (series(DAYS.strftime("%m/%d/%Y")), ["01/02/2020 14:30 PM"] * M, "14:30 PM' is no date"),
         (series(np.array(list("abcde"))[K]), np.array(list("abcde"))[K][:, None], r"got shape \(120, 1\)"),
     ],
 )

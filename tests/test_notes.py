@@ -63,6 +63,74 @@ class TestLeaks:
         assert trained(run)["notes"] == []
 
 
+class TestTotals:
+    """A spreadsheet's row of totals would be one example more, and a hundred times as large as the others."""
+
+    @pytest.mark.parametrize("last", [{"x": True, "y": True}, {"x": True, "y": False}, {"x": False, "y": True}])
+    def test_a_last_row_of_sums_is_told(self, run, last):
+        columns = {"x": np.abs(X).round(2), "y": np.abs(Y) + 1, "z": NOISE}
+        ends = {"x": [columns["x"].sum().round(2) if last["x"] else ""], "z": [0.5]}
+        ends["y"] = [columns["y"].sum().round(3) if last["y"] else 1.5]
+        write("t.csv", **{name: [*columns[name], *ends[name]] for name in "xzy"})
+        named = ", ".join(repr(name) for name in "xy" if last[name])
+        said = f"the last row has the sums of all others in {named}: if these are totals, leave it out"
+        assert said in trained(run)["notes"]
+
+    @pytest.mark.parametrize(
+        "x",
+        [
+            np.r_[np.zeros(M - 1), 0],
+            np.r_[np.zeros(M - 3), 1, 1, 2],
+            np.r_[np.ones(M - 1), M - 2],
+            np.r_[X[:-1], X[:-1].sum()],
+        ],
+        ids=["zeros", "two alone", "one less", "of both signs"],
+    )
+    def test_what_may_be_chance_is_not(self, run, x):
+        write("t.csv", x=x, z=NOISE, y=Y)
+        assert not any("sums" in said for said in trained(run)["notes"])
+
+
+ONCE = 5
+"""A row of the training part."""
+
+
+class TestMarks:
+    """Numbers that stand for a missing cell are far from all others, and come more than once."""
+
+    @pytest.mark.parametrize("mark", ["-9999", "-999", "99999", "-32768", "2147483647"])
+    def test_are_told_and_taken(self, run, mark):
+        x = np.where(np.arange(M) % 9 == 4, int(mark), (100 * X).round())
+        write("t.csv", x=x, z=NOISE, y=Y)
+        (note,) = trained(run)["notes"]
+        assert note.startswith(f"the column 'x' has {mark} in ")
+        assert note.endswith(f" rows, far from all others: if it marks a missing cell, say --na={mark}")
+        (note,) = trained(run, f"--na={mark}")["notes"]
+        assert note == "the column 'x' has 13 missing cells, taken for its median"
+
+    def test_of_dates_and_of_the_target(self, run):
+        days = pandas.date_range("2020-01-01", periods=M).strftime("%Y-%m-%d").to_numpy()
+        rows = np.arange(M) % 9 == 4
+        write("t.csv", day=np.where(rows, "9999-12-31", days), z=NOISE, y=np.where(rows, -999, Y))
+        first, second = trained(run)["notes"]
+        assert first.startswith("the target has -999 in ")
+        assert second.startswith("the column 'day' has 9999-12-31 in ")
+        assert second.endswith("say --na=9999-12-31")
+
+    @pytest.mark.parametrize(
+        "x",
+        [
+            np.where(np.arange(M) % 9 == 4, 99, np.arange(M) % 90),
+            np.where(np.arange(M) == ONCE, -9999, np.arange(M) * 40),
+            np.where(np.arange(M) % 9 == 4, -5000, np.arange(M) % 90),
+        ],
+        ids=["near", "once", "no such number"],
+    )
+    def test_other_numbers_are_not(self, run, x):
+        write("t.csv", x=x, z=NOISE, y=Y)
+        assert not any("marks a missing cell" in said for said in trained(run)["notes"])
+
+
 class TestRepeats:
     def test_a_file_with_rows_of_the_training_is_told(self, run):
         table = pandas.DataFrame({"x": X, "town": np.where(NOISE > 0, "Ulm", "Bonn"), "y": Y})

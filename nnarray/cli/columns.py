@@ -1,7 +1,7 @@
 """The kinds of a table's columns, numbers, categories or dates, and their encodings: decided once, in training."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,8 @@ from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
 from nnarray.cli.table import MOST_TOLD, Table, is_missing
 from nnarray.cli.units import are_like_numbers, find_quantities
-from nnarray.files.cells import COMPACT, as_categories, as_days, as_text
+from nnarray.files.cells import as_categories, as_days, as_text
+from nnarray.files.dates import COMPACT, ISO
 from nnarray.files.preprocessing import DATE_PARTS, Category, Column, Date, Ignored, Number, Scaling
 
 WIDEST = 10.0
@@ -35,6 +36,13 @@ MOST_CATEGORIES, FEWEST_OF_MANY = 100, 3
 """The most categories of a column, and the fewest rows of a category that is kept where there are more."""
 FEWEST_QUANTITIES, MOST_QUANTITIES = 3, 20
 """The number of different values with units from which a column is reported, and up to which it is categorical."""
+NINES = [sign * (10**digits - 1) for digits in range(2, 12) for sign in (-1, 1)]
+ENDS = [number for bits in (15, 31, 63) for number in (-(2**bits), 2**bits - 1)]
+MARKS = {float(number): str(number) for number in (*NINES, *ENDS)}
+DAYS = ("0001-01-01", "1899-12-30", "1900-01-01", "1970-01-01", "2999-12-31", "9999-01-01", "9999-12-31")
+DAY_MARKS = {float(np.datetime64(day).astype("int64")): day for day in DAYS}
+"""Numbers, and days since 1970, that people and programs write where they have none."""
+
 FEWEST_FOR_IDS = 20
 """Rows from which on a column whose cells are all different looks like an id."""
 
@@ -46,7 +54,7 @@ class Feature(NamedTuple):
     kind: str
     """that of the column it becomes: "number", "category" or "date" """
     values: npt.NDArray[Any]
-    layout: str = dates.ISO
+    layout: str = ISO
     """how dates are written"""
     note: str = ""
     """a note on how it was interpreted"""
@@ -151,7 +159,7 @@ def _as_texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _layout(table: Table, name: str, values: npt.NDArray[Any]) -> str | None:
     """How the dates of a column are written; None where it has none."""
     if values.dtype.kind == "M":
-        return dates.ISO
+        return ISO
     if values.dtype.kind != "O":
         return COMPACT if table.names is not None and dates.is_compact(values) else None
     texts = [text for text in values if text is not None]
@@ -180,8 +188,7 @@ def _as_numbers(table: Table, name: str, values: npt.NDArray[Any]) -> npt.NDArra
 def _as_dates(table: Table, name: str, values: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
     if values.dtype.kind == "M":
         return as_days(values)
-    if values.dtype.kind in "iu":
-        values = values.astype(str).astype(object)
+    values = _as_texts(values)
     days = dates.read_days(values, layout)
     bad = np.flatnonzero(np.isnan(days) & ~is_missing(values))
     if bad.size:
@@ -237,7 +244,7 @@ def _fit(feature: Feature, rows: npt.NDArray[Any]) -> tuple[Column, str]:
     scaling = standardisation(known, fill, values.size)
     if scaling is None:
         return Ignored(), "" if known.size == values.size else SAME_OR_MISSING
-    return Number(scaling, fill), outlier(known, numbered, fill) or _id_warning(feature, known)
+    return Number(scaling, fill), repeated_mark(known) or outlier(known, numbered, fill) or _id_warning(feature, known)
 
 
 def _category(feature: Feature, values: npt.NDArray[Any]) -> tuple[Column, str]:
@@ -262,8 +269,10 @@ def _date(feature: Feature, known: npt.NDArray[Any], fill: float, rows: npt.NDAr
     scalings = {name: scaling for name, scaling in parts.items() if scaling is not None and scaling.scale > 1e-9}
     if "days" not in scalings:
         return Ignored(), ""
-    said = outlier(known, rows, fill)
-    return Date(scalings, fill, feature.layout), said and f"(in days since 1970) {said}"
+    said = repeated_mark(known, DAY_MARKS)
+    if not said and (said := outlier(known, rows, fill)):
+        said = f"(in days since 1970) {said}"
+    return Date(scalings, fill, feature.layout), said
 
 
 def _id_warning(feature: Feature, known: npt.NDArray[Any]) -> str:
@@ -294,6 +303,19 @@ def outlier(known: npt.NDArray[Any], rows: npt.NDArray[Any], median: float) -> s
         f"has {known[index]:g} in row {rows[index] + 1}, {float(distances[index]) / usual:.0e} times as far from the "
         "median as nine tenths of the others, which scaled beside it are next to the same: is it a mistake? (see --na)"
     )
+
+
+def repeated_mark(known: npt.NDArray[Any], marks: Mapping[float, str] = MARKS) -> str:
+    """The note on a number such as -9999 that comes several times, farther from all others than they are apart."""
+    for extreme in (float(known.min()), float(known.max())):
+        if extreme not in marks:
+            continue
+        others = known[known != extreme].astype("float64")
+        count = known.size - others.size
+        if count > 1 and others.size and np.abs(others - extreme).min() > np.ptp(others) > 0:
+            mark = marks[extreme]
+            return f"has {mark} in {count} rows, far from all others: if it marks a missing cell, say --na={mark}"
+    return ""
 
 
 def standardisation(known: npt.NDArray[Any], fill: float = 0.0, m: int = 0) -> Scaling | None:

@@ -10,27 +10,19 @@ import numpy.typing as npt
 
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import quoted
-from nnarray.files.cells import COMPACT, COMPACT_PATTERN, as_days
-
-ISO = "ISO8601"
-
-MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
-    r"nov(?:ember)?|dec(?:ember)?)\.?"
-)
-WEEKDAY = r"(?:(?:mon|tue|tues|wed|wednes|thu|thur|thurs|fri|sat|satur|sun)(?:day)?,? )"
-NTH = "(?:st|nd|rd|th)"
-CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
-OFFSET = r"(?: ?(?:Z|[+-]\d{2}:?\d{2}))?"
-TIME = rf"(?:,?[ T]{CLOCK}{OFFSET})?"
-ISO_PATTERN = re.compile(
-    r"\d{4}-\d{2}(-\d{2})?([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$|\d{8}T\d{4,6}Z?$"
-)
-NUMERIC_PATTERN = re.compile(rf"(\d{{1,2}})([./-])(\d{{1,2}})\2(\d{{4}})({TIME})$")
-YEAR_FIRST_PATTERN = re.compile(rf"\d{{4}}([/.-])\d{{1,2}}\1\d{{1,2}}{TIME}$")
-NAMED_PATTERN = re.compile(
-    rf"{WEEKDAY}?(?:\d{{1,2}}{NTH}?[ -]{MONTH}[ -]\d{{4}}|{MONTH} \d{{1,2}}{NTH}?,? \d{{4}}){TIME}$",
-    re.IGNORECASE,
+from nnarray.files.cells import as_days
+from nnarray.files.dates import (
+    CLOCK,
+    COMPACT,
+    ISO,
+    ISO_PATTERN,
+    MONTH,
+    NAMED_PATTERN,
+    NTH,
+    NUMERIC_PATTERN,
+    TIME,
+    YEAR_FIRST_PATTERN,
+    as_iso,
 )
 
 WRITTEN = {ISO: ISO_PATTERN, "year": YEAR_FIRST_PATTERN, "named": NAMED_PATTERN, "numeric": NUMERIC_PATTERN}
@@ -125,38 +117,20 @@ def read_days(texts: npt.NDArray[Any], layout: str) -> npt.NDArray[np.float64]:
     import pandas
 
     codes, different = pandas.factorize(np.asarray(texts, dtype=object))
-    written = pandas.Series([_year_first(text, layout) for text in different], dtype=object)
+    written = pandas.Series([as_iso(text, layout) for text in different], dtype=object)
     moments = pandas.to_datetime(written, errors="coerce", utc=True, format=ISO)
-    rest = np.flatnonzero(moments.isna() & written.notna())
-    if rest.size:
-        moments.iloc[rest] = pandas.to_datetime(written.iloc[rest], errors="coerce", utc=True, format="mixed")
     return np.asarray(np.append(as_days(moments), np.nan)[codes])
 
 
-def _year_first(text: str, layout: str) -> str | None:
-    """A date rewritten so that day and month are unambiguous; None for a text that is no date of the layout.
-
-    pandas would take 31/01/2026 for one with the month first, 2026-01-02 for one with the day first, and "now" for one.
-    """
-    if ISO_PATTERN.match(text) or YEAR_FIRST_PATTERN.match(text):
-        return text.replace(",", ".")
-    if layout == COMPACT and COMPACT_PATTERN.match(text):
-        return f"{text[:4]}-{text[4:6]}-{text[6:]}"
-    if layout == "named" and NAMED_PATTERN.match(text):
-        return text
-    match = NUMERIC_PATTERN.match(text)
-    if match is None or layout not in {"day", "month"}:
-        return None
-    first, second = match[1].rjust(2, "0"), match[3].rjust(2, "0")
-    day, month = (first, second) if layout == "day" else (second, first)
-    return f"{match[4]}-{month}-{day}{match[5].replace(',', '.')}"
-
-
 def is_compact(values: npt.NDArray[Any]) -> bool:
-    """Whether a column of whole numbers is one of dates as 20260131, in every row."""
-    if values.dtype.kind not in "iu" or len(values) < 20 or values.min() < 19000101 or values.max() > 21001231:
+    """Whether a column of whole numbers is one of dates as 20260131, in every row where it is not missing."""
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if values.dtype.kind not in "iuf" or len(known) < 20 or known.min() < 19000101 or known.max() > 21001231:
         return False
-    month, day = values // 100 % 100, values % 100
-    if month.min() < 1 or month.max() > 12 or day.min() < 1 or day.max() > 31 or np.unique(values).size < 10:
+    if np.any(known % 1):
         return False
-    return not np.isnan(read_days(values.astype(str).astype(object), COMPACT)).any()
+    known = known.astype("int64")
+    month, day = known // 100 % 100, known % 100
+    if month.min() < 1 or month.max() > 12 or day.min() < 1 or day.max() > 31 or np.unique(known).size < 10:
+        return False
+    return not np.isnan(read_days(known.astype(str).astype(object), COMPACT)).any()

@@ -34,6 +34,7 @@ WITH_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?$")
 WITH_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?$")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+$")
 GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+$")
+COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+$")
 POINT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+$")
 WHOLE = re.compile(r"[+-]?\d+$")
 CODE = re.compile(r"0\d+$")
@@ -305,12 +306,16 @@ def _marks(name: str, body: Sequence[Sequence[str]], reading: Reading) -> tuple[
     if reading.thousands in OTHER_MARK:
         return OTHER_MARK[reading.thousands], reading.thousands
     cells = [cell for row in body for cell in row[:MOST_CELLS]]
+    if reading.thousands is not None:  # an apostrophe or a space
+        cells = [cell.replace(reading.thousands, "") for cell in cells]
     point, comma, grouped = (_count(cells, pattern.match) for pattern in (WITH_POINT, WITH_COMMA, GROUPED))
     if reading.known_thousands == "." and point and not comma and point == _count(cells, POINT_GROUPS.match):
         return ",", "."
     comma -= _count(cells, THOUSANDS.match)  # 1,234 may be either: a column of such is refused where it is read
-    if grouped and reading.thousands is None:
-        return ",", "."
+    groups = _count(cells, COMMA_GROUPS.match)
+    by_comma = groups > grouped and comma <= FEW * (point + groups)
+    if reading.thousands is None and (grouped or by_comma):
+        return (".", ",") if by_comma else (",", ".")
     if comma <= FEW * point:  # a cell that is refused where its column is read
         return ".", reading.thousands
     if point > FEW * comma:

@@ -18,6 +18,7 @@ from nnarray.cli.notes import (
     repeat_notes,
     spelling_notes,
     target_notes,
+    total_notes,
     unseen_notes,
 )
 from nnarray.cli.options import Reading
@@ -115,6 +116,10 @@ def prepare(arguments: argparse.Namespace, start: Model | None = None) -> Prepar
             *spelling_notes(target.classes),
             *missing_notes(learnt.preprocessing, chosen.names, learnt.values),
             *target_notes(target, kept, parts),
+            *total_notes(
+                [*chosen.names, chosen.target or "the target"],
+                [*(None if own is None else own[kept] for own in learnt.values), target.values[: kept.size]],
+            ),
             *leak_notes(learnt.preprocessing, chosen.names, learnt.values, target, kept, parts.training),
             *learnt.notes,
         ],

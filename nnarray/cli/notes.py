@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnarray.cli.columns import FEWEST_FOR_IDS, WIDEST, outlier
+from nnarray.cli.columns import FEWEST_FOR_IDS, outlier, repeated_mark
 from nnarray.cli.names import listed_names
 from nnarray.cli.output import quoted
 from nnarray.cli.preparation import Part, Split
@@ -15,9 +15,10 @@ from nnarray.cli.table import is_missing
 from nnarray.cli.targets import Target
 from nnarray.files.cells import exact
 from nnarray.files.preprocessing import Category, Column, Date, Number, Preprocessing
+from nnarray.files.unseen import FAR
 
-FAR = 10 * WIDEST
-"""Scaled numbers beyond it are told: training had none beyond WIDEST."""
+FEWEST_SUMMED = 10
+"""Numbers of which a total is told by its being their sum."""
 
 
 def spelling_notes(classes: Sequence[Any] | None) -> list[str]:
@@ -36,12 +37,31 @@ def spelling_notes(classes: Sequence[Any] | None) -> list[str]:
 
 
 def target_notes(target: Target, kept: npt.NDArray[Any], parts: Split) -> list[str]:
-    """Whether one target is so far out that all others are next to the same."""
+    """Whether one target is so far out that all others are next to the same, or marks missing ones."""
     if target.output != "identity":
         return []
     known = target.values[parts.training]
-    said = outlier(known, kept[parts.training], float(np.median(known)))
+    said = repeated_mark(known) or outlier(known, kept[parts.training], float(np.median(known)))
     return [f"the target {said}"] if said else []
+
+
+def total_notes(names: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """Whether the last row has the sums of the others, as a spreadsheet's row of totals does."""
+    summed = [name for name, own in zip(names, values, strict=True) if own is not None and _ends_with_sum(own)]
+    if not summed:
+        return []
+    return [f"the last row has the sums of all others in {listed_names(summed)}: if these are totals, leave it out"]
+
+
+def _ends_with_sum(x: npt.NDArray[Any]) -> bool:
+    """Whether the last of a column's numbers is the sum of the others, which have one sign."""
+    if x.dtype.kind not in "iuf" or not np.isfinite(x[-1]):
+        return False
+    others, last = x[:-1][~is_missing(x[:-1])].astype("float64"), float(x[-1])
+    if np.count_nonzero(others) < FEWEST_SUMMED or others.min() < 0 < others.max():
+        return False
+    with np.errstate(over="ignore"):
+        return bool(abs(others.sum() - last) <= 1e-8 * abs(last))
 
 
 def leak_notes(

@@ -15,6 +15,7 @@ from nnarray.cli.output import quoted
 from nnarray.cli.series import pandas_or_refuse, values_of
 from nnarray.cli.streams import Source, refuse_dense
 from nnarray.cli.table import Table
+from nnarray.files.cells import without_marks
 
 EXACT = 2.0**53
 """Up to here float64 tells whole numbers apart."""
@@ -125,7 +126,9 @@ def _rounded_integers(file: Any, frame: Any) -> dict[Any, Any]:
 
 
 def _without(values: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:
-    """A column in which texts that mark a missing cell are missing."""
+    """A column in which texts and numbers that mark a missing cell are missing."""
+    if values.dtype.kind in "iuf":
+        return without_marks(values, missing)
     if values.dtype.kind == "O":
         marked = frozenset(missing)
         values[[value in marked for value in values]] = None

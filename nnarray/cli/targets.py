@@ -108,10 +108,12 @@ def _refuse_what_is_no_class(y: npt.NDArray[Any], table: Table | None) -> None:
         return
     if len(set(y.tolist())) <= min(MOST_CLASSES, y.size / LEAST_EXAMPLES):
         return
-    example = next((text for text in y.tolist() if re.search(r"\d", text) and not WHOLE_OR_FRACTION.match(text)), y[0])
+    texts = y.tolist()
+    row = next((k for k, text in enumerate(texts) if re.search(r"\d", text) and not WHOLE_OR_FRACTION.match(text)), 0)
+    hint = table.hint(table.target, row) if table is not None and table.target is not None else ""
     msg = (
-        f"the target is {what}, such as {quoted(example)}, which are not read: write it {remedy} "
-        "(or say --output softmax if each is a class)"
+        f"the target is {what}, such as {quoted(texts[row])}, which are not read: write it {remedy} "
+        f"(or say --output softmax if each is a class){hint}"
     )
     raise CommandError(msg)
 

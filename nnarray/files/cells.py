@@ -9,25 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnarray.files.dates import COMPACT, COMPACT_PATTERN, as_iso
+
 Floats = npt.NDArray[np.float64]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "#N/A", "<NA>", "NaT")
 """Texts that stand for a missing cell, unless training was told others."""
 
 TRUTH = {"True", "False", None}
-"""Categories that a table may write in small or in capital letters, too."""
+"""Categories that a table may write in small or in capital letters, too, or as 0 and 1."""
 
-COMPACT = "%Y%m%d"
-"""The layout of dates as one whole number, 20260131."""
+BITS = {"0": "False", "1": "True"}
 
-CLOCK = r"[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?"
-ISO_TEXT = re.compile(rf"\d{{4}}(-\d{{2}}(-\d{{2}}({CLOCK})?)?)?$|\d{{8}}T\d{{4,6}}Z?$")
-YEAR_FIRST = re.compile(r"(\d{4})([/.-])(\d{1,2})\2(\d{1,2})((?:[T ]\d{2}:.*)?)$")
-YEAR_LAST = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})((?:[T ]\d{2}:.*)?)$")
+YEAR = re.compile(r"\d{4}$")
 WITH_OFFSET = re.compile(r".*[T ].*(Z|[+-]\d{2}(:?\d{2})?)$|\d{8}T")
-
-COMPACT_PATTERN = re.compile(r"\d{8}$")
-"""Of days since 1970, such numbers would be those of the year 29349 and later."""
 
 LONGEST_NUMBER = 200
 
@@ -68,7 +63,18 @@ def as_numbers(values: Any, missing: Sequence[str] = ()) -> Floats:
     if x.dtype.kind in "cM":
         msg = f"the model takes numbers here, got {'dates' if x.dtype.kind == 'M' else 'complex numbers'}"
         raise TypeError(msg)
-    return np.asarray(x, dtype="float64")
+    return without_marks(np.asarray(x, dtype="float64"), missing)
+
+
+def without_marks(x: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:
+    """Numbers of any dtype; where some are marks of missing cells, as float64 with NaN for them."""
+    marked = np.isin(x, numbers_among(missing))
+    return np.where(marked, np.nan, x.astype("float64")) if marked.any() else x
+
+
+def numbers_among(missing: Sequence[str]) -> list[float]:
+    """The marks of missing cells that are numbers, such as -9999."""
+    return [float(number) for number in map(exact, missing) if number is not None and number.is_finite()]
 
 
 def as_days(values: Any, layout: str = "", missing: Sequence[str] = ()) -> Floats:
@@ -100,8 +106,8 @@ def as_days(values: Any, layout: str = "", missing: Sequence[str] = ()) -> Float
 def _moment(cell: Any, layout: str) -> Any:
     """A date of an object or a text, without its time zone. Raises ValueError for another text."""
     if isinstance(cell, str):
-        text = _year_first(cell, layout)
-        if not ISO_TEXT.match(text):
+        text = cell if YEAR.match(cell) else as_iso(cell, layout)
+        if text is None:
             msg = f"{cell!r} is no date"
             raise ValueError(msg)
         cell = datetime.fromisoformat(text) if WITH_OFFSET.match(text) else text
@@ -109,20 +115,8 @@ def _moment(cell: Any, layout: str) -> Any:
     return cell.astimezone(UTC).replace(tzinfo=None) if is_aware else cell
 
 
-def _year_first(text: str, layout: str) -> str:
-    """31.12.2026 and 2026/1/31 as ISO texts, by the layout that training found; another text as it is."""
-    if match := YEAR_FIRST.match(text):
-        year, _, month, day, clock = match.groups()
-    elif layout in {"day", "month"} and (match := YEAR_LAST.match(text)):
-        first, _, second, year, clock = match.groups()
-        day, month = (first, second) if layout == "day" else (second, first)
-    else:
-        return text
-    return f"{year}-{month:0>2}-{day:0>2}{clock}"
-
-
 def as_categories(values: Any, categories: Sequence[str | None], missing: Sequence[str] = ()) -> list[str | None]:
-    """Cells as training wrote them: without spaces around, true as True; a number as the one category equal to it."""
+    """Cells as training wrote them: without spaces around; true and 1 as True; a number as the one equal to it."""
     values = _values(values if hasattr(values, "dtype") else np.array(list(values), dtype=object))
     texts = [as_text(value) for value in values]
     known = set(categories)
@@ -143,7 +137,7 @@ def _category(
     if text in known or text in missing:
         return text if text in known else None
     if known <= TRUTH:
-        return text.capitalize()
+        return BITS.get(text, text.capitalize())
     number = exact_whole(text) if isinstance(value, str | bytes) else exact(text)  # of 1.10 and 1.1, each is a text
     equal = numbered.get(number, ())
     return equal[0] if len(equal) == 1 else text
@@ -200,4 +194,6 @@ def _number(cell: Any) -> Any:
 def _with_dashes(cell: Any) -> Any:
     """20260131 as 2026-01-31; every other cell as it is, days since 1970 among them."""
     text = as_text(cell)
-    return cell if text is None or not COMPACT_PATTERN.match(text) else f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    if text is None:
+        return None
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if COMPACT_PATTERN.match(text) else cell

@@ -18,8 +18,9 @@ from nnarray.files.batch_norm import normalized_tensors
 from nnarray.files.cells import as_numbers, marks_of_missing
 from nnarray.files.description import is_prepared, to_json
 from nnarray.files.formats import reading_hint, warn_of_ending
-from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain
+from nnarray.files.preprocessing import Preprocessing, columns_of, fold, folds_into_float32, from_plain, labels_of
 from nnarray.files.tensors import ENTRY, read_tensors
+from nnarray.files.unseen import warn_of_unseen
 from nnarray.network import Network, Parameters
 from nnarray.network.batch_norm import NormalizedParameters, enter, folded
 from nnarray.network.entry import enter_normalized
@@ -69,10 +70,11 @@ class Model(NamedTuple):
 
         Parameters
         ----------
-        data : mapping, data frame or array, shape (columns, m)
+        data : mapping, data frame, Arrow table, structured array, or array of shape (columns, m)
             The raw columns of a table, m values each: by name, or as rows. Scaling is done in float64, texts and dates
             are encoded as numbers, durations are seconds, and a missing cell (NaN, None, or a text that marked one in
-            training) is filled as in training. A text that is no category counts as none of them.
+            training) is filled as in training. A text that is no category counts as none of them, with a UserWarning;
+            so do numbers far beyond all of training's, which may be in another unit.
 
         Returns
         -------
@@ -85,11 +87,14 @@ class Model(NamedTuple):
         """
         preprocessing, params = self.preprocessing, self.params
         if preprocessing is not None:
-            columns = columns_of(data, self.metadata.get("features"), preprocessing)
-            X = preprocessing.X(columns, params.dtype, self.metadata.get("features"), marks_of_missing(self.metadata))
+            names, missing = self.metadata.get("features"), marks_of_missing(self.metadata)
+            columns = columns_of(data, names, preprocessing)
+            X = preprocessing.X(columns, params.dtype, names, missing)
+            warn_of_unseen(preprocessing, X, columns, names, missing)
             return params.backend.asarray(X, params.dtype)
-        if hasattr(data, "columns") or isinstance(data, Mapping):
-            data = np.stack([as_numbers(data[name]) for name in self.metadata.get("features", data)])
+        labels = labels_of(data)
+        if labels is not None:
+            data = np.stack([as_numbers(data[name]) for name in self.metadata.get("features", labels)])
         return params.backend.asarray(data, params.dtype)
 
     def predict(self, data: Any) -> Any:

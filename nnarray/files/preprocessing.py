@@ -21,6 +21,10 @@ FOLDABLE = 2.0**10
 """|mean| / scale up to which a network that takes raw inputs is as good in float32: it costs 10 of 24 bits."""
 
 
+MOST_SHOWN = 20
+"""Labels of a table that a message repeats."""
+
+
 class Scaling(NamedTuple):
     """(x - mean) / scale, in float64."""
 
@@ -202,17 +206,15 @@ def _length(values: Any, name: str) -> int:
 
 
 def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocessing) -> list[Any]:
-    """The model's columns of a mapping by name (a data frame is one), or the rows of an array (columns, m)."""
-    if isinstance(data, Mapping) or hasattr(data, "columns"):
+    """The model's columns of a table, by name, or the rows of an array (columns, m)."""
+    labels = labels_of(data)
+    if labels is not None:
         if names is None:
             msg = "the model's columns have no names: give it an array of shape (columns, m)"
             raise TypeError(msg)
         used = [name for name, column in zip(names, preprocessing.columns, strict=True) if column.width]
-        missing = [name for name in used if name not in data]
-        if missing:
-            msg = f"the model needs the columns {', '.join(map(repr, missing))}"
-            raise ValueError(msg)
-        return [data[name] if name in used else None for name in names]
+        found = _found(used, labels)
+        return [data[found[name]] if name in found else None for name in names]
     is_plain = backend_of(data) is None or np.ma.isMaskedArray(data)  # whose mask to_numpy would lose
     rows = np.asanyarray(data) if is_plain else to_numpy(data)
     expected = len(preprocessing.columns)
@@ -220,6 +222,36 @@ def columns_of(data: Any, names: Sequence[str] | None, preprocessing: Preprocess
         msg = f"X must have shape (columns, m) = ({expected}, m), one example per column, got {rows.shape}"
         raise ValueError(msg)
     return list(rows)
+
+
+def labels_of(data: Any) -> list[Any] | None:
+    """The labels of the columns of a mapping, a data frame, an Arrow table or a structured array; None for another."""
+    if isinstance(data, Mapping):
+        return list(data)
+    structured = getattr(getattr(data, "dtype", None), "names", None)
+    names = getattr(data, "column_names", structured)  # the columns of an Arrow table are its data
+    if names is None and hasattr(data, "columns"):
+        names = data.columns
+    return None if names is None else list(names)
+
+
+def _found(names: Sequence[str], labels: Sequence[Any]) -> dict[str, Any]:
+    """The label of each of these columns: its name, or else the only one that reads so, without spaces around.
+
+    A file's names are texts without spaces around; those of its data frame may be numbers, or have spaces.
+    """
+    alike: dict[str, list[Any]] = {}
+    for label in labels:
+        alike.setdefault(str(label).strip(), []).append(label)
+    found = {name: name if name in alike.get(name, ()) else alike[name][0] for name in names if name in alike}
+    unclear = [name for name, label in found.items() if label != name and len(alike[name]) > 1]
+    missing = [*unclear, *(name for name in names if name not in found)]
+    if missing:
+        shown = ", ".join(map(repr, labels[:MOST_SHOWN])) + ", …" * (len(labels) > MOST_SHOWN)
+        needed = ", ".join(map(repr, missing))
+        msg = f"the model needs the columns {needed}, one of each; the table has {shown or 'none'}"
+        raise ValueError(msg)
+    return found
 
 
 def fold(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nnarray.backends import quiet, to_numpy
 from nnarray.files import Model
-from nnarray.files.cells import marks_of_missing
+from nnarray.files.cells import marks_of_missing, numbers_among
 from nnarray.files.description import to_json
 from nnarray.files.preprocessing import (
     FARTHEST,
@@ -62,8 +62,8 @@ def model_to_onnx(
     opset : int, default=17
         The version of ONNX's operators, from 13 on.
     missing : sequence of str, optional
-        The texts that mark a missing cell in a column of categories; by default those that did in training. One that is
-        a category itself is that category.
+        The texts that mark a missing cell in a column of categories, and, as numbers, in one of numbers; by default
+        those that did in training. One that is a category itself is that category.
 
     Returns
     -------
@@ -193,16 +193,21 @@ def _prepared(graph: Nodes, run: _Run, missing: Sequence[str]) -> str:
     column = run.columns[0]
     if isinstance(column, Category):
         return _categories(graph, column, run.cells, missing)
-    known = _filled(graph, run.cells, [column.fill for column in run.columns])
+    marks = numbers_among(missing) if isinstance(column, Number) else []
+    known = _filled(graph, run.cells, [column.fill for column in run.columns], marks)
     if isinstance(column, Date):
         parts = [_part(graph, name, known) for name in column.scalings]
         return _scaled(graph, _concatenated(graph, parts), list(column.scalings.values()))
     return _scaled(graph, known, [column.scaling for column in run.columns])
 
 
-def _filled(graph: Nodes, cells: str, fills: list[float]) -> str:
-    fill = graph.constant_as_it_is(np.array(fills), "fill")
-    return graph.node("Where", graph.node("IsNaN", cells), fill, cells)
+def _filled(graph: Nodes, cells: str, fills: list[float], marks: list[float]) -> str:
+    """The numbers, each replaced where it is NaN or one of the marks of missing cells."""
+    missing = graph.node("IsNaN", cells)
+    for mark in marks:
+        marked = graph.node("Equal", cells, graph.constant_as_it_is(np.array(mark), "mark"))
+        missing = graph.node("Or", missing, marked)
+    return graph.node("Where", missing, graph.constant_as_it_is(np.array(fills), "fill"), cells)
 
 
 def _scaled(graph: Nodes, x: str, scalings: list[Scaling]) -> str:
