@@ -1,6 +1,7 @@
 """What the command line says of a table that a person should know, and of columns that it does not use."""
 
 import errno
+import json
 import os
 from contextlib import suppress
 
@@ -89,6 +90,37 @@ class TestTotals:
     def test_what_may_be_chance_is_not(self, run, x):
         write("t.csv", x=x, z=NOISE, y=Y)
         assert not any("sums" in said for said in trained(run)["notes"])
+
+
+class TestMissingTargets:
+    """What the line on a missing target says is what `evaluate` takes."""
+
+    def test_their_rows_are_left_out_where_asked(self, run):
+        gaps = np.arange(M) % 8 == 3
+        table = pandas.DataFrame({"x": X, "day": "2020-01-01", "y": pandas.Series(Y).mask(gaps)})
+        table.loc[2, "x"] = np.nan
+        table.to_csv("t.csv", index=False)
+        table.dropna().to_csv("whole.csv", index=False)
+        trained(run, "--missing", "drop")
+        code, out, err = run("evaluate", "model.safetensors", "t.csv", "--json")
+        assert (code, out) == (2, "")
+        assert "row 4 (line 5), column 'y': the empty cell is a missing target" in err
+        assert "--missing drop" in err
+        code, out, err = run("evaluate", "model.safetensors", "t.csv", "--missing", "drop", "--json")
+        assert (code, err) == (0, f"note: {gaps.sum() + 1} rows with missing cells are left out\n")
+        figures = json.loads(out)
+        assert figures["examples"] == M - gaps.sum() - 1
+        assert "held_out" in figures
+        whole = json.loads(run("evaluate", "model.safetensors", "whole.csv", "--json")[1])
+        assert figures["r2"] == whole["r2"]
+
+    def test_of_what_is_left_each_cell_is_told_by_its_own_row(self, run):
+        write("t.csv", x=X, y=Y)
+        trained(run)
+        write("new.csv", x=["", "1.5", "many"], y=Y[:3])
+        code, _, err = run("evaluate", "model.safetensors", "new.csv", "--missing", "drop")
+        assert code == 2
+        assert "row 3 (line 4), column 'x': 'many' is not a finite number" in err
 
 
 ONCE = 5

@@ -21,7 +21,7 @@ from nnarray.cli.preparation import split
 from nnarray.cli.process import INTERRUPTION
 from nnarray.cli.remembered import Remembered, remembered
 from nnarray.cli.roles import require_columns, words
-from nnarray.cli.rows import refuse_holes
+from nnarray.cli.rows import refuse_holes, without_holes
 from nnarray.cli.sketch import Seen, seen, sketch
 from nnarray.cli.table import Table
 from nnarray.cli.tables import read_table, refuse_target, resolve
@@ -121,6 +121,9 @@ def _inputs(
         refuse_target(table, arguments.target)
     table.target = target or table.target
     names = _names(table, model, arguments, with_target=with_target and table.y is None)
+    if arguments.missing == "drop":
+        used = [name for name, column in zip(names, columns, strict=True) if column.width]
+        table = without_holes(table, used, str(table.target))
     values = convert_all(table, names, columns)
     _look_for_gaps(columns, names, values, table, arguments.missing, fills=model.preprocessing is not None)
     return Inputs(table, _X(model, values))

@@ -49,7 +49,7 @@ PREDICT_NOTES = (
 EXPORT_NOTES = (
     "Rows are examples. Where all columns are numbers or dates, the graph takes one table X of float64, with the "
     "columns in training's order. Where there are categories, it takes each column that the model uses by its name: "
-    "texts for categories, float64 for the others. A missing number is NaN, a missing text empty or what marked it in "
+    "texts for categories, float64 for the others. A missing number is NaN, a missing text empty, or what marked it in "
     "training. Dates are days since 1970 in UTC. Models of classes give label and probabilities, others prediction, in "
     "the target's units. Needs the extra onnx.",
 )
@@ -158,7 +158,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_reading(parser: argparse.ArgumentParser) -> None:
+def _add_reading(parser: argparse.ArgumentParser, marked: str = f"an empty one, {', '.join(MISSING[1:])}") -> None:
     group = parser.add_argument_group("reading", "for what cannot be told from the file")
     names = ", ".join(SEPARATORS)
     group.add_argument("--sep", type=separator, metavar="MARK", help=f"between columns: {names}, or a character")
@@ -174,7 +174,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--na",
         type=marks,
         metavar="TEXTS",
-        help=f"what marks a missing cell, with commas between (default: an empty one, {', '.join(MISSING[1:])})",
+        help=f"what marks a missing cell, with commas between, such as NA,-9999 (default: {marked})",
     )
 
 
@@ -193,10 +193,12 @@ def _add_predict(commands: Any) -> None:
         help="columns to carry through (default: as in training)",
     )
     _add_drop(parser)
-    _add_missing(parser)
+    parser.add_argument(
+        "--missing", choices=("fill", "refuse"), default="fill", help="missing cells (default: as training filled them)"
+    )
     add_backend(parser)
     parser.add_argument("--out", metavar="FILE", help="CSV file to write (default: standard output)")
-    _add_reading(parser)
+    _add_reading(parser, "as in training")
     parser.set_defaults(target=None)
 
 
@@ -210,11 +212,17 @@ def _add_evaluate(commands: Any) -> None:
         "--target", metavar="COLUMN", help="column of a table with the targets (default: as in training, else the last)"
     )
     _add_drop(parser)
-    _add_missing(parser)
+    parser.add_argument(
+        "--missing",
+        choices=("fill", "drop", "refuse"),
+        default="fill",
+        help="missing cells: fill them as in training; drop their rows, also those without a target; or refuse them "
+        "(default: %(default)s)",
+    )
     add_backend(parser)
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix, or predicted against true")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
-    _add_reading(parser)
+    _add_reading(parser, "as in training")
 
 
 def _add_export(commands: Any) -> None:
@@ -252,10 +260,4 @@ def _add_drop(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="COLUMNS",
         help="columns to leave out, where the model knows none by name",
-    )
-
-
-def _add_missing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--missing", choices=("fill", "refuse"), default="fill", help="missing cells (default: as training filled them)"
     )

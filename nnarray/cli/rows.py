@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray.cli.errors import CommandError
+from nnarray.cli.output import note
 from nnarray.cli.table import Table, is_missing
 from nnarray.cli.targets import refuse_missing
 
@@ -54,6 +55,19 @@ def refuse_holes(table: Table, names: Sequence[str], columns: Sequence[Any], *, 
         why = "which --missing refuse forbids" if fills else "for which the model has nothing to take"
         msg = f"{table.source} has missing cells, {why}: {'; '.join(found[:10])}{more}"
         raise CommandError(msg)
+
+
+def without_holes(table: Table, names: Sequence[str], target: str) -> Table:
+    """The rows without a missing cell in these columns and without a missing target; others are noted."""
+    y = table.column(target) if table.y is None else table.y
+    kept = kept_rows(table, names, y, "drop", target)
+    if kept.size == table.m:
+        return table
+    note(f"note: {table.m - kept.size} rows with missing cells are left out")
+    rest = rows_of(table, kept)
+    rest.columns = [values[kept] for values in table.columns]
+    rest.y = None if table.y is None else y[kept]
+    return rest
 
 
 def rows_of(table: Table, kept: npt.NDArray[Any]) -> Table:
