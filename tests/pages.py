@@ -3,6 +3,7 @@
 The pictures of the examples are drawn first. `nox -s docs` runs this where all is installed that the pages speak of.
 """
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -48,6 +49,28 @@ def without_a_word(members: list[doc.Doc], around: str = "") -> Iterator[str]:
             yield from without_a_word(member.own_members, member.docstring)
 
 
+def own_members(described: doc.Class) -> list[doc.Doc]:
+    """What the page of a class describes: its members, and what it inherits within nnarray.
+
+    Their bases have no page of their own where nobody needs their names; pdoc would only name what is inherited.
+    """
+    own = {(described.modulename, described.qualname), described.taken_from}
+    return [
+        member
+        for base, members in described._members_by_origin.items()
+        for member in members
+        if base in own or (base[0].startswith("nnarray") and (isinstance(member, doc.Function) or member.docstring))
+    ]
+
+
+def broken_links(folder: Path) -> Iterator[str]:
+    """The links within a page to what it does not have."""
+    for page in folder.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        known = set(re.findall(r'\bid="([^"]+)"', text))
+        yield from (f"{page.name}: no #{name}" for name in set(re.findall(r'href="#([\w.]+)"', text)) - known)
+
+
 def main(folder: Path) -> None:
     folder = folder.absolute()
     mpl.use("Agg")
@@ -61,11 +84,13 @@ def main(folder: Path) -> None:
         pdoc.render.configure(
             docformat="numpy", math=True, include_undocumented=False, template_directory=Path(templates)
         )
+        doc.Class.own_members = property(own_members)
         pdoc.pdoc(*PAGES, output_directory=folder)
         modules = [doc.Module(sys.modules[name]) for name in pdoc.extract.walk_specs(PAGES)]
     problems = [str(warning.message) for warning in caught if "torch" not in str(warning.message)]
     blank = {name for module in modules for name in without_a_word(module.members.values())}
     problems += [f"without a word: {name}" for name in sorted(blank)]
+    problems += sorted(broken_links(folder))
     if problems:
         sys.exit("\n".join(problems))
 
