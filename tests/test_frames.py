@@ -206,6 +206,8 @@ def test_numbers_are_the_categories_that_they_equal(run):
         (series(K), series(DAYS), "takes numbers here, got dates"),
         (series(K), K * 1j, "takes numbers here, got complex numbers"),
         (series(K), np.stack([K, K], axis=1), r"shape \(m,\), got shape \(120, 2\)"),
+        (series(K), ["1_000"] * M, "could not convert string to float: '1_000'"),
+        (series(K), ["\u0661\u0662"] * M, "could not convert string to float: "),
         (series(DAYS), series(SECONDS), "takes dates here, got timedelta64"),
         (series(DAYS), K > 2, "takes dates here, got bool"),
         (series(DAYS), series(["2020-01-01", 5] * (M // 2), object), "takes dates here, got numbers among them"),

@@ -121,6 +121,8 @@ class TestMissingTargets:
         code, _, err = run("evaluate", "model.safetensors", "new.csv", "--missing", "drop")
         assert code == 2
         assert "row 3 (line 4), column 'x': 'many' is not a finite number" in err
+        assert err.rstrip().endswith("Mend such cells or mark them as missing with --na")  # the model needs the column
+        assert "or leave it out with --drop" in run("train", "new.csv", "--force")[2]
 
 
 ONCE = 5

@@ -27,7 +27,8 @@ LARGEST = 1e300
 FARTHEST, LOOKED_AT = 1000.0, 10_000
 """From which distance an outlier makes the others of its column useless, and how many numbers are checked."""
 
-REMEDY = (
+REMEDY = "Mend such cells or mark them as missing with --na"
+REMEDY_IN_TRAINING = (
     "Mend such cells, mark them as missing with --na, take the column as categories with --categorical or leave it out "
     "with --drop"
 )
@@ -71,7 +72,7 @@ def decide(
             features.append(_decide(table, name, values, name in categorical, name in numeric))
         except CommandError as problem:
             problems.append(str(problem))
-    _raise(table.source, problems)
+    _raise(table.source, problems, REMEDY_IN_TRAINING)
     return features
 
 
@@ -100,15 +101,15 @@ def convert_all(table: Table, names: Sequence[str], columns: Sequence[Column]) -
             converted.append(convert(table, name, column) if column.width else None)
         except CommandError as problem:
             problems.append(str(problem))
-    _raise(table.source, problems)
+    _raise(table.source, problems, REMEDY)
     return converted
 
 
-def _raise(source: str, problems: Sequence[str]) -> None:
+def _raise(source: str, problems: Sequence[str], remedy: str) -> None:
     if problems:
         more = f"; and {len(problems) - MOST_TOLD} more columns" if len(problems) > MOST_TOLD else ""
         told = "; ".join(problems[:MOST_TOLD]) + more
-        msg = f"{source}, {told}{'' if told.endswith('?') else '.'} {REMEDY}"
+        msg = f"{source}, {told}{'' if told.endswith('?') else '.'} {remedy}"
         raise CommandError(msg)
 
 

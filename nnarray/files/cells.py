@@ -185,9 +185,12 @@ def _values(values: Any) -> npt.NDArray[Any]:
 
 
 def _number(cell: Any) -> Any:
-    """A number of an object; of a duration, its seconds."""
+    """A number of an object; of a duration, its seconds. What only Python takes for a number, 1_000, is none."""
     if hasattr(cell, "total_seconds"):
         return cell.total_seconds()
+    if isinstance(cell, str) and ("_" in cell or not cell.isascii()):
+        msg = f"could not convert string to float: {cell!r}"
+        raise ValueError(msg)
     return np.nan if cell is None else cell if isinstance(cell, complex) else float(cell)
 
 
