@@ -180,6 +180,8 @@ def test_missing_cells_are_not_told_as_unseen(run):
     assert None not in model.preprocessing.columns[1].categories
     for missing in (None, float("nan"), pandas.NA, "NA", " "):
         model.predict({"z": frame["z"], "x": [missing] * M})  # a warning would be an error
+    with pytest.raises(ValueError, match="at least one example"):
+        model.predict(frame[:0])
 
 
 @pytest.mark.parametrize("write", ["to_parquet", "to_csv"])

@@ -122,7 +122,12 @@ class TestMissingTargets:
         assert code == 2
         assert "row 3 (line 4), column 'x': 'many' is not a finite number" in err
         assert err.rstrip().endswith("Mend such cells or mark them as missing with --na")  # the model needs the column
-        assert "or leave it out with --drop" in run("train", "new.csv", "--force")[2]
+        write("bad.csv", x=["many", *X[1:]], y=Y)
+        assert (
+            run("train", "bad.csv", "--force")[2]
+            .rstrip()
+            .endswith("take the column as categories with --categorical or leave it out with --drop")
+        )
 
 
 ONCE = 5

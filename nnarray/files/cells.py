@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,15 @@ def as_numbers(values: Any, missing: Sequence[str] = ()) -> Floats:
 
 def without_marks(x: npt.NDArray[Any], missing: Sequence[str]) -> npt.NDArray[Any]:
     """Numbers of any dtype; where some are marks of missing cells, as float64 with NaN for them."""
-    marked = np.isin(x, numbers_among(missing))
+    marks = numbers_among(tuple(missing))
+    if not marks:
+        return x
+    marked = np.isin(x, marks)
     return np.where(marked, np.nan, x.astype("float64")) if marked.any() else x
 
 
-def numbers_among(missing: Sequence[str]) -> list[float]:
+@lru_cache(16)
+def numbers_among(missing: tuple[str, ...]) -> list[float]:
     """The marks of missing cells that are numbers, such as -9999."""
     return [float(number) for number in map(exact, missing) if number is not None and number.is_finite()]
 

@@ -14,6 +14,9 @@ FAR = 100.0
 """Scaled numbers beyond it are reported: training had none beyond 10."""
 
 
+NONE = np.empty(0, dtype="int64")
+
+
 def warn_of_unseen(
     preprocessing: Preprocessing,
     X: npt.NDArray[Any],
@@ -23,8 +26,9 @@ def warn_of_unseen(
 ) -> None:
     """Give a UserWarning of the cells in a table, and of its inputs X (n_x, m), that training had none like."""
     found, at = [], 0
+    is_far = X.size > 0 and max(float(X.max()), -float(X.min())) > FAR
     for k, column in enumerate(preprocessing.columns):
-        unseen = np.flatnonzero(_is_unseen(column, X[at : at + column.width]))
+        unseen = _unseen(column, X[at : at + column.width], is_far)
         at += column.width
         if unseen.size and isinstance(column, Category):
             cells = np.asarray(table[k], dtype=object)[unseen]
@@ -38,10 +42,9 @@ def warn_of_unseen(
         warnings.warn("; ".join(found[:10]), stacklevel=4)
 
 
-def _is_unseen(column: Any, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Which examples have such a cell in a column, of its inputs (width, m)."""
+def _unseen(column: Any, rows: npt.NDArray[Any], is_far: bool) -> npt.NDArray[Any]:
+    """The examples that have such a cell in a column, of its inputs (width, m); `is_far` if any of X is."""
     if isinstance(column, Category):
-        return np.asarray(~rows.any(axis=0))
-    if isinstance(column, Number) or (isinstance(column, Date) and "days" in column.scalings):
-        return np.asarray(np.abs(rows[0]) > FAR)
-    return np.zeros(0, dtype=bool)
+        return np.flatnonzero(~rows.any(axis=0))
+    is_scaled = isinstance(column, Number) or (isinstance(column, Date) and "days" in column.scalings)
+    return np.flatnonzero(np.abs(rows[0]) > FAR) if is_far and is_scaled else NONE

@@ -193,7 +193,7 @@ def _prepared(graph: Nodes, run: _Run, missing: Sequence[str]) -> str:
     column = run.columns[0]
     if isinstance(column, Category):
         return _categories(graph, column, run.cells, missing)
-    marks = numbers_among(missing) if isinstance(column, Number) else []
+    marks = numbers_among(tuple(missing)) if isinstance(column, Number) else []
     known = _filled(graph, run.cells, [column.fill for column in run.columns], marks)
     if isinstance(column, Date):
         parts = [_part(graph, name, known) for name in column.scalings]
