@@ -134,6 +134,7 @@ def cost_curves(
     return ax
 
 
+@quiet
 def learning_rates(schedules: Mapping[str, Callable[[int], float]], updates: int, *, ax: Any = None) -> Any:
     """The learning rates of several schedules over the updates.
 

@@ -253,6 +253,32 @@ def test_workers_that_the_caller_chose_compute(restricts: Any, batch_norm: bool,
     assert found[1] == expected[1]
 
 
+TRIED = set[tuple[str, int]]()
+
+
+def fails_once(block: np.ndarray, run: str, block_info: Any) -> np.ndarray:
+    place = run, block_info[0]["chunk-location"][1]
+    if place not in TRIED:
+        TRIED.add(place)
+        raise OSError(place)
+    return block
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("call", ["train", "gradients", "cost", "score"])
+def test_chunks_are_tried_as_often_as_their_annotations_say(call: str, batch_norm: bool) -> None:
+    network, x, y = case(batch_norm=batch_norm)
+    params, run = network.init(0, dtype="float64"), f"{call}, {batch_norm}"
+    with in_threads(1):
+        with dask.annotate(retries=1):
+            x = x.map_blocks(fails_once, run, dtype=x.dtype)
+        if call == "train":
+            nn.train(network, x, y, **OPTIONS, epochs=1)
+        else:
+            getattr(network, call)(params, x, y)
+    assert {(run, place) for place in (0, 1, 3, 4)} <= TRIED
+
+
 def test_what_workers_hold_is_there_as_long_as_it_is_needed() -> None:
     """Targets of the host go to the workers once, and predictions may outlive the array that they are of."""
     network, x, y = case()

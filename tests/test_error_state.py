@@ -192,3 +192,52 @@ def test_warnings_are_filtered_as_before_where_ctrl_c_ends_a_fit(method, monkeyp
         getattr(estimators.MLPRegressor(hidden_layer_sizes=(3,), max_iter=2), method)(np.eye(8), np.arange(8.0))
         assert warnings.filters is filters
     assert [str(warning.message) for warning in caught] == ["Training interrupted by user."]
+
+
+TABLES = {"ordinary": 1.0, "huge": 1e300, "tiny": 1e-310, "zeros": 0.0}
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("scale", TABLES.values(), ids=TABLES)
+def test_models_of_files(scale, normalized, tmp_path, capfd) -> None:
+    """Of weights as large as float32 holds and columns of a spread that nearly is none, the products are infinite."""
+    network = nn.Network((2, 3, 1), output="sigmoid", batch_norm=normalized)
+    params, table = network.init(0), np.random.default_rng(0).normal(size=(2, 12)) * scale
+    column = {"kind": "number", "mean": 1e300, "scale": 1e-300, "fill": 0.0}
+    metadata = {"features": ["a", "b"], "preprocessing": {"columns": [column] * 2}}
+    nn.save(tmp_path / "model", network, params.replace(params.vector * np.float32(1e30)), metadata=metadata)
+    model = nn.read_model(tmp_path / "model")
+    check("prepare", lambda: model.prepare(table))
+    check("predict", lambda: model.predict(table))
+    check("labels", lambda: np.array(model.labels(table)))
+    check("raw", lambda: model.raw()[1].vector)
+    check("load", lambda: nn.load(tmp_path / "model")[1].vector)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        nn.schedules.Constant(np.float32(1e-30)),
+        nn.schedules.InverseTimeDecay(np.float64(1e-300), np.float64(1e300)),
+        nn.schedules.InverseSquareRootDecay(np.float64(1e308), np.float64(1e308)),
+        nn.schedules.ExponentialDecay(np.float32(1e30), np.float32(0.5)),
+        nn.schedules.StepDecay(np.float64(1e-300), np.float64(0.5), np.int32(1)),
+        nn.schedules.CosineWithWarmup(np.float32(1e-44), np.int64(3000), np.int64(3)),
+        lambda t: np.float32(1e-30) * np.float32(0.5) ** t,
+    ],
+)
+def test_schedules(schedule) -> None:
+    for t in (0, 5, 3000, np.int32(7), np.int64(2**62)):
+        if isinstance(schedule, nn.schedules.Schedule):
+            check("schedule", lambda t=t: np.array(schedule(t)))
+        check("alpha", lambda t=t: np.array(nn.Adam(schedule).alpha(t)))
+
+
+def test_curves_of_schedules() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    tiny = {"tiny": lambda t: np.float64(1e-300) * np.float64(1e-3) ** t}
+    check("learning_rates", lambda: nn.plots.learning_rates(tiny, 20, ax=ax).lines[-1].get_ydata())

@@ -281,6 +281,13 @@ class TestSchedules:
             assert state.t == t + 1
 
 
+@pytest.mark.parametrize("schedule", [schedules.ExponentialDecay(0.1, 2.0), schedules.StepDecay(0.1, 2.0, steps=1)])
+def test_a_rate_that_no_float_holds_is_infinite(schedule) -> None:
+    assert schedule(10_000) == math.inf
+    with pytest.raises(ValueError, match=r"learning_rate\(10000\) must be a finite number ≥ 0, got inf"):
+        nn.Adam(schedule).alpha(10_000)
+
+
 def test_the_warm_up_rises_evenly_to_the_peak_and_the_cosine_falls_from_it() -> None:
     rates = [COSINE(t) for t in range(111)]
     rises = np.diff(rates[:11])
@@ -296,6 +303,8 @@ def test_the_warm_up_rises_evenly_to_the_peak_and_the_cosine_falls_from_it() -> 
         (lambda: schedules.StepDecay(0.1, 0.5, steps=0), "steps of StepDecay must be ≥ 1, got 0"),
         (lambda: schedules.ExponentialDecay(-0.1, 0.5), "learning_rate of ExponentialDecay must be ≥ 0, got -0.1"),
         (lambda: schedules.Constant(float("nan")), "learning_rate of Constant must be ≥ 0, got nan"),
+        (lambda: schedules.Constant(10**400), "learning_rate of Constant must be ≥ 0, got 1000"),
+        (lambda: schedules.StepDecay(0.1, 10**400, steps=9), "factor of StepDecay must be ≥ 0, got 1000"),
         (
             lambda: schedules.CosineWithWarmup(0.1, steps=10, warmup=-1),
             "warmup of CosineWithWarmup must be ≥ 0 and ≤ steps = 10, got -1",

@@ -72,7 +72,8 @@ def cut_like(V: np.ndarray, X: Any) -> Any:
 def _tasks(V: Any, columns: Sequence[int]) -> list[Any]:
     """A task for each chunk of so many columns, with all rows."""
     V = V.rechunk({0: -1, 1: tuple(columns)})
-    tasks: list[Any] = V.to_delayed(optimize_graph=not dask_tasks.are_held(V))[0].tolist()
+    as_they_are = dask_tasks.are_held(V) or dask_tasks.is_annotated(V)
+    tasks: list[Any] = V.to_delayed(optimize_graph=not as_they_are)[0].tolist()
     return tasks
 
 

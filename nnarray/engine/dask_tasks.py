@@ -55,6 +55,11 @@ def are_held(collection: Any) -> bool:
     return client is not None and bool(client.futures_of(collection))
 
 
+def is_annotated(collection: Any) -> bool:
+    """Whether tasks of a collection are annotated (retries, workers, resources), dropped where dask optimizes them."""
+    return any(layer.annotations for layer in collection.__dask_graph__().layers.values())
+
+
 def relocated(collection: Any, keys: Sequence[Any]) -> dict[Any, str]:
     """Of parts that workers hold, who had better compute with each (an address), so that none has more than its share.
 

@@ -65,6 +65,7 @@ class Model(NamedTuple):
             return list(self.metadata.get("classes", range(2)))
         return None
 
+    @quiet
     def prepare(self, data: Any) -> Any:
         """The X (n_x, m) that the network takes, in the parameters' dtype and on their backend.
 
@@ -97,6 +98,7 @@ class Model(NamedTuple):
             data = np.stack([as_numbers(data[name]) for name in self.metadata.get("features", labels)])
         return params.backend.asarray(data, params.dtype)
 
+    @quiet
     def predict(self, data: Any) -> Any:
         """A[L] of a table's columns, in the target's own units.
 
@@ -133,6 +135,7 @@ class Model(NamedTuple):
             return A
         return preprocessing.answers(self.params.backend.to_numpy(A))
 
+    @quiet
     def labels(self, data: Any) -> list[Any]:
         """The predicted class of each row of a table: the most probable one, or of two the second where A[L] > 0.5.
 
@@ -164,6 +167,7 @@ class Model(NamedTuple):
         A = self.params.backend.to_numpy(self.predict(data))
         return [classes[code] for code in codes(A)]
 
+    @quiet
     def raw(self) -> tuple[Network, Parameters]:
         """The network that takes a table's raw numbers, and its parameters.
 

@@ -180,7 +180,7 @@ class Optimizer(ABC):
             If a schedule gives no finite number ≥ 0.
         """
         rate = self.learning_rate
-        return check_number(rate(t), f"learning_rate({t})", at_least=0.0) if callable(rate) else float(rate)
+        return _scheduled(rate, t) if callable(rate) else float(rate)
 
     def init_vector(self, theta: Array, backend: Backend) -> State:
         """`init` on the bare vector theta.
@@ -261,6 +261,11 @@ class Optimizer(ABC):
             Theta and the running means after the update, a tuple even for theta alone; other dtypes are cast to that
             of g. Other shapes are a ValueError in `update`, and what is no such tuple is a TypeError.
         """
+
+
+@quiet
+def _scheduled(rate: Callable[[int], float], t: int) -> float:
+    return check_number(rate(t), f"learning_rate({t})", at_least=0.0)
 
 
 @with_explained_init

@@ -13,8 +13,9 @@ updates in an epoch, they count epochs, 0, 1, 2, …: smoothly, so that half of 
 of which the roots count the first epoch or update as 1, and the first two as 0, as its exercise does.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import cos, inf, isfinite, pi, sqrt
+from math import cos, inf, pi, sqrt
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,8 +28,10 @@ def begun(t: int, steps: int, *, staircase: bool) -> int:
     return t - t % steps if staircase else t
 
 
-class Schedule:
+class Schedule(ABC):
     """A learning rate that changes: called with t, the number of updates made, it gives alpha, a float.
+
+    All is computed in Python's numbers, of which `np.seterr` changes nothing; what a float cannot hold is infinite.
 
     Raises
     ------
@@ -48,11 +51,30 @@ class Schedule:
             if not is_number:
                 msg = f"{name} of {type(self).__name__} must be a {'whole ' * (name in COUNTS)}number, got {value!r}"
                 raise TypeError(msg)
+            number = int(value) if name in COUNTS else _as_float(value)
             least, most = int(name == "steps"), vars(self).get(UPPER.get(name, ""), inf)
-            if not (isfinite(value) and least <= value <= most):
+            if not least <= number <= most or number == inf:
                 upper = f" and ≤ {UPPER[name]} = {most}" if name in UPPER else ""
                 msg = f"{name} of {type(self).__name__} must be ≥ {least}{upper}, got {value!r}"
                 raise ValueError(msg)
+            object.__setattr__(self, name, number)
+
+    def __call__(self, t: int) -> float:
+        try:
+            return self.rate(t.item() if hasattr(t, "item") else t)
+        except OverflowError:
+            return inf
+
+    @abstractmethod
+    def rate(self, t: int) -> float:
+        """Alpha after t updates, a Python number."""
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of an int too large for a float
+        return inf
 
 
 def _check_flag(name: str, value: Any, schedule: Schedule) -> None:
@@ -78,7 +100,7 @@ class Constant(Schedule):
 
     learning_rate: float
 
-    def __call__(self, t: int) -> float:
+    def rate(self, t: int) -> float:  # noqa: D102
         return self.learning_rate
 
 
@@ -114,7 +136,7 @@ class InverseTimeDecay(Schedule):
     steps: int = 1
     staircase: bool = False
 
-    def __call__(self, t: int) -> float:
+    def rate(self, t: int) -> float:  # noqa: D102
         t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate / (1 + self.decay * t / self.steps)
 
@@ -150,7 +172,7 @@ class InverseSquareRootDecay(Schedule):
     steps: int = 1
     staircase: bool = False
 
-    def __call__(self, t: int) -> float:
+    def rate(self, t: int) -> float:  # noqa: D102
         t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate * self.k / sqrt(1 + t / self.steps)
 
@@ -185,7 +207,7 @@ class ExponentialDecay(Schedule):
     steps: int = 1
     staircase: bool = False
 
-    def __call__(self, t: int) -> float:
+    def rate(self, t: int) -> float:  # noqa: D102
         t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate * float(self.decay ** (t / self.steps))
 
@@ -213,7 +235,7 @@ class StepDecay(Schedule):
     factor: float
     steps: int
 
-    def __call__(self, t: int) -> float:
+    def rate(self, t: int) -> float:  # noqa: D102
         return self.learning_rate * float(self.factor ** (t // self.steps))
 
 
@@ -246,7 +268,7 @@ class CosineWithWarmup(Schedule):
     warmup: int = 0
     final: float = 0.0
 
-    def __call__(self, t: int) -> float:
+    def rate(self, t: int) -> float:  # noqa: D102
         if t < self.warmup:
             return self.learning_rate * (t + 1) / (self.warmup + 1)
         done = min((t - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
