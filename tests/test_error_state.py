@@ -240,4 +240,8 @@ def test_curves_of_schedules() -> None:
 
     ax = Figure().subplots()
     tiny = {"tiny": lambda t: np.float64(1e-300) * np.float64(1e-3) ** t}
-    check("learning_rates", lambda: nn.plots.learning_rates(tiny, 20, ax=ax).lines[-1].get_ydata())
+
+    def drawn() -> Any:
+        return nn.plots.learning_rates(tiny, 20, ax=ax).lines[-1].get_ydata()
+
+    check("learning_rates", drawn)

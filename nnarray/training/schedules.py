@@ -61,12 +61,12 @@ class Schedule(ABC):
 
     def __call__(self, t: int) -> float:
         try:
-            return self.rate(t.item() if hasattr(t, "item") else t)
+            return self._rate(t.item() if hasattr(t, "item") else t)
         except OverflowError:
             return inf
 
     @abstractmethod
-    def rate(self, t: int) -> float:
+    def _rate(self, t: int) -> float:
         """Alpha after t updates, a Python number."""
 
 
@@ -100,7 +100,7 @@ class Constant(Schedule):
 
     learning_rate: float
 
-    def rate(self, t: int) -> float:  # noqa: D102
+    def _rate(self, t: int) -> float:
         return self.learning_rate
 
 
@@ -136,7 +136,7 @@ class InverseTimeDecay(Schedule):
     steps: int = 1
     staircase: bool = False
 
-    def rate(self, t: int) -> float:  # noqa: D102
+    def _rate(self, t: int) -> float:
         t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate / (1 + self.decay * t / self.steps)
 
@@ -172,7 +172,7 @@ class InverseSquareRootDecay(Schedule):
     steps: int = 1
     staircase: bool = False
 
-    def rate(self, t: int) -> float:  # noqa: D102
+    def _rate(self, t: int) -> float:
         t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate * self.k / sqrt(1 + t / self.steps)
 
@@ -207,7 +207,7 @@ class ExponentialDecay(Schedule):
     steps: int = 1
     staircase: bool = False
 
-    def rate(self, t: int) -> float:  # noqa: D102
+    def _rate(self, t: int) -> float:
         t = begun(t, self.steps, staircase=self.staircase)
         return self.learning_rate * float(self.decay ** (t / self.steps))
 
@@ -235,7 +235,7 @@ class StepDecay(Schedule):
     factor: float
     steps: int
 
-    def rate(self, t: int) -> float:  # noqa: D102
+    def _rate(self, t: int) -> float:
         return self.learning_rate * float(self.factor ** (t // self.steps))
 
 
@@ -268,7 +268,7 @@ class CosineWithWarmup(Schedule):
     warmup: int = 0
     final: float = 0.0
 
-    def rate(self, t: int) -> float:  # noqa: D102
+    def _rate(self, t: int) -> float:
         if t < self.warmup:
             return self.learning_rate * (t + 1) / (self.warmup + 1)
         done = min((t - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
