@@ -132,3 +132,70 @@ class TestPictures:
         with pytest.raises(ValueError, match="nonsense"):
             self.history.plot(tmp_path / "a.nonsense")
         assert os.listdir(tmp_path) == []
+
+
+WITHOUT_RIGHTS = """
+import ctypes, os, struct, sys
+def unprivileged():
+    if os.geteuid() == 0:  # who may do everything by capabilities, of which it then has none
+        header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)
+        assert ctypes.CDLL(None, use_errno=True).syscall(CAPSET, header, none) == 0
+"""
+
+
+def without_rights(code: str, *arguments: object) -> str:
+    """What a process prints that may do what a file's owner may, and no more."""
+    numbers = {"x86_64": 126, "aarch64": 91}
+    if sys.platform != "linux" or os.uname().machine not in numbers:
+        pytest.skip("root's capabilities are Linux's")
+    code = WITHOUT_RIGHTS.replace("CAPSET", str(numbers[os.uname().machine])) + code
+    environment = os.environ | {"PYTHONPATH": str(Path(nn.__file__).parent.parent)}
+    call = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(call, capture_output=True, text=True, env=environment, check=True, timeout=120).stdout
+
+
+REQUIRES = """
+from nnarray.backends.atomic import require_writable, write_atomically
+unprivileged()
+for path in sys.argv[1:]:
+    for write in (require_writable, lambda path: write_atomically(path, b"new")):
+        try:
+            print(write(path))
+        except OSError as error:
+            print(error.strerror, error.filename == path)
+"""
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path) -> None:
+    for folder, mode in {"kept": 0o555, "hidden": 0o600, "sticky": 0o1777, "open": 0o755}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "old").write_bytes(b"old")
+        (tmp_path / folder).chmod(mode)
+    paths = [tmp_path / folder / name for folder in ("kept", "hidden", "open") for name in ("old", "new")]
+    if os.geteuid() == 0:
+        paths.append(tmp_path / "sticky" / "old")
+        for path in (paths[-1], paths[-1].parent):
+            os.chown(path, 12345, 12345)
+    told = without_rights(REQUIRES, *paths).splitlines()
+    denied, nothing = "Permission denied True", "None"
+    assert told[:12] == [denied] * 8 + [nothing] * 4
+    assert told[12:] == ["Operation not permitted True"] * 2 * (os.geteuid() == 0)
+    (tmp_path / "hidden").chmod(0o755)
+    contents = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    olds = {f"{folder}/old": b"old" for folder in ("kept", "hidden", "sticky")}
+    assert contents == {"open/old": b"new", "open/new": b"new", **olds}
+
+
+TRAINS = """
+import nnarray as nn
+unprivileged()
+try:
+    nn.train(nn.Network((1, 1)), [[0.0, 1.0]], [[0.0, 1.0]], epochs=1, checkpoint=sys.argv[1], callback=print)
+except PermissionError as error:
+    print(error.strerror, error.filename == sys.argv[1])
+"""
+
+
+def test_a_run_does_not_begin_where_its_checkpoint_cannot_be_written(tmp_path) -> None:
+    tmp_path.chmod(0o555)
+    assert without_rights(TRAINS, tmp_path / "run") == "Permission denied True\n"

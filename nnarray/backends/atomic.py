@@ -5,7 +5,8 @@ import io
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from nnarray.backends.blas import Ended
 
@@ -27,16 +28,38 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """
     target = os.path.realpath(path)
     directory = os.path.dirname(target)
-    try:
+    with _naming(path):
         mode = _mode_of(target)
         remove_abandoned(directory)
         while not _write(target, _temporary_in(directory), content, mode):
             pass
+    _flush_directory(directory)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OSError, naming `path`, where `write_atomically` cannot write it: now, not after the work that it keeps.
+
+    An empty file is made beside it, and removed. One that is there already stays as it is: `os.rmdir` of a file fails,
+    as no folder where it could be replaced, and else with the reason (it is immutable, or another's in a folder such as
+    /tmp, where only owners may).
+    """
+    target = os.path.realpath(path)
+    with _naming(path):
+        if _mode_of(target) is not None:
+            with suppress(NotADirectoryError, FileNotFoundError):
+                os.rmdir(target)
+        require_room_for_files(os.path.dirname(target))
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A context whose OSError names `path`."""
+    try:
+        yield
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    _flush_directory(directory)
 
 
 def remove_abandoned(directory: str) -> None:

@@ -51,6 +51,8 @@ def is_of_folder(path: str | os.PathLike[str]) -> bool:
 
 def require_folder(path: str | os.PathLike[str]) -> None:
     """Raise OSError, naming the path as it was given, where no file can be written: it is a folder's, or in none."""
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if is_of_folder(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     folder = os.path.dirname(os.path.realpath(path))

@@ -1,7 +1,6 @@
 """The files for results, checked before training, so that no result is lost because it cannot be written."""
 
 import csv
-import errno
 import io
 import json
 import os
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from nnarray.backends.atomic import require_room_for_files
+from nnarray.backends.atomic import require_writable
 from nnarray.backends.reading import is_of_folder
 from nnarray.cli.errors import CommandError
 from nnarray.cli.output import note, one_line
@@ -64,13 +63,9 @@ def _is_file(name: object) -> TypeGuard[str]:
 
 
 def _cannot_write(path: Path) -> str | None:
-    """Why no file of this name can be made; tried with an empty one beside it, which is removed."""
-    if len(os.fsencode(path.name)) > 255:
-        return os.strerror(errno.ENAMETOOLONG)
-    if path.is_symlink():  # after all links were followed: links in a circle
-        return os.strerror(errno.ELOOP)
+    """Why no file of this name can be written."""
     try:
-        require_room_for_files(path.parent)
+        require_writable(path)
     except OSError as error:
         return error.strerror
     return None

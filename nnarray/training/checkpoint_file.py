@@ -10,15 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nnarray.backends.atomic import write_atomically
+from nnarray.backends.atomic import require_writable, write_atomically
 from nnarray.network.numbers import check_number
 
 EPOCHS = re.compile(r"(?:([1-9]\d{0,8}) ?)?epochs?")
 """A number of epochs in words: "epoch", "1 epoch", "5 epochs"."""
-
-
-LONGEST_NAME = 255
-"""The most bytes in a file's name, on all common file systems."""
 
 
 class Interval(Protocol):
@@ -129,8 +125,8 @@ def check_checkpoint(checkpoint: Any, every: Any, resume: Any) -> tuple[Checkpoi
         from nnarray.backends import reading
 
         path = _path(checkpoint, "checkpoint")
-        _require_writable(path)
         reading.require_folder(path)
+        require_writable(path)
         file = CheckpointFile(path, interval)
     if not isinstance(resume, bool | np.bool_):
         resumed = _path(resume, "resume")
@@ -151,20 +147,6 @@ def _require_no_other(file: CheckpointFile | None, resumed: str | None) -> None:
     if resumed is None or not os.path.exists(resumed) or not os.path.samefile(file.path, resumed):
         msg = "the checkpoint is there already: resume=True goes on from it; delete it, or name another, to begin anew"
         raise FileExistsError(errno.EEXIST, msg, file.path)
-
-
-def _require_writable(path: str) -> None:
-    """Raise OSError now, not after the first half minute of training, where the file cannot be written."""
-    if not path:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    if os.path.isdir(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OSError(errno.EINVAL, "not a regular file, it cannot be replaced", path)
-    if len(os.fsencode(os.path.basename(path))) > LONGEST_NAME:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-    if os.path.islink(os.path.realpath(path)):  # links in a circle
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def check_interval(every: Any) -> Interval:
