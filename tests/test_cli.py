@@ -12,6 +12,7 @@ import lzma
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -586,6 +587,32 @@ class TestPlaces:
         assert code == 0
         assert "R²" in out
         assert "<svg" in Path(re.findall(r"picture written to (\S+)", out)[0]).read_text()
+
+    @pytest.mark.skipif(os.name == "nt", reason="a working folder cannot be removed")
+    def test_nor_is_anything_with_the_working_folder(self, run, houses_csv, here, monkeypatch):
+        def removes(*given, **options):
+            result = real(*given, **options)
+            shutil.rmtree(working)
+            return result
+
+        real, working = nn.train, here / "working"
+        working.mkdir()
+        monkeypatch.chdir(working)
+        monkeypatch.setattr(nn, "train", removes)
+        code, out, err = run("train", houses_csv, *QUICK, "--history", "h.csv")
+        told = r"(\S+) cannot be written \(No such file or directory\); written to (\S+) in its place"
+        (model, model_at), (history, history_at) = re.findall(told, err)
+        assert (code, model, history) == (0, "model.safetensors", "h.csv")
+        assert re.findall(r"(?:model|history) written to (\S+)", out) == [model_at, history_at]
+        assert read_model(model_at).network.sizes == (2, 8, 1)
+        os.unlink(model_at)
+        os.unlink(history_at)
+        for option in ("--out", "--history"):
+            expected = f"nnarray: error: {option} o: No such file or directory\n"
+            assert run("train", houses_csv, "--out", here / "o", option, "o") == (2, "", expected)
+        network = nn.Network((1, 1))
+        with pytest.raises(FileNotFoundError, match="'m'"):
+            nn.save("m", network, network.init())
 
     @pytest.mark.parametrize(("name", "shown"), [("a  b.csv", "a  b.csv"), ("a\nb\r.csv", r"a\nb\r.csv")])
     def test_a_file_is_told_by_its_own_name(self, run, name, shown):

@@ -26,9 +26,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     until the next call for the same directory removes it. The file gets the permissions that `open(path, "wb")` would
     give it, and a link is followed, as `open` does. Raises OSError that names `path`, not the temporary file.
     """
-    target = os.path.realpath(path)
-    directory = os.path.dirname(target)
-    with _naming(path):
+    with naming(path):
+        target = os.path.realpath(path)
+        directory = os.path.dirname(target)
         mode = _mode_of(target)
         remove_abandoned(directory)
         while not _write(target, _temporary_in(directory), content, mode):
@@ -43,8 +43,8 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     as no folder where it could be replaced, and else with the reason (it is immutable, or another's in a folder such as
     /tmp, where only owners may).
     """
-    target = os.path.realpath(path)
-    with _naming(path):
+    with naming(path):
+        target = os.path.realpath(path)
         if _mode_of(target) is not None:
             with suppress(NotADirectoryError, FileNotFoundError):
                 os.rmdir(target)
@@ -52,8 +52,8 @@ def require_writable(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A context whose OSError names `path`."""
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A context whose OSError names `path`, and so does that of a working folder that is gone, which has no name."""
     try:
         yield
     except OSError as error:

@@ -7,6 +7,8 @@ import stat
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from nnarray.backends.atomic import naming
+
 T = TypeVar("T")
 
 MESSAGE_CHARACTERS = 400
@@ -55,7 +57,8 @@ def require_folder(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if is_of_folder(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    folder = os.path.dirname(os.path.realpath(path))
+    with naming(path):
+        folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         kind = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
         raise OSError(kind, f"there is no folder {folder}", os.fspath(path))

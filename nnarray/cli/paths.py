@@ -5,7 +5,8 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -22,8 +23,8 @@ def check_path(option: str, name: str | None, *, force: bool = True) -> None:
     if name is None:
         return
     shown = f"{option} {name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + '…'}"
-    path = Path(os.path.realpath(name)) if name else Path()
     try:
+        path = Path(os.path.realpath(name)) if name else Path()
         is_folder, exists, is_file = path.is_dir() or is_of_folder(name), path.exists(), path.is_file()
     except (OSError, ValueError) as error:
         msg = f"{shown}: {error.strerror if isinstance(error, OSError) else error}"
@@ -79,7 +80,7 @@ def write_or_beside(name: str, write: Callable[[str], Any]) -> str:
     try:
         write(name)
     except OSError as error:
-        for folder in (os.getcwd(), tempfile.gettempdir()):
+        for folder in _further_folders():
             other = os.path.join(folder, f"nnarray-{os.getpid()}-{_end_of(os.path.basename(name))}")
             try:
                 write(other)
@@ -90,6 +91,12 @@ def write_or_beside(name: str, write: Callable[[str], Any]) -> str:
             return other
         raise OSError(error.errno, error.strerror or str(error), name) from error
     return name
+
+
+def _further_folders() -> Iterator[str]:
+    for folder in (os.getcwd, tempfile.gettempdir):
+        with suppress(OSError):  # of a working folder that is gone
+            yield folder()
 
 
 def _end_of(name: str) -> str:
