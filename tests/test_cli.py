@@ -519,6 +519,9 @@ class TestMistakes:
         assert (code, err) == (2, "nnarray: error: model.safetensors: No space left on device\n")
 
 
+LONG, DEEP = "x" * 5000, "d/" * 1000 + "d"
+
+
 class TestPlaces:
     def test_a_model_that_is_there_is_kept_unless_told(self, run, houses_csv, here, capsys):
         run("train", houses_csv, *QUICK)
@@ -618,6 +621,28 @@ class TestPlaces:
     def test_a_file_is_told_by_its_own_name(self, run, name, shown):
         code, _, err = run("train", name)
         assert (code, err) == (2, f"nnarray: error: {shown}: No such file or directory\n")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("train", LONG),
+            ("info", LONG),
+            ("predict", DEEP, "houses.csv"),
+            ("export", "m", DEEP),
+            ("train", "houses.csv", "--out", LONG),
+            ("train", DEEP, "--plot", DEEP),
+            ("train", "houses.csv", "--encoding", LONG),
+        ],
+        ids=lambda words: " ".join(words)[:30],
+    )
+    def test_a_long_name_leaves_room_for_what_is_wrong(self, run, houses_csv, words):
+        code, out, err = run(*words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert re.search(
+            r"(: (File name too long|No such file|there is no (folder|such encoding))| is neither a file)", err
+        )
+        assert re.search(r"[xd]/?(…|\.\.\.)/?[xd]", err)
+        assert len(err) < 600
 
     @pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
     @pytest.mark.parametrize("option", ["--out", "--checkpoint", "--plot", "--history", "--split-out"])

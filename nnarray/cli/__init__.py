@@ -32,7 +32,7 @@ from nnarray import starting
 from nnarray.backends import Ended, quiet
 from nnarray.cli.arguments import make_parser
 from nnarray.cli.errors import CommandError
-from nnarray.cli.output import LONGEST, note, one_line
+from nnarray.cli.output import LONGEST, note, one_line, shortened
 from nnarray.cli.parser import several
 from nnarray.cli.process import OptionsOfSklearn, TerminatedAsInterrupted, WarningsInALine, interruptible
 from nnarray.cli.ranks import first_speaks, is_of_the_first, require_one_command
@@ -70,7 +70,7 @@ def _main(words: Sequence[str], *, launched: bool) -> int:
         note("nnarray: interrupted")
         code = INTERRUPTED
     except EXPECTED as error:
-        note(f"nnarray: error: {_line(error)}")
+        note(f"nnarray: error: {_line(error, words)}")
         code = FAILED
     return TERMINATED if terminated.came and code == INTERRUPTED else code
 
@@ -95,7 +95,8 @@ def _run(words: Sequence[str]) -> int:
     return code
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException, words: Sequence[str]) -> str:
+    """What the error says; of long words of the command, which would leave no room for what is wrong, both ends."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{one_line(error.filename)}: {error.strerror}"
@@ -103,6 +104,8 @@ def _line(error: BaseException) -> str:
         text = f"out of memory: {text}"
     if isinstance(error, nn.DivergenceError):
         text = text.replace("learning_rate", "--learning-rate")
+    for word in words:
+        text = text.replace(one_line(word), shortened(word)) if len(word) > LONGEST else text
     text = re.sub(r"\s*\n\s*", " ", text.strip()) or type(error).__name__
     return text if len(text) <= 12 * LONGEST else text[: 12 * LONGEST] + "…"
 

@@ -49,6 +49,12 @@ def quoted(value: Any) -> str:
     return repr(text) if len(text) <= LONGEST else f"{text[:LONGEST]!r}… ({len(text)} characters)"
 
 
+def shortened(name: Any) -> str:
+    """A file's name for a message: escaped, and of a long one both ends, which tell folder and file."""
+    text = one_line(name)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
+
+
 def _is_visible(character: str) -> bool:
     return character.isprintable() and unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from nnarray.backends.atomic import require_writable
 from nnarray.backends.reading import is_of_folder
 from nnarray.cli.errors import CommandError
-from nnarray.cli.output import note, one_line
+from nnarray.cli.output import note, one_line, shortened
 
 LONGEST_NAME = 200
 
@@ -22,7 +22,7 @@ def check_path(option: str, name: str | None, *, force: bool = True) -> None:
     """Raise CommandError where a file of this name could not be written; without `force`, also where one is there."""
     if name is None:
         return
-    shown = f"{option} {name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + '…'}"
+    shown = f"{option} {shortened(name)}"
     try:
         path = Path(os.path.realpath(name)) if name else Path()
         is_folder, exists, is_file = path.is_dir() or is_of_folder(name), path.exists(), path.is_file()
@@ -32,11 +32,11 @@ def check_path(option: str, name: str | None, *, force: bool = True) -> None:
     if is_folder:
         msg = f"{shown}: this is a folder, not a file"
     elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        msg = f"{shown}: there is no folder {str(Path(name).parent)!r} that can be written to"
+        msg = f"{shown}: there is no folder '{shortened(Path(name).parent)}' that can be written to"
     elif exists and not is_file:
         msg = f"{shown}: this is no regular file, it cannot be replaced"
     elif exists and not force:
-        msg = f"{name} is there already: --force overwrites it, --out names another place"
+        msg = f"{shortened(name)} is there already: --force overwrites it, --out names another place"
     else:
         reason = _cannot_write(path)
         if reason is None:
@@ -87,7 +87,7 @@ def write_or_beside(name: str, write: Callable[[str], Any]) -> str:
             except OSError:
                 continue
             reason = error.strerror or error
-            note(f"{one_line(name)} cannot be written ({reason}); written to {one_line(other)} in its place")
+            note(f"{shortened(name)} cannot be written ({reason}); written to {one_line(other)} in its place")
             return other
         raise OSError(error.errno, error.strerror or str(error), name) from error
     return name
