@@ -13,11 +13,12 @@ updates in an epoch, they count epochs, 0, 1, 2, …: smoothly, so that half of 
 of which the roots count the first epoch or update as 1, and the first two as 0, as its exercise does.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import cos, inf, pi, sqrt
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 COUNTS, UPPER = ("steps", "warmup"), {"warmup": "steps", "final": "learning_rate"}
 """The fields that count updates, and those that another field bounds."""
@@ -28,7 +29,7 @@ def begun(t: int, steps: int, *, staircase: bool) -> int:
     return t - t % steps if staircase else t
 
 
-class Schedule(ABC):
+class Schedule:
     """A learning rate that changes: called with t, the number of updates made, it gives alpha, a float.
 
     All is computed in Python's numbers, of which `np.seterr` changes nothing; what a float cannot hold is infinite.
@@ -61,13 +62,13 @@ class Schedule(ABC):
 
     def __call__(self, t: int) -> float:
         try:
-            return self._rate(t.item() if hasattr(t, "item") else t)
+            return self._rate(t.item() if isinstance(t, np.generic) else t)
         except OverflowError:
             return inf
 
-    @abstractmethod
     def _rate(self, t: int) -> float:
         """Alpha after t updates, a Python number."""
+        raise NotImplementedError
 
 
 def _as_float(value: Any) -> float:
