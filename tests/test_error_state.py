@@ -197,6 +197,7 @@ def test_warnings_are_filtered_as_before_where_ctrl_c_ends_a_fit(method, monkeyp
 TABLES = {"ordinary": 1.0, "huge": 1e300, "tiny": 1e-310, "zeros": 0.0}
 
 
+@pytest.mark.filterwarnings("ignore:.*far beyond all of training's:UserWarning")
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("scale", TABLES.values(), ids=TABLES)
 def test_models_of_files(scale, normalized, tmp_path, capfd) -> None:

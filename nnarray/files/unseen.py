@@ -1,5 +1,6 @@
 """Cells that training had none like: texts that are no category, and numbers far beyond all of the training's."""
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,15 @@ def warn_of_unseen(
             cell = np.asarray(table[k])[unseen[0]]
             found.append(f"{name}: {unseen.size} of {X.shape[1]} cells, such as {str(cell)[:60]!r}, {what}")
     if found:
-        warnings.warn("; ".join(found[:10]), stacklevel=4)
+        warnings.warn("; ".join(found[:10]), stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """The `stacklevel` at which whoever warns names the line that called nnarray."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("nnarray."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _unseen(column: Any, rows: npt.NDArray[Any], is_far: bool) -> npt.NDArray[Any]:
