@@ -77,14 +77,14 @@ which with exponential delays is 1 + 1/2 + … + 1/N times their mean.
 
 | ranks | m = 4,096: ms | m = 60,000: ms | m = 1,000,000: ms | simulated | delays of 1 ms | half as efficient at m = |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| 1 | 60.5 | 880 | 14,652 | 14,652 | 14,653 | 36 |
-| 2 | 31.3 | 441 | 7,327 | 7,327 | 7,329 | 171 |
-| 8 | 9.31 | 112 | 1,833 | 1,833 | 1,836 | 988 |
-| 64 | 2.92 | 15.7 | 231 | 231 | 236 | 8,673 |
-| 512 | 2.14 | 3.74 | 30.6 | 30.6 | 37.4 | 70,740 |
-| 1,000 | 3.54 | 4.36 | 18.1 | 18.1 | 25.7 | 237,417 |
+| 1 | 61.4 | 892 | 14,855 | 14,855 | 14,856 | 35 |
+| 2 | 31.2 | 446 | 7,428 | 7,428 | 7,430 | 106 |
+| 8 | 8.60 | 112 | 1,858 | 1,858 | 1,861 | 535 |
+| 64 | 2.01 | 15.0 | 233 | 233 | 238 | 4,586 |
+| 512 | 1.20 | 2.83 | 30.1 | 30.1 | 36.8 | 37,427 |
+| 1,000 | 1.68 | 2.51 | 16.5 | 16.5 | 24.1 | 108,916 |
 
-A column takes 15 µs, a step beside its columns 0.52 ms, a round of the reduction 3.2 µs, theta once 0.72 ms.
+A column takes 15 µs, a step beside its columns 0.52 ms, a round of the reduction 2.4 µs, theta once 0.26 ms.
 Simulated are steps of m = 1,000,000: without delays, and with one on every rank, exponential, of 1 ms in the mean.
 
 <!-- end of bench -->
