@@ -276,6 +276,14 @@ class TestMemory:
         same(first, run())
         assert idle.idle_bytes() == kept
 
+    def test_very_large_batches_are_not_kept(self, launched) -> None:
+        for program in idle._living():
+            program.release()
+        X = np.ones((400, 2**16), "f").T
+        nn.train(nn.Network((2**16, 1)), X, X[:1], epochs=1, batch_size=300, progress=False)
+        assert len(launched) == 2
+        assert idle.idle_bytes() <= idle.LIMIT < 2**16 * 300 * 4
+
     def test_runs_at_once_have_memory_of_their_own(self) -> None:
         network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=320)
         run = partial(nn.train, network, X, Y, epochs=20, batch_size=32, progress=False)

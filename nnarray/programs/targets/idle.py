@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 LIMIT = 64 * 2**20
-"""Bytes that all programs may hold together when a further one comes; above it, all is released."""
+"""Bytes that all programs may hold together when a further one comes; above it, all is released. A block of a training
+run is not kept above it."""
 
 
 class Keeper(Protocol):
@@ -63,8 +64,9 @@ class SpareBlocks:
             return np.empty(size, np.uint8)
 
     def give_back(self, block: npt.NDArray[np.uint8]) -> None:
-        """Keep a block that nobody reads any more."""
-        self._idle[block.nbytes].append(block)
+        """Keep a block that nobody reads any more, unless there are too many bytes of them."""
+        if self.idle_bytes + block.nbytes <= LIMIT:
+            self._idle[block.nbytes].append(block)
 
 
 def _living() -> list[Keeper]:

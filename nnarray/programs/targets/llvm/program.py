@@ -26,7 +26,7 @@ from nnarray.programs.products import StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
-from nnarray.programs.targets.idle import keep_watch
+from nnarray.programs.targets.idle import LIMIT, keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
@@ -123,8 +123,9 @@ class Program:
         return arena
 
     def give_back(self, arena: Arena) -> None:
-        """Keep an arena for the next call."""
-        self.idle.append(arena)
+        """Keep an arena for the next call, unless it is very large."""
+        if arena.memory.nbytes <= LIMIT:
+            self.idle.append(arena)
 
     def run(self, bound: Bound, given: bytes) -> bool:
         """Compute, unless the arrays are others than those it is for."""
