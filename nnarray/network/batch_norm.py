@@ -174,8 +174,9 @@ class NormalizedParameters(Parameters):
             statistics = batch_norm.averaged(self.statistics, self.backend.asarray(seen, self.dtype))
         return NormalizedParameters(theta, self.sizes, self.backend, statistics)
 
-    def to(self, backend: Backend, dtype: str | None = None) -> "NormalizedParameters":
+    def to(self, backend: str | Backend, dtype: str | None = None) -> "NormalizedParameters":
         """These parameters on another backend or in another dtype, as `Parameters.to`."""
+        backend = default_backend(backend)
         if backend is self.backend and dtype in (None, self.dtype):
             return self
         theta, statistics = (

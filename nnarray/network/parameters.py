@@ -154,13 +154,13 @@ class Parameters(Sequence[Layer]):
         """`replace`, after an update by these gradients."""
         return self.replace(theta)
 
-    def to(self, backend: Backend, dtype: str | None = None) -> "Parameters":
+    def to(self, backend: str | Backend, dtype: str | None = None) -> "Parameters":
         """These parameters on another backend or in another dtype.
 
         Parameters
         ----------
-        backend : Backend
-            The target backend.
+        backend : str or Backend
+            The target backend, or its name, as in `nn.backend`.
         dtype : {"float32", "float64"}, optional
             Their dtype; left out, it stays.
 
@@ -172,14 +172,17 @@ class Parameters(Sequence[Layer]):
         Raises
         ------
         ValueError
-            For an invalid dtype, or one that the backend does not support.
+            For an invalid dtype, or one that the backend does not support, and for the name of no backend.
+        BackendUnavailableError
+            For a backend that cannot run here.
 
         Examples
         --------
-        >>> from nnarray import Network, backend
-        >>> Network((2, 1)).init(dtype="float64").to(backend("numpy"), "float32").dtype
+        >>> from nnarray import Network
+        >>> Network((2, 1)).init(dtype="float64").to("numpy", "float32").dtype
         'float32'
         """
+        backend = default_backend(backend)
         if backend is self.backend and dtype in (None, self.dtype):
             return self
         theta = backend.asarray(self.vector, dtype or self.dtype)
