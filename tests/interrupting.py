@@ -156,9 +156,12 @@ def _is_called_by_tests(frame: FrameType) -> bool:
 
 
 def _is_swallowed(frame: FrameType) -> bool:
-    """Whether this is another library's hash, comparison or length: to C code that asks, any exception is none."""
+    """Whether this is another library's hash, comparison, length or array: to C code that asks, any exception is none.
+
+    (matplotlib's, by pybind11, takes a transformation that gives no array for none.)
+    """
     code = frame.f_code
-    return code.co_name in {"__hash__", "__eq__", "__len__"} and not code.co_filename.startswith(INSIDE)
+    return code.co_name in {"__hash__", "__eq__", "__len__", "__array__"} and not code.co_filename.startswith(INSIDE)
 
 
 def _leaves_a_block(frame: FrameType) -> bool:

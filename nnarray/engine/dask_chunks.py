@@ -6,6 +6,7 @@ the chunks nor the number of workers changes a bit. The scheduler is the active 
 
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -62,10 +63,15 @@ def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:
 
 
 def cut_like(V: np.ndarray, X: Any) -> Any:
-    """A host array in chunks like those of X, sent to the workers once and not with each step."""
+    """A host array in chunks like those of X, sent to the workers once and not with each step.
+
+    dask warns of a large graph. Its setting for that would stay changed where an interrupt comes; filters of warnings
+    are put back by the public call that this is part of.
+    """
     import dask.array as da
 
-    with dask_tasks.sent_once():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
         return da.from_array(V, chunks=(-1, X.chunks[1])).persist()
 
 

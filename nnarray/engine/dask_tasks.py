@@ -108,17 +108,6 @@ def _asked(client: Any, question: Any, **given: Any) -> Any:
         return {}
 
 
-def sent_once() -> Any:
-    """A context in which a large graph is sent without dask's warning.
-
-    Before `distributed` is imported there is no client, and its settings would be lost with what is set here.
-    """
-    import dask
-
-    threshold = {"distributed.admin.large-graph-warning-threshold": 2**62}
-    return dask.config.set(threshold) if "distributed" in sys.modules else nullcontext()
-
-
 def at(worker: str | None) -> Any:
     """A context whose tasks this worker had better compute; another one does where it is not there."""
     import dask
