@@ -149,13 +149,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         group.add_argument(option, action="append", default=[], metavar="COLUMNS", help=what)
     group.add_argument("--weights", metavar="COLUMN", help="how much each row counts, a number ≥ 0")
     group.add_argument("--class-weight", choices=("balanced",), help="make rare classes count as much as frequent ones")
-    group.add_argument(
-        "--missing",
-        choices=("fill", "drop", "refuse"),
-        default="fill",
-        help="missing cells: fill them (see below); drop their rows, also those without a target; or refuse them "
-        "(default: %(default)s)",
-    )
+    _add_missing(group, "(see below)")
 
 
 def _add_reading(parser: argparse.ArgumentParser, marked: str = f"an empty one, {', '.join(MISSING[1:])}") -> None:
@@ -212,13 +206,7 @@ def _add_evaluate(commands: Any) -> None:
         "--target", metavar="COLUMN", help="column of a table with the targets (default: as in training, else the last)"
     )
     _add_drop(parser)
-    parser.add_argument(
-        "--missing",
-        choices=("fill", "drop", "refuse"),
-        default="fill",
-        help="missing cells: fill them as in training; drop their rows, also those without a target; or refuse them "
-        "(default: %(default)s)",
-    )
+    _add_missing(parser, "as in training")
     add_backend(parser)
     parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix, or predicted against true")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object")
@@ -260,4 +248,15 @@ def _add_drop(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="COLUMNS",
         help="columns to leave out, where the model knows none by name",
+    )
+
+
+def _add_missing(parser: Any, how: str) -> None:
+    """Of a command that knows the targets; `how` cells are filled."""
+    parser.add_argument(
+        "--missing",
+        choices=("fill", "drop", "refuse"),
+        default="fill",
+        help=f"missing cells: fill them {how}; drop their rows, also those without a target; or refuse them "
+        "(default: %(default)s)",
     )

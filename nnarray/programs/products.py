@@ -77,12 +77,11 @@ def strided(
 ) -> Strided:
     """How `out` is made of `left` and `right`; raises StridesError for what BLAS cannot read either."""
     (m, k), (_, n) = shapes
-    for strides, shape in ((left, (m, k)), (right, (k, n))):
-        _read(strides, shape)
-    by_columns, leading = _read(out, (m, n))
-    if by_columns:
-        return Strided(True, n, m, k, right[::-1], left[::-1], leading)
-    return Strided(False, m, n, k, left, right, leading)
+    of_blas = gemm(shapes, left, right, out)
+    down = of_blas.leading[2]
+    if of_blas.swapped:  # to BLAS, which knows columns, as C lies by rows
+        return Strided(False, m, n, k, left, right, down)
+    return Strided(True, n, m, k, right[::-1], left[::-1], down)
 
 
 class Gemv(NamedTuple):
