@@ -221,6 +221,16 @@ def test_products_of_several_layers_are_not_fused() -> None:
     assert (sum(products), max(products)) == (3, 1)
 
 
+def test_a_batch_is_gathered_along_the_rows_of_X() -> None:
+    """As a table, which XLA makes of it for the product, it takes six times as long."""
+    given = (jax.ShapeDtypeStruct(shape, "float32") for shape in ((512, 784), (784, 12_288)))
+    rows = jax.ShapeDtypeStruct((128,), "int32")
+    text = jax.jit(lambda W, X, rows: W @ BACKEND.gathered(X, rows)).lower(*given, rows).compile().as_text()
+    fused = [line for line in text[text.index("ENTRY") :].splitlines() if "f32[784,12288]" not in line]
+    assert any("f32[784,128]" in line for line in fused)
+    assert not any("f32[128,784" in line for line in fused)
+
+
 def test_updates_are_compiled_once_and_are_numpys() -> None:
     host, params = NETWORK.init(0, dtype="float64"), NETWORK.init(0, backend="jax", dtype="float64")
     optimizer = nn.Adam(nn.schedules.ExponentialDecay(0.1, 0.5, 2))

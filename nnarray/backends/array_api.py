@@ -281,6 +281,10 @@ class Backend(Library):
         """The function of arrays, as the library compiles it for each shape, where `jits` says so."""
         return function
 
+    def gathered(self, V: Array, rows: Array) -> Array:
+        """These columns of a matrix, in a function that is jitted."""
+        return self.xp.take(V, rows, axis=1)
+
     @property
     def compiles(self) -> bool:
         """Whether equations are compiled for the backend; not where the environment asks for plain primitives."""

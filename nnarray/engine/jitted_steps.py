@@ -112,7 +112,7 @@ def _compiled(
         vectors: Sequence[Array], costs: Array, i: Array, order: Array, table: Array, examples: Any
     ) -> tuple[Sequence[Array], Array]:
         rows = xp.take(order, i * columns + xp.arange(columns), axis=0)
-        X, Y, weights = (V if V is None else xp.take(V, rows, axis=1) for V in examples)
+        X, Y, weights = (V if V is None else backend.gathered(V, rows) for V in examples)
         vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
         return vectors, xp.where(xp.arange(costs.shape[0]) == i, J, costs)
 
