@@ -25,22 +25,25 @@ PANELS, COLUMN_BYTES = 8, 2048
 ROOM = PANELS * WIDE * LANES["float"] * COLUMN_BYTES
 """Bytes of those panels, at most; twice the bytes of an entry come with half the lanes."""
 
-FEWEST_OPERATIONS, FEWEST_TERMS = 2**22, 32
-"""Of such a product; smaller ones are BLAS's or loops."""
+FEWEST_OPERATIONS = 2 * 10**6
+"""Of such a product; for smaller ones OpenBLAS packs nothing either."""
+
+READ_TWICE = 24
+"""Rows of a product that is over before B is packed; it is read where it lies, if its rows are contiguous."""
 
 MOST_OF_A = {"float32": 2**20, "float64": 2**30}
 """Entries of its A, which is read where it lies. (On a core of an AMD EPYC, OpenBLAS takes 1.00 to 1.08 times as long
 for layers of 512 in float32 and 1.07 to 1.24 in float64; for layers of 2048, 0.88 to 1.00 and 1.09.)"""
 
-DOWN, ACROSS, TERMS, COLUMNS, ROWS_LEFT, NEXT_ROW, ADDS, SCALE, DEPTH, WORDS = range(10)
+DOWN, ACROSS, TERMS, COLUMNS, ROWS_LEFT, NEXT_ROW, NEXT_TERM, ADDS, SCALE, DEPTH, WORDS = range(11)
 """Words for packing and for the kernel: strides of what they read, what there is of terms, columns and rows, and for
-the kernel, from a row of C to the next, whether to add to what is there, and by what to multiply."""
+the kernel, from a row of C and a term of B to the next, whether to add to what is there, and by what to multiply."""
 
 
 def suits(stage: Product) -> bool:
     """Whether a product is computed so: by its sizes, and the machine."""
     (rows, terms), columns = stage.A.matrix_shape, stage.B.matrix_shape[1]
-    is_large = rows * terms * columns * 2 >= FEWEST_OPERATIONS and min(rows, columns) >= ROWS and terms >= FEWEST_TERMS
+    is_large = rows * terms * columns * 2 > FEWEST_OPERATIONS and min(rows, columns, terms) > 1
     return is_large and rows * terms <= MOST_OF_A[stage.node.dtype.name] and has_long_vectors()
 
 
@@ -78,18 +81,30 @@ class BlockedProduct:
                 self._set(words, TERMS, terms)
             self._set(self._of_kernel, ADDS, code.value(f"or i64 {k}, {given('beta')}"))
             with self._parts(given("n"), given("width")) as (j, columns):
-                self._pack(k, j, columns)
+                packed_from = self._pack(k, j, columns)
                 with self._parts(given("m"), str(ROWS)) as (i, rows):
                     self._set(self._of_kernel, ROWS_LEFT, rows)
-                    self._row_of_tiles(i, j, k, columns)
+                    self._row_of_tiles(i, j, k, columns, packed_from)
 
-    def _pack(self, k: str, j: str, columns: str) -> None:
-        """Pack some terms of some columns of B."""
-        self._set(self._of_packing, COLUMNS, columns)
-        packing = str(functions_of(self._code.T).packing.address)
-        self._call(packing, self._entry("B", k, j), self._panel("0"), self._of_packing)
+    def _pack(self, k: str, j: str, columns: str) -> str:
+        """Pack some terms of some columns of B, but what is read where it lies; from which column on."""
+        code = self._code
+        whole_panels = code.times(code.value(f"udiv i64 {columns}, {self._width}"), str(self._width))
+        first = code.value(f"select i1 {self._reads_B()}, i64 {whole_panels}, i64 0")
+        left = code.value(f"sub i64 {columns}, {first}")
+        self._set(self._of_packing, COLUMNS, left)
+        with code.branch(code.value(f"icmp ne i64 {left}, 0")):
+            packing = str(functions_of(code.T).packing.address)
+            self._call(packing, self._entry("B", k, code.add(j, first)), self._panel(first), self._of_packing)
+        return first
 
-    def _row_of_tiles(self, i: str, j: str, k: str, columns: str) -> None:
+    def _reads_B(self) -> str:
+        """Whether panels that are whole need not be packed."""
+        has_rows = self._code.value(f"icmp eq i64 {self._given('across of B')}, 1")
+        are_few = self._code.value(f"icmp ule i64 {self._given('m')}, {READ_TWICE}")
+        return self._code.value(f"and i1 {has_rows}, {are_few}")
+
+    def _row_of_tiles(self, i: str, j: str, k: str, columns: str, packed_from: str) -> None:
         """Some rows of A with each panel."""
         code, A = self._code, self._entry("A", i, k)
         functions = functions_of(code.T)
@@ -99,8 +114,13 @@ class BlockedProduct:
             kernel = code.value(
                 f"select i1 {is_narrow}, i64 {functions.narrow_kernel.address}, i64 {functions.kernel.address}"
             )
-            C = self._entry("C", i, code.add(j, panel))
-            self._call(kernel, A, self._panel(panel), self._of_kernel, C)
+            is_packed = code.value(f"icmp uge i64 {panel}, {packed_from}")
+            column = code.add(j, panel)
+            B, packed = self._entry("B", k, column), self._panel(panel)
+            to_next = code.value(f"select i1 {is_packed}, i64 {self._width}, i64 {self._given('down of B')}")
+            self._set(self._of_kernel, NEXT_TERM, to_next)
+            terms_of_B = code.value(f"select i1 {is_packed}, ptr {packed}, ptr {B}")
+            self._call(kernel, A, terms_of_B, self._of_kernel, self._entry("C", i, column))
 
     @contextmanager
     def _parts(self, length: str, most: str) -> Iterator[tuple[str, str]]:
@@ -163,8 +183,8 @@ def kernel(T: str, wide: int) -> str:
     """
     code, lanes = Code(T), LANES[T]
     vectors = Vectors(code, lanes)
-    down, across, terms, columns, rows, next_row, adds = (
-        code.parameter("%how", at, "i64") for at in (DOWN, ACROSS, TERMS, COLUMNS, ROWS_LEFT, NEXT_ROW, ADDS)
+    down, across, terms, columns, rows, next_row, next_term, adds = (
+        code.parameter("%how", at, "i64") for at in (DOWN, ACROSS, TERMS, COLUMNS, ROWS_LEFT, NEXT_ROW, NEXT_TERM, ADDS)
     )
     scale, last = vectors.splat(code.parameter("%how", SCALE, T)), code.value(f"sub i64 {rows}, 1")
     numbers = [code.smaller(str(i), last) for i in range(ROWS)]
@@ -178,7 +198,7 @@ def kernel(T: str, wide: int) -> str:
             code.do(f"call void @llvm.prefetch(ptr {line}, i32 1, i32 3, i32 1)")
     sums = [[vectors.variable(0.0) for _ in range(wide)] for _ in range(ROWS)]
     with code.loop(terms) as k:
-        row, entry = _address(code, "%panel", code.times(k, str(WIDE * lanes))), code.times(k, across)
+        row, entry = _address(code, "%panel", code.times(k, next_term)), code.times(k, across)
         terms_of_B = [vectors.load(row, v) for v in range(wide)]
         for row_of_A, of_row in zip(rows_of_A, sums, strict=True):
             a = vectors.splat(code.value(f"load {T}, ptr {_address(code, row_of_A, entry)}"))

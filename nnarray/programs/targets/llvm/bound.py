@@ -51,6 +51,8 @@ class Unbound(NamedTuple):
     memory: Memory
     scalars: Sequence[Scalar]
     blas: Blas
+    reads_once: bool
+    """an input, in blocks of so few columns that BLAS, too, packs nothing"""
 
 
 class Bound:
@@ -122,7 +124,7 @@ class Bound:
         code = Code("float" if self._parts.plan.graph.dtype == np.float32 else "double")
         places = Places(code, self._placements, self._unit, self._standing)
         if isinstance(part, Product):
-            ProductCode(part, places, self._parts.blas).write()
+            ProductCode(part, places, self._parts.blas, packs=not self._parts.reads_once).write()
         else:
             LoopCode(part, self._parts.plan, places).write()
         return code.function("%table"), places

@@ -57,16 +57,17 @@ def matrix_and_vector(stage: Product) -> tuple[Node, Node]:
 
 
 class ProductCode:
-    """The code of one product."""
+    """The code of one product; a large one `packs` what it reads again and again."""
 
-    def __init__(self, stage: Product, places: Places, blas: Blas) -> None:
+    def __init__(self, stage: Product, places: Places, blas: Blas, *, packs: bool) -> None:
         self.stage, self.places, self.blas, self.code = stage, places, blas, places.code
+        self._packs = packs
 
     def write(self) -> None:
         """Write it."""
         if is_call(self.stage) and streamed.suits(self.stage, self.places):
             streamed.Streamed(self.stage, self.places, *self._sizes()[1:]).write()
-        elif is_blocked(self.stage):
+        elif self._packs and is_blocked(self.stage):
             blocked.BlockedProduct(self.stage, self.places, self._scale()).write()
         elif is_call(self.stage):
             self._call()

@@ -59,7 +59,7 @@ class Program:
 
     def __init__(self, graph: Graph, blas: Blas, *, shared: bool = True) -> None:
         self._traced = graph
-        self.plan, stages, self.memory = _cut(Plan(lowered(graph), LIMITS), shared=shared)
+        self.plan, stages, self.memory, reads_once = _cut(Plan(lowered(graph), LIMITS), shared=shared)
         self.graph, self.works_in_place = self.plan.graph, self.plan.works_in_place
         is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
         self._arrays_of = taking([i for i, x in enumerate(is_array) if x])
@@ -71,8 +71,8 @@ class Program:
         self.given |= {node: word_of[name] for node, name in self.memory.outputs.items()}
         used = [s for node in self.graph.nodes for s in node.sources if isinstance(s, Scalar)]
         self.scalars = list(dict.fromkeys(used))
-        self._panels = max(map(_room_for_panels, stages), default=0)
-        self.parts = Unbound(self.plan, stages, self.memory, self.scalars, blas)
+        self._panels = 0 if reads_once else max(map(_room_for_panels, stages), default=0)
+        self.parts = Unbound(self.plan, stages, self.memory, self.scalars, blas, reads_once)
         self._numbers = function_of(graph.scalars, self.scalars)
         self._arrays = Packed(self, [1] * len(self.given_arrays))
         self.idle: list[Arena] = []
@@ -228,8 +228,8 @@ class Call(NamedTuple):
     """in the last words of `given`"""
 
 
-def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory]:
-    """The plan, the pieces of each stage, and the memory between them; in blocks where an input is read once that way.
+def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory, bool]:
+    """The plan, the pieces of each stage, the memory between them, and whether an input is read once, in blocks.
 
     A plan in blocks has its stages in another order.
     """
@@ -238,8 +238,8 @@ def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory]:
         plan_of_blocks = plan.with_stages(blocks.stages)
         memory = Memory(plan_of_blocks)
         if blocks.suits(memory):
-            return plan_of_blocks, blocks.pieces(), memory
-    return plan, stages_of(plan, shared=shared), Memory(plan)
+            return plan_of_blocks, blocks.pieces(), memory, True
+    return plan, stages_of(plan, shared=shared), Memory(plan), False
 
 
 def _room_for_panels(stage: Sequence[Piece]) -> int:
