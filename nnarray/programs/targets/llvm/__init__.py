@@ -1,6 +1,6 @@
 """A target: machine code for CPUs, compiled by LLVM.
 
-Read in this order: `program` (a graph, ready to be called), `pieces` (how its parts are cut), `bound` (the pieces with
+Read in this order: `program` (a graph, ready to be called), `pieces` (how its parts are cut), `columns` (stages that take columns by themselves), `bound` (the pieces with
 their tables, for arrays of one kind), `loops` and `products` (parts as LLVM IR), `few_terms`, `streamed`,
 `blocked` and `vectors` (products without BLAS), `operations` and `mathematics` (what loops compute), `places` (where a
 part finds its arrays), `code` (IR as text), `compiler` (llvmlite), `driver` (the function that runs every program),

@@ -30,7 +30,8 @@ from nnarray.programs.targets.idle import LIMIT, keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
-from nnarray.programs.targets.llvm.pieces import ColumnBlocks, Piece, stages_of
+from nnarray.programs.targets.llvm.columns import ColumnBlocks
+from nnarray.programs.targets.llvm.pieces import Piece, stages_of
 from nnarray.programs.targets.llvm.products import Blas, is_blocked
 from nnarray.programs.targets.scalars import function_of
 

@@ -1,0 +1,120 @@
+"""Stages that compute each column by itself, block after block of columns, where an input is read once that way."""
+
+from collections.abc import Iterator
+
+from nnarray.programs.graph import Graph, Node, Reduction
+from nnarray.programs.memory import Memory
+from nnarray.programs.schedule import Loops, Plan, Product, Stage, made_by
+from nnarray.programs.targets.llvm.pieces import Piece, Span, parts_of, whole
+from nnarray.programs.targets.llvm.products import is_call
+
+BLOCK_BYTES, COLUMNS_AT_ONCE = 2**18, 8
+"""Of an input that is read for two products, about so much is in a core's cache for the second one: a multiple of so
+many columns, which BLAS multiplies by a vector at once."""
+
+MOST_ROWS = 16
+"""Of a product that takes about as long as reading what it multiplies."""
+
+
+class ColumnBlocks:
+    """The stages of a plan in an order in which an input that is read for two products is read once.
+
+    First run the stages `before`, which need no examples, and last those `after`. Between them, each block of columns
+    goes through all stages of `block`: those that compute each column by itself, and products that are sums over
+    columns, which accumulate from block to block.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._columns = plan, _with_columns(plan.graph)
+        self.twice = self._read_twice()
+        self.before, self.block, self.after = list[Stage](), list[Stage](), list[Stage]()
+        made_here, made_late = set[Node](), set[Node]()
+        for stage in [one for stages in plan.stages for one in _one_by_one(stages)]:
+            read, made = set(plan.reads(stage)), set(made_by(stage))
+            adds_up = isinstance(stage, Product) and self._adds_up(stage)
+            if not read.isdisjoint(made_late):
+                stages, found = self.after, made_late
+            elif adds_up and self.twice in read:
+                stages, found = self.block, made_late
+            elif all([node in self._columns for node in made]) and not adds_up:
+                stages, found = self.block, made_here
+            elif read.isdisjoint(made_here):
+                stages, found = self.before, set[Node]()
+            else:
+                stages, found = self.after, made_late
+            stages.append(stage)
+            found.update(made)
+        self.columns = 0 if self.twice is None else self.twice.matrix_shape[1]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All of them in this order."""
+        return [*self.before, *self.block, *self.after]
+
+    @property
+    def are_several(self) -> bool:
+        """Whether an input is read twice, and does not stay in the cache meanwhile."""
+        return self.twice is not None and self._width() < self.columns
+
+    def suits(self, memory: Memory) -> bool:
+        """Whether this order is worth having, and sums that the blocks add to have buffers to themselves."""
+        products = [stage for stage in self.block if isinstance(stage, Product)]
+        sums = [stage for stage in products if self._adds_up(stage)]
+        if not sums or not all([is_call(stage) and stage.node in memory.outputs for stage in sums]):
+            return False
+        if any([stage.A.base is stage.B.base for stage in products]):  # of which one piece needs two parts
+            return False
+        dtypes = {node.dtype for stage in self.block for node in made_by(stage)}
+        return len(dtypes) == 1 and max([stage.node.matrix_shape[0] for stage in products]) <= MOST_ROWS
+
+    def pieces(self) -> list[list[Piece]]:
+        """The pieces of each stage in this order, block by block."""
+        width, found = self._width(), [[whole(part)] for stage in self.before for part in parts_of(stage)]
+        for start in range(0, self.columns, width):
+            span = Span(start, min(start + width, self.columns))
+            for stage in self.block:
+                for part in parts_of(stage):
+                    if isinstance(part, Product) and self._adds_up(part):
+                        found.append([whole(part)._replace(terms=span, adds=start > 0)])
+                    else:
+                        found.append([whole(part)._replace(columns=span)])
+        return [*found, *([whole(part)] for stage in self.after for part in parts_of(stage))]
+
+    def _width(self) -> int:
+        assert self.twice is not None
+        columns = BLOCK_BYTES // (self.twice.matrix_shape[0] * self.twice.dtype.itemsize)
+        return max(columns - columns % COLUMNS_AT_ONCE, COLUMNS_AT_ONCE)
+
+    def _read_twice(self) -> Node | None:
+        """An input with a column for each example that two products read."""
+        products = [stage for stage in self._plan.stages if isinstance(stage, Product)]
+        read = [node for product in products for node in self._plan.reads(product)]
+        twice = [x for x in self._plan.graph.arrays if x in self._columns and read.count(x) > 1]
+        return twice[0] if twice else None
+
+    def _adds_up(self, product: Product) -> bool:
+        """Whether the product is a sum over the examples, each a column of A and a row of B."""
+        B = product.B
+        return product.A in self._columns and B.operation == "transpose" and B.nodes[0] in self._columns
+
+
+def _with_columns(graph: Graph) -> set[Node]:
+    """The nodes that have a column for each example."""
+    found: set[Node] = {x for x in graph.arrays if x.per_example}
+    for node in graph.nodes:
+        if node.operation == "partial_sums" or (isinstance(node, Reduction) and node.axis != 0):
+            continue
+        sources = list(node.nodes)
+        if node.operation == "matmul":
+            left, *sources = sources
+            if left.base in found:
+                continue
+        single = [] if node.operation == "matmul" else [V for V in sources if V.matrix_shape[1] == 1]
+        along, others = [V for V in sources if V in found], [V for V in sources if V not in found]
+        if along and all([V in single and V.operation != "transpose" for V in others]):
+            found.add(node)
+    return found
+
+
+def _one_by_one(stage: Stage) -> Iterator[Stage]:
+    return iter([stage]) if isinstance(stage, Product) else (Loops([loop]) for loop in stage.loops)
