@@ -14,11 +14,12 @@ NARROW_BYTES = 2
 class Memory:
     """A place for every stored node: `outputs` has its output's name, or `offsets` its first byte in the arena.
 
-    A node overwrites one of the same shape and dtype whose last read is in its own loop.
+    A node overwrites one of the same shape and dtype whose last read is in its own loop. Stages `together` may be under
+    way at once, each for columns of its own.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, together: range = range(0)) -> None:
+        self._plan, self._together = plan, together
         self.outputs = {node: name for name, node in plan.graph.outputs.items()}
         self._borrow_outputs()
         self._blocks, self._block_of = Blocks(), dict[Node, int]()
@@ -47,6 +48,7 @@ class Memory:
     def _place(self) -> None:
         """Walk through the stages with the blocks that are free at each."""
         last_read = {leaf: i for i, stage in enumerate(self._plan.stages) for leaf in self._plan.reads(stage)}
+        over = set[int]()
         for i, stage in enumerate(self._plan.stages):
             dying = [leaf for leaf in self._block_of if last_read.get(leaf) == i]
             made = made_by(stage)
@@ -55,8 +57,11 @@ class Memory:
                     heir = self._heir(node, stage, dying)
                     self._block_of[node] = self._blocks.allocate(self.bytes_of(node)) if heir is None else heir
             held = {self._block_of[node] for node in made if node in self._block_of}
-            for block in {self._block_of[node] for node in dying} - held:
-                self._blocks.release(block)
+            over |= {self._block_of[node] for node in dying} - held
+            if i not in self._together[:-1]:
+                for block in over:
+                    self._blocks.release(block)
+                over.clear()
 
     def _heir(self, node: Node, stage: Stage, dying: list[Node]) -> int | None:
         """The block of a node whose last read is in the loop that stores this one, for this one to overwrite."""

@@ -28,8 +28,8 @@ ROOM = PANELS * WIDE * LANES["float"] * COLUMN_BYTES
 FEWEST_OPERATIONS = 2 * 10**6
 """Of such a product; for smaller ones OpenBLAS packs nothing either."""
 
-READ_TWICE = 24
-"""Rows of a product that is over before B is packed; it is read where it lies, if its rows are contiguous."""
+FEW_ROWS = 128
+"""Of a product that is over sooner than B is packed: B is read where it lies, if its rows are contiguous."""
 
 MOST_OF_A = {"float32": 2**20, "float64": 2**30}
 """Entries of its A, which is read where it lies. (On a core of an AMD EPYC, OpenBLAS takes 1.00 to 1.08 times as long
@@ -101,7 +101,7 @@ class BlockedProduct:
     def _reads_B(self) -> str:
         """Whether panels that are whole need not be packed."""
         has_rows = self._code.value(f"icmp eq i64 {self._given('across of B')}, 1")
-        are_few = self._code.value(f"icmp ule i64 {self._given('m')}, {READ_TWICE}")
+        are_few = self._code.value(f"icmp ule i64 {self._given('m')}, {FEW_ROWS}")
         return self._code.value(f"and i1 {has_rows}, {are_few}")
 
     def _row_of_tiles(self, i: str, j: str, k: str, columns: str, packed_from: str) -> None:

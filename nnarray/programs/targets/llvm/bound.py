@@ -17,10 +17,10 @@ from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled_together
 from nnarray.programs.targets.llvm.driver import Address, Fill, TableCall, Tables
 from nnarray.programs.targets.llvm.loops import LoopCode
-from nnarray.programs.targets.llvm.pieces import Part, Piece, whole
+from nnarray.programs.targets.llvm.pieces import Part, Piece, Strand, whole
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
-from nnarray.programs.targets.llvm.team import Job
+from nnarray.programs.targets.llvm.team import Job, in_turn
 
 TABLES = 4096
 """Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
@@ -44,10 +44,10 @@ class Placement(NamedTuple):
 
 
 class Unbound(NamedTuple):
-    """What is bound: the plan, its pieces stage by stage, the memory between them, the numbers and BLAS."""
+    """What is bound: the plan, its strands stage by stage, the memory between them, the numbers and BLAS."""
 
     plan: Plan
-    stages: Sequence[Sequence[Piece]]
+    stages: Sequence[Sequence[Strand]]
     memory: Memory
     scalars: Sequence[Scalar]
     blas: Blas
@@ -67,18 +67,18 @@ class Bound:
             frozenset([node for node, placement in placements.items() if placement.strides[axis] == 1])
             for axis in (0, 1)
         )
-        self._tables = Tables([], [], [], [], [])
-        pieces = [piece for stage in parts.stages for piece in stage]
+        self._tables, self._of_strands = Tables([], [], [], [], []), list[Fill]()
+        pieces = [piece for stage in parts.stages for strand in stage for piece in strand]
         self._functions = self._functions_of({id(piece.part): piece.part for piece in pieces})
         for stage in parts.stages:
-            for i, piece in enumerate(stage):
-                self._add(piece, i)
+            for i, strand in enumerate(stage):
+                self._add(strand, i)
         self.is_shared = max(map(len, parts.stages)) > 1
-        """whether there are pieces for several threads"""
+        """whether there are strands for several threads"""
         self.room = len(self._tables.words) * 8
         self.room += -self.room % TABLES
         arena = [Fill(word, self.room + offset) for word, offset in self._tables.arena]
-        self._plan = driver.plan(arrays, self._tables._replace(arena=arena))
+        self._plan = driver.plan(arrays, self._tables._replace(arena=[*arena, *self._of_strands]))
         self.plan = self._plan.ctypes.data
         self.layout = layout_of(arrays)
         self._kept = [(type(x), x.dtype) for x in arrays]
@@ -99,10 +99,27 @@ class Bound:
             self._jobs[memory] = Job(self.stages(memory))
         return self._jobs[memory]
 
-    def _add(self, piece: Piece, number: int) -> None:
-        """The call of a piece, the one of this number in its stage, and its table."""
+    def _add(self, strand: Strand, number: int) -> None:
+        """The call of a strand, the one of this number in its stage, and its table."""
+        calls = [self._call(piece, number) for piece in strand]
+        if len(calls) > 1:
+            calls = [self._call_of_all(calls)]
+        self._tables.calls.extend(calls)
+
+    def _call_of_all(self, calls: Sequence[TableCall]) -> TableCall:
+        """One call that makes these in turn: its table has their functions and the addresses of their tables."""
+        words = self._tables.words
+        call = TableCall(in_turn().address, len(words))
+        words.append(len(calls))
+        for function, table in calls:
+            self._of_strands.append(Fill(len(words) + 1, 8 * table))
+            words += function, 0
+        return call
+
+    def _call(self, piece: Piece, number: int) -> TableCall:
+        """The call of a piece, and its table."""
         function, places = self._functions[id(piece.part)]
-        self._tables.calls.append(TableCall(function.address, len(self._tables.words)))
+        call = TableCall(function.address, len(self._tables.words))
         product: Mapping[str, int] = {}
         if ("blas", "beta") in places.keys:
             product = self._blas(piece)
@@ -113,6 +130,7 @@ class Bound:
                 self._tables.arena.append(Fill(len(self._tables.words), self._parts.memory.size + number * ROOM))
             is_known = key[0] in {"blas", "blocked", "room"}
             self._tables.words.append(product.get(str(key[1]), 0) if is_known else self._word(piece, *key))
+        return call
 
     def _functions_of(self, parts: Mapping[int, Part]) -> dict[int, tuple[Compiled, Places]]:
         """The function of each part, and what its table holds."""

@@ -1,12 +1,25 @@
-"""Stages that compute each column by itself, block after block of columns, where an input is read once that way."""
+"""Stages that compute each column by itself, taken together: some columns go through all of them, then others.
+
+Where several threads share a batch, each takes columns of its own and waits for no other; and where an input is read
+for two products, each block of it is in the cache for the second one.
+"""
 
 from collections.abc import Iterator
 
 from nnarray.programs.graph import Graph, Node, Reduction
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Loops, Plan, Product, Stage, made_by
-from nnarray.programs.targets.llvm.pieces import Piece, Span, parts_of, whole
-from nnarray.programs.targets.llvm.products import is_call
+from nnarray.programs.targets.llvm.pieces import (
+    Span,
+    Strand,
+    each_alone,
+    operations,
+    parts_of,
+    pieces_of,
+    spans_of,
+    whole,
+)
+from nnarray.programs.targets.llvm.products import is_blocked, is_call, vector_of
 
 BLOCK_BYTES, COLUMNS_AT_ONCE = 2**18, 8
 """Of an input that is read for two products, about so much is in a core's cache for the second one: a multiple of so
@@ -16,17 +29,20 @@ MOST_ROWS = 16
 """Of a product that takes about as long as reading what it multiplies."""
 
 
-class ColumnBlocks:
-    """The stages of a plan in an order in which an input that is read for two products is read once.
+STRAND_COLUMNS, FEW_OPERATIONS = 256, 2**21
+"""How many columns a thread takes at once, about, and operations of a product that BLAS computes without packing."""
 
-    First run the stages `before`, which need no examples, and last those `after`. Between them, each block of columns
-    goes through all stages of `block`: those that compute each column by itself, and products that are sums over
-    columns, which accumulate from block to block.
+
+class ByColumns:
+    """The stages of a plan in an order in which those that compute each column by itself come together.
+
+    First run the stages `before`, which need no examples, and last those `after`. Between them, some columns go through
+    all stages of `block`: those that compute each column by itself, and products that are sums over the columns of
+    `twice`, an input, which accumulate.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._columns = plan, _with_columns(plan.graph)
-        self.twice = self._read_twice()
+    def __init__(self, plan: Plan, columns: set[Node], twice: Node | None = None) -> None:
+        self._plan, self._columns, self.twice = plan, columns, twice
         self.before, self.block, self.after = list[Stage](), list[Stage](), list[Stage]()
         made_here, made_late = set[Node](), set[Node]()
         for stage in [one for stages in plan.stages for one in _one_by_one(stages)]:
@@ -34,7 +50,7 @@ class ColumnBlocks:
             adds_up = isinstance(stage, Product) and self._adds_up(stage)
             if not read.isdisjoint(made_late):
                 stages, found = self.after, made_late
-            elif adds_up and self.twice in read:
+            elif adds_up and twice in read:
                 stages, found = self.block, made_late
             elif all([node in self._columns for node in made]) and not adds_up:
                 stages, found = self.block, made_here
@@ -44,12 +60,71 @@ class ColumnBlocks:
                 stages, found = self.after, made_late
             stages.append(stage)
             found.update(made)
-        self.columns = 0 if self.twice is None else self.twice.matrix_shape[1]
 
     @property
     def stages(self) -> list[Stage]:
         """All of them in this order."""
         return [*self.before, *self.block, *self.after]
+
+    def _adds_up(self, product: Product) -> bool:
+        """Whether the product is a sum over the examples, each a column of A and a row of B."""
+        B = product.B
+        return product.A in self._columns and B.operation == "transpose" and B.nodes[0] in self._columns
+
+
+class Strands(ByColumns):
+    """An order in which threads that share a batch wait for each other where sums over its columns begin, and end."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, _with_columns(plan.graph))
+        made_late = {node for stage in self.after for node in made_by(stage)}
+        outputs = plan.graph.outputs.values()
+        self._sums = [
+            stage
+            for stage in self.after
+            if isinstance(stage, Product) and stage.node in outputs and made_late.isdisjoint(plan.reads(stage))
+        ]
+        self.after = [*self._sums, *[stage for stage in self.after if stage not in self._sums]]
+
+    @property
+    def are_worth_it(self) -> bool:
+        """Whether there are large products, and none is slower for a few columns after the others."""
+        products = [stage for stage in self.block if isinstance(stage, Product)]
+        return any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
+
+    @property
+    def together(self) -> range:
+        """Which stages some columns are in while others are not yet, or not any more."""
+        return range(len(self.before), len(self.before) + len(self.block))
+
+    def strands(self) -> list[list[Strand]]:
+        """The strands of each stage in this order; all of `block` are one, and so are the sums."""
+        columns = made_by(self.block[0])[0].matrix_shape[1]
+        block = [part for stage in self.block for part in parts_of(stage)]
+        spans = spans_of(columns, max(columns // STRAND_COLUMNS, 2))
+        strands = [[whole(part)._replace(columns=span) for part in block] for span in spans]
+        sums = [piece for part in sorted(self._sums, key=operations, reverse=True) for piece in pieces_of(part)]
+        before, others = (_alone(stages) for stages in (self.before, self.after[len(self._sums) :]))
+        return [*before, strands, *([each_alone(sums)] if sums else []), *others]
+
+
+def _alone(stages: list[Stage]) -> list[list[Strand]]:
+    """Stages one after the other."""
+    return [each_alone([piece for part in parts_of(stage) for piece in pieces_of(part)]) for stage in stages]
+
+
+def _suits_few_columns(product: Product) -> bool:
+    is_small = operations(product) <= FEW_OPERATIONS or not is_call(product)
+    return is_small or is_blocked(product) or vector_of(product) is not None
+
+
+class ColumnBlocks(ByColumns):
+    """An order in which an input that is read for two products is read once, in blocks of columns."""
+
+    def __init__(self, plan: Plan) -> None:
+        columns = _with_columns(plan.graph)
+        super().__init__(plan, columns, _read_twice(plan, columns))
+        self.columns = 0 if self.twice is None else self.twice.matrix_shape[1]
 
     @property
     def are_several(self) -> bool:
@@ -67,35 +142,32 @@ class ColumnBlocks:
         dtypes = {node.dtype for stage in self.block for node in made_by(stage)}
         return len(dtypes) == 1 and max([stage.node.matrix_shape[0] for stage in products]) <= MOST_ROWS
 
-    def pieces(self) -> list[list[Piece]]:
-        """The pieces of each stage in this order, block by block."""
-        width, found = self._width(), [[whole(part)] for stage in self.before for part in parts_of(stage)]
+    def strands(self) -> list[list[Strand]]:
+        """What comes after the other in this order, block by block; each is a stage."""
+        width, found = self._width(), [whole(part) for stage in self.before for part in parts_of(stage)]
         for start in range(0, self.columns, width):
             span = Span(start, min(start + width, self.columns))
             for stage in self.block:
                 for part in parts_of(stage):
                     if isinstance(part, Product) and self._adds_up(part):
-                        found.append([whole(part)._replace(terms=span, adds=start > 0)])
+                        found.append(whole(part)._replace(terms=span, adds=start > 0))
                     else:
-                        found.append([whole(part)._replace(columns=span)])
-        return [*found, *([whole(part)] for stage in self.after for part in parts_of(stage))]
+                        found.append(whole(part)._replace(columns=span))
+        found += [whole(part) for stage in self.after for part in parts_of(stage)]
+        return [each_alone([piece]) for piece in found]
 
     def _width(self) -> int:
         assert self.twice is not None
         columns = BLOCK_BYTES // (self.twice.matrix_shape[0] * self.twice.dtype.itemsize)
         return max(columns - columns % COLUMNS_AT_ONCE, COLUMNS_AT_ONCE)
 
-    def _read_twice(self) -> Node | None:
-        """An input with a column for each example that two products read."""
-        products = [stage for stage in self._plan.stages if isinstance(stage, Product)]
-        read = [node for product in products for node in self._plan.reads(product)]
-        twice = [x for x in self._plan.graph.arrays if x in self._columns and read.count(x) > 1]
-        return twice[0] if twice else None
 
-    def _adds_up(self, product: Product) -> bool:
-        """Whether the product is a sum over the examples, each a column of A and a row of B."""
-        B = product.B
-        return product.A in self._columns and B.operation == "transpose" and B.nodes[0] in self._columns
+def _read_twice(plan: Plan, columns: set[Node]) -> Node | None:
+    """An input with a column for each example that two products read."""
+    products = [stage for stage in plan.stages if isinstance(stage, Product)]
+    read = [node for product in products for node in plan.reads(product)]
+    twice = [x for x in plan.graph.arrays if x in columns and read.count(x) > 1]
+    return twice[0] if twice else None
 
 
 def _with_columns(graph: Graph) -> set[Node]:

@@ -83,17 +83,30 @@ class Piece(NamedTuple):
         return 0, 0
 
 
+Strand = Sequence[Piece]
+"""What a thread computes before it takes something else."""
+
+
 def whole(part: Part) -> Piece:
     """All of it."""
     (rows, columns), terms = _shape(part), part.A.matrix_shape[1] if isinstance(part, Product) else 0
     return Piece(part, Span(0, rows), Span(0, columns), Span(0, terms))
 
 
-def stages_of(plan: Plan, *, shared: bool) -> list[list[Piece]]:
+def are_worth_sharing(plan: Plan) -> bool:
+    """Whether its products are large enough for several threads, and its loops can be cut."""
+    return _operations(plan) >= WORTH_SHARING and _cuts_loops(plan.graph)
+
+
+def stages_of(plan: Plan, *, shared: bool) -> list[list[Strand]]:
     """The pieces of each stage, of which none waits for another; unless they are `shared`, a part is one piece."""
-    operations = sum([_operations(part) for stage in plan.stages for part in parts_of(stage)])
-    cuts = shared and (operations == 0 or (operations >= WORTH_SHARING and _cuts_loops(plan.graph)))
-    return [[piece for part in parts_of(stage) for piece in _pieces(part, cuts)] for stage in plan.stages]
+    cut = pieces_of if shared and (_operations(plan) == 0 or are_worth_sharing(plan)) else lambda part: [whole(part)]
+    return [each_alone([piece for part in parts_of(stage) for piece in cut(part)]) for stage in plan.stages]
+
+
+def each_alone(pieces: Sequence[Piece]) -> list[Strand]:
+    """A strand of each."""
+    return [[piece] for piece in pieces]
 
 
 def parts_of(stage: Stage) -> Sequence[Part]:
@@ -101,9 +114,9 @@ def parts_of(stage: Stage) -> Sequence[Part]:
     return [stage] if isinstance(stage, Product) else stage.loops
 
 
-def _pieces(part: Part, cuts: bool) -> list[Piece]:
-    all_of_it = whole(part)
-    count = _count(part) if cuts else 1
+def pieces_of(part: Part) -> list[Piece]:
+    """The pieces that a part is cut into."""
+    all_of_it, count = whole(part), _count(part)
     if count == 1:
         return [all_of_it]
     rows, columns = all_of_it.rows, all_of_it.columns
@@ -125,9 +138,8 @@ def _count(part: Part) -> int:
     if isinstance(part, Product):
         if not is_call(part) or part.A.base is part.B.base:
             return 1
-        operations = _operations(part)
-        most = MOST_PIECES if is_blocked(part) else MOST_COPIES
-        wanted = min(max(min(operations // PIECE_OPERATIONS, 2), operations // MANY_OPERATIONS), most)
+        each, most = operations(part), MOST_PIECES if is_blocked(part) else MOST_COPIES
+        wanted = min(max(min(each // PIECE_OPERATIONS, 2), each // MANY_OPERATIONS), most)
     else:
         wanted = 1 if part.kind == "sums" else part.shape[0] * part.shape[1] // PIECE_ENTRIES
     return _power_of_two(wanted)
@@ -143,9 +155,9 @@ def _shares(length: int, count: int) -> Iterator[Span]:
     return (Span(*pair) for pair in pairwise([*ends, length]) if pair[0] < pair[1])
 
 
-def shares(length: int, entries: int) -> Iterator[Span]:
-    """Spans of a length, along which so many entries are copied."""
-    return _shares(length, _power_of_two(entries // PIECE_ENTRIES))
+def spans_of(length: int, wanted: int) -> list[Span]:
+    """Spans of a length, about as many."""
+    return list(_shares(length, _power_of_two(wanted)))
 
 
 def _power_of_two(wanted: int) -> int:
@@ -153,7 +165,12 @@ def _power_of_two(wanted: int) -> int:
     return 1 << (min(wanted, MOST_PIECES).bit_length() - 1) if wanted > 1 else 1
 
 
-def _operations(part: Part) -> int:
+def _operations(plan: Plan) -> int:
+    return sum([operations(part) for stage in plan.stages for part in parts_of(stage)])
+
+
+def operations(part: Part) -> int:
+    """Additions and multiplications of a product; loops count for nothing."""
     if not isinstance(part, Product):
         return 0
     rows, columns = part.node.matrix_shape

@@ -30,8 +30,8 @@ from nnarray.programs.targets.idle import LIMIT, keep_watch
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
-from nnarray.programs.targets.llvm.columns import ColumnBlocks
-from nnarray.programs.targets.llvm.pieces import Piece, stages_of
+from nnarray.programs.targets.llvm.columns import ColumnBlocks, Strands
+from nnarray.programs.targets.llvm.pieces import Piece, Strand, are_worth_sharing, stages_of
 from nnarray.programs.targets.llvm.products import Blas, is_blocked
 from nnarray.programs.targets.scalars import function_of
 
@@ -229,23 +229,30 @@ class Call(NamedTuple):
     """in the last words of `given`"""
 
 
-def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Piece]], Memory, bool]:
-    """The plan, the pieces of each stage, the memory between them, and whether an input is read once, in blocks.
+def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Strand]], Memory, bool]:
+    """The plan, the strands of each stage, the memory between them, and whether an input is read once, in blocks.
 
-    A plan in blocks has its stages in another order.
+    A plan by columns has its stages in another order.
     """
     blocks = ColumnBlocks(plan)
     if blocks.are_several:
         plan_of_blocks = plan.with_stages(blocks.stages)
         memory = Memory(plan_of_blocks)
         if blocks.suits(memory):
-            return plan_of_blocks, blocks.pieces(), memory, True
+            return plan_of_blocks, blocks.strands(), memory, True
+    if shared and are_worth_sharing(plan) and (strands := Strands(plan)).are_worth_it:
+        plan_of_strands = plan.with_stages(strands.stages)
+        return plan_of_strands, strands.strands(), Memory(plan_of_strands, strands.together), False
     return plan, stages_of(plan, shared=shared), Memory(plan), False
 
 
-def _room_for_panels(stage: Sequence[Piece]) -> int:
+def _room_for_panels(stage: Sequence[Strand]) -> int:
     """Bytes."""
-    return ROOM * len([piece for piece in stage if isinstance(piece.part, Product) and is_blocked(piece.part)])
+    return ROOM * len([strand for strand in stage if any(map(_packs, strand))])
+
+
+def _packs(piece: Piece) -> bool:
+    return isinstance(piece.part, Product) and is_blocked(piece.part)
 
 
 def lowered(graph: Graph) -> Graph:

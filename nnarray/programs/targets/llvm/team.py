@@ -100,6 +100,16 @@ def helper() -> Compiled:
     return compiled(code.function("%job", "%unused", "%neither"))
 
 
+@lru_cache(maxsize=1)
+def in_turn() -> Compiled:
+    """Several pieces as one: how many, and then each function and its table."""
+    code = Code("double")
+    count, pieces = code.parameter("%table", 0, "i64"), code.at_entry("getelementptr i64, ptr %table, i64 1")
+    with code.loop(count) as i:
+        _run(code, pieces, i)
+    return compiled(code.function("%table"))
+
+
 def _take(code: Code, pieces: str, count: str, limit: str, *, otherwise: Callable[[str], None]) -> None:
     """Take the next piece below the limit and run it; leave the loop where there is none."""
     piece = _load(code, NEXT)

@@ -13,7 +13,7 @@ from nnarray.programs.targets.idle import SpareBlocks
 from nnarray.programs.targets.llvm import driver, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
-from nnarray.programs.targets.llvm.pieces import shares
+from nnarray.programs.targets.llvm.pieces import PIECE_ENTRIES, spans_of
 from nnarray.programs.targets.llvm.program import Call, Program
 from nnarray.programs.training_step import StepArrays
 
@@ -101,7 +101,7 @@ class TrainingSteps:
         for V, out in zip(examples, batch, strict=True):
             down, across = strides_in_entries(V.strides, V.itemsize)
             function = _gathering("float" if V.dtype == np.float32 else "double", down == 1)
-            for span in shares(columns, out.size):
+            for span in spans_of(columns, out.size // PIECE_ENTRIES):
                 words = *fixed, V.ctypes.data, down, across, V.shape[0], out.ctypes.data, *span
                 yield function.address, np.array(words, np.int64)
 
