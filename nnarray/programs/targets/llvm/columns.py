@@ -29,7 +29,7 @@ MOST_ROWS = 16
 """Of a product that takes about as long as reading what it multiplies."""
 
 
-STRAND_COLUMNS, FEW_OPERATIONS = 256, 2**21
+STRAND_COLUMNS, FEW_OPERATIONS = 128, 2**21
 """How many columns a thread takes at once, about, and operations of a product that BLAS computes without packing."""
 
 
