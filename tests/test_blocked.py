@@ -26,8 +26,13 @@ SIZES = [
     (25, 2100, 45),
     (512, 513, 17),
     (13, 70, 2500),
+    (2, 700, 1000),
+    (10, 512, 213),
+    (128, 90, 300),
+    (600, 3, 1111),
+    (1300, 1, 801),
 ]
-"""Rows, terms and columns: around the sizes of tiles, panels and blocks, and parts of them."""
+"""Rows, terms and columns: around the sizes of tiles, panels and blocks, and parts of them; few of each."""
 
 
 def within(V: np.ndarray, order: str) -> np.ndarray:
@@ -48,7 +53,7 @@ def product(A: np.ndarray, B: np.ndarray, out: np.ndarray, scale: float = 1.0) -
     trace = Trace(A.dtype.name)
     graph = trace.graph({"out": (trace.input("A", A.shape) @ trace.input("B", B.shape)) * scale})
     made = program(graph)
-    parts = [piece.part for stage in made.parts.stages for piece in stage]
+    parts = [piece.part for stage in made.parts.stages for strand in stage for piece in strand]
     assert any(isinstance(part, Product) and is_blocked(part) for part in parts) == compiler.has_long_vectors()
     made(A, B, out)
     return out

@@ -181,7 +181,7 @@ def test_a_program_is_bound_once_for_arrays_that_were_unpickled() -> None:
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
 @pytest.mark.parametrize(("sizes", "output"), [((300, 1), "sigmoid"), ((300, 3), "softmax"), ((300, 5, 1), "identity")])
 def test_an_input_that_two_products_read_is_read_in_blocks(sizes, output, layout, monkeypatch) -> None:
-    monkeypatch.setattr(pieces, "BLOCK_BYTES", 300 * 8 * 19)  # so 16 columns at once
+    monkeypatch.setattr("nnarray.programs.targets.llvm.columns.BLOCK_BYTES", 300 * 8 * 19)  # so 16 columns at once
     found = []
     network, layers, tile = tile_of(sizes, "relu", output, 65, "float64", full=False)
     tile = tile._replace(X=layout(tile.X))
@@ -192,7 +192,7 @@ def test_an_input_that_two_products_read_is_read_in_blocks(sizes, output, layout
         return found[0]
 
     result, out, _ = replayed(equations.cost_and_gradients, tile, layers, network, seen)
-    made = [piece for stage in found[0].parts.stages for piece in stage]
+    made = [piece for stage in found[0].parts.stages for strand in stage for piece in strand]
     assert len([piece for piece in made if piece.adds]) == 4
     assert relative(result, J) < 1e-12
     for one, other in zip(out, expected, strict=True):
@@ -382,7 +382,7 @@ class TestRowsTimesExamples:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize(("n", "m"), [(1, 9), (3, 20), (17, 5), (257, 1), (257, 7), (304, 65)])
     def test_are_those_of_a_wider_float(self, n, m, dtype, block_bytes, monkeypatch) -> None:
-        monkeypatch.setattr(pieces, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("nnarray.programs.targets.llvm.columns.BLOCK_BYTES", block_bytes)
         for name in ("FEW", "SMALL"):
             monkeypatch.setattr(products, name, 0)
         for offset in (0, 5):
@@ -403,11 +403,11 @@ class TestRowsTimesExamples:
                 np.testing.assert_array_equal(one, other)
 
     def test_only_blocks_that_there_are_come_in_from_memory(self, monkeypatch) -> None:
-        monkeypatch.setattr(pieces, "BLOCK_BYTES", 300 * 8 * 19)
+        monkeypatch.setattr("nnarray.programs.targets.llvm.columns.BLOCK_BYTES", 300 * 8 * 19)
         trace = Trace("float64")
         w, X = trace.input("w", (1, 300)), trace.input("X", (300, 65), per_example=True)
         stages = program(trace.graph({"dW": (w @ X) @ X.T})).parts.stages
-        added = [piece for [piece] in stages if piece.terms.length < 65]
+        added = [piece for [[piece]] in stages if piece.terms.length < 65]
         assert [piece.ahead for piece in added] == [16, 16, 16, 0, 0]
 
 
@@ -562,8 +562,8 @@ class TestBounds:
             "trace = Trace('float32'); W, V = trace.input('W', (3, 3)), trace.input('V', (3, 40))\n"
             f"program = Program(trace.graph({{'out': {made}}}), cblas())\n"
             "if sys.argv[1] == 'wrong':\n"
-            "    [[piece]] = program.parts.stages\n"
-            "    program.parts = program.parts._replace(stages=[[piece._replace(columns=pieces.Span(1, 42))]])\n"
+            "    [[[piece]]] = program.parts.stages\n"
+            "    program.parts = program.parts._replace(stages=[[[piece._replace(columns=pieces.Span(1, 42))]]])\n"
             "W, V = np.zeros((3, 3), 'f'), np.zeros((3, 40), 'f'); program(W, V, V.copy()); print('done')"
         )
         assert self.run("-c", code, "right").stdout == "done\n"
@@ -582,7 +582,7 @@ def test_a_large_product_is_cut_once_for_each_of_few_processors(monkeypatch) -> 
         monkeypatch.setattr(pieces, "MOST_COPIES", most)
         [stage] = Program(graph, cblas()).parts.stages
         found.append(len(stage))
-        assert sum(piece.columns.length for piece in stage) == 1024
+        assert sum(piece.columns.length for [piece] in stage) == 1024
     assert found == [1, 2, 4]
 
 

@@ -25,7 +25,7 @@ from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.cuda import planning
 from nnarray.programs.targets.cuda import program as cuda
-from nnarray.programs.targets.llvm import pieces, products
+from nnarray.programs.targets.llvm import columns, pieces, products
 from nnarray.programs.targets.llvm import program as llvm
 from nnarray.programs.trace import Trace
 
@@ -146,8 +146,11 @@ def test_machine_code(case) -> None:
 
 
 @contextmanager
-def cut_finely(block_bytes: int) -> Iterator[None]:
-    """Programs are cut as finely as can be, and BLAS is called for small products, too."""
+def cut_finely(block_bytes: int, *, in_strands: bool = False) -> Iterator[None]:
+    """Programs are cut as finely as can be, and BLAS is called for small products, too.
+
+    In strands, too, although none of the products is large.
+    """
     fine = {
         "MOST_PIECES": 4,
         "MOST_COPIES": 4,
@@ -157,19 +160,27 @@ def cut_finely(block_bytes: int) -> Iterator[None]:
         "WORTH_SHARING": 0,
     }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (fine | {"BLOCK_BYTES": block_bytes, "COLUMNS_AT_ONCE": 1}).items():
+        for name, value in fine.items():
             patch.setattr(pieces, name, value)
+        for name, value in {"BLOCK_BYTES": block_bytes, "COLUMNS_AT_ONCE": 1, "STRAND_COLUMNS": 1}.items():
+            patch.setattr(columns, name, value)
+        if in_strands:
+            patch.setattr(columns, "is_blocked", lambda _: True)
         for name in ("FEW", "SMALL"):
             patch.setattr(products, name, 0)
         yield
 
 
-@pytest.mark.parametrize("block_bytes", [8, 2**20], ids=["in blocks", "in pieces"])
+@pytest.mark.parametrize(
+    ("block_bytes", "in_strands"),
+    [(8, False), (2**20, False), (2**20, True)],
+    ids=["blocks", "pieces", "strands"],
+)
 @drawn
 @given(graphs())
-def test_machine_code_that_is_cut_as_finely_as_can_be(block_bytes, case) -> None:
+def test_machine_code_that_is_cut_as_finely_as_can_be(block_bytes, in_strands, case) -> None:
     graph, inputs = case
-    with cut_finely(block_bytes):
+    with cut_finely(block_bytes, in_strands=in_strands):
         check(llvm.Program(graph, cblas()), graph, inputs)
 
 

@@ -43,7 +43,7 @@ the kernel, from a row of C and a term of B to the next, whether to add to what 
 def suits(stage: Product) -> bool:
     """Whether a product is computed so: by its sizes, and the machine."""
     (rows, terms), columns = stage.A.matrix_shape, stage.B.matrix_shape[1]
-    is_large = rows * terms * columns * 2 > FEWEST_OPERATIONS and min(rows, columns, terms) > 1
+    is_large = rows * terms * columns * 2 > FEWEST_OPERATIONS and min(rows, columns) > 1
     return is_large and rows * terms <= MOST_OF_A[stage.node.dtype.name] and has_long_vectors()
 
 
@@ -79,7 +79,7 @@ class BlockedProduct:
         with self._parts(given("k"), given("depth")) as (k, terms):
             for words in (self._of_packing, self._of_kernel):
                 self._set(words, TERMS, terms)
-            self._set(self._of_kernel, ADDS, code.value(f"or i64 {k}, {given('beta')}"))
+            self._set(self._of_kernel, ADDS, k)
             with self._parts(given("n"), given("width")) as (j, columns):
                 packed_from = self._pack(k, j, columns)
                 with self._parts(given("m"), str(ROWS)) as (i, rows):

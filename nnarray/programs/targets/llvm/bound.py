@@ -123,7 +123,7 @@ class Bound:
         product: Mapping[str, int] = {}
         if ("blas", "beta") in places.keys:
             product = self._blas(piece)
-        elif ("blocked", "beta") in places.keys:
+        elif ("blocked", "swapped") in places.keys:
             product = self._blocked(piece)
         for key in places.keys:
             if key[0] == "room":
@@ -199,7 +199,7 @@ class Bound:
         m, n, k = piece.rows.length, piece.columns.length, piece.terms.length
         how = strided(((m, k), (k, n)), *map(self._strides, (part.A, part.B, part.node)))
         width, depth = block_of(how.n, k, part.node.dtype.itemsize)
-        numbers = {"beta": int(piece.adds), "swapped": int(how.swapped), "down of C": how.down}
+        numbers = {"swapped": int(how.swapped), "down of C": how.down}
         for matrix, (down, across) in (("A", how.left), ("B", how.right)):
             numbers |= {f"down of {matrix}": down, f"across of {matrix}": across}
         return numbers | {"m": how.m, "n": how.n, "k": how.k, "width": width, "depth": depth}
