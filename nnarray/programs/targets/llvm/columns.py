@@ -102,7 +102,7 @@ class Strands(ByColumns):
         columns = made_by(self.block[0])[0].matrix_shape[1]
         block = [part for stage in self.block for part in parts_of(stage)]
         spans = spans_of(columns, max(columns // STRAND_COLUMNS, 2))
-        strands = [[whole(part)._replace(columns=span) for part in block] for span in spans]
+        strands: list[Strand] = [[whole(part)._replace(columns=span) for part in block] for span in spans]
         sums = [piece for part in sorted(self._sums, key=operations, reverse=True) for piece in pieces_of(part)]
         before, others = (_alone(stages) for stages in (self.before, self.after[len(self._sums) :]))
         return [*before, strands, *([each_alone(sums)] if sums else []), *others]
