@@ -229,6 +229,7 @@ def packing(T: str) -> str:
     panels = code.at_entry(f"udiv i64 {code.at_entry(f'add i64 {columns}, {width - 1}')}, {width}")
     to_next = code.at_entry(f"mul i64 {depth}, {width}")
     are_rows = code.value(f"icmp eq i64 {across}, 1")
+    ahead = code.times(down, "8")
     with code.branch(are_rows), code.loop(terms) as k:
         row, out = _address(code, "%from", code.times(k, down)), _address(code, "%panel", code.times(k, str(width)))
         with code.loop(panels) as panel:
@@ -236,6 +237,8 @@ def packing(T: str) -> str:
             start, to = _address(code, row, first), _address(code, out, code.times(panel, to_next))
             left = code.value(f"sub i64 {columns}, {first}")
             for v in range(WIDE):
+                line = code.value(f"getelementptr i8, ptr {_address(code, start, ahead)}, i64 {v * LINE}")
+                code.do(f"call void @llvm.prefetch(ptr {line}, i32 0, i32 3, i32 1)")
                 vectors.store(to, vectors.load(start, v, _mask(vectors, code, left, v * lanes)), v)
     last = code.value(f"sub i64 {columns}, 1")
     with code.branch(code.value(f"xor i1 {are_rows}, true")), code.loop(panels) as panel, code.loop(str(WIDE)) as half:
