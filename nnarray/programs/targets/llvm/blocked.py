@@ -25,8 +25,8 @@ PANELS, COLUMN_BYTES = 8, 2048
 ROOM = PANELS * WIDE * LANES["float"] * COLUMN_BYTES
 """Bytes of those panels, at most; twice the bytes of an entry come with half the lanes."""
 
-FEWEST_OPERATIONS = 2 * 10**6
-"""Of such a product; for smaller ones OpenBLAS packs nothing either."""
+FEWEST_OPERATIONS = 2**22
+"""Of such a product; smaller ones are BLAS's or loops. (Twice as few are worth it, too, but not the 45 ms to compile.)"""
 
 FEW_ROWS = 128
 """Of a product that is over sooner than B is packed: B is read where it lies, if its rows are contiguous."""
@@ -43,7 +43,7 @@ the kernel, from a row of C and a term of B to the next, whether to add to what 
 def suits(stage: Product) -> bool:
     """Whether a product is computed so: by its sizes, and the machine."""
     (rows, terms), columns = stage.A.matrix_shape, stage.B.matrix_shape[1]
-    is_large = rows * terms * columns * 2 > FEWEST_OPERATIONS and min(rows, columns) > 1
+    is_large = rows * terms * columns * 2 >= FEWEST_OPERATIONS and min(rows, columns) > 1
     return is_large and rows * terms <= MOST_OF_A[stage.node.dtype.name] and has_long_vectors()
 
 

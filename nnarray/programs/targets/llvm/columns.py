@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from nnarray.programs.graph import Graph, Node, Reduction
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Loops, Plan, Product, Stage, made_by
+from nnarray.programs.targets.llvm.blocked import FEWEST_OPERATIONS
 from nnarray.programs.targets.llvm.pieces import (
     Span,
     Strand,
@@ -29,8 +30,8 @@ MOST_ROWS = 16
 """Of a product that takes about as long as reading what it multiplies."""
 
 
-STRAND_COLUMNS, FEW_OPERATIONS = 128, 2**21
-"""How many columns a thread takes at once, about, and operations of a product that BLAS computes without packing."""
+STRAND_COLUMNS = 128
+"""How many columns a thread takes at once, about."""
 
 
 class ByColumns:
@@ -114,7 +115,8 @@ def _alone(stages: list[Stage]) -> list[list[Strand]]:
 
 
 def _suits_few_columns(product: Product) -> bool:
-    is_small = operations(product) <= FEW_OPERATIONS or not is_call(product)
+    """Whether it is not a large one of BLAS, which copies an operand each time."""
+    is_small = operations(product) < FEWEST_OPERATIONS or not is_call(product)
     return is_small or is_blocked(product) or vector_of(product) is not None
 
 
