@@ -26,7 +26,7 @@ ROOM = PANELS * WIDE * LANES["float"] * COLUMN_BYTES
 """Bytes of those panels, at most; twice the bytes of an entry come with half the lanes."""
 
 FEWEST_OPERATIONS = 2**22
-"""Of such a product; smaller ones are BLAS's or loops. (Twice as few are worth it, too, but not the 45 ms to compile.)"""
+"""Of such a product; smaller ones are BLAS's or loops. (Half of it is worth it, too, but not the 45 ms to compile.)"""
 
 FEW_ROWS = 128
 """Of a product that is over sooner than B is packed: B is read where it lies, if its rows are contiguous."""
