@@ -29,7 +29,6 @@ many columns, which BLAS multiplies by a vector at once."""
 MOST_ROWS = 16
 """Of a product that takes about as long as reading what it multiplies."""
 
-
 STRAND_COLUMNS = 128
 """How many columns a thread takes at once, about."""
 
@@ -91,7 +90,8 @@ class Strands(ByColumns):
     def are_worth_it(self) -> bool:
         """Whether there are large products, and none is slower for a few columns after the others."""
         products = [stage for stage in self.block if isinstance(stage, Product)]
-        return any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
+        is_one = len(self.block) == 1
+        return not is_one and any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
 
     @property
     def together(self) -> range:
