@@ -1,0 +1,108 @@
+"""Threads that share a batch: each takes columns of its own through all stages that need no others."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from test_machine_code import program
+
+import nnarray as nn
+from nnarray.programs.memory import Memory
+from nnarray.programs.schedule import Plan, Product
+from nnarray.programs.targets.llvm import columns
+from nnarray.programs.targets.llvm.columns import Strands
+from nnarray.programs.targets.llvm.compiler import has_long_vectors
+from nnarray.programs.targets.llvm.program import LIMITS, Program, lowered
+from nnarray.programs.trace import Trace
+
+WIDTHS = 400, 300, 200
+"""Of X and of two layers."""
+
+
+def two_layers(m: int, dtype: str = "float32") -> Any:
+    """Z1, A1 = max(Z1, 0), Z2, back to the first layer, where dZ1 = A1 dA1, and sums over columns."""
+    trace = Trace(dtype)
+    n_x, n_1, n_2 = WIDTHS
+    X = trace.input("X", (n_x, m), per_example=True)
+    W1, W2 = trace.input("W1", (n_1, n_x)), trace.input("W2", (n_2, n_1))
+    A1 = trace.maximum(W1 @ X, 0.0)
+    dZ2 = (W2 @ A1) * (1.0 / m)
+    dZ1 = (W2.T @ dZ2) * A1
+    total = trace.sum(dZ2 * dZ2)
+    return trace.graph({"dW1": dZ1 @ X.T, "dW2": dZ2 @ A1.T}, result=total)
+
+
+def given(m: int, dtype: str) -> list[np.ndarray]:
+    generator = np.random.default_rng(m)
+    n_x, n_1, n_2 = WIDTHS
+    return [generator.normal(size=shape).astype(dtype) for shape in ((n_x, m), (n_1, n_x), (n_2, n_1))]
+
+
+def expected(X: np.ndarray, W1: np.ndarray, W2: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    X, W1, W2 = (V.astype("float64") for V in (X, W1, W2))
+    A1 = np.maximum(W1 @ X, 0)
+    dZ2 = W2 @ A1 / X.shape[1]
+    return (W2.T @ dZ2 * A1) @ X.T, dZ2 @ A1.T, float(np.sum(dZ2 * dZ2))
+
+
+@pytest.fixture
+def products_are_large(monkeypatch) -> None:
+    """On a processor without long vectors, too, where all are BLAS's."""
+    monkeypatch.setattr(columns, "is_blocked", lambda _: True)
+
+
+@pytest.mark.usefixtures("products_are_large")
+class TestTwoLayers:
+    def made(self, m: int, dtype: str = "float32") -> Program:
+        return program(two_layers(m, dtype))
+
+    def test_wait_where_sums_over_columns_begin_and_end(self) -> None:
+        """The columns' stages are one, and so are both dW: the sum of squares has one for itself."""
+        strands, sums, *others = self.made(1024).parts.stages
+        assert [len(strand) for strand in strands] == [5] * 8
+        assert {strand[0].columns.length for strand in strands} == {128}
+        assert all(len(strand) == 1 and isinstance(strand[0].part, Product) for strand in sums)
+        assert len({id(strand[0].part) for strand in sums}) == 2
+        assert len(others) == 1
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("m", [200, 256, 777, 1024, 2500])
+    def test_are_those_of_a_wider_float(self, m, dtype) -> None:
+        arrays = given(m, dtype)
+        out = [np.empty(shape, dtype) for shape in ((300, 400), (200, 300))]
+        total = self.made(m, dtype)(*arrays, *out)
+        *sums, wide = expected(*arrays)
+        tolerance = 2e-5 if dtype == "float32" else 1e-12
+        for one, other in zip(out, sums, strict=True):
+            assert np.linalg.norm(one - other) < tolerance * np.linalg.norm(other)
+        assert abs(total - wide) < tolerance * wide
+
+    def test_what_the_columns_make_lies_side_by_side(self) -> None:
+        """One thread may be at the last product while another is at the first; only loops work in place."""
+        trace = Trace("float32")
+        A, W = trace.input("X", (300, 777), per_example=True), trace.input("W", (300, 300))
+        for _ in range(5):
+            A = trace.maximum(W @ A, 0.0)
+        plan = Plan(lowered(trace.graph({"A": A})), LIMITS)
+        strands = Strands(plan)
+        plan = plan.with_stages(strands.stages)
+        memory, stages = Memory(plan, strands.together), [plan.stages[i] for i in strands.together]
+        made = [stage.node for stage in stages if isinstance(stage, Product) and stage.node in memory.offsets]
+        assert len(made) == 4
+        for node, following in pairwise(sorted(made, key=memory.offsets.__getitem__)):
+            assert memory.offsets[node] + memory.bytes_of(node) <= memory.offsets[following]
+
+
+@pytest.mark.skipif(not has_long_vectors(), reason="no product is in blocks")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("sizes", "output"), [((784, 512, 512, 10), "softmax"), ((300, 400, 1), "sigmoid")])
+def test_have_the_same_bits_for_any_number_of_threads(sizes, output, dtype) -> None:
+    network, generator = nn.Network(sizes, "tanh", output), np.random.default_rng(0)
+    params = network.init(0, dtype=dtype)
+    X = generator.normal(size=(sizes[0], 1000)).astype(dtype)
+    Y = nn.one_hot(generator.integers(0, 10, 1000), 10) if sizes[-1] == 10 else generator.integers(0, 2, (1, 1000))
+    found = [network.gradients(params, X, Y.astype(dtype), workers=workers) for workers in (1, 2, 8)]
+    for J, gradients in found[1:]:
+        assert found[0][0] == J
+        np.testing.assert_array_equal(gradients.vector, found[0][1].vector)
