@@ -17,7 +17,7 @@ from conftest import Space, problem, targets
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends import BLAS_THREADS, Block, blas, mapped_file, usable_threads
+from nnarray.backends import BLAS_THREADS, Block, blas, machine_code, mapped_file, usable_threads
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import tiling, workers
 from nnarray.programs.targets import idle
@@ -468,6 +468,17 @@ class TestMemory:
             network = nn.Network((50, n, 1))
             network.gradients(network.init(0), X, Y)
         assert 0 < idle.idle_bytes() < idle.LIMIT + 2**26
+
+    @pytest.mark.parametrize("reason", [None, "a test"])
+    def test_networks_in_turn_keep_no_more_than_the_limit(self, reason, monkeypatch) -> None:
+        """Also once each has its program, as machine code or as NumPy's calls."""
+        if reason is not None:
+            monkeypatch.setattr(machine_code, "unavailable_reason", lambda: reason)
+        X, Y = np.ones((50, 8000), "float32"), np.ones((1, 8000), "float32")
+        networks = [nn.Network((50, n + (reason is None), 1)) for n in range(500, 540, 2)]
+        for network in networks * 2:
+            network.gradients(network.init(0), X, Y, workers=1)
+        assert 0 < idle.idle_bytes() <= idle.LIMIT
 
     def test_a_step_of_a_large_network_stays_within_six_times_its_parameters(self, peak) -> None:
         network = nn.Network((1024, 1024, 1024, 10), output="softmax")

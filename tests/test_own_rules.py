@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ import nnarray as nn
 from nnarray.engine import rules
 from nnarray.network import Parameters
 from nnarray.programs.targets.numpy_calls import Program
-from nnarray.training import Optimizer
+from nnarray.training import Optimizer, State
 
 
 @dataclass(frozen=True)
@@ -378,6 +379,71 @@ def test_what_a_rule_remembers_is_not_the_caller_s_gradient(library, rule, open_
     before = np.array(space.to_numpy(state.v))
     gradients.vector[:] = 0.0
     np.testing.assert_array_equal(space.to_numpy(state.v), before)
+
+
+class StartsAtTheta(Rule):
+    """Zhang et al., NeurIPS 2019, with slow weights that follow every step."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def init_vector(self, theta, backend) -> State:
+        return State(0, v=theta)
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, slow = vectors
+        fast = theta - alpha * g
+        return fast + 0.5 * slow, slow + 0.5 * (fast - slow)
+
+
+class KeepsTheGradient(Clipped):
+    """Updates of the whole vector, as they are called."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def update_vector(self, theta, g, state, backend, *, in_place=False) -> tuple[Any, State]:
+        return theta - 0.1 * (g - 0.5 * state.v), State(state.t + 1, v=g)
+
+
+@pytest.mark.parametrize("rule", [StartsAtTheta(), KeepsTheGradient()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("library", ["numpy", "cupy"])
+def test_a_run_is_a_loop_of_updates_whatever_a_rule_keeps(library, rule, open_space) -> None:
+    """What it keeps is not written over: theta, which a run updates in place, or a gradient."""
+    space = open_space(library)
+    params = NETWORK.init(0, backend=library, dtype="float64")
+    found = nn.train(NETWORK, X, Y, epochs=4, params=params, optimizer=rule, backend=library, progress=False)
+    state = rule.init(params)
+    for _ in range(4):
+        _, gradients = NETWORK.gradients(params, space.asarray(X), space.asarray(Y))
+        params, state = rule.update(params, gradients, state)
+    for V, wanted in ((found.params.vector, params.vector), (found.state.v, state.v)):
+        np.testing.assert_allclose(space.to_numpy(V), space.to_numpy(wanted), rtol=1e-9, atol=1e-12)
+
+
+class Buffered(Optimizer):
+    """One that keeps what it gives."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("v",)
+
+    def __init__(self) -> None:
+        self.learning_rate, self.kept = 0.1, dict[str, Any]()
+
+    def step(self, *vectors, g, t, alpha, xp) -> Sequence[Any]:
+        theta, v = self.kept.setdefault("theta", vectors[0].copy()), self.kept.setdefault("v", g.copy())
+        theta[:], v[:] = vectors[0] - alpha * g, g
+        return theta, v
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_a_result_stays_though_a_rule_keeps_what_it_gave(average) -> None:
+    rule = Buffered()
+    run = partial(nn.train, NETWORK, X, Y, epochs=2, optimizer=rule, average=average, progress=False)
+    first = run()
+    assert rule.kept
+    vectors = [first.params.vector, first.state.v, first.state.position.params.vector]
+    before = [V.copy() for V in vectors]
+    run(seed=1)
+    for V, was in zip(vectors, before, strict=True):
+        np.testing.assert_array_equal(V, was)
 
 
 class Averages(Rule):

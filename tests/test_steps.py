@@ -284,6 +284,16 @@ class TestMemory:
         assert len(launched) == 2
         assert idle.idle_bytes() <= idle.LIMIT < 2**16 * 300 * 4
 
+    def test_what_is_kept_is_that_of_the_last_run(self, launched) -> None:
+        """However much earlier ones would have left."""
+        X, sizes = np.ones((400, 2**14), "f").T, range(380, 384)
+        for size in sizes:
+            nn.train(nn.Network((2**14, 1)), X, X[:1], epochs=1, batch_size=size, progress=False)
+        assert 2**14 * 4 * sum(sizes) > idle.LIMIT >= idle.idle_bytes()
+        kept = idle.idle_bytes()
+        training_step._spare.take(2**14 * 4 * sizes[-1])
+        assert idle.idle_bytes() == kept - 2**14 * 4 * sizes[-1]
+
     def test_runs_at_once_have_memory_of_their_own(self) -> None:
         network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=320)
         run = partial(nn.train, network, X, Y, epochs=20, batch_size=32, progress=False)

@@ -94,7 +94,7 @@ class Run:
 
     def _begin_updates(self) -> None:
         """The optimiser before its first update, and the mean of theta where one is asked for."""
-        self.stateful = Stateful(self.optimizer, self.optimizer.init_vector(self.theta, self.backend))
+        self.stateful = Stateful.first(self.optimizer, self.theta, self.backend)
         self.averaging: Averaging | None = None
         if self.average is not None:
             given, normalized = (self.stateful, self.descent.variables), isinstance(self.params, NormalizedParameters)
@@ -244,10 +244,10 @@ class Run:
         self.shown = len(self.history)
 
     def _best(self) -> State:
-        """The state of the best parameters with early stopping, else of the last ones, in the run's own vectors."""
+        """The state of the best parameters with early stopping, else of the last ones, in the run's vectors if it can."""
         best = self.patience.best
         if best is None or (self.cost_is_of_before and self._next_cost() < self.patience.lowest):
-            return self._state(lambda vector: vector)
+            return self._state(lambda vector: vector) if self.stateful.owns_vectors else self.snapshot()
         return best
 
     @quiet

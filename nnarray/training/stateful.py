@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from nnarray import engine
 from nnarray.backends import Backend
 from nnarray.core.typing import Array
-from nnarray.training.optimizers import Optimizer
-from nnarray.training.state import State
+from nnarray.training.optimizers import Adam, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop
+from nnarray.training.state import State, copied
+
+KEEP_NOTHING = (GradientDescent, Momentum, Nesterov, RMSprop, Adam)
+"""Optimisers that hold none of the vectors they were given or made; one of the caller's own may."""
 
 
 class Stateful:
@@ -14,6 +17,20 @@ class Stateful:
 
     def __init__(self, optimizer: Optimizer, state: State) -> None:
         self.optimizer, self.state = optimizer, state
+
+    @classmethod
+    def first(cls, optimizer: Optimizer, theta: Array, backend: Backend) -> "Stateful":
+        """Before the first update, with means in memory of their own: a caller's may begin at theta itself."""
+        found = cls(optimizer, optimizer.init_vector(theta, backend))
+        if not found.owns_vectors:
+            means = {name: copied(getattr(found.state, name), backend) for name in optimizer.remembers}
+            found.state = found.state._replace(**means)
+        return found
+
+    @property
+    def owns_vectors(self) -> bool:
+        """Whether nobody else may hold theta and the means, or write into them later."""
+        return type(self.optimizer) in KEEP_NOTHING
 
     @property
     def t(self) -> int:
@@ -36,6 +53,8 @@ class Stateful:
 
     def update(self, theta: Array, g: Array, backend: Backend) -> Array:
         """Theta after the next update, in its own memory where that can be written."""
+        if self.rule is None:  # which may keep g, in whose memory another gradient will be
+            g = copied(g, backend)
         theta, self.state = self.optimizer.update_vector(theta, g, self.state, backend, in_place=True)
         return theta
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 LIMIT = 64 * 2**20
-"""Bytes that all programs may hold together when a further one comes; above it, all is released. A block of a training
-run is not kept above it."""
+"""Bytes that all programs may keep together; where what is allocated, or what a training run leaves, would make it more,
+all the others keep is released. What a training run leaves is not kept above it."""
 
 
 class Keeper(Protocol):
@@ -27,12 +27,16 @@ _keepers: list[ref[Keeper]] = []
 
 
 def keep_watch(keeper: Keeper) -> None:
-    """Count the program's memory from now on; where the others hold more than the limit, theirs is released first."""
+    """Count the program's memory from now on."""
     _keepers[:] = [known for known in _keepers if known() is not None]
-    if idle_bytes() > LIMIT:
+    _keepers.append(ref(keeper))
+
+
+def make_room(size: int) -> None:
+    """Release what all programs keep where it would be more than the limit with so many further bytes."""
+    if idle_bytes() + size > LIMIT:
         for program in _living():
             program.release()
-    _keepers.append(ref(keeper))
 
 
 def idle_bytes() -> int:
@@ -64,8 +68,9 @@ class SpareBlocks:
             return np.empty(size, np.uint8)
 
     def give_back(self, block: npt.NDArray[np.uint8]) -> None:
-        """Keep a block that nobody reads any more, unless there are too many bytes of them."""
-        if self.idle_bytes + block.nbytes <= LIMIT:
+        """Keep a block that nobody reads any more, unless it is very large."""
+        if block.nbytes <= LIMIT:
+            make_room(block.nbytes)
             self._idle[block.nbytes].append(block)
 
 

@@ -23,7 +23,7 @@ from nnarray.programs.graph import ELEMENTWISE, Graph, Node, Reduction, Shape, S
 from nnarray.programs.lowering import outputs_of_their_own, sums_over_columns_as_products
 from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.schedule import Limits, Plan, Product
-from nnarray.programs.targets.idle import keep_watch
+from nnarray.programs.targets.idle import keep_watch, make_room
 from nnarray.programs.targets.scalars import python_expression
 
 ONE_CALL_AT_A_TIME = Limits(chain=1, nodes=1)
@@ -126,6 +126,7 @@ class Program:
 
     def _with_arena(self) -> FunctionType:
         """The function with new memory."""
+        make_room(self.memory.size)
         memory = np.empty(self.memory.size + ALIGNMENT, np.uint8)
         arena = memory[-memory.ctypes.data % ALIGNMENT :]
         views = {name: np.ndarray(view.shape, view.dtype, arena, view.begin) for view, name in self._views.items()}

@@ -26,7 +26,7 @@ from nnarray.programs.products import StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Plan, Product
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
-from nnarray.programs.targets.idle import LIMIT, keep_watch
+from nnarray.programs.targets.idle import LIMIT, keep_watch, make_room
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
@@ -119,6 +119,7 @@ class Program:
             arena = None
         size = room + self.memory.size + self._panels + ALIGNMENT
         if arena is None or arena.memory.nbytes < size:
+            make_room(size)
             memory = np.empty(size, np.uint8)
             arena = Arena(memory, memory.ctypes.data + -memory.ctypes.data % ALIGNMENT)
         return arena
@@ -126,6 +127,7 @@ class Program:
     def give_back(self, arena: Arena) -> None:
         """Keep an arena for the next call, unless it is very large."""
         if arena.memory.nbytes <= LIMIT:
+            make_room(arena.memory.nbytes)
             self.idle.append(arena)
 
     def run(self, bound: Bound, given: bytes) -> bool:
