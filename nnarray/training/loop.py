@@ -244,7 +244,7 @@ class Run:
         self.shown = len(self.history)
 
     def _best(self) -> State:
-        """The state of the best parameters with early stopping, else of the last ones, in the run's vectors if it can."""
+        """The state of the best parameters with early stopping, else of the last ones, in the run's own vectors."""
         best = self.patience.best
         if best is None or (self.cost_is_of_before and self._next_cost() < self.patience.lowest):
             return self._state(lambda vector: vector) if self.stateful.owns_vectors else self.snapshot()

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 LIMIT = 64 * 2**20
-"""Bytes that all programs may keep together; where what is allocated, or what a training run leaves, would make it more,
-all the others keep is released. What a training run leaves is not kept above it."""
+"""Bytes that all programs may keep together: where more is allocated, or left by a training run, what is kept is
+released first. A block of a training run that is larger is not kept."""
 
 
 class Keeper(Protocol):
