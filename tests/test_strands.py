@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_machine_code import program
+from test_steps import same, train
 
 import nnarray as nn
 from nnarray.programs.memory import Memory
@@ -92,6 +93,18 @@ class TestTwoLayers:
         assert len(made) == 4
         for node, following in pairwise(sorted(made, key=memory.offsets.__getitem__)):
             assert memory.offsets[node] + memory.bytes_of(node) <= memory.offsets[following]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m", [256, 1000])
+def test_gather_their_own_columns_of_a_batch(m, dtype, monkeypatch) -> None:
+    """What is trained has the bits of steps that are made piece by piece."""
+    network, generator = nn.Network((200, 300, 300, 3), "relu", "softmax"), np.random.default_rng(0)
+    count = 2 * m + 100
+    X, Y = generator.normal(size=(200, count)), nn.one_hot(np.arange(count) % 3, 3)
+    options = {"weights": generator.uniform(0.5, 2, count), "batch_size": m, "epochs": 2, "dtype": dtype}
+    found = [train(network, X, Y, piecewise=it, monkeypatch=monkeypatch, **options) for it in (False, True)]
+    same(*found)
 
 
 @pytest.mark.skipif(not has_long_vectors(), reason="no product is in blocks")

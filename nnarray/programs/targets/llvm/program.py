@@ -31,7 +31,7 @@ from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
 from nnarray.programs.targets.llvm.columns import ColumnBlocks, Strands
-from nnarray.programs.targets.llvm.pieces import Piece, Strand, are_worth_sharing, stages_of
+from nnarray.programs.targets.llvm.pieces import Piece, Span, Strand, are_worth_sharing, stages_of
 from nnarray.programs.targets.llvm.products import Blas, is_blocked
 from nnarray.programs.targets.scalars import function_of
 
@@ -91,6 +91,12 @@ class Program:
     def numbers(self, *scalars: float) -> tuple[float, ...]:
         """What machine code is given of the numbers that a call is given."""
         return tuple(map(float, self._numbers(*scalars)))
+
+    @property
+    def strands(self) -> tuple[int, Sequence[Span]] | None:
+        """Which stage, if any, takes columns through several parts, and which columns each of its strands takes."""
+        found = [(at, stage) for at, stage in enumerate(self.parts.stages) if len(stage[0]) > 1]
+        return (found[0][0], [strand[0].columns for strand in found[0][1]]) if found else None
 
     def call(self, arrays: Sequence[Any]) -> "Call":
         """A call on these arrays, the outputs and the result among them, which can be made from machine code."""

@@ -1,6 +1,6 @@
 """Training steps as one call: batches are gathered, their gradients computed, and theta updated in place, in turn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from nnarray.programs.targets.idle import SpareBlocks
 from nnarray.programs.targets.llvm import driver, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
-from nnarray.programs.targets.llvm.pieces import PIECE_ENTRIES, spans_of
+from nnarray.programs.targets.llvm.pieces import PIECE_ENTRIES, Span, spans_of
 from nnarray.programs.targets.llvm.program import Call, Program
 from nnarray.programs.training_step import StepArrays
 
@@ -24,6 +24,8 @@ FIXED = ("job", "numbers", "J", "costs")
 OF_A_CALL = ("filler", "plan", "given", "memory", "arrays", "numbers")
 """Of the table, what comes after that, and of each of the two calls."""
 
+Pair = tuple[int, int]
+"""The addresses of a function and of its table."""
 
 _spare = SpareBlocks()
 """Of batches: the pages of new memory take longer than to gather what they hold."""
@@ -52,10 +54,13 @@ class TrainingSteps:
         ]
         self._numbers = np.zeros((steps, sum([call.numbers.size for call in calls])), np.float64)
         self._table = np.zeros(STEP + 1 + len(FIXED) + len(calls) * len(OF_A_CALL), np.int64)
-        self._tables = list(self._gatherings(examples, batch, columns)) if self._gathers else []
-        gathers = [(function, table.ctypes.data) for function, table in self._tables]
-        stages = [stage for call in calls for stage in call.bound.stages(call.arena.address)]
-        self._job = team.Job([gathers, *stages] if gathers else stages)
+        self._tables = list[npt.NDArray[np.int64]]()
+        stages: list[Sequence[Pair]] = []
+        for call in calls:
+            stages += call.bound.stages(call.arena.address)
+        if self._gathers:
+            stages = self._gathering(examples, batch, columns, gradient.strands, stages)
+        self._job = team.Job(stages)
         fixed = [self._job.address, *(V.ctypes.data for V in (self._numbers, J, self.costs))]
         self._table[STEP + 1 :] = [*fixed, *(word for call in calls for word in _words(call))]
         self._run = _function("float" if dtype == np.float32 else "double").run
@@ -93,17 +98,40 @@ class TrainingSteps:
     def _make(self) -> int:
         return self._run(self._table.ctypes.data, None, None)
 
-    def _gatherings(
-        self, examples: Sequence[Any], batch: Sequence[Any], columns: int
-    ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """The pieces that gather a batch: each a function, and its table."""
+    def _gathering(
+        self,
+        examples: Sequence[Any],
+        batch: Sequence[Any],
+        columns: int,
+        strands: tuple[int, Sequence[Span]] | None,
+        stages: Sequence[Sequence[Pair]],
+    ) -> list[Sequence[Pair]]:
+        """The stages with what gathers a batch: a strand gathers its own columns, else that is a stage by itself."""
+        both = list(zip(examples, batch, strict=True))
+        if strands is None:
+            spans = [(V, out, span) for V, out in both for span in spans_of(columns, out.size // PIECE_ENTRIES)]
+            return [[self._gather(V, out, columns, span) for V, out, span in spans], *stages]
+        at, spans_of_strands = strands
+        of_columns = [
+            self._in_turn([*[self._gather(V, out, columns, span) for V, out in both], strand])
+            for span, strand in zip(spans_of_strands, stages[at], strict=True)
+        ]
+        return [*stages[:at], of_columns, *stages[at + 1 :]]
+
+    def _gather(self, V: Any, out: Any, columns: int, span: Span) -> Pair:
+        """What gathers some columns of a batch of one array."""
         fixed = self._table[STEP:].ctypes.data, self._order.ctypes.data, columns
-        for V, out in zip(examples, batch, strict=True):
-            down, across = strides_in_entries(V.strides, V.itemsize)
-            function = _gathering("float" if V.dtype == np.float32 else "double", down == 1)
-            for span in spans_of(columns, out.size // PIECE_ENTRIES):
-                words = *fixed, V.ctypes.data, down, across, V.shape[0], out.ctypes.data, *span
-                yield function.address, np.array(words, np.int64)
+        down, across = strides_in_entries(V.strides, V.itemsize)
+        function = _gathering("float" if V.dtype == np.float32 else "double", down == 1)
+        return self._with_table(function, *fixed, V.ctypes.data, down, across, V.shape[0], out.ctypes.data, *span)
+
+    def _in_turn(self, calls: Sequence[Pair]) -> Pair:
+        """One call that makes these in turn."""
+        return self._with_table(team.in_turn(), len(calls), *[word for call in calls for word in call])
+
+    def _with_table(self, function: Compiled, *words: int) -> Pair:
+        self._tables.append(np.array(words, np.int64))
+        return function.address, self._tables[-1].ctypes.data
 
 
 def _words(call: Call) -> Sequence[int]:
