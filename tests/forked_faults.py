@@ -9,13 +9,15 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from interrupting import INSIDE, BrokenError, State, Tracer
+from interrupting import BrokenError, Places, State, Tracer, is_inside, place_of
 
 from nnarray.backends import BLAS_THREADS, blas
 
@@ -38,52 +40,50 @@ class ThreadsOfBlas:
 
 
 class Forks(Tracer):
-    """Forks where a place in the code, told apart by its caller as well, is met the 1st, 2nd, 8th, 64th … time.
+    """Forks where a place in the code is met the first time and the last, outside of nnarray the first time.
 
-    In the Python that nnarray calls, of each so many places one is taken, the first time that it is met.
-    `may_fork` tells where a fork would meddle with what the parent is doing, such as writing a file; those points are
-    left, by their numbers, in `left`.
+    Of places outside, one of so many is taken. `before_each` and `after_each` are called before and after each child.
     """
 
     def __init__(
         self,
         act: Callable[[], Any],
+        met: dict[Any, int],
         *,
         opcodes: bool,
         outside: int,
-        may_fork: Callable[[], bool],
+        before_each: Callable[[], Any],
         after_each: Callable[[], Any],
     ) -> None:
         super().__init__(0, act, opcodes=opcodes)
-        self.may_fork, self.after_each, self.outside = may_fork, after_each, outside
-        self.places, self.left, self.wrong, self.forks = dict[Any, int](), list[int](), list[str](), 0
+        self.before_each, self.after_each, self.outside = before_each, after_each, outside
+        self.met, self.times, self.wrong, self.forks = met, dict[Any, int](), list[str](), 0
         self.pipe: int | None = None
 
     def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
         seen = self.seen
         went_on = super().__call__(frame, event, of)
         if self.seen > seen and self.pipe is None and self._is_chosen(frame, event):
-            if self.may_fork():
-                self._fork(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}, {event}")
-            else:
-                self.left.append(self.seen)
+            self._fork(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}, {event}")
         return went_on
 
     def _is_chosen(self, frame: FrameType, event: str) -> bool:
-        above = frame.f_back
-        place = frame.f_code, frame.f_lasti, event, above and (above.f_code, above.f_lineno)
-        self.places[place] = times = self.places.get(place, 0) + 1
-        if not frame.f_code.co_filename.startswith(INSIDE):
-            return times == 1 and len(self.places) % self.outside == 0
-        return times in {1, 2, 8, 64, 512}
+        place = place_of(frame, event)
+        self.times[place] = times = self.times.get(place, 0) + 1
+        if not is_inside(frame):
+            return times == 1 and len(self.times) % self.outside == 0
+        return times in {1, self.met.get(place)}
 
     def _fork(self, where: str) -> None:
+        self.before_each()
         here, there = os.pipe()
         self.forks += 1
-        threads = ThreadsOfBlas()
+        threads, files = ThreadsOfBlas(), _open_files()
         child = os.fork()
         if child == 0:
             threads.set_again()
+            for number in files - _open_files():  # which a library closes in a child, as matplotlib its fonts
+                os.dup2(here, number)
             os.close(here)
             sys.settrace(None)
             self.pipe = there
@@ -103,6 +103,11 @@ class Forks(Tracer):
         self.after_each()
 
 
+def _open_files() -> set[int]:
+    """The numbers of all open files."""
+    return {number for number in map(int, os.listdir("/dev/fd")) if os.path.lexists(f"/dev/fd/{number}")}
+
+
 def forked_faults(
     call: Callable[[], Any],
     *,
@@ -110,16 +115,20 @@ def forked_faults(
     opcodes: bool = False,
     outside: int = 1,
     check: Callable[[], Any] = lambda: None,
-    may_fork: Callable[[], bool] = lambda: True,
+    before_each: Callable[[], Any] = lambda: None,
     after_each: Callable[[], Any] = lambda: None,
 ) -> Forks:
     """What was wrong after the call was broken off at its places, each in a child of its own.
 
     `call` returns true if an interrupt ended it. What it leaves is compared with what was there before, `check` raises
-    for what else is wrong, and no interrupt may be swallowed. `after_each` is called after each child.
+    for what else is wrong, and no interrupt may be swallowed.
     """
+    known = Places(opcodes=opcodes)
+    known.run(call)
+    met = {place: len(events) for place, events in known.events.items()}
+    gc.collect()
     before, ignored = State.now(), list[str]()
-    tracer = Forks(act, opcodes=opcodes, may_fork=may_fork, after_each=after_each, outside=outside)
+    tracer = Forks(act, met, opcodes=opcodes, outside=outside, before_each=before_each, after_each=after_each)
 
     def note(unraisable: Any) -> None:
         if not isinstance(unraisable.exc_value, ResourceWarning):
@@ -127,15 +136,18 @@ def forked_faults(
 
     hook, sys.unraisablehook = sys.unraisablehook, note
     ended: Any = None
+    gc.freeze()  # a child that collects garbage need not look at all that there was before, nor copy it
     try:
         ended = tracer.run(call)
-    except (KeyboardInterrupt, BrokenError):
+    except (KeyboardInterrupt, BrokenError, InvalidStateError):  # the last, of a future that has its result
         ended = True
     except BaseException:
         if tracer.pipe is None:
             raise
         ended = traceback.format_exc()
-    sys.unraisablehook = hook
+    finally:
+        gc.unfreeze()
+        sys.unraisablehook = hook
     if tracer.pipe is not None:
         _tell(tracer, ended, before, ignored, check)
     return tracer
@@ -165,35 +177,46 @@ def _tell(tracer: Forks, ended: Any, before: State, ignored: Sequence[str], chec
 
 
 class Folder:
-    """Files that the children of a call write: put back after each of them, and no fork while one is being written."""
+    """Files that the children of a call write, open ones too: put back after each of them."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.content = path, dict[Path, bytes]()
+        self.links, self.places = dict[Path, Path](), dict[int, int]()
+        self._beside = Path(tempfile.mkdtemp(dir=path.parent))
 
-    def may_fork(self) -> bool:
-        """Whether no file in it is open, and none is temporary; what is there is remembered."""
-        opened = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
-        if any(name.startswith(str(self.path)) for name in opened) or self.temporary():
-            return False
+    def remember(self) -> None:
+        """All that is there, and where in its open files the next byte goes."""
         self.content = self.now()
-        return True
+        for link in self.links.values():
+            link.unlink()
+        self.links = {path: self._beside / str(i) for i, path in enumerate(self.content)}
+        for path, link in self.links.items():
+            link.hardlink_to(path)
+        self.places = {fd: os.lseek(fd, 0, os.SEEK_CUR) for fd in self._opened()}
+
+    def put_back(self) -> None:
+        """The same files, with what they held."""
+        for path in self.now().keys() - self.content.keys():
+            path.unlink()
+        for path, content in self.content.items():
+            if not (path.exists() and path.samefile(self.links[path])):
+                path.unlink(missing_ok=True)
+                path.hardlink_to(self.links[path])
+            if path.read_bytes() != content:
+                path.write_bytes(content)
+        for fd, place in self.places.items():
+            os.lseek(fd, place, os.SEEK_SET)
 
     def now(self) -> dict[Path, bytes]:
         """All files."""
         return {path: path.read_bytes() for path in self.path.rglob("*") if path.is_file()}
 
-    def temporary(self) -> list[Path]:
-        """What is left of a save."""
-        return list(self.path.rglob("*.tmp"))
-
     def check(self) -> None:
-        """Raise for a temporary file."""
-        assert self.temporary() == []
+        """Raise for what is left of a save."""
+        assert list(self.path.rglob("*.tmp")) == []
 
-    def put_back(self) -> None:
-        """Write what was there."""
-        for path in self.now().keys() - self.content.keys():
-            path.unlink()
-        for path, content in self.content.items():
-            if not path.exists() or path.read_bytes() != content:
-                path.write_bytes(content)
+    def _opened(self) -> list[int]:
+        found = list[int]()
+        for fd in _open_files():
+            found += [fd] if os.path.realpath(f"/dev/fd/{fd}").startswith(f"{self.path}{os.sep}") else []
+        return found

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
 from functools import cache
 from inspect import CO_GENERATOR
+from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -245,19 +246,36 @@ def points(call: Callable[[], Any], *, opcodes: bool) -> int:
     return tracer.seen
 
 
+def place_of(frame: FrameType, event: str) -> Any:
+    """A place in the code, told apart by what leads there: nnarray's last three functions; to places outside, one."""
+    return frame.f_code, frame.f_lasti, event, tuple(islice(_callers(frame), 3 if is_inside(frame) else 1))
+
+
+def is_inside(frame: FrameType) -> bool:
+    """Whether the frame is of nnarray."""
+    return frame.f_code.co_filename.startswith(INSIDE)
+
+
+def _callers(frame: FrameType) -> Iterator[tuple[CodeType, int | None]]:
+    above = frame.f_back
+    while above is not None:
+        if is_inside(above):
+            yield above.f_code, above.f_lineno
+        above = above.f_back
+
+
 class Places(Tracer):
-    """The events of each place in the code, told apart by its caller as well."""
+    """The events of each place in the code."""
 
     def __init__(self, *, opcodes: bool) -> None:
         super().__init__(0, lambda: None, opcodes=opcodes)
         self.events: dict[Any, list[int]] = {}
 
     def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
+        seen = self.seen
         went_on = super().__call__(frame, event, of)
-        if went_on is not None:
-            above = frame.f_back
-            caller = above and (above.f_code, above.f_lineno)
-            self.events.setdefault((frame.f_code, frame.f_lasti, event, caller), []).append(self.seen)
+        if self.seen > seen:
+            self.events.setdefault(place_of(frame, event), []).append(self.seen)
         return went_on
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -71,9 +72,9 @@ def test_a_thread_keeps_free_gradient_vectors_as_long_as_the_chunk_is_there() ->
     network, rng = nn.Network((400, 200, 1)), np.random.default_rng(0)
     X = rng.random((2048, 400), dtype="float32").T
     given: Any = X, X[:1].round(), None, range(2048), None
-    theta, spare = network.init(0).vector, dask_chunks._of_thread.spare
+    theta, kept = network.init(0).vector, dask_chunks._of_thread.kept
     found = [chunks._sums(network, theta, None, True, *given)[0]]
-    before = found[0].copy()
+    before, spare = found[0].copy(), kept["spare"]
     assert [V.shape for V in spare] == [theta.shape] * 2
     tracemalloc.start()
     found.append(chunks._sums(network, theta, None, True, *given)[0])
@@ -81,12 +82,16 @@ def test_a_thread_keeps_free_gradient_vectors_as_long_as_the_chunk_is_there() ->
     tracemalloc.stop()
     assert theta.nbytes <= peak < 1.5 * theta.nbytes
     assert [V.tobytes() for V in found] == [before.tobytes()] * 2
+    assert kept["spare"] is spare
     assert not any(V is W for V in found for W in spare)
     other = nn.Network((400, 9, 1))
     chunks._sums(other, other.init(0).vector, None, True, *given)
-    assert all(V.shape == (other.size,) for V in spare)
+    assert all(V.shape == (other.size,) for V in kept["spare"])
+    assert kept["spare"]
+    gone = weakref.ref(kept["spare"][0])
     del X, given
-    assert not spare
+    assert not kept
+    assert gone() is None
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -9,6 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -138,7 +139,7 @@ class _OfThread(threading.local):
     """What a worker's thread keeps from one chunk to the next."""
 
     def __init__(self) -> None:
-        self.spare: list[np.ndarray] = []
+        self.kept: dict[str, list[np.ndarray]] = {}
         self.beside: Any = None
 
 
@@ -150,8 +151,10 @@ def spare_beside(X: np.ndarray, size: int, dtype: Any) -> list[np.ndarray]:
 
     dask has workers map each larger array anew, which costs a page fault for every 4 kB that are written.
     """
-    spare = _of_thread.spare
+    kept = _of_thread.kept
+    spare = kept.get("spare", [])
     if any(V.shape != (size,) or V.dtype != dtype for V in spare):
-        spare.clear()
-    _of_thread.beside = weakref.ref(X, lambda _: spare.clear())
+        spare = []
+    _of_thread.beside = weakref.ref(X, partial(kept.pop, "spare"))  # no Python, in which a Ctrl-C would be ignored
+    kept["spare"] = spare
     return spare

@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
@@ -123,7 +123,7 @@ class CupyBackend(Backend):
     def know(self, x: Array, check: str) -> None:
         """Remembered through a weak reference, for as long as the array lives."""
         key = id(x), check
-        _passed[key] = weakref.ref(x, lambda _: _passed.pop(key, None))
+        _passed[key] = weakref.ref(x, partial(_passed.pop, key))  # no Python, in which a Ctrl-C would be ignored
 
     @property
     def compiles(self) -> bool:
