@@ -59,6 +59,7 @@ class Forks(Tracer):
         self.before_each, self.after_each, self.outside = before_each, after_each, outside
         self.met, self.times, self.wrong, self.forks = met, dict[Any, int](), list[str](), 0
         self.pipe: int | None = None
+        self.fonts: list[Any] = []
 
     def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
         seen = self.seen
@@ -78,12 +79,10 @@ class Forks(Tracer):
         self.before_each()
         here, there = os.pipe()
         self.forks += 1
-        threads, files = ThreadsOfBlas(), _open_files()
+        threads, self.fonts = ThreadsOfBlas(), _fonts()
         child = os.fork()
         if child == 0:
             threads.set_again()
-            for number in files - _open_files():  # which a library closes in a child, as matplotlib its fonts
-                os.dup2(here, number)
             os.close(here)
             sys.settrace(None)
             self.pipe = there
@@ -103,9 +102,10 @@ class Forks(Tracer):
         self.after_each()
 
 
-def _open_files() -> set[int]:
-    """The numbers of all open files."""
-    return {number for number in map(int, os.listdir("/dev/fd")) if os.path.lexists(f"/dev/fd/{number}")}
+def _fonts() -> list[Any]:
+    """matplotlib's, which it closes in a forked child, unless somebody has them."""
+    manager = sys.modules.get("matplotlib.font_manager")
+    return [] if manager is None else gc.get_referents(manager._get_font)
 
 
 def forked_faults(
@@ -217,6 +217,6 @@ class Folder:
 
     def _opened(self) -> list[int]:
         found = list[int]()
-        for fd in _open_files():
+        for fd in map(int, os.listdir("/dev/fd")):
             found += [fd] if os.path.realpath(f"/dev/fd/{fd}").startswith(f"{self.path}{os.sep}") else []
         return found

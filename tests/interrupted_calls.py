@@ -356,7 +356,13 @@ def going_on() -> Callable[[], bool]:
     """Training from the state of an earlier result, which stays."""
     network, (X, Y), options = nn.Network((4, 5, 1)), arrays(m=40), {"batch_size": 10, "progress": False}
     first = nn.train(network, X, Y, epochs=1, **options)
-    return lambda: ended([nn.train(network, X, Y, epochs=2, state=first.state, **options), first])
+
+    def call() -> bool:
+        result = nn.train(network, X, Y, epochs=2, state=first.state, **options)
+        keep([result, first])
+        return result.stopped == "interrupt"
+
+    return call
 
 
 def diverging() -> Callable[[], bool]:

@@ -159,10 +159,13 @@ def _is_called_by_tests(frame: FrameType) -> bool:
 def _is_swallowed(frame: FrameType) -> bool:
     """Whether this is another library's hash, comparison, length or array: to C code that asks, any exception is none.
 
-    (matplotlib's, by pybind11, takes a transformation that gives no array for none.)
+    (matplotlib's, by pybind11, takes a transformation that gives no array for none.) And matplotlib's callback of weak
+    references, of which Python ignores what they raise.
     """
-    code = frame.f_code
-    return code.co_name in {"__hash__", "__eq__", "__len__", "__array__"} and not code.co_filename.startswith(INSIDE)
+    return frame.f_code.co_name in SWALLOWED and not is_inside(frame)
+
+
+SWALLOWED = {"__hash__", "__eq__", "__len__", "__array__", "_remove_proxy"}
 
 
 def _leaves_a_block(frame: FrameType) -> bool:

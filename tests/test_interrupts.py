@@ -1,5 +1,7 @@
 """Whatever instruction an interrupt comes at: BLAS's threads, the handler of SIGINT and NumPy's error state stay.
 
+The same call then gives the same bits as before, earlier results hold theirs, and memory for the next run is nobody's.
+
 By default some points of each call. With NNARRAY_INTERRUPTS=all (`nox -s interrupts`) all of them, and of a call that
 has very many, the first and the last of each place in the code, up to some thousands.
 """
@@ -20,7 +22,7 @@ import pytest
 from forked_faults import Folder, forked_faults
 from interrupted_calls import CALLS, FURTHER, SELDOM, Fitting, One, examples, training
 from interrupting import BrokenError, State, break_off, faults, interrupt, places, points, run
-from kept_results import Again
+from kept_results import Again, keep, memory_is_nobodys
 from threadpoolctl import threadpool_limits
 
 import nnarray as nn
@@ -243,6 +245,43 @@ class TestEveryPoint:
             assert faults(call, act=break_off, chosen=chosen, opcodes=False) != []
         finally:
             BLAS_THREADS.unlock()  # which a plain block may leave locked, too, and other threads would wait
+
+
+class TestAgain:
+    """What is asked after a call that was broken off can be answered wrongly."""
+
+    def test_other_bits_are_seen(self) -> None:
+        numbers = itertools.count()
+        again = Again(lambda: keep(float(next(numbers))))
+        with pytest.raises(AssertionError, match="other bits"):
+            again.check()
+
+    def test_a_result_that_is_written_into_is_seen(self) -> None:
+        made = list[np.ndarray]()
+
+        def call() -> None:
+            for V in made:
+                V += 1.0
+            made.append(np.zeros(3))
+            keep(made[-1])
+
+        with pytest.raises(AssertionError, match="written into"):
+            Again(call).check()
+
+    @pytest.mark.parametrize("is_twice", [True, False])
+    def test_memory_that_waits_twice_or_is_in_use_is_seen(self, is_twice) -> None:
+        spare = training_step._spare
+        spare.release()
+        block = np.empty(16, np.uint8)
+        spare.give_back(block)
+        if is_twice:
+            spare.give_back(block)
+            del block
+        try:
+            with pytest.raises(AssertionError, match="in use, or waits twice"):
+                memory_is_nobodys()
+        finally:
+            spare.release()
 
 
 SIGNALLED = """
