@@ -261,7 +261,7 @@ class TestAgain:
 
         def call() -> None:
             for V in made:
-                V += 1.0
+                V[...] += 1.0
             made.append(np.zeros(3))
             keep(made[-1])
 
