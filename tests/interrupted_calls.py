@@ -564,7 +564,6 @@ FURTHER: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "command line as one rank": lambda folder: as_one_rank(
         commanding("train iris --epochs 1 --out {0}/a.safetensors --checkpoint {0}/c", folder)
     ),
-    "info of the machine from the shell": lambda folder: commanding("info", folder),
 }
 """What goes the same ways for the most part."""
 
@@ -574,6 +573,7 @@ SELDOM: dict[str, Callable[[Path], Callable[[], bool]]] = {
     "fit chunks": lambda _: fitting_chunks(),
     "train on chunks": lambda _: in_chunks("train"),
     "draw a decision boundary": lambda _: boundary(),
+    "info of the machine from the shell": lambda folder: commanding("info", folder),
     "draw curves": lambda folder: plotting("curves", folder),
     "draw rates": lambda folder: plotting("rates", folder),
     "draw images": lambda folder: plotting("images", folder),

@@ -59,6 +59,7 @@ CALLS |= FURTHER | (SELDOM if ALL else {})
 MOST = {
     **dict.fromkeys(FURTHER, 6),
     "compile": 2,
+    "command line as one rank": 3,
     "command line": 10,
     "predict from the shell": 8,
     "evaluate from the shell": 5,
