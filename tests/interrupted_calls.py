@@ -297,6 +297,15 @@ def loading(folder: Path) -> Callable[[], bool]:
     return lambda: ended(nn.load(folder / "saved.safetensors"))
 
 
+def untraced(call: Callable[[], Any]) -> Any:
+    """What a test does for itself, which is not to be interrupted."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    made = call()
+    sys.settrace(tracer)
+    return made
+
+
 class GoingOn(Fitting):
     """A fit of a copy of a fitted model, which goes on from what it has."""
 
@@ -304,7 +313,7 @@ class GoingOn(Fitting):
         super().__init__(method=method, batch_size=30, **options)
         self()
         first = self.model
-        self.make, self.classes = (lambda: deepcopy(first)), {}
+        self.make, self.classes = (lambda: untraced(lambda: deepcopy(first))), {}
 
     def epochs_of(self, model: Any) -> set[int]:
         """As of others; `n_iter_` is of the last fit alone."""
@@ -373,8 +382,8 @@ def diverging() -> Callable[[], bool]:
     def call() -> bool:
         try:
             nn.train(network, 1e10 * X, Y, epochs=9, batch_size=10, optimizer=optimizer, progress=False)
-        except nn.DivergenceError as error:
-            return ended(error.params)
+        except nn.DivergenceError as error:  # of the epoch that a Ctrl-C ended, too
+            return ended(error.params) or isinstance(error.__context__, KeyboardInterrupt)
         return True  # where it was interrupted before
 
     return call

@@ -159,13 +159,13 @@ def _is_called_by_tests(frame: FrameType) -> bool:
 def _is_swallowed(frame: FrameType) -> bool:
     """Whether this is another library's hash, comparison, length or array: to C code that asks, any exception is none.
 
-    (matplotlib's, by pybind11, takes a transformation that gives no array for none.) And matplotlib's callback of weak
+    (matplotlib's, by pybind11, takes a transformation that gives no array for none.) And matplotlib's callbacks of weak
     references, of which Python ignores what they raise.
     """
     return frame.f_code.co_name in SWALLOWED and not is_inside(frame)
 
 
-SWALLOWED = {"__hash__", "__eq__", "__len__", "__array__", "_remove_proxy"}
+SWALLOWED = {"__hash__", "__eq__", "__len__", "__array__", "_remove_proxy", "_cb"}
 
 
 def _leaves_a_block(frame: FrameType) -> bool:
