@@ -29,7 +29,8 @@ FEWEST_OPERATIONS = 2**22
 """Of such a product; smaller ones are BLAS's or loops. (Half of it is worth it, too, but not the 45 ms to compile.)"""
 
 FEW_ROWS = 128
-"""Of a product that is over sooner than B is packed: B is read where it lies, if its rows are contiguous."""
+"""Of a product for which B is read where it lies, if its rows are contiguous. (Of 64 rows that takes 0.92 to 1.05 of
+the time with packing, of 10 half of it; of 512, with rows of 2048, 1.0 in float32 and 1.12 in float64.)"""
 
 MOST_OF_A = {"float32": 2**20, "float64": 2**30}
 """Entries of its A, which is read where it lies. (On a core of an AMD EPYC, OpenBLAS takes 1.00 to 1.08 times as long

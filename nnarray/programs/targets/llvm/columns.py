@@ -30,7 +30,7 @@ MOST_ROWS = 16
 """Of a product that takes about as long as reading what it multiplies."""
 
 STRAND_COLUMNS = 128
-"""How many columns a thread takes at once, about."""
+"""How many columns a thread takes at once, about. (Batches of 1024 take 1 % longer with 256 or 512.)"""
 
 
 class ByColumns:
