@@ -11,9 +11,10 @@ from test_steps import same, train
 import nnarray as nn
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Plan, Product
-from nnarray.programs.targets.llvm import columns
+from nnarray.programs.targets.llvm import blocked, columns, pieces
 from nnarray.programs.targets.llvm.columns import Strands
 from nnarray.programs.targets.llvm.compiler import has_long_vectors
+from nnarray.programs.targets.llvm.products import is_blocked
 from nnarray.programs.targets.llvm.program import LIMITS, Program, lowered
 from nnarray.programs.trace import Trace
 
@@ -78,6 +79,34 @@ class TestTwoLayers:
         for one, other in zip(out, sums, strict=True):
             assert np.linalg.norm(one - other) < tolerance * np.linalg.norm(other)
         assert abs(total - wide) < tolerance * wide
+
+    def test_have_room_to_pack_whatever_comes_before_them(self, monkeypatch) -> None:
+        """The larger sum is BLAS's, in many pieces; those of the other one are in blocks."""
+        monkeypatch.setattr(blocked, "suits", lambda stage: stage.A.matrix_shape != (300, 1024))
+        for name, value in {"MANY_OPERATIONS": 1, "PIECE_OPERATIONS": 1, "MOST_COPIES": 8}.items():
+            monkeypatch.setattr(pieces, name, value)
+        made, arrays = self.made(1024), given(1024, "float32")
+        out = [np.empty(shape, "float32") for shape in ((300, 400), (200, 300))]
+        call = made.call([*arrays, *out, np.empty((), "float32")])
+        strands, sums, *_ = made.parts.stages
+        assert [is_blocked(strand[0].part) for strand in sums] == [False] * 8 + [True] * 8
+        rooms = [fill.source for fill in call.bound._tables.arena if fill.source >= made.memory.size]
+        assert len(set(rooms)) == 16
+        ends = call.arena.address - call.arena.memory.ctypes.data + call.bound.room + max(rooms) + blocked.ROOM
+        assert ends <= call.arena.memory.nbytes
+
+    def test_are_left_out_where_they_take_too_much_memory(self, monkeypatch) -> None:
+        assert len(self.made(1024).parts.stages[0][0]) > 1
+        monkeypatch.setattr(columns, "MOST_BYTES", 10**6)
+        made = self.made(1024)
+        assert {len(strand) for stage in made.parts.stages for strand in stage} == {1}
+        assert made.memory.size < self.made(2048).memory.size
+
+    def test_share_a_few_sums_at_once(self, monkeypatch) -> None:
+        """Each of which may pack."""
+        monkeypatch.setattr(columns, "MOST_SUMS", 3)
+        stages = [stage for stage in self.made(1024).parts.stages if isinstance(stage[0][0].part, Product)][1:]
+        assert [len(stage) for stage in stages] == [3, 1]
 
     def test_what_the_columns_make_lies_side_by_side(self) -> None:
         """One thread may be at the last product while another is at the first; only loops work in place."""

@@ -32,6 +32,13 @@ MOST_ROWS = 16
 STRAND_COLUMNS = 128
 """How many columns a thread takes at once, about. (Batches of 1024 take 1 % longer with 256 or 512.)"""
 
+MOST_SUMS = 16
+"""Pieces of sums that threads share at once, each of which may pack what it reads."""
+
+MOST_BYTES, MOST_PARAMETERS = 40 * 2**20, 2
+"""What strands keep between their stages takes no more than so many bytes and so often the bytes of the parameters: all
+that the columns make is there until the sums over them are."""
+
 
 class ByColumns:
     """The stages of a plan in an order in which those that compute each column by itself come together.
@@ -93,20 +100,26 @@ class Strands(ByColumns):
         is_one = len(self.block) == 1
         return not is_one and any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
 
+    def fit(self, memory: Memory) -> bool:
+        """Whether what is kept between the stages takes no more memory than it may."""
+        parameters = sum([memory.bytes_of(x) for x in self._plan.graph.arrays if not x.per_example])
+        return memory.size <= MOST_BYTES + MOST_PARAMETERS * parameters
+
     @property
     def together(self) -> range:
         """Which stages some columns are in while others are not yet, or not any more."""
         return range(len(self.before), len(self.before) + len(self.block))
 
     def strands(self) -> list[list[Strand]]:
-        """The strands of each stage in this order; all of `block` are one, and so are the sums."""
+        """The strands of each stage in this order; all of `block` are one, and so are as many sums as may be."""
         columns = made_by(self.block[0])[0].matrix_shape[1]
         block = [part for stage in self.block for part in parts_of(stage)]
         spans = spans_of(columns, max(columns // STRAND_COLUMNS, 2))
         strands: list[Strand] = [[whole(part)._replace(columns=span) for part in block] for span in spans]
         sums = [piece for part in sorted(self._sums, key=operations, reverse=True) for piece in pieces_of(part)]
+        together = [each_alone(sums[i : i + MOST_SUMS]) for i in range(0, len(sums), MOST_SUMS)]
         before, others = (_alone(stages) for stages in (self.before, self.after[len(self._sums) :]))
-        return [*before, strands, *([each_alone(sums)] if sums else []), *others]
+        return [*before, strands, *together, *others]
 
 
 def _alone(stages: list[Stage]) -> list[list[Strand]]:

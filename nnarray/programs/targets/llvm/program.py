@@ -250,13 +250,15 @@ def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Strand]], Memory,
             return plan_of_blocks, blocks.strands(), memory, True
     if shared and are_worth_sharing(plan) and (strands := Strands(plan)).are_worth_it:
         plan_of_strands = plan.with_stages(strands.stages)
-        return plan_of_strands, strands.strands(), Memory(plan_of_strands, strands.together), False
+        memory = Memory(plan_of_strands, strands.together)
+        if strands.fit(memory):
+            return plan_of_strands, strands.strands(), memory, False
     return plan, stages_of(plan, shared=shared), Memory(plan), False
 
 
 def _room_for_panels(stage: Sequence[Strand]) -> int:
-    """Bytes."""
-    return ROOM * len([strand for strand in stage if any(map(_packs, strand))])
+    """Bytes: where one strand packs, each has a room of its own."""
+    return ROOM * len(stage) if any([_packs(piece) for strand in stage for piece in strand]) else 0
 
 
 def _packs(piece: Piece) -> bool:
