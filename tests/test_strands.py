@@ -1,5 +1,7 @@
 """Threads that share a batch: each takes columns of its own through all stages that need no others."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +13,7 @@ from test_steps import same, train
 import nnarray as nn
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Plan, Product
-from nnarray.programs.targets.llvm import blocked, columns, pieces
+from nnarray.programs.targets.llvm import blocked, bound, columns, pieces
 from nnarray.programs.targets.llvm.columns import Strands
 from nnarray.programs.targets.llvm.compiler import has_long_vectors
 from nnarray.programs.targets.llvm.products import is_blocked
@@ -107,6 +109,20 @@ class TestTwoLayers:
         monkeypatch.setattr(columns, "MOST_SUMS", 3)
         stages = [stage for stage in self.made(1024).parts.stages if isinstance(stage[0][0].part, Product)][1:]
         assert [len(stage) for stage in stages] == [3, 1]
+
+    def test_any_number_of_threads_find_their_own(self, monkeypatch) -> None:
+        """While others make theirs, for which there is no room beside it."""
+        monkeypatch.setattr(bound, "MOST_JOBS", 1)
+        out = [np.empty(shape, "float32") for shape in ((300, 400), (200, 300))]
+        of_arrays = self.made(1024).call([*given(1024, "float32"), *out, np.empty((), "float32")]).bound
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                jobs = list(pool.map(lambda i: of_arrays.job(4096 * (i % 8)), range(4000)))
+        finally:
+            sys.setswitchinterval(before)
+        assert {job.most for job in jobs} == {8}
 
     def test_what_the_columns_make_lies_side_by_side(self) -> None:
         """One thread may be at the last product while another is at the first; only loops work in place."""

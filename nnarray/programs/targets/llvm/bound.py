@@ -93,11 +93,13 @@ class Bound:
 
     def job(self, memory: int) -> Job:
         """The pieces, with their tables in `memory`, for several threads."""
-        if memory not in self._jobs:
-            if len(self._jobs) == MOST_JOBS:
-                self._jobs = {}
-            self._jobs[memory] = Job(self.stages(memory))
-        return self._jobs[memory]
+        job = self._jobs.get(memory)
+        if job is None:
+            job = Job(self.stages(memory))
+            if len(self._jobs) >= MOST_JOBS:
+                self._jobs = {}  # another one: other threads look into it
+            self._jobs[memory] = job
+        return job
 
     def _add(self, strand: Strand, number: int) -> None:
         """The call of a strand, the one of this number in its stage, and its table."""
