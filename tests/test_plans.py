@@ -61,17 +61,22 @@ def evaluate(graph: Graph, given: dict[str, Any]) -> dict[str, Any]:
 
 
 @st.composite
-def graphs(draw: Any) -> tuple[Graph, list[np.ndarray]]:
-    """A graph of up to 14 operations on up to three matrices, with up to four outputs, and its inputs."""
+def graphs(draw: Any, *, examples: int = 0) -> tuple[Graph, list[np.ndarray]]:
+    """A graph of up to 14 operations on up to three matrices, with up to four outputs, and its inputs.
+
+    If it has `examples`, the first matrix has a column for each, and among the operations are layers of a network.
+    """
     trace, sides = Trace("float64"), st.integers(1, 4)
     n = draw(st.integers(1, 3))
     shapes = [(draw(sides), draw(sides)) for _ in range(n)]
+    if examples:
+        shapes = [(rows, examples if columns < 3 else columns) for rows, columns in [(shapes[0][0], 1), *shapes[1:]]]
     values = [
-        trace.input(f"V{i}", shape, per_example=shape[1] == shapes[0][1] and draw(st.booleans()))
+        trace.input(f"V{i}", shape, per_example=shape[1] == shapes[0][1] and (i < bool(examples) or draw(st.booleans())))
         for i, shape in enumerate(shapes)
     ]
     for _ in range(draw(st.integers(1, 14))):
-        V, kind = draw(st.sampled_from(values)), draw(st.integers(0, 5))
+        V, kind = draw(st.sampled_from(values)), draw(st.integers(0, 8 if examples else 5))
         alike = [W for W in values if W.shape == V.shape or (1 in W.shape and _broadcast(W.shape, V.shape) == V.shape)]
         if kind == 0:
             name = draw(st.sampled_from(UNARY))
@@ -92,8 +97,11 @@ def graphs(draw: Any) -> tuple[Graph, list[np.ndarray]]:
             axis = draw(st.sampled_from([0, 1]))
             reduce = trace.sum if axis == 1 or draw(st.booleans()) else trace.max
             values.append(reduce(V, axis=axis, keepdims=True))
-        else:
+        elif kind == 5:
             values.append(V * 0.1 + trace.sum(V) * 0.01)
+        else:
+            shapes.append((draw(sides), V.shape[0]))
+            values.append(trace.input(f"V{len(shapes) - 1}", shapes[-1]) @ V * 0.25)
     chosen = [values[-1], *(draw(st.sampled_from(values)) for _ in range(draw(st.integers(0, 3))))]
     result = trace.sum(draw(st.sampled_from(values)))
     graph = trace.graph({f"out{i}": V for i, V in enumerate(chosen)}, result=result)
@@ -171,17 +179,34 @@ def cut_finely(block_bytes: int, *, in_strands: bool = False) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    ("block_bytes", "in_strands"),
-    [(8, False), (2**20, False), (2**20, True)],
-    ids=["blocks", "pieces", "strands"],
-)
+@pytest.mark.parametrize("block_bytes", [8, 2**20], ids=["blocks", "pieces"])
 @drawn
 @given(graphs())
-def test_machine_code_that_is_cut_as_finely_as_can_be(block_bytes, in_strands, case) -> None:
+def test_machine_code_that_is_cut_as_finely_as_can_be(block_bytes, case) -> None:
     graph, inputs = case
-    with cut_finely(block_bytes, in_strands=in_strands):
+    with cut_finely(block_bytes):
         check(llvm.Program(graph, cblas()), graph, inputs)
+
+
+@settings(drawn, suppress_health_check=list(HealthCheck))
+@given(graphs(examples=9), st.randoms(use_true_random=False))
+def test_strands_may_be_at_any_of_their_pieces(case, random) -> None:
+    """One after the other, or in turn, as threads of any speed would be."""
+    graph, inputs = case
+    with cut_finely(2**20, in_strands=True):
+        program = llvm.Program(graph, cblas())
+        check(program, graph, inputs)
+        in_turn = llvm.Program(graph, cblas())
+        in_turn.parts = in_turn.parts._replace(stages=list(_interleaved(program.parts.stages, random)))
+        check(in_turn, graph, inputs)
+
+
+def _interleaved(stages: Any, random: Any) -> Iterator[Any]:
+    """Stages of one piece each."""
+    for strands in stages:
+        left = [list(strand) for strand in strands]
+        while left := [strand for strand in left if strand]:
+            yield [[random.choice(left).pop(0)]]
 
 
 def test_a_product_of_examples_with_each_other_waits_for_all_blocks() -> None:

@@ -1,7 +1,6 @@
 """Threads that share a batch: each takes columns of its own through all stages that need no others."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -110,19 +109,24 @@ class TestTwoLayers:
         stages = [stage for stage in self.made(1024).parts.stages if isinstance(stage[0][0].part, Product)][1:]
         assert [len(stage) for stage in stages] == [3, 1]
 
-    def test_any_number_of_threads_find_their_own(self, monkeypatch) -> None:
-        """While others make theirs, for which there is no room beside it."""
+    def test_find_their_own_job_while_others_make_theirs(self, monkeypatch) -> None:
+        """Another thread comes in before the last line, and there is no room for both jobs."""
         monkeypatch.setattr(bound, "MOST_JOBS", 1)
         out = [np.empty(shape, "float32") for shape in ((300, 400), (200, 300))]
         of_arrays = self.made(1024).call([*given(1024, "float32"), *out, np.empty((), "float32")]).bound
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)
+
+        def of_another(frame: Any, *_: Any) -> Any:
+            if frame.f_code is bound.Bound.job.__code__ and 4096 in of_arrays._jobs:
+                of_arrays.job(8192)
+            return of_another
+
+        before = sys.gettrace()
+        sys.settrace(of_another)
         try:
-            with ThreadPoolExecutor(8) as pool:
-                jobs = list(pool.map(lambda i: of_arrays.job(4096 * (i % 8)), range(4000)))
+            found = of_arrays.job(4096)
         finally:
-            sys.setswitchinterval(before)
-        assert {job.most for job in jobs} == {8}
+            sys.settrace(before)
+        assert found.most == 8
 
     def test_what_the_columns_make_lies_side_by_side(self) -> None:
         """One thread may be at the last product while another is at the first; only loops work in place."""
