@@ -100,8 +100,8 @@ def graphs(draw: Any, *, examples: int = 0) -> tuple[Graph, list[np.ndarray]]:
         elif kind == 5:
             values.append(V * 0.1 + trace.sum(V) * 0.01)
         else:
-            shapes.append((draw(sides), V.shape[0]))
-            values.append(trace.input(f"V{len(shapes) - 1}", shapes[-1]) @ V * 0.25)
+            shapes.append((draw(sides), values[-1].shape[0]))
+            values.append(trace.input(f"V{len(shapes) - 1}", shapes[-1]) @ values[-1] * 0.25)
     chosen = [values[-1], *(draw(st.sampled_from(values)) for _ in range(draw(st.integers(0, 3))))]
     result = trace.sum(draw(st.sampled_from(values)))
     graph = trace.graph({f"out{i}": V for i, V in enumerate(chosen)}, result=result)
@@ -197,7 +197,7 @@ def test_strands_may_be_at_any_of_their_pieces(case, random) -> None:
         program = llvm.Program(graph, cblas())
         check(program, graph, inputs)
         in_turn = llvm.Program(graph, cblas())
-        in_turn.parts = in_turn.parts._replace(stages=list(_interleaved(program.parts.stages, random)))
+        in_turn.parts = in_turn.parts._replace(stages=list(_interleaved(in_turn.parts.stages, random)))
         check(in_turn, graph, inputs)
 
 
