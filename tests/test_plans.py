@@ -71,8 +71,9 @@ def graphs(draw: Any, *, examples: int = 0) -> tuple[Graph, list[np.ndarray]]:
     shapes = [(draw(sides), draw(sides)) for _ in range(n)]
     if examples:
         shapes = [(rows, examples if columns < 3 else columns) for rows, columns in [(shapes[0][0], 1), *shapes[1:]]]
+    count = shapes[0][1]
     values = [
-        trace.input(f"V{i}", shape, per_example=shape[1] == shapes[0][1] and (i < bool(examples) or draw(st.booleans())))
+        trace.input(f"V{i}", shape, per_example=shape[1] == count and (i < bool(examples) or draw(st.booleans())))
         for i, shape in enumerate(shapes)
     ]
     for _ in range(draw(st.integers(1, 14))):

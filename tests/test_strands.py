@@ -89,7 +89,7 @@ class TestTwoLayers:
         made, arrays = self.made(1024), given(1024, "float32")
         out = [np.empty(shape, "float32") for shape in ((300, 400), (200, 300))]
         call = made.call([*arrays, *out, np.empty((), "float32")])
-        strands, sums, *_ = made.parts.stages
+        _, sums, *_ = made.parts.stages
         assert [is_blocked(strand[0].part) for strand in sums] == [False] * 8 + [True] * 8
         rooms = [fill.source for fill in call.bound._tables.arena if fill.source >= made.memory.size]
         assert len(set(rooms)) == 16

@@ -97,8 +97,7 @@ class Strands(ByColumns):
     def are_worth_it(self) -> bool:
         """Whether there are large products, and none is slower for a few columns after the others."""
         products = [stage for stage in self.block if isinstance(stage, Product)]
-        is_one = len(self.block) == 1
-        return not is_one and any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
+        return len(self.block) > 1 and any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
 
     def fit(self, memory: Memory) -> bool:
         """Whether what is kept between the stages takes no more memory than it may."""
