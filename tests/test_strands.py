@@ -103,6 +103,15 @@ class TestTwoLayers:
         assert {len(strand) for stage in made.parts.stages for strand in stage} == {1}
         assert made.memory.size < self.made(2048).memory.size
 
+    @pytest.mark.parametrize(("m", "operations"), [(24, 2**27), (300, 2**20)])
+    def test_are_left_out_where_products_are_shared_by_more(self, m, operations, monkeypatch) -> None:
+        """By rows, where columns are few."""
+        monkeypatch.setattr(pieces, "MANY_OPERATIONS", operations)
+        monkeypatch.setattr(pieces, "MOST_COPIES", 8)
+        made = self.made(m)
+        assert {len(strand) for stage in made.parts.stages for strand in stage} == {1}
+        assert max(map(len, made.parts.stages)) >= 2
+
     def test_share_a_few_sums_at_once(self, monkeypatch) -> None:
         """Each of which may pack."""
         monkeypatch.setattr(columns, "MOST_SUMS", 3)

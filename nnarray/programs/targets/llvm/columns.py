@@ -95,9 +95,13 @@ class Strands(ByColumns):
 
     @property
     def are_worth_it(self) -> bool:
-        """Whether there are large products, and none is slower for a few columns after the others."""
+        """Whether there are large products, and none is slower for a few columns after the others.
+
+        Nor for want of threads: cut by itself, a product may be in more pieces, by its rows, than columns are.
+        """
         products = [stage for stage in self.block if isinstance(stage, Product)]
-        return len(self.block) > 1 and any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
+        are_large = len(self.block) > 1 and any(map(is_blocked, products)) and all(map(_suits_few_columns, products))
+        return are_large and len(self._spans()) >= max([len(pieces_of(product)) for product in products])
 
     def fit(self, memory: Memory) -> bool:
         """Whether what is kept between the stages takes no more memory than it may."""
@@ -111,14 +115,17 @@ class Strands(ByColumns):
 
     def strands(self) -> list[list[Strand]]:
         """The strands of each stage in this order; all of `block` are one, and so are as many sums as may be."""
-        columns = made_by(self.block[0])[0].matrix_shape[1]
         block = [part for stage in self.block for part in parts_of(stage)]
-        spans = spans_of(columns, max(columns // STRAND_COLUMNS, 2))
-        strands: list[Strand] = [[whole(part)._replace(columns=span) for part in block] for span in spans]
+        strands: list[Strand] = [[whole(part)._replace(columns=span) for part in block] for span in self._spans()]
         sums = [piece for part in sorted(self._sums, key=operations, reverse=True) for piece in pieces_of(part)]
         together = [each_alone(sums[i : i + MOST_SUMS]) for i in range(0, len(sums), MOST_SUMS)]
         before, others = (_alone(stages) for stages in (self.before, self.after[len(self._sums) :]))
         return [*before, strands, *together, *others]
+
+    def _spans(self) -> list[Span]:
+        """The columns of each strand."""
+        columns = made_by(self.block[0])[0].matrix_shape[1]
+        return spans_of(columns, max(columns // STRAND_COLUMNS, 2))
 
 
 def _alone(stages: list[Stage]) -> list[list[Strand]]:
