@@ -69,6 +69,18 @@ class TestTwoLayers:
         assert len({id(strand[0].part) for strand in sums}) == 2
         assert len(others) == 1
 
+    def test_wait_no_more_often_where_something_is_added_to_the_sums(self) -> None:
+        """As weight decay is."""
+        trace = Trace("float32")
+        X, W = trace.input("X", (400, 1024), per_example=True), trace.input("W", (300, 400))
+        V = trace.input("V", (200, 300))
+        A = trace.maximum(W @ X, 0.0)
+        dZ = V @ A
+        graph = trace.graph({"dW": (V.T @ dZ * A) @ X.T + W * 0.1, "dV": dZ @ A.T + V * 0.1})
+        _, sums, *others = program(graph).parts.stages
+        assert len({id(strand[0].part) for strand in sums if isinstance(strand[0].part, Product)}) == 2
+        assert all(not isinstance(strand[0].part, Product) for stage in others for strand in stage)
+
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("m", [200, 256, 777, 1024, 2500])
     def test_are_those_of_a_wider_float(self, m, dtype) -> None:

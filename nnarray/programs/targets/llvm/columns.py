@@ -85,12 +85,8 @@ class Strands(ByColumns):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan, _with_columns(plan.graph))
         made_late = {node for stage in self.after for node in made_by(stage)}
-        outputs = plan.graph.outputs.values()
-        self._sums = [
-            stage
-            for stage in self.after
-            if isinstance(stage, Product) and stage.node in outputs and made_late.isdisjoint(plan.reads(stage))
-        ]
+        products = [stage for stage in self.after if isinstance(stage, Product)]
+        self._sums = [stage for stage in products if made_late.isdisjoint(plan.reads(stage))]
         self.after = [*self._sums, *[stage for stage in self.after if stage not in self._sums]]
 
     @property
@@ -110,8 +106,8 @@ class Strands(ByColumns):
 
     @property
     def together(self) -> range:
-        """Which stages some columns are in while others are not yet, or not any more."""
-        return range(len(self.before), len(self.before) + len(self.block))
+        """Which stages some columns are in while others are not yet, or not any more; and the sums, in any order."""
+        return range(len(self.before), len(self.before) + len(self.block) + len(self._sums))
 
     def strands(self) -> list[list[Strand]]:
         """The strands of each stage in this order; all of `block` are one, and so are as many sums as may be."""
