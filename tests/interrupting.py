@@ -313,6 +313,7 @@ def faults(
     `call` returns true if an interrupt ended it. What it leaves is compared with what was there before, `check` raises
     for what else is wrong, and no interrupt may be swallowed.
     """
+    gc.collect()  # what earlier tests left may hold files open
     before, found, ignored = State.now(), list[str](), list[Any]()
 
     def note(unraisable: Any) -> None:
