@@ -69,6 +69,20 @@ class TestTwoLayers:
         assert len({id(strand[0].part) for strand in sums}) == 2
         assert len(others) == 1
 
+    def test_do_not_gather_what_is_read_before_them(self) -> None:
+        """A sum over all examples that each column needs."""
+        trace = Trace("float32")
+        X, W, V = (
+            trace.input("X", (400, 1024), per_example=True),
+            trace.input("W", (300, 400)),
+            trace.input("V", (3, 300)),
+        )
+        A = trace.maximum(W @ X, 0.0)
+        assert program(trace.graph({"Z": V @ A, "dW": A @ X.T})).strands is not None
+        made = program(trace.graph({"Z": V @ (A - trace.sum(X) * 1e-3), "dW": A @ X.T}))
+        assert [len(strand) > 1 for stage in made.parts.stages for strand in stage].count(True) == 8
+        assert made.strands is None
+
     def test_wait_no_more_often_where_something_is_added_to_the_sums(self) -> None:
         """As weight decay is."""
         trace = Trace("float32")

@@ -94,9 +94,16 @@ class Program:
 
     @property
     def strands(self) -> tuple[int, Sequence[Span]] | None:
-        """Which stage, if any, takes columns through several parts, and which columns each of its strands takes."""
-        found = [(at, stage) for at, stage in enumerate(self.parts.stages) if len(stage[0]) > 1]
-        return (found[0][0], [strand[0].columns for strand in found[0][1]]) if found else None
+        """Which stage takes columns through several parts, and which columns each of its strands takes.
+
+        None if there is no such stage, or examples are read before it.
+        """
+        read = set[Node]()
+        for at, (strands, stage) in enumerate(zip(self.parts.stages, self.plan.stages, strict=False)):
+            if len(strands[0]) > 1 and not any([x.per_example for x in self.graph.arrays if x in read]):
+                return at, [strand[0].columns for strand in strands]
+            read.update(self.plan.reads(stage))
+        return None
 
     def call(self, arrays: Sequence[Any]) -> "Call":
         """A call on these arrays, the outputs and the result among them, which can be made from machine code."""
