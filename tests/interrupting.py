@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
@@ -137,6 +138,17 @@ def _is_locked() -> bool:
     """Whether this thread holds the lock of BLAS's threads, for which others would wait."""
     lock: Any = BLAS_THREADS._lock
     return bool(lock._is_owned())
+
+
+def _settled(before: State, after: State) -> tuple[State, State]:
+    """The states without what other threads do: those of earlier tests open and close files meanwhile."""
+    if after.descriptor == before.descriptor:
+        return before, after
+    time.sleep(0.5)
+    after = after._replace(descriptor=_free_descriptor())
+    if after.descriptor < before.descriptor:
+        before = before._replace(descriptor=after.descriptor)
+    return before, after
 
 
 def _free_descriptor() -> int:
@@ -330,7 +342,7 @@ def faults(
             except (KeyboardInterrupt, BrokenError, InvalidStateError):  # the last, of a future that has its result
                 pass
             gc.collect(0)
-            after = State.now()
+            before, after = _settled(before, State.now())
             if opcodes and after.is_locked:  # between the last instruction of a `with` and its end comes no signal
                 after = after._replace(is_locked=False)
                 BLAS_THREADS._lock = type(BLAS_THREADS)()._lock

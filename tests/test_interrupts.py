@@ -247,6 +247,19 @@ class TestEveryPoint:
         finally:
             BLAS_THREADS.unlock()  # which a plain block may leave locked, too, and other threads would wait
 
+    def test_the_harness_sees_a_file_that_stays_open(self, tmp_path) -> None:
+        opened, train = list[Any](), training(12)
+
+        def call() -> bool:
+            opened.append((tmp_path / "file").open("w"))
+            return train()
+
+        try:
+            assert any("descriptor" in found for found in faults(call, act=break_off, chosen=[20], opcodes=False))
+        finally:
+            for file in opened:
+                file.close()
+
 
 class TestAgain:
     """What is asked after a call that was broken off can be answered wrongly."""
