@@ -1,4 +1,4 @@
-"""How the parts of a plan are cut, by sizes and the machine: into pieces that threads may share, or blocks of columns.
+"""How the parts of a plan are cut, by sizes and the machine: into pieces that threads may share.
 
 A piece is computed by the function of its part, from a table of its own: other addresses, fewer rows or columns. What
 is cut has the same bits whoever computes it, and in whatever order its pieces come.

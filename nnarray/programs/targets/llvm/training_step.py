@@ -59,7 +59,7 @@ class TrainingSteps:
         for call in calls:
             stages += call.bound.stages(call.arena.address)
         if self._gathers:
-            stages = self._gathering(examples, batch, columns, gradient.strands, stages)
+            stages = self._with_gathering(examples, batch, columns, gradient.strands, stages)
         self._job = team.Job(stages)
         fixed = [self._job.address, *(V.ctypes.data for V in (self._numbers, J, self.costs))]
         self._table[STEP + 1 :] = [*fixed, *(word for call in calls for word in _words(call))]
@@ -98,7 +98,7 @@ class TrainingSteps:
     def _make(self) -> int:
         return self._run(self._table.ctypes.data, None, None)
 
-    def _gathering(
+    def _with_gathering(
         self,
         examples: Sequence[Any],
         batch: Sequence[Any],
