@@ -309,12 +309,13 @@ class Run:
         Returns whether it did. Where cost or weights become non-finite, nothing is changed: single epochs show when.
         """
         steps = None if self.must_know or self.diverges else self._whole_steps()
-        if steps is None:
+        at_once = 1 if steps is None else steps.at_once(min(most, self.checkpoints.ahead, MOST_AT_ONCE))
+        if steps is None or at_once == 1:  # one by itself keeps no copy of what was before it
             return False
         vectors = self.descent.vectors(self.updates)
         before, alphas = [copied(vector, self.backend) for vector in vectors], list[float]()
         try:
-            for i in range(steps.at_once(min(most, self.checkpoints.ahead, MOST_AT_ONCE))):
+            for i in range(at_once):
                 alphas.append(self.optimizer.alpha(self.updates.t + i))
         except Exception:  # of a schedule, called ahead of time: earlier epochs may end the run
             if not alphas:
