@@ -17,9 +17,10 @@ from conftest import Space, problem, targets
 
 import nnarray as nn
 from nnarray import engine
-from nnarray.backends import BLAS_THREADS, Block, blas, machine_code, mapped_file, usable_threads
+from nnarray.backends import BLAS_THREADS, Block, blas, machine_code, makes_machine_code, mapped_file, usable_threads
 from nnarray.core.activations import ACTIVATIONS
 from nnarray.engine import tiling, workers
+from nnarray.engine.columns import Order
 from nnarray.programs.targets import idle
 from nnarray.programs.targets.llvm.training_step import TrainingSteps
 from nnarray.training.dropout import Dropout
@@ -175,6 +176,18 @@ class TestWidth:
 
     def test_large_layers_get_wide_tiles(self) -> None:
         assert engine.tile_width(nn.Network((2048, 2048, 2048, 10)), 8000, 4) == 2000
+
+    def test_what_is_read_where_it_lies_comes_in_wider_tiles(self) -> None:
+        network, X = nn.Network((1200, 1)), np.zeros((9000, 1200), np.float32).T
+        layers, m = network.init(0).layers, np.float32(9000)
+        order = Order(np.arange(9000), np.arange(9000))
+        widths = [
+            tiling._best_width(engine.Batch(*given), layers, network, NUMPY)
+            for given in ((X, None, m), (X.astype(np.float64), None, m), (X, None, m, None, order))
+        ]
+        wide, *others = widths
+        assert others == [engine.tile_width(network, 9000, 4)] * 2
+        assert wide == (2 * others[0] if makes_machine_code() else others[0])
 
 
 class TestWorkers:
