@@ -277,8 +277,11 @@ class Backend(Library):
         """Whether the library itself compiles whole functions for each shape; not with plain primitives."""
         return False
 
-    def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of arrays, as the library compiles it for each shape, where `jits` says so."""
+    def jit(self, function: Callable[..., Any], *, given_away: Sequence[int] = ()) -> Callable[..., Any]:
+        """The function of arrays, as the library compiles it for each shape, where `jits` says so.
+
+        It may write over the arguments at the positions `given_away`, which nobody may use after the call.
+        """
         return function
 
     def gathered(self, V: Array, rows: Array) -> Array:

@@ -1,6 +1,6 @@
 """JAX: arrays that cannot be written, and functions compiled for each shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -99,11 +99,11 @@ class JaxBackend(Backend):
         """JAX does."""
         return not plain_primitives()
 
-    def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def jit(self, function: Callable[..., Any], *, given_away: Sequence[int] = ()) -> Callable[..., Any]:
         """JAX releases what it compiled once the returned function is dropped."""
         import jax
 
-        jitted: Callable[..., Any] = jax.jit(function)
+        jitted: Callable[..., Any] = jax.jit(function, donate_argnums=tuple(given_away))
         return jitted
 
     def gathered(self, V: Array, rows: Array) -> Array:

@@ -1,7 +1,7 @@
 """Training steps on JAX arrays, each one call of a function that JAX compiled: batch, gradient and update."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,10 +62,12 @@ class JittedSteps:
         self.vectors, self._at = tuple(V.to_device(self._backend.device) for V in vectors), 0
 
     def launch(self, count: int) -> None:
-        """Make the next `count` steps."""
+        """Make the next `count` steps: each writes over what the one before it made, the first over copies."""
+        copied = partial(self._backend.xp.asarray, copy=True)
+        vectors, costs = tuple(map(copied, self.vectors)), copied(self.costs)
         for i in range(self._at, self._at + count):
-            given = self.vectors, self.costs, np.int32(i), self._order, self._table, self._examples
-            self.vectors, self.costs = self._run(*given)
+            vectors, costs = self._run(vectors, costs, np.int32(i), self._order, self._table, self._examples)
+        self.vectors, self.costs = vectors, costs
         self._at += count
 
     def mark(self) -> None:
@@ -116,4 +118,4 @@ def _compiled(
         vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
         return vectors, xp.where(xp.arange(costs.shape[0]) == i, J, costs)
 
-    return backend.jit(run), numbers_of
+    return backend.jit(run, given_away=(0, 1)), numbers_of
