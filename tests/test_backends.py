@@ -592,3 +592,21 @@ def test_parameters_go_to_a_backend_by_its_name(batch_norm) -> None:
     assert params.to("numpy") is params
     with pytest.raises(ValueError, match="there is no backend 'nump'"):
         params.to("nump")
+
+
+@pytest.mark.parametrize("rows", [7, 300])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_value_that_is_not_finite_is_found_wherever_it_lies(rows: int, dtype: str) -> None:
+    host, generator = backends.NUMPY, np.random.default_rng(0)
+    table = generator.standard_normal((rows, 2 * rows)).astype(dtype)
+    layouts = table, table.T, table[::2], table[:, 1:], np.asfortranarray(table), np.array(table)[::-1]
+    largest = np.finfo(dtype).max
+    for x in layouts:
+        assert backends.all_finite(x, host)
+        assert backends.all_finite(np.full_like(x, largest), host)  # whose sum is not
+        for value in (np.nan, np.inf, -np.inf):
+            corners = [(0, 0), (x.shape[0] - 1, x.shape[1] - 1)]
+            for at in [*corners, *map(tuple, generator.integers(0, x.shape, (5, 2)))]:
+                before, x[at] = x[at], value
+                assert not backends.all_finite(x, host)
+                x[at] = before

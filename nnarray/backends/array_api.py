@@ -227,6 +227,10 @@ class Backend(Library):
         """The sum of all values."""
         return number(self.xp.sum(x))
 
+    def rough_sum(self, x: Array) -> float:
+        """A sum that is not finite if a value is not, however much it is rounded."""
+        return self.sum(x)
+
     def extent(self, x: Array) -> tuple[float, float]:
         """The smallest and the largest value; NaN where there is one."""
         return number(self.xp.min(x)), number(self.xp.max(x))

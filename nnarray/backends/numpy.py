@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 ENTRIES_IN_CACHE = 2**16
 """Of each vector that NumPy's calls pass over one after the other."""
 
+LARGE = 2**14
+"""Entries from which on a rough sum takes half the time of one that is added in pairs."""
+
 
 class NumpyBackend(Backend):
     """NumPy on this machine's processor."""
@@ -63,6 +66,12 @@ class NumpyBackend(Backend):
     def sum(self, x: Array) -> float:
         """Without the detour of np.sum."""
         return float(np.add.reduce(x, axis=None))
+
+    def rough_sum(self, x: Array) -> float:
+        """One entry after the other where they lie so; NumPy's own sum adds in pairs, to be exact."""
+        if x.size < LARGE or x.dtype.char not in "fd" or not x.flags.forc:
+            return self.sum(x)
+        return float(np.einsum("i->", x.ravel(order="K")))
 
     def extent(self, x: Array) -> tuple[float, float]:
         """Without the detour of np.min."""
