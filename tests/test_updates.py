@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -394,3 +395,76 @@ def test_such_a_rule_trains_everywhere(library, batch_size, open_space) -> None:
         g = network.gradients(params, X, Y)[1].vector
         params = params.replace(params.vector - 0.1 * g / np.abs(g).max())
     np.testing.assert_allclose(nn.backend("numpy").asarray(found.params.vector), params.vector, rtol=1e-10)
+
+
+class TestTensors:
+    """torch's on the host: NumPy's programs move them, in the memory where they lie."""
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=name)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_their_path_is_numpy_s(self, optimizer, dtype) -> None:
+        torch = pytest.importorskip("torch")
+        generator = np.random.default_rng(0)
+        theta, gradients = (
+            [(W.astype(dtype), b.astype(dtype)) for W, b in network_of(generator.normal(size=6))] for _ in range(2)
+        )
+        own = [(torch.tensor(W), torch.tensor(b)) for W, b in theta]
+        runs = [Parameters.from_layers(theta), Parameters.from_layers(own)]
+        states = [optimizer.init(params) for params in runs]
+        given = runs[1].vector.numpy().copy()
+        first = runs[1]
+        for _ in range(3):
+            moved = [
+                optimizer.update(params, params.replace(params.backend.asarray(gradients_of(gradients))), state)
+                for params, state in zip(runs, states, strict=True)
+            ]
+            runs, states = [params for params, _ in moved], [state for _, state in moved]
+            np.testing.assert_array_equal(runs[1].vector.numpy(), runs[0].vector)
+            np.testing.assert_array_equal(first.vector.numpy(), given)
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=name)
+    def test_what_is_differentiated_is_torch_s_to_compute(self, optimizer) -> None:
+        torch = pytest.importorskip("torch")
+        theta = torch.tensor(START, requires_grad=True)
+        moved, _ = optimizer.update(*of_tensors(torch, theta, 2.0 * theta), optimizer.init(network_of_tensors(theta)))
+        moved.vector.sum().backward()
+        assert bool((theta.grad != 0).any())
+        with warnings.catch_warnings(action="ignore"), torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(theta.detach(), torch.ones_like(theta))
+            moved, _ = optimizer.update(*of_tensors(torch, dual, 2.0 * dual), optimizer.init(network_of_tensors(dual)))
+            assert torch.autograd.forward_ad.unpack_dual(moved.vector).tangent is not None
+
+    @pytest.mark.parametrize("options", [{}, {"average": 0.9}, {"batch_size": 16}], ids=str)
+    @pytest.mark.parametrize("batch_norm", [False, True])
+    def test_a_run_writes_over_nothing_that_it_was_given_or_gave(self, options, batch_norm) -> None:
+        torch = pytest.importorskip("torch")
+        generator = np.random.default_rng(0)
+        X, labels = generator.normal(size=(5, 64)), generator.integers(0, 3, 64)
+        given = torch.tensor(X), torch.tensor(np.eye(3)[:, labels])
+        network = nn.Network((5, 8, 3), batch_norm=batch_norm)
+        params, kept = network.init(0, dtype="float64", backend="torch"), list[tuple[Any, np.ndarray]]()
+
+        def keep(epoch: Any) -> None:
+            kept.append((epoch.params.vector, epoch.params.vector.numpy().copy()))
+
+        kept.append((params.vector, params.vector.numpy().copy()))
+        found = nn.train(network, *given, params=params, epochs=4, callback=keep, **options)
+        kept.append((found.params.vector, found.params.vector.numpy().copy()))
+        more = [nn.train(network, *given, state=found.state, epochs=3, callback=keep, **options) for _ in range(2)]
+        np.testing.assert_array_equal(more[0].params.vector.numpy(), more[1].params.vector.numpy())
+        whole = nn.train(network, *given, params=params, epochs=7, **options)
+        np.testing.assert_array_equal(whole.params.vector.numpy(), more[0].params.vector.numpy())
+        for vector, was in kept:
+            np.testing.assert_array_equal(vector.numpy(), was)
+
+
+def gradients_of(layers: Any) -> np.ndarray:
+    return np.concatenate([V.ravel() for pair in layers for V in pair])
+
+
+def network_of_tensors(theta: Any) -> Parameters:
+    return Parameters.from_layers([(theta[:4].reshape(2, 2), theta[4:].reshape(2, 1))])
+
+
+def of_tensors(torch: Any, theta: Any, g: Any) -> tuple[Parameters, Parameters]:
+    return network_of_tensors(theta), network_of_tensors(g)

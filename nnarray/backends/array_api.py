@@ -227,6 +227,15 @@ class Backend(Library):
         """The sum of all values."""
         return number(self.xp.sum(x))
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether an update that may write over theta and the running means does so."""
+        return self.compiles
+
+    def shared_with_numpy(self, arrays: Sequence[Array]) -> list[np.ndarray] | None:
+        """The arrays as NumPy's, in the same memory; None where NumPy cannot read it, or must not compute with it."""
+        return None
+
     def rough_sum(self, x: Array) -> float:
         """A sum that is not finite if a value is not, however much it is rounded."""
         return self.sum(x)

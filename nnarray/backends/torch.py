@@ -1,6 +1,7 @@
 """PyTorch: tensors on its devices, without the history that its autograd keeps."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
-from nnarray.backends.concrete import is_compiled_by_torch, torch_transforms
+from nnarray.backends.concrete import is_compiled_by_torch, is_constant, torch_transforms
+from nnarray.backends.primitives import plain_primitives
 from nnarray.core.primitives import Primitives, bind
 from nnarray.core.typing import Array, Namespace
 
@@ -54,6 +56,27 @@ class TorchBackend(Backend):
     def is_dense(x: Any) -> bool:
         """By its layout."""
         return str(x.layout) == "torch.strided"
+
+    @property
+    def overwrites(self) -> bool:
+        """Where NumPy's programs make the updates."""
+        return self._is_host and not plain_primitives()
+
+    @property
+    def _is_host(self) -> bool:
+        return str(self.device) == "cpu"
+
+    def shared_with_numpy(self, arrays: Sequence[Array]) -> list[np.ndarray] | None:
+        """On the CPU, in float32 or float64, unless autograd records what is computed."""
+        is_recorded = sys.modules["torch"].autograd.forward_ad._current_level >= 0
+        if not self._is_host or is_recorded or not all(map(self._is_readable, arrays)):
+            return None
+        return [x.numpy() for x in arrays]
+
+    def _is_readable(self, x: Array) -> bool:
+        """Whether NumPy reads the tensor where it lies, and nothing but its values is asked for."""
+        is_known = is_constant(x) and x.dtype in (self.xp.float32, self.xp.float64)
+        return is_known and self.is_dense(x) and not x.is_neg()
 
     def synchronize(self) -> None:
         """On CUDA."""

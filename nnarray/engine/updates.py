@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from nnarray.backends import Backend, Program
+from nnarray.backends import NUMPY, Backend, Program
 from nnarray.core.typing import Array
 from nnarray.engine import jitted
 from nnarray.engine.rules import Rule, RuleKey, key_of, kind_of, traced
@@ -21,6 +21,9 @@ def update(
     in_place: bool = False,
 ) -> Sequence[Array]:
     """What the rule makes of theta and the running means, the `vectors`; `in_place` it may write over them."""
+    shared = backend.shared_with_numpy([*vectors, g]) if NUMPY.compiles and isinstance(alpha, int | float) else None
+    if shared is not None and (made := _by_numpy(rule, shared, t, alpha, in_place)) is not None:
+        return vectors if made[0] is shared[0] else [backend.asarray(V) for V in made]
     key = key_of(rule) if backend.compiles or backend.jits else None
     kind = kind_of(key, len(vectors), g.dtype)
     if key is not None and kind.is_traceable and jitted.updates_at_once([*vectors, g], t, alpha, backend):
@@ -31,6 +34,15 @@ def update(
         return _by_program(key, vectors, g, backend, t, alpha, in_place)
     with backend.current():
         return _by_program(key, vectors, g, backend, t, alpha, in_place)
+
+
+def _by_numpy(rule: Rule, shared: Sequence[Array], t: int, alpha: float, in_place: bool) -> Sequence[Array] | None:
+    """The same of vectors and g in memory that NumPy shares with another library; None where there is no program."""
+    *vectors, g = shared
+    key = key_of(rule)
+    if key is None or not kind_of(key, len(vectors), g.dtype).is_by_entry:
+        return None
+    return _by_program(key, vectors, g, NUMPY, t, alpha, in_place)
 
 
 def _as_it_stands(made: Any, count: int, g: Array, backend: Backend) -> Sequence[Array]:

@@ -82,5 +82,5 @@ def _in_short(value: Any) -> str:
 
 
 def copied(theta: Array, backend: Backend) -> Array:
-    """A copy of theta, whose memory programs overwrite with the next one."""
-    return theta.copy() if backend.compiles else theta
+    """A copy of theta, where its memory is overwritten with the next one."""
+    return backend.xp.asarray(theta, copy=True) if backend.overwrites else theta

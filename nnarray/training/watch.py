@@ -63,7 +63,7 @@ class Watch:
 
     def _keep(self, theta: Array) -> None:
         """Copy theta into the memory of the one before, where it can be written."""
-        if self.backend.compiles:
+        if self.backend.overwrites:
             self.last_finite[...] = theta
         else:
             self.last_finite = theta
