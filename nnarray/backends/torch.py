@@ -11,7 +11,7 @@ import numpy as np
 
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
-from nnarray.backends.concrete import is_compiled_by_torch, is_constant, torch_transforms
+from nnarray.backends.concrete import is_compiled_by_torch, is_concrete, torch_transforms
 from nnarray.backends.primitives import plain_primitives
 from nnarray.core.primitives import Primitives, bind
 from nnarray.core.typing import Array, Namespace
@@ -68,15 +68,15 @@ class TorchBackend(Backend):
 
     def shared_with_numpy(self, arrays: Sequence[Array]) -> list[np.ndarray] | None:
         """On the CPU, in float32 or float64, unless autograd records what is computed."""
-        is_recorded = sys.modules["torch"].autograd.forward_ad._current_level >= 0
-        if not self._is_host or is_recorded or not all(map(self._is_readable, arrays)):
+        if not self._is_host or not all(map(is_concrete, arrays[:1])) or _may_be_differentiated(*arrays):
             return None
-        return [x.numpy() for x in arrays]
-
-    def _is_readable(self, x: Array) -> bool:
-        """Whether NumPy reads the tensor where it lies, and nothing but its values is asked for."""
-        is_known = is_constant(x) and x.dtype in (self.xp.float32, self.xp.float64)
-        return is_known and self.is_dense(x) and not x.is_neg()
+        torch = sys.modules["torch"]
+        classes, dtypes = (torch.Tensor, torch.nn.Parameter), (torch.float32, torch.float64)
+        for x in arrays:
+            is_plain = type(x) in classes and x.layout is torch.strided and not x.is_neg()
+            if not is_plain or x.dtype not in dtypes or not x.is_cpu:
+                return None
+        return [x.detach().numpy() for x in arrays]
 
     def synchronize(self) -> None:
         """On CUDA."""

@@ -31,6 +31,7 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import compiling, equations
 from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.columns import TileColumns
+from nnarray.engine.numpy_views import as_numpy
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import as_wide_as_fits, is_whole
 from nnarray.engine.workers import add_up
@@ -51,6 +52,8 @@ def predict(
     width: int | None = None,
 ) -> Array:
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
+    if (own := as_numpy(Batch(X, None, X.shape[1]), layers, network, backend)) is not None:
+        return backend.asarray(predict(own[0].X, own[1], network, NUMPY, workers=workers, width=width))
     batch, shows = Batch(X, None, X.shape[1]), _shows_in_Z(layers, X, backend)
     wanted = equations.prediction_with_check_of_Z if shows else equations.prediction
 
@@ -90,6 +93,8 @@ def cost(
     width: int | None = None,
 ) -> Array:
     """J, the mean loss plus the penalties; `keep` collects A[L]. Raises ValueError for an X that is not finite."""
+    if keep is None and (own := as_numpy(batch, layers, network, backend)) is not None:
+        return backend.asarray(cost(*own, network, NUMPY, l2=l2, l1=l1, workers=workers, width=width))
     wanted = equations.cost if keep is None else equations.cost_and_prediction
     has_own_loss = network.own_cost is not None or network.reported_loss is not None
     shows = not has_own_loss and _shows_in_Z(layers, batch.source.array, backend)
@@ -133,6 +138,11 @@ def cost_and_gradients(
     `spare` are free gradient vectors, reused before new ones are allocated; programs leave up to two there.
     """
     spare = [] if spare is None else spare
+    if (own := as_numpy(batch, layers, network, backend)) is not None:
+        free = backend.shared_with_numpy(spare)
+        spare.clear()
+        made = cost_and_gradients(*own, network, NUMPY, l2=l2, l1=l1, spare=free, workers=workers, width=width)
+        return backend.asarray(made[0]), backend.asarray(made[1])
 
     def in_tiles(width: int) -> tuple[Array, Array]:
         return _cost_and_gradients(batch, layers, network, backend, l2, l1, spare, workers, width)
@@ -208,6 +218,9 @@ def pull(
     Each tile goes forward again, so that what lies between X and A[L] is never kept. Raises ValueError for an X that is
     not finite.
     """
+    if (own := as_numpy(batch, layers, network, backend)) is not None:
+        made = pull(*own, network, NUMPY, workers=workers, width=width)
+        return backend.asarray(made[0]), backend.asarray(made[1])
 
     def in_tiles(width: int) -> tuple[Array, Array]:
         dX = TileColumns(batch.columns, backend)

@@ -1,11 +1,13 @@
 """Training steps, each as one call: machine code, a captured CUDA graph, or what JAX compiled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from nnarray.backends import Backend, CompiledSteps
+from nnarray.backends import NUMPY, Backend, CompiledSteps
 from nnarray.core.typing import Array, Layers
 from nnarray.engine import batch_norm, compiling, equations, jitted_steps, updates
 from nnarray.engine.batch import Architecture, Batch
+from nnarray.engine.numpy_views import as_numpy
 from nnarray.engine.rules import Rule, key_of, kind_of
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import fits_whole
@@ -35,6 +37,9 @@ def compiled_steps(
     A batch that has no room as one tile is not captured, which would gain nothing: a tile fills a GPU's memory, which
     an H200 reads once in 33 ms, and its calls take the host 0.7 ms, ahead of the GPU.
     """
+    if (own := as_numpy(whole, layers, network, backend)) is not None:
+        how = {"columns": columns, "steps": steps, "l2": l2, "l1": l1, "masks": masks}
+        return _on_numpy(rule, vectors, own, network, backend, how)
     can = backend.compiles_steps(whole=columns == whole.columns) and not whole.source.stays_on_host
     parts = key_of(rule) if can else None
     count = len(vectors) - network.batch_norm
@@ -67,10 +72,25 @@ def compiled_steps(
         masks,
     )
     found = backend.new_compiled_steps(gradient, update, arrays, columns=columns, steps=steps)
-    if found is None:
-        return None
-    found.vectors = vectors
-    return InTurn(found, network, columns) if backend.is_host else found
+    if found is not None:
+        found.vectors = vectors
+    return found if found is None or not backend.is_host else InTurn(found, network, columns)
+
+
+def _on_numpy(
+    rule: Rule,
+    vectors: Sequence[Array],
+    own: tuple[Batch, Any],
+    network: Architecture,
+    backend: Backend,
+    how: Mapping[str, Any],
+) -> CompiledSteps | None:
+    """The same by NumPy, of its `own` views of the whole and the layers, in the vectors' memory."""
+    views = backend.shared_with_numpy(vectors)
+    found = None if views is None else compiled_steps(rule, views, own[1], own[0], network, NUMPY, **how)
+    if found is not None:
+        found.vectors, found.costs = vectors, backend.asarray(found.costs)
+    return found
 
 
 def _read_and_made(
