@@ -35,7 +35,9 @@ looks at the values, too, and anything unusual takes the general path above, whi
 computed and theta updated in one native call, or on a GPU in one captured CUDA graph (`engine.training_steps`,
 `training.timed_steps`); where nothing asks in between, one call makes many steps.
 
-On JAX core's functions run under `jax.jit`, and on torch's arrays, or arrays that have no values yet, as they stand.
+On JAX core's functions run under `jax.jit`. torch's tensors on the CPU are NumPy's to compute, in the same memory
+(`engine.numpy_views`), where torch need not see it: nothing is differentiated, and no cost of the caller's own is
+called. On other arrays, or those that have no values yet, core's functions run as they stand.
 
 ## What holds it
 
