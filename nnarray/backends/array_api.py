@@ -227,6 +227,10 @@ class Backend(Library):
         """The sum of all values."""
         return number(self.xp.sum(x))
 
+    def copied(self, x: Array) -> Array:
+        """The same values in memory of their own."""
+        return self.xp.asarray(x, copy=True)
+
     @property
     def overwrites(self) -> bool:
         """Whether an update that may write over theta and the running means does so."""

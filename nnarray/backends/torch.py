@@ -57,6 +57,10 @@ class TorchBackend(Backend):
         """By its layout."""
         return str(x.layout) == "torch.strided"
 
+    def copied(self, x: Array) -> Array:
+        """Without history."""
+        return x.detach().clone()
+
     @property
     def overwrites(self) -> bool:
         """Where NumPy's programs make the updates."""

@@ -1,7 +1,7 @@
 """Training steps on JAX arrays, each one call of a function that JAX compiled: batch, gradient and update."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class JittedSteps:
 
     def launch(self, count: int) -> None:
         """Make the next `count` steps: each writes over what the one before it made, the first over copies."""
-        copied = partial(self._backend.xp.asarray, copy=True)
+        copied = self._backend.copied
         vectors, costs = tuple(map(copied, self.vectors)), copied(self.costs)
         for i in range(self._at, self._at + count):
             vectors, costs = self._run(vectors, costs, np.int32(i), self._order, self._table, self._examples)

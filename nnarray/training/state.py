@@ -83,4 +83,4 @@ def _in_short(value: Any) -> str:
 
 def copied(theta: Array, backend: Backend) -> Array:
     """A copy of theta, where its memory is overwritten with the next one."""
-    return backend.xp.asarray(theta, copy=True) if backend.overwrites else theta
+    return backend.copied(theta) if backend.overwrites else theta
