@@ -1,5 +1,6 @@
 """torch's tensors on the CPU: NumPy computes with them where they lie, to the bit, but for what torch must see."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from nnarray.engine import Batch
 from nnarray.engine.numpy_views import as_numpy
 
 torch: Any = pytest.importorskip("torch")
+FlopCounterMode: Any = pytest.importorskip("torch.utils.flop_counter").FlopCounterMode
 if not nn.backend("numpy").compiles:
     pytest.skip("core's functions alone are asked for", allow_module_level=True)
 
@@ -115,6 +117,31 @@ def test_what_is_differentiated_is_torch_s() -> None:
     J, gradients = network.gradients(own.replace(theta), x, y)  # values without a graph
     same(gradients.vector, expected)
     assert not J.requires_grad
+
+
+def test_what_a_dispatch_mode_sees_is_torch_s() -> None:
+    network, params, (X, Y, _) = problem("float64")
+    own, x, y = params.to("torch"), torch.from_numpy(X), torch.from_numpy(Y)
+    product = 2 * M * sum(n * n_prev for n_prev, n in pairwise(SIZES))
+    for call in (lambda: network.predict(own, x), lambda: network.cost(own, x, y)):
+        with FlopCounterMode(display=False) as counted:
+            call()
+        assert counted.get_total_flops() == product
+
+
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_what_is_trained_has_no_history(batch_size) -> None:
+    network, params, (X, Y, _) = problem("float64")
+    own, x, y = params.to("torch"), torch.from_numpy(X), torch.from_numpy(Y)
+    start = own.replace(own.vector.clone().requires_grad_())
+    state = nn.Adam().init(own)
+    state = state._replace(v=state.v.requires_grad_())
+    kept = list[Any]()
+    how = {"epochs": 2, "batch_size": batch_size, "optimizer": nn.Adam(), "state": state}
+    result = nn.train(network, x, y, params=start, callback=lambda epoch: kept.append(epoch.params.vector), **how)
+    alone = nn.train(network, x, y, params=start, **how)
+    made = [*kept, result.params.vector, result.state.v, alone.params.vector, alone.state.v]
+    assert not any(V.requires_grad for V in made)
 
 
 def test_a_cost_of_the_caller_s_own_is_given_tensors() -> None:

@@ -71,10 +71,12 @@ class TorchBackend(Backend):
         return str(self.device) == "cpu"
 
     def shared_with_numpy(self, arrays: Sequence[Array]) -> list[np.ndarray] | None:
-        """On the CPU, in float32 or float64, unless autograd records what is computed."""
+        """On the CPU, in float32 or float64, unless autograd or a dispatch mode sees what is computed."""
         if not self._is_host or not all(map(is_concrete, arrays[:1])) or _may_be_differentiated(*arrays):
             return None
         torch = sys.modules["torch"]
+        if torch._C._len_torch_dispatch_stack():
+            return None
         classes, dtypes = (torch.Tensor, torch.nn.Parameter), (torch.float32, torch.float64)
         for x in arrays:
             is_plain = type(x) in classes and x.layout is torch.strided and not x.is_neg()
