@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nnarray as nn
-from nnarray.backends import makes_machine_code
+from nnarray.backends import makes_machine_code, usable_threads
 from nnarray.engine import Batch
 from nnarray.engine.numpy_views import as_numpy
 
@@ -165,3 +165,22 @@ def test_the_one_who_is_not_finite_is_named() -> None:
     for call in (network.gradients, network.cost):
         with pytest.raises(ValueError, match=r"X must be finite in float32, got nan at \[2, 7\]"):
             call(params.to("torch"), x, torch.from_numpy(Y))
+
+
+def test_what_torch_is_told_counts() -> None:
+    network, params, (X, Y, _) = problem("float32")
+    own, batch = params.to("torch"), Batch(torch.from_numpy(X), torch.from_numpy(Y), M)
+
+    def is_numpy_s() -> bool:
+        return as_numpy(batch, own.layers, network, own.backend) is not None
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not is_numpy_s()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert is_numpy_s() == (usable_threads() == 1)
+        torch.set_num_threads(2)
+        assert is_numpy_s()
+    finally:
+        torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnarray.backends.array_api import Backend, native
 from nnarray.backends.availability import opening, why_not
+from nnarray.backends.blas import usable_threads
 from nnarray.backends.concrete import is_compiled_by_torch, is_concrete, torch_transforms
 from nnarray.backends.primitives import plain_primitives
 from nnarray.core.primitives import Primitives, bind
@@ -71,11 +72,16 @@ class TorchBackend(Backend):
         return str(self.device) == "cpu"
 
     def shared_with_numpy(self, arrays: Sequence[Array]) -> list[np.ndarray] | None:
-        """On the CPU, in float32 or float64, unless autograd or a dispatch mode sees what is computed."""
+        """On the CPU, in float32 or float64, unless autograd, a mode or autocast takes part in what is computed.
+
+        Nor where torch is allowed one thread of several, as in the workers of a DataLoader.
+        """
         if not self._is_host or not all(map(is_concrete, arrays[:1])) or _may_be_differentiated(*arrays):
             return None
         torch = sys.modules["torch"]
-        if torch._C._len_torch_dispatch_stack():
+        if torch._C._len_torch_dispatch_stack() or torch.is_autocast_enabled("cpu"):
+            return None
+        if torch.get_num_threads() == 1 < usable_threads():
             return None
         classes, dtypes = (torch.Tensor, torch.nn.Parameter), (torch.float32, torch.float64)
         for x in arrays:
