@@ -8,8 +8,8 @@ from nnarray.core.typing import Array
 from nnarray.engine import ThreadsOfARun, numbers_of_cost
 from nnarray.engine.interrupts import Interrupts
 
-SECONDS = 0.05
-"""The target duration of a call."""
+SECONDS, QUEUED_SECONDS = 0.08, 0.05
+"""The target duration of a call, and of one that is only queued, behind another one."""
 
 FASTER = 4
 """A call makes at most this many times the steps of the largest call timed so far."""
@@ -36,7 +36,8 @@ class TimedSteps:
 
     def at_once(self, most: int) -> int:
         """The number of steps in the next call, at most `most`."""
-        in_time = int(SECONDS / self._each) if self._each > 0 else 1
+        seconds = SECONDS if self._before is None else QUEUED_SECONDS
+        in_time = int(seconds / self._each) if self._each > 0 else 1
         return max(1, min(in_time, FASTER * self._most, most))
 
     def draw_from(self, bits: Any, position: int) -> None:
