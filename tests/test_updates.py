@@ -426,12 +426,12 @@ class TestTensors:
     def test_what_is_differentiated_is_torch_s_to_compute(self, optimizer) -> None:
         torch = pytest.importorskip("torch")
         theta = torch.tensor(START, requires_grad=True)
-        moved, _ = optimizer.update(*of_tensors(torch, theta, 2.0 * theta), optimizer.init(network_of_tensors(theta)))
+        moved, _ = optimizer.update(*of_tensors(theta, 2.0 * theta), optimizer.init(network_of_tensors(theta)))
         moved.vector.sum().backward()
         assert bool((theta.grad != 0).any())
         with warnings.catch_warnings(action="ignore"), torch.autograd.forward_ad.dual_level():
             dual = torch.autograd.forward_ad.make_dual(theta.detach(), torch.ones_like(theta))
-            moved, _ = optimizer.update(*of_tensors(torch, dual, 2.0 * dual), optimizer.init(network_of_tensors(dual)))
+            moved, _ = optimizer.update(*of_tensors(dual, 2.0 * dual), optimizer.init(network_of_tensors(dual)))
             assert torch.autograd.forward_ad.unpack_dual(moved.vector).tangent is not None
 
     @pytest.mark.parametrize("options", [{}, {"average": 0.9}, {"batch_size": 16}], ids=str)
@@ -466,5 +466,5 @@ def network_of_tensors(theta: Any) -> Parameters:
     return Parameters.from_layers([(theta[:4].reshape(2, 2), theta[4:].reshape(2, 1))])
 
 
-def of_tensors(torch: Any, theta: Any, g: Any) -> tuple[Parameters, Parameters]:
+def of_tensors(theta: Any, g: Any) -> tuple[Parameters, Parameters]:
     return network_of_tensors(theta), network_of_tensors(g)

@@ -294,10 +294,10 @@ class Backend(Library):
         """Whether the library itself compiles whole functions for each shape; not with plain primitives."""
         return False
 
-    def jit(self, function: Callable[..., Any], *, given_away: Sequence[int] = ()) -> Callable[..., Any]:
+    def jit(self, function: Callable[..., Any], *, donated: Sequence[int] = ()) -> Callable[..., Any]:
         """The function of arrays, as the library compiles it for each shape, where `jits` says so.
 
-        It may write over the arguments at the positions `given_away`, which nobody may use after the call.
+        It may write over the arguments at the positions `donated`, which nobody may use after the call.
         """
         return function
 

@@ -99,11 +99,11 @@ class JaxBackend(Backend):
         """JAX does."""
         return not plain_primitives()
 
-    def jit(self, function: Callable[..., Any], *, given_away: Sequence[int] = ()) -> Callable[..., Any]:
+    def jit(self, function: Callable[..., Any], *, donated: Sequence[int] = ()) -> Callable[..., Any]:
         """JAX releases what it compiled once the returned function is dropped."""
         import jax
 
-        jitted: Callable[..., Any] = jax.jit(function, donate_argnums=tuple(given_away))
+        jitted: Callable[..., Any] = jax.jit(function, donate_argnums=tuple(donated))
         return jitted
 
     def gathered(self, V: Array, rows: Array) -> Array:

@@ -52,9 +52,10 @@ def predict(
     width: int | None = None,
 ) -> Array:
     """A[L], shape (n[L], m). Raises ValueError for an X that is not finite, having looked tile by tile."""
-    if (own := as_numpy(Batch(X, None, X.shape[1]), layers, network, backend)) is not None:
+    batch = Batch(X, None, X.shape[1])
+    if (own := as_numpy(batch, layers, network, backend)) is not None:
         return backend.asarray(predict(own[0].X, own[1], network, NUMPY, workers=workers, width=width))
-    batch, shows = Batch(X, None, X.shape[1]), _shows_in_Z(layers, X, backend)
+    shows = _shows_in_Z(layers, X, backend)
     wanted = equations.prediction_with_check_of_Z if shows else equations.prediction
 
     def in_tiles(width: int) -> Array:

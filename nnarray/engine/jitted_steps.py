@@ -118,4 +118,4 @@ def _compiled(
         vectors, J = step(vectors, Tile(X, Y, weights, ()), table[i])
         return vectors, xp.where(xp.arange(costs.shape[0]) == i, J, costs)
 
-    return backend.jit(run, given_away=(0, 1)), numbers_of
+    return backend.jit(run, donated=(0, 1)), numbers_of

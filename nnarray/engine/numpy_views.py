@@ -1,7 +1,6 @@
 """A batch and layers that lie in another library's memory, as NumPy computes with them there: torch's, on the CPU."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ def as_numpy(batch: Batch, layers: Layers, network: Architecture, backend: Backe
     It must not with a cost of the caller's own, which may call the library, nor where the environment asks for core's
     functions alone.
     """
-    if not NUMPY.compiles or network.own_cost is not None or network.reported_loss is not None:
+    if backend.compiles or not NUMPY.compiles or network.own_cost is not None or network.reported_loss is not None:
         return None
     examples = [V for V in (batch.X, batch.Y, batch.weights) if V is not None]
     shared = backend.shared_with_numpy([*examples, *[V for layer in layers for V in layer]])
@@ -26,10 +25,10 @@ def as_numpy(batch: Batch, layers: Layers, network: Architecture, backend: Backe
         return None
     views = iter(shared)
     X, Y, weights = (V if V is None else next(views) for V in (batch.X, batch.Y, batch.weights))
-    own = Batch(X, Y, _number(batch.m, backend), weights, batch.order and Order(*[batch.order.on_host] * 2))
-    on_host = partial(_on_host, backend=backend)
-    own = own._replace(draw_masks=[on_host(draw) for draw in batch.draw_masks])
-    own = own._replace(draw_input_mask=batch.draw_input_mask and on_host(batch.draw_input_mask))
+    order = None if batch.order is None else Order(batch.order.on_host, batch.order.on_host)
+    masks = [_on_host(draw, backend) for draw in batch.draw_masks]
+    input_mask = None if batch.draw_input_mask is None else _on_host(batch.draw_input_mask, backend)
+    own = Batch(X, Y, _number(batch.m, backend), weights, order, masks, input_mask)
     return own, [tuple([next(views) for _ in layer]) for layer in layers]
 
 
