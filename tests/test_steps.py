@@ -10,6 +10,7 @@ from conftest import problem
 
 import nnarray as nn
 from nnarray import engine
+from nnarray.backends import makes_machine_code
 from nnarray.backends.library import LIBRARIES
 from nnarray.programs.targets import idle
 from nnarray.programs.targets.llvm import training_step
@@ -406,3 +407,19 @@ class TestJax:
         rest = nn.train(network, *given, state=found[0].state, epochs=2, batch_size=16, optimizer=nn.Adam(0.01))
         whole = nn.train(network, *given, params=params, epochs=4, batch_size=16, optimizer=nn.Adam(0.01))
         np.testing.assert_array_equal(rest.params.vector, whole.params.vector)
+
+
+def test_an_epoch_that_is_a_call_by_itself_keeps_no_copy_of_what_was_before_it(monkeypatch) -> None:
+    network, params, X, Y = problem((5, 20, 3), "relu", "softmax", m=60)
+    copies = list[int]()
+
+    def copied(vector: Any, backend: Any) -> Any:
+        copies.append(vector.size)
+        return vector.copy()
+
+    monkeypatch.setattr("nnarray.training.loop.copied", copied)
+    for at_once, expected in ((1, 0), (4, 3)):  # theta and the two means of Adam, before four epochs
+        monkeypatch.setattr("nnarray.training.timed_steps.TimedSteps.at_once", lambda _, most, n=at_once: min(most, n))
+        copies.clear()
+        nn.train(network, X, Y, params=params, epochs=4, optimizer=nn.Adam(0.01), progress=False)
+        assert len(copies) == (expected if makes_machine_code() else 0)
