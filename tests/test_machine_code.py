@@ -600,8 +600,8 @@ class TestTeam:
     """Stages of pieces that a leader and helpers take in turn."""
 
     @staticmethod
-    def counting(stages: list[int]) -> tuple[team.Job, np.ndarray]:
-        """A job whose piece i of stage s looks whether the stage before is complete, and counts itself."""
+    def counting(stages: list[int], waits: list[int] | None = None) -> tuple[team.Job, np.ndarray]:
+        """A job whose piece i of stage s looks whether the stages are complete that it waits for, and counts itself."""
         counts, offset = np.zeros(sum(stages), np.int64), 0
         code = Code("double")
         mine, before, length = (code.parameter("%table", i, kind) for i, kind in enumerate(("ptr", "ptr", "i64")))
@@ -609,26 +609,27 @@ class TestTeam:
         wrong = code.variable("i64")
         code.do(f"store i64 0, ptr {wrong}")
         with code.loop(length, may_be_empty=True) as i:
-            late = code.value(f"icmp ne i64 {code.word(before, i)}, {now}")
+            late = code.value(f"icmp slt i64 {code.word(before, i)}, {now}")
             with code.branch(late):
                 code.do(f"store i64 1000000, ptr {wrong}")
         code.do(f"store i64 {code.add(now, code.value(f'load i64, ptr {wrong}'))}, ptr {mine}")
-        function, tables, pieces, previous = compiler.compiled(code.function("%table")), [], [], (0, 0)
-        for length_of_stage in stages:
-            stage = []
+        function, tables, pieces = compiler.compiled(code.function("%table", "%room")), [], list[team.Stage]()
+        for number, length_of_stage in enumerate(stages):
+            stage, awaited = [], number if waits is None else waits[number]
             for i in range(offset, offset + length_of_stage):
-                words = [counts[i:].ctypes.data, counts[previous[0] :].ctypes.data, previous[1]]
+                words = [counts[i:].ctypes.data, counts.ctypes.data, sum(stages[:awaited])]
                 tables.append(np.array(words, np.int64))
                 stage.append((function.address, tables[-1].ctypes.data))
-            pieces.append(stage)
-            previous, offset = (offset, length_of_stage), offset + length_of_stage
-        job = team.Job(pieces)
+            pieces.append(team.Stage(stage, awaited))
+            offset += length_of_stage
+        job = team.Job(pieces, 0, 4)
         job.kept = tables, function  # type: ignore[attr-defined]
         return job, counts
 
     @pytest.mark.parametrize("helpers", [0, 1, 3])
-    def test_each_piece_runs_once_a_round_after_all_of_the_stage_before(self, helpers) -> None:
-        job, counts = self.counting([1, 4, 1, 1, 3, 8, 2])
+    @pytest.mark.parametrize("waits", [None, [0, 1, 1, 2, 1, 4, 0], [0] * 7])
+    def test_each_piece_runs_once_a_round_after_all_that_it_waits_for(self, waits, helpers) -> None:
+        job, counts = self.counting([1, 4, 1, 1, 3, 8, 2], waits)
         for _ in range(20):
             job.open()
             with ThreadPoolExecutor(helpers + 1) as pool:
@@ -639,6 +640,33 @@ class TestTeam:
                 for future in found:
                     future.result(timeout=20)
         np.testing.assert_array_equal(counts, 20 * 500)
+
+    @pytest.mark.parametrize("threads", [1, 2, 3])
+    def test_no_two_threads_have_the_same_room(self, threads) -> None:
+        """Each piece marks its room, looks whether another one does, and does not wait for any."""
+        code = Code("double")
+        wrong, marks = code.parameter("%table", 0, "ptr"), code.variable("i64")
+        code.do(f"store i64 0, ptr {marks}")
+        with code.loop("200"):
+            before = code.value("atomicrmw add ptr %room, i64 1 seq_cst")
+            code.do(f"store i64 {code.add(code.value(f'load i64, ptr {marks}'), before)}, ptr {marks}")
+            code.value("atomicrmw sub ptr %room, i64 1 seq_cst")
+        code.value(f"atomicrmw add ptr {wrong}, i64 {code.value(f'load i64, ptr {marks}')} seq_cst")
+        function, found = compiler.compiled(code.function("%table", "%room")), np.zeros(1, np.int64)
+        table, rooms = np.array([found.ctypes.data], np.int64), np.zeros(threads * blocked.ROOM // 8, np.int64)
+        stage = team.Stage([(function.address, table.ctypes.data)] * 40, 0)
+        job = team.Job([stage], rooms.ctypes.data, threads)
+        assert job.most == threads
+        job.open()
+        with ThreadPoolExecutor(5) as pool:
+            helping = [pool.submit(job) for _ in range(5)]
+            for _ in range(200):
+                job.round()
+            job.stop()
+            for future in helping:
+                future.result(timeout=20)
+        assert found[0] == 0
+        assert not rooms.any()
 
     def test_one_who_comes_late_finds_nothing_to_do(self) -> None:
         job, counts = self.counting([2, 2])

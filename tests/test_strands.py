@@ -1,7 +1,9 @@
 """Threads that share a batch: each takes columns of its own through all stages that need no others."""
 
+import ctypes
 import sys
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from test_steps import same, train
 import nnarray as nn
 from nnarray.programs.memory import Memory
 from nnarray.programs.schedule import Plan, Product
-from nnarray.programs.targets.llvm import blocked, bound, columns, pieces
+from nnarray.programs.targets.llvm import blocked, bound, columns, driver, pieces, team, training_step
 from nnarray.programs.targets.llvm.columns import Strands
 from nnarray.programs.targets.llvm.compiler import has_long_vectors
 from nnarray.programs.targets.llvm.products import is_blocked
@@ -61,12 +63,15 @@ class TestTwoLayers:
         return program(two_layers(m, dtype))
 
     def test_wait_where_sums_over_columns_begin_and_end(self) -> None:
-        """The columns' stages are one, and so are both dW: the sum of squares has one for itself."""
-        strands, sums, *others = self.made(1024).parts.stages
+        """The columns' stages are one, after which each dW is, and the sum of squares."""
+        made = self.made(1024)
+        strands, one, other, *others = made.parts.stages
+        assert made.parts.waits == [0, 1, 1, 3]
         assert [len(strand) for strand in strands] == [5] * 8
         assert {strand[0].columns.length for strand in strands} == {128}
-        assert all(len(strand) == 1 and isinstance(strand[0].part, Product) for strand in sums)
-        assert len({id(strand[0].part) for strand in sums}) == 2
+        for sums in (one, other):
+            assert all(len(strand) == 1 and isinstance(strand[0].part, Product) for strand in sums)
+            assert len({id(strand[0].part) for strand in sums}) == 1
         assert len(others) == 1
 
     def test_do_not_gather_what_is_read_before_them(self) -> None:
@@ -91,8 +96,10 @@ class TestTwoLayers:
         A = trace.maximum(W @ X, 0.0)
         dZ = V @ A
         graph = trace.graph({"dW": (V.T @ dZ * A) @ X.T + W * 0.1, "dV": dZ @ A.T + V * 0.1})
-        _, sums, *others = program(graph).parts.stages
-        assert len({id(strand[0].part) for strand in sums if isinstance(strand[0].part, Product)}) == 2
+        made = program(graph)
+        _, one, other, *others = made.parts.stages
+        assert all(isinstance(strand[0].part, Product) for strand in [*one, *other])
+        assert made.parts.waits[1:3] == [1, 1]
         assert all(not isinstance(strand[0].part, Product) for stage in others for strand in stage)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -115,12 +122,12 @@ class TestTwoLayers:
         made, arrays = self.made(1024), given(1024, "float32")
         out = [np.empty(shape, "float32") for shape in ((300, 400), (200, 300))]
         call = made.call([*arrays, *out, np.empty((), "float32")])
-        _, sums, *_ = made.parts.stages
-        assert [is_blocked(strand[0].part) for strand in sums] == [False] * 8 + [True] * 8
-        rooms = [fill.source for fill in call.bound._tables.arena if fill.source >= made.memory.size]
-        assert len(set(rooms)) == 16
-        ends = call.arena.address - call.arena.memory.ctypes.data + call.bound.room + max(rooms) + blocked.ROOM
-        assert ends <= call.arena.memory.nbytes
+        _, *sums = [stage for stage in made.parts.stages if isinstance(stage[0][0].part, Product)]
+        assert [is_blocked(strand[0].part) for stage in sums for strand in stage] == [False] * 8 + [True] * 8
+        job = call.bound.job(call.arena.address)
+        assert job.most == 16
+        ends = job._words[team.ROOMS] + job.most * blocked.ROOM
+        assert ends <= call.arena.memory.ctypes.data + call.arena.memory.nbytes
 
     def test_are_left_out_where_they_take_too_much_memory(self, monkeypatch) -> None:
         assert len(self.made(1024).parts.stages[0][0]) > 1
@@ -137,12 +144,6 @@ class TestTwoLayers:
         made = self.made(m)
         assert {len(strand) for stage in made.parts.stages for strand in stage} == {1}
         assert max(map(len, made.parts.stages)) >= 2
-
-    def test_share_a_few_sums_at_once(self, monkeypatch) -> None:
-        """Each of which may pack."""
-        monkeypatch.setattr(columns, "MOST_SUMS", 3)
-        stages = [stage for stage in self.made(1024).parts.stages if isinstance(stage[0][0].part, Product)][1:]
-        assert [len(stage) for stage in stages] == [3, 1]
 
     def test_find_their_own_job_while_others_make_theirs(self, monkeypatch) -> None:
         """Another thread comes in before the last line, and there is no room for both jobs."""
@@ -161,7 +162,7 @@ class TestTwoLayers:
             found = of_arrays.job(4096)
         finally:
             sys.settrace(before)
-        assert found.most == 8
+        assert found.most == max(8, sum(map(len, of_arrays._parts.stages[1:3])))
 
     def test_what_the_columns_make_lies_side_by_side(self) -> None:
         """One thread may be at the last product while another is at the first; only loops work in place."""
@@ -189,6 +190,61 @@ def test_gather_their_own_columns_of_a_batch(m, dtype, monkeypatch) -> None:
     options = {"weights": generator.uniform(0.5, 2, count), "batch_size": m, "epochs": 2, "dtype": dtype}
     found = [train(network, X, Y, piecewise=it, monkeypatch=monkeypatch, **options) for it in (False, True)]
     same(*found)
+
+
+def in_any_order(steps: training_step.TrainingSteps, random: Any) -> int:
+    """The steps, of which each piece runs when it may, the last ones as soon as the first."""
+    first, last, at = training_step.FIRST, training_step.LAST, training_step.STEP
+    stages, rooms = steps._job.stages, int(steps._job._words[team.ROOMS])
+    for step in range(steps._table[first], steps._table[last]):
+        steps._table[at], numbers = step, steps._numbers[step]
+        for _, call in steps._calls:
+            call.numbers[:], numbers = numbers[: call.numbers.size], numbers[call.numbers.size :]
+            assert driver.filler().run(call.bound.plan, call.given.tobytes(), call.arena.address) == 0
+        left = [list(stage.pieces) for stage in stages]
+        while any(left):
+            may = [i for i, (_, waits) in enumerate(stages) if left[i] and not any(left[:waits])]
+            pieces = left[random.choice([may[-1], random.choice(may)])]
+            function, table = pieces.pop(random.randrange(len(pieces)))
+            PIECE(int(function))(int(table), rooms)
+        steps.costs[step] = steps._kept[-1]
+    return 0
+
+
+PIECE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+PARTS = {
+    "": {},
+    "a penalty": {"l2": 0.3},
+    "weights and both penalties": {"l2": 0.3, "l1": 0.1, "weights": np.linspace(0, 2, 700)},
+    "nothing gathered": {"batch_size": None},
+}
+
+
+@pytest.mark.parametrize("optimizer", [nn.Adam(0.01), nn.GradientDescent(0.1)], ids=["adam", "descent"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("part", PARTS)
+def test_steps_have_the_same_bits_in_any_order_that_stages_allow(part, batch_norm, optimizer, monkeypatch) -> None:
+    """Parameters are updated while gradients of others are still added up, but read by nothing any more."""
+
+    class Kept(team.Job):
+        def __init__(self, stages: Any, *others: Any) -> None:
+            super().__init__(stages, *others)
+            self.stages = stages
+            made.append([waits == i for i, (_, waits) in enumerate(stages)])
+
+    made, generator = list[list[bool]](), np.random.default_rng(0)
+    monkeypatch.setattr(team, "Job", Kept)
+    network = nn.Network((300, 260, 200, 4), output="softmax", batch_norm=batch_norm)
+    X, Y = generator.normal(size=(300, 700)).astype("f"), nn.one_hot(generator.integers(4, size=700), 4).astype("f")
+    options = {"batch_size": 256, "epochs": 2, "optimizer": optimizer, "dtype": "float32"} | PARTS[part]
+    plain = train(network, X, Y, piecewise=False, monkeypatch=monkeypatch, **options)
+    random = Random(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_step.TrainingSteps, "_make", lambda self: in_any_order(self, random))
+        same(plain, train(network, X, Y, piecewise=False, monkeypatch=monkeypatch, **options))
+    if has_long_vectors() and not batch_norm:
+        assert not all(made[0])
 
 
 @pytest.mark.skipif(not has_long_vectors(), reason="no product is in blocks")

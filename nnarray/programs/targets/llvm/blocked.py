@@ -26,7 +26,8 @@ PANELS, COLUMN_BYTES = 8, 2048
 """Panels that are packed at once, and bytes of each of their columns at most."""
 
 ROOM = PANELS * WIDE * LANES["float"] * COLUMN_BYTES
-"""Bytes of those panels, at most; twice the bytes of an entry come with half the lanes."""
+"""Bytes of those panels, at most; twice the bytes of an entry come with half the lanes. Each thread has its own room,
+which stays in its cache."""
 
 FEWEST_OPERATIONS = 2**22
 """Of such a product; smaller ones are BLAS's or loops. (Half of it is worth it, too, but not the 45 ms to compile.)"""
@@ -138,7 +139,7 @@ class BlockedProduct:
     def _panel(self, column: str) -> str:
         """Where the panel of a column begins."""
         entry = self._code.times(column, self._given("depth"))
-        return _address(self._code, self._places.word("room", 0, kind="ptr"), entry)
+        return _address(self._code, "%room", entry)
 
     def _entry(self, matrix: str, i: str, j: str) -> str:
         """The address of an entry of A, B or C."""

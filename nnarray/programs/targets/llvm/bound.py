@@ -12,7 +12,7 @@ from nnarray.programs.memory import Memory
 from nnarray.programs.products import Gemm, Gemv, gemm, gemv, strided
 from nnarray.programs.schedule import Plan, Product
 from nnarray.programs.targets.llvm import driver
-from nnarray.programs.targets.llvm.blocked import ROOM, block_of
+from nnarray.programs.targets.llvm.blocked import block_of
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled_together
 from nnarray.programs.targets.llvm.driver import Address, Fill, TableCall, Tables
@@ -21,6 +21,7 @@ from nnarray.programs.targets.llvm.pieces import Part, Piece, Strand, whole
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
 from nnarray.programs.targets.llvm.team import Job, in_turn
+from nnarray.programs.targets.llvm.team import Stage as TeamStage
 
 TABLES = 4096
 """Bytes, of which the room for tables is a multiple, so that an arena suits all arrays that a program is bound to."""
@@ -43,16 +44,30 @@ class Placement(NamedTuple):
     strides: tuple[int, int]
 
 
-class Unbound(NamedTuple):
-    """What is bound: the plan, its strands stage by stage, the memory between them, the numbers and BLAS."""
+class Cut(NamedTuple):
+    """A plan in strands, stage by stage."""
 
     plan: Plan
     stages: Sequence[Sequence[Strand]]
+    waits: Sequence[int]
+    """of each stage, how many of those before it have to be done when it begins"""
     memory: Memory
+    """between the stages"""
+    reads_once: bool = False
+    """an input, in blocks of so few columns that BLAS, too, packs nothing"""
+
+
+class Unbound(NamedTuple):
+    """What is bound: a cut plan, its numbers, BLAS, and how many threads have room for panels."""
+
+    plan: Plan
+    stages: Sequence[Sequence[Strand]]
+    waits: Sequence[int]
+    memory: Memory
+    reads_once: bool
     scalars: Sequence[Scalar]
     blas: Blas
-    reads_once: bool
-    """an input, in blocks of so few columns that BLAS, too, packs nothing"""
+    threads: int
 
 
 class Bound:
@@ -71,39 +86,40 @@ class Bound:
         pieces = [piece for stage in parts.stages for strand in stage for piece in strand]
         self._functions = self._functions_of({id(piece.part): piece.part for piece in pieces})
         for stage in parts.stages:
-            for i, strand in enumerate(stage):
-                self._add(strand, i)
+            for strand in stage:
+                self._add(strand)
         self.is_shared = max(map(len, parts.stages)) > 1
         """whether there are strands for several threads"""
         self.room = len(self._tables.words) * 8
         self.room += -self.room % TABLES
         arena = [Fill(word, self.room + offset) for word, offset in self._tables.arena]
-        self._plan = driver.plan(arrays, self._tables._replace(arena=[*arena, *self._of_strands]))
+        self.panels = self.room + parts.memory.size
+        """where in the memory of a call the panels begin"""
+        self._plan = driver.plan(arrays, self._tables._replace(arena=[*arena, *self._of_strands]), self.panels)
         self.plan = self._plan.ctypes.data
         self.layout = layout_of(arrays)
         self._kept = [(type(x), x.dtype) for x in arrays]
         self._jobs = dict[int, Job]()
 
-    def stages(self, memory: int) -> list[list[tuple[int, int]]]:
+    def stages(self, memory: int) -> list[TeamStage]:
         """The functions of the pieces and the addresses of their tables, which are in `memory`."""
-        calls = iter(self._tables.calls)
-        return [
-            [(call.function, memory + 8 * call.table) for call in islice(calls, len(s))] for s in self._parts.stages
-        ]
+        calls = ((call.function, memory + 8 * call.table) for call in self._tables.calls)
+        both = zip(self._parts.stages, self._parts.waits, strict=True)
+        return [TeamStage(list(islice(calls, len(strands))), waits) for strands, waits in both]
 
     def job(self, memory: int) -> Job:
         """The pieces, with their tables in `memory`, for several threads."""
         job = self._jobs.get(memory)
         if job is None:
-            job = Job(self.stages(memory))
+            job = Job(self.stages(memory), memory + self.panels, self._parts.threads)
             if len(self._jobs) >= MOST_JOBS:
                 self._jobs = {}  # another one: other threads look into it
             self._jobs[memory] = job
         return job
 
-    def _add(self, strand: Strand, number: int) -> None:
-        """The call of a strand, the one of this number in its stage, and its table."""
-        calls = [self._call(piece, number) for piece in strand]
+    def _add(self, strand: Strand) -> None:
+        """The call of a strand, and its table."""
+        calls = [self._call(piece) for piece in strand]
         if len(calls) > 1:
             calls = [self._call_of_all(calls)]
         self._tables.calls.extend(calls)
@@ -118,7 +134,7 @@ class Bound:
             words += function, 0
         return call
 
-    def _call(self, piece: Piece, number: int) -> TableCall:
+    def _call(self, piece: Piece) -> TableCall:
         """The call of a piece, and its table."""
         function, places = self._functions[id(piece.part)]
         call = TableCall(function.address, len(self._tables.words))
@@ -128,9 +144,7 @@ class Bound:
         elif ("blocked", "swapped") in places.keys:
             product = self._blocked(piece)
         for key in places.keys:
-            if key[0] == "room":
-                self._tables.arena.append(Fill(len(self._tables.words), self._parts.memory.size + number * ROOM))
-            is_known = key[0] in {"blas", "blocked", "room"}
+            is_known = key[0] in {"blas", "blocked"}
             self._tables.words.append(product.get(str(key[1]), 0) if is_known else self._word(piece, *key))
         return call
 
@@ -147,7 +161,7 @@ class Bound:
             ProductCode(part, places, self._parts.blas, packs=not self._parts.reads_once).write()
         else:
             LoopCode(part, self._parts.plan, places).write()
-        return code.function("%table"), places
+        return code.function("%table", "%room"), places
 
     def _word(self, piece: Piece, what: object, of: Any, *axis: Any) -> int:
         """What a table holds under a key; 0 where each call fills it in."""

@@ -4,7 +4,7 @@ Where several threads share a batch, each takes columns of its own and waits for
 for two products, each block of it is in the cache for the second one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nnarray.programs.graph import Graph, Node, Reduction
 from nnarray.programs.memory import Memory
@@ -31,9 +31,6 @@ MOST_ROWS = 16
 
 STRAND_COLUMNS = 128
 """How many columns a thread takes at once, about. (Batches of 1024 take 1 % longer with 256 or 512.)"""
-
-MOST_SUMS = 16
-"""Pieces of sums that threads share at once, each of which may pack what it reads."""
 
 MOST_BYTES, MOST_PARAMETERS = 40 * 2**20, 2
 """What strands keep between their stages takes no more than so many bytes and so often the bytes of the parameters: all
@@ -110,13 +107,19 @@ class Strands(ByColumns):
         return range(len(self.before), len(self.before) + len(self.block) + len(self._sums))
 
     def strands(self) -> list[list[Strand]]:
-        """The strands of each stage in this order; all of `block` are one, and so are as many sums as may be."""
+        """The strands of each stage in this order; all of `block` are one, and each sum is one, the largest first."""
         block = [part for stage in self.block for part in parts_of(stage)]
         strands: list[Strand] = [[whole(part)._replace(columns=span) for part in block] for span in self._spans()]
-        sums = [piece for part in sorted(self._sums, key=operations, reverse=True) for piece in pieces_of(part)]
-        together = [each_alone(sums[i : i + MOST_SUMS]) for i in range(0, len(sums), MOST_SUMS)]
-        before, others = (_alone(stages) for stages in (self.before, self.after[len(self._sums) :]))
-        return [*before, strands, *together, *others]
+        sums = sorted(self._sums, key=operations, reverse=True)
+        others = self.after[len(sums) :]
+        return [*_alone(self.before), strands, *_alone(sums), *_alone(others)]
+
+    @property
+    def waits(self) -> list[int]:
+        """Of each of these stages, how many have to be done when it begins: the sums do not wait for each other."""
+        first = len(self.before) + 1
+        others = range(first + len(self._sums), first + len(self.after))
+        return [*range(first), *[first] * len(self._sums), *others]
 
     def _spans(self) -> list[Span]:
         """The columns of each strand."""
@@ -124,7 +127,7 @@ class Strands(ByColumns):
         return spans_of(columns, max(columns // STRAND_COLUMNS, 2))
 
 
-def _alone(stages: list[Stage]) -> list[list[Strand]]:
+def _alone(stages: Sequence[Stage]) -> list[list[Strand]]:
     """Stages one after the other."""
     return [each_alone([piece for part in parts_of(stage) for piece in pieces_of(part)]) for stage in stages]
 

@@ -51,13 +51,14 @@ class Tables(NamedTuple):
     calls: list[TableCall]
 
 
-CALLS, FIRST_CALL, FIRST_ARRAY = 5, 6, 7
-"""Words of %plan: how many calls there are, at which word the first of them is, and at which the first array is."""
+CALLS, FIRST_CALL, PANELS, FIRST_ARRAY = 5, 6, 7, 8
+"""Words of %plan: how many calls there are, at which word the first of them is, from which byte of %memory on there is
+room for panels, and at which word the first array is."""
 
 
-def plan(given: Sequence[Any], tables: Tables) -> npt.NDArray[np.int64]:
-    """%plan for arrays like these."""
-    words = [len(given), *[len(part) for part in tables], 0]
+def plan(given: Sequence[Any], tables: Tables, panels: int) -> npt.NDArray[np.int64]:
+    """%plan for arrays like these, with the `panels` from this byte of %memory on."""
+    words = [len(given), *[len(part) for part in tables], 0, panels]
     for x in given:
         words += [id(type(x)), id(x.dtype), x.ndim]
         for length, stride in zip(x.shape, x.strides, strict=True):
@@ -75,12 +76,14 @@ def driver() -> Compiled:
     code = Code("double")
     refused = code.value(f"call i32 inttoptr (i64 {filler().address} to ptr)(ptr %plan, ptr %given, ptr %memory)")
     code.require(code.value(f"icmp eq i32 {refused}, 0"))
-    calls, first = (code.parameter("%plan", i, "i64") for i in (CALLS, FIRST_CALL))
+    calls, first, panels = (code.parameter("%plan", i, "i64") for i in (CALLS, FIRST_CALL, PANELS))
+    room = code.value(f"getelementptr i8, ptr %memory, i64 {panels}")
     pair = code.value(f"getelementptr i64, ptr %plan, i64 {first}")
     with code.loop(calls, may_be_empty=True) as i:
         call = code.value(f"getelementptr [2 x i64], ptr {pair}, i64 {i}")
         function, table = code.word(call, "0", "ptr"), code.word(call, "1")
-        code.value(f"call i32 {function}(ptr {code.value(f'getelementptr i64, ptr %memory, i64 {table}')})")
+        address = code.value(f"getelementptr i64, ptr %memory, i64 {table}")
+        code.value(f"call i32 {function}(ptr {address}, ptr {room})")
     return compiled(code.function("%plan", "%given", "%memory"))
 
 

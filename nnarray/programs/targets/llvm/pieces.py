@@ -29,6 +29,9 @@ MOST_COPIES = PROCESSORS if PROCESSORS in {1, 2, 4} else MOST_PIECES
 """How many pieces a product is cut into at most: of few processors, one for each. All that the machine has count, not
 those that a process may use, on which no bit is to depend."""
 
+THREADS = 16
+"""That share a plan at most: each has room of its own to pack in."""
+
 BLOCKED_COLUMNS = 64
 """Of a product in blocks that is cut by columns: what each piece packs then is its own."""
 

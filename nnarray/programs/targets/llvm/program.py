@@ -23,15 +23,15 @@ from nnarray.programs.lowering import (
 )
 from nnarray.programs.memory import ALIGNMENT, Memory
 from nnarray.programs.products import StridesError, strides_in_entries
-from nnarray.programs.schedule import Limits, Plan, Product
+from nnarray.programs.schedule import Limits, Loops, Plan, Product, made_by
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
 from nnarray.programs.targets.idle import LIMIT, keep_watch, make_room
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
-from nnarray.programs.targets.llvm.bound import Bound, Placement, Unbound, layout_of
+from nnarray.programs.targets.llvm.bound import Bound, Cut, Placement, Unbound, layout_of
 from nnarray.programs.targets.llvm.columns import ColumnBlocks, Strands
-from nnarray.programs.targets.llvm.pieces import Piece, Span, Strand, are_worth_sharing, stages_of
+from nnarray.programs.targets.llvm.pieces import THREADS, Piece, Span, are_worth_sharing, stages_of
 from nnarray.programs.targets.llvm.products import Blas, is_blocked
 from nnarray.programs.targets.scalars import function_of
 
@@ -60,7 +60,8 @@ class Program:
 
     def __init__(self, graph: Graph, blas: Blas, *, shared: bool = True) -> None:
         self._traced = graph
-        self.plan, stages, self.memory, reads_once = _cut(Plan(lowered(graph), LIMITS), shared=shared)
+        cut = _cut(Plan(lowered(graph), LIMITS), shared=shared)
+        self.plan, self.memory = cut.plan, cut.memory
         self.graph, self.works_in_place = self.plan.graph, self.plan.works_in_place
         is_array = [isinstance(x, Input) for x in graph.inputs] + [True] * len(graph.outputs)
         self._arrays_of = taking([i for i, x in enumerate(is_array) if x])
@@ -72,8 +73,10 @@ class Program:
         self.given |= {node: word_of[name] for node, name in self.memory.outputs.items()}
         used = [s for node in self.graph.nodes for s in node.sources if isinstance(s, Scalar)]
         self.scalars = list(dict.fromkeys(used))
-        self._panels = 0 if reads_once else max(map(_room_for_panels, stages), default=0)
-        self.parts = Unbound(self.plan, stages, self.memory, self.scalars, blas, reads_once)
+        self.threads = THREADS if shared else 1
+        packs = not cut.reads_once and any([_packs(s) for stage in cut.stages for strand in stage for s in strand])
+        self._panels = ROOM * self.threads * packs
+        self.parts = Unbound(*cut, self.scalars, blas, self.threads)
         self._numbers = function_of(graph.scalars, self.scalars)
         self._arrays = Packed(self, [1] * len(self.given_arrays))
         self.idle: list[Arena] = []
@@ -91,6 +94,21 @@ class Program:
     def numbers(self, *scalars: float) -> tuple[float, ...]:
         """What machine code is given of the numbers that a call is given."""
         return tuple(map(float, self._numbers(*scalars)))
+
+    @property
+    def completed(self) -> Sequence[int]:
+        """Of each output, how many stages are done when it is complete, and the parameters are read no more."""
+        made, read = dict[Node, int](), 0
+        for done, stage in enumerate(self.parts.stages, 1):
+            for part in {id(piece.part): piece.part for strand in stage for piece in strand}.values():
+                alone = part if isinstance(part, Product) else Loops([part])
+                made.update(dict.fromkeys(made_by(alone), done))
+                if any([isinstance(x, Input) and not x.per_example for x in self.plan.reads(alone)]):
+                    read = done
+        return [
+            max([read, *[made[node] for node, name in self.memory.outputs.items() if name == output]])
+            for output in self.graph.outputs
+        ]
 
     @property
     def strands(self) -> tuple[int, Sequence[Span]] | None:
@@ -244,28 +262,22 @@ class Call(NamedTuple):
     """in the last words of `given`"""
 
 
-def _cut(plan: Plan, *, shared: bool) -> tuple[Plan, list[list[Strand]], Memory, bool]:
-    """The plan, the strands of each stage, the memory between them, and whether an input is read once, in blocks.
-
-    A plan by columns has its stages in another order.
-    """
+def _cut(plan: Plan, *, shared: bool) -> Cut:
+    """The plan, cut; one by columns has its stages in another order."""
     blocks = ColumnBlocks(plan)
     if blocks.are_several:
         plan_of_blocks = plan.with_stages(blocks.stages)
         memory = Memory(plan_of_blocks)
         if blocks.suits(memory):
-            return plan_of_blocks, blocks.strands(), memory, True
+            stages = blocks.strands()
+            return Cut(plan_of_blocks, stages, range(len(stages)), memory, reads_once=True)
     if shared and are_worth_sharing(plan) and (strands := Strands(plan)).are_worth_it:
         plan_of_strands = plan.with_stages(strands.stages)
         memory = Memory(plan_of_strands, strands.together)
         if strands.fit(memory):
-            return plan_of_strands, strands.strands(), memory, False
-    return plan, stages_of(plan, shared=shared), Memory(plan), False
-
-
-def _room_for_panels(stage: Sequence[Strand]) -> int:
-    """Bytes: where one strand packs, each has a room of its own."""
-    return ROOM * len(stage) if any([_packs(piece) for strand in stage for piece in strand]) else 0
+            return Cut(plan_of_strands, strands.strands(), strands.waits, memory)
+    stages = stages_of(plan, shared=shared)
+    return Cut(plan, stages, range(len(stages)), Memory(plan))
 
 
 def _packs(piece: Piece) -> bool:

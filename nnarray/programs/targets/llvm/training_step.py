@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import numpy.typing as npt
 
 from nnarray.programs.helpers import with_helpers
 from nnarray.programs.products import strides_in_entries
+from nnarray.programs.schedule import Loop
 from nnarray.programs.targets.idle import SpareBlocks
 from nnarray.programs.targets.llvm import driver, team
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
 from nnarray.programs.targets.llvm.pieces import PIECE_ENTRIES, Span, spans_of
 from nnarray.programs.targets.llvm.program import Call, Program
+from nnarray.programs.targets.llvm.team import Stage
 from nnarray.programs.training_step import StepArrays
 
 FIRST, LAST, STEP = range(3)
@@ -55,12 +58,12 @@ class TrainingSteps:
         self._numbers = np.zeros((steps, sum([call.numbers.size for call in calls])), np.float64)
         self._table = np.zeros(STEP + 1 + len(FIXED) + len(calls) * len(OF_A_CALL), np.int64)
         self._tables = list[npt.NDArray[np.int64]]()
-        stages: list[Sequence[Pair]] = []
-        for call in calls:
-            stages += call.bound.stages(call.arena.address)
+        stages, of_update = (call.bound.stages(call.arena.address) for call in calls)
         if self._gathers:
             stages = self._with_gathering(examples, batch, columns, gradient.strands, stages)
-        self._job = team.Job(stages)
+        known_after = [len(stages) - len(gradient.parts.stages) + n for n in _known_after(gradient, update, arrays)]
+        stages = _joined(stages, of_update, known_after)
+        self._job = team.Job(stages, calls[0].arena.address + calls[0].bound.panels, gradient.threads)
         fixed = [self._job.address, *(V.ctypes.data for V in (self._numbers, J, self.costs))]
         self._table[STEP + 1 :] = [*fixed, *(word for call in calls for word in _words(call))]
         self._run = _function("float" if dtype == np.float32 else "double").run
@@ -104,19 +107,20 @@ class TrainingSteps:
         batch: Sequence[Any],
         columns: int,
         strands: tuple[int, Sequence[Span]] | None,
-        stages: Sequence[Sequence[Pair]],
-    ) -> list[Sequence[Pair]]:
+        stages: Sequence[Stage],
+    ) -> list[Stage]:
         """The stages with what gathers a batch: a strand gathers its own columns, else that is a stage by itself."""
         both = list(zip(examples, batch, strict=True))
         if strands is None:
             spans = [(V, out, span) for V, out in both for span in spans_of(columns, out.size // PIECE_ENTRIES)]
-            return [[self._gather(V, out, columns, span) for V, out, span in spans], *stages]
+            gathering = Stage([self._gather(V, out, columns, span) for V, out, span in spans], 0)
+            return [gathering, *[Stage(pieces, waits + 1) for pieces, waits in stages]]
         at, spans_of_strands = strands
         of_columns = [
             self._in_turn([*[self._gather(V, out, columns, span) for V, out in both], strand])
-            for span, strand in zip(spans_of_strands, stages[at], strict=True)
+            for span, strand in zip(spans_of_strands, stages[at].pieces, strict=True)
         ]
-        return [*stages[:at], of_columns, *stages[at + 1 :]]
+        return [*stages[:at], stages[at]._replace(pieces=of_columns), *stages[at + 1 :]]
 
     def _gather(self, V: Any, out: Any, columns: int, span: Span) -> Pair:
         """What gathers some columns of a batch of one array."""
@@ -132,6 +136,42 @@ class TrainingSteps:
     def _with_table(self, function: Compiled, *words: int) -> Pair:
         self._tables.append(np.array(words, np.int64))
         return function.address, self._tables[-1].ctypes.data
+
+
+def _known_after(gradient: Program, update: Program, arrays: StepArrays) -> list[int]:
+    """Of each piece of the update's first stage, after how many of the gradient's stages its entries of g are known.
+
+    And theta is read no more. Empty where a piece reads others' entries, too.
+    """
+    first, entries = update.parts.stages[0], arrays.g.shape[0]
+    if any([not isinstance(s.part, Loop) or (s.part.kind, s.part.shape[1]) != ("entries", entries) for [s] in first]):
+        return []
+    ends = accumulate([V.size for V in arrays.gradients], initial=0)  # of what is in g, and averages
+    known = list(zip(pairwise(ends), gradient.completed, strict=False))
+    return [
+        max([done for (start, stop), done in known if start < piece.columns.stop and piece.columns.start < stop])
+        for [piece] in first
+    ]
+
+
+def _joined(gradient: Sequence[Stage], update: Sequence[Stage], known_after: Sequence[int]) -> list[Stage]:
+    """The update's stages after the gradient's; but theirs that can be begun earlier come as early as they can.
+
+    So who has nothing left to add up goes on, while others still do.
+    """
+    first, *others = update
+    known_after = known_after or [len(gradient)] * len(first.pieces)
+    placed = list[tuple[int, Stage]]()
+    for waits in sorted(set(known_after)):
+        pieces = [piece for piece, known in zip(first.pieces, known_after, strict=True) if known == waits]
+        at = [i for i in range(waits, len(gradient)) if gradient[i].waits >= waits]
+        placed.append((min(at, default=len(gradient)), Stage(pieces, waits)))
+    stages = list[Stage]()
+    for i in range(len(gradient) + 1):
+        stages += [stage for at, stage in placed if at == i]
+        stages += gradient[i : i + 1]
+    stages = [Stage(pieces, waits + sum([at < waits for at, _ in placed])) for pieces, waits in stages]
+    return [*stages, *[Stage(pieces, len(stages) - 1 + waits) for pieces, waits in others]]
 
 
 def _words(call: Call) -> Sequence[int]:
@@ -154,7 +194,7 @@ def _gathering(T: str, is_contiguous: bool) -> Compiled:
             entry = code.add(column, r if is_contiguous else code.times(r, down))
             x = code.value(f"load {T}, ptr {_entry(code, source, entry)}, align 1, !llvm.access.group !0")
             code.do(f"store {T} {x}, ptr {_entry(code, batch, code.add(out, r))}, !llvm.access.group !0")
-    return compiled(code.function("%table"))
+    return compiled(code.function("%table", "%unused"))
 
 
 @lru_cache(maxsize=2)
