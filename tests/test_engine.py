@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,16 @@ class TestWidth:
     def test_large_layers_get_wide_tiles(self) -> None:
         assert engine.tile_width(nn.Network((2048, 2048, 2048, 10)), 8000, 4) == 2000
 
+    @pytest.mark.parametrize("sizes", [(512,) * 21, (256,) * 41, (1024,) * 11, (64,) * 1000])
+    def test_many_large_layers_get_narrower_ones(self, sizes) -> None:
+        """Of which all A take no more than some bytes and as much as theta, unless they are as narrow as tiles are."""
+        for m in (4096, 20_480, 10**6):
+            width = engine.tile_width(nn.Network(sizes), m, 4)
+            of_theta = 4 * tiling.vector_size(sizes)
+            assert of_theta > tiling.LARGE_THETA
+            fits = width * sum(sizes) * 4 <= 1.02 * (tiling.DEEP_BYTES + of_theta)
+            assert fits or width == tiling.NARROWEST
+
     def test_what_is_read_where_it_lies_comes_in_wider_tiles(self) -> None:
         network, X = nn.Network((1200, 1)), np.zeros((9000, 1200), np.float32).T
         layers, m = network.init(0).layers, np.float32(9000)
@@ -196,13 +207,12 @@ class TestWorkers:
         workers.for_each(500, taken.append, 4)
         assert sorted(taken) == list(range(500))
 
-    @pytest.mark.parametrize("count", [*range(1, 18), 100])
+    @pytest.mark.parametrize("count", [*range(1, 18), 63, 64, 65, 100, 513])
     def test_neighbours_are_added_first_whoever_computes_them(self, count) -> None:
         def tree(values: list[str]) -> str:
             while len(values) > 1:
                 values = [
-                    "(" + "+".join(values[i : i + 2]) + ")" if i + 1 < len(values) else values[i]
-                    for i in range(0, len(values), 2)
+                    reduce(lambda one, other: f"({one}+{other})", values[i : i + 8]) for i in range(0, len(values), 8)
                 ]
             return values[0]
 
@@ -226,8 +236,10 @@ class TestWorkers:
                 with lock:
                     living -= 1
 
+        workers.add_up(1024, lambda _: Counted(), lambda one, other: one, 1)
+        assert most <= 4 + 1
         workers.add_up(1024, lambda _: Counted(), lambda one, other: one, 2)
-        assert most <= 2 * (10 + 2)
+        assert most <= 2 * (4 + 2)
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
     @pytest.mark.parametrize("count", [1, 2, 4])

@@ -29,7 +29,11 @@ NARROWEST, WIDEST = 512, 4096
 or fewer. Wider ones leave the cache."""
 
 LARGE_THETA, NARROWEST_LARGE = 8 * 2**20, 2048
-"""Bytes of theta from which on no cache holds it, and the columns that pay for reading W and adding dW up."""
+"""Bytes of theta from which on no cache holds it, and the columns that pay for reading W and adding dW up, if X and
+every A of them take no more than DEEP_BYTES and as much as theta."""
+
+DEEP_BYTES = 16 * 2**20
+"""So two workers, with some five sums, take no more than 64 MB and six to seven times as much as theta."""
 
 SHARES = 8
 """A batch of many tiles is cut into a multiple of this, so that workers get equal shares."""
@@ -54,9 +58,9 @@ def tile_width(network: Architecture, columns: int, itemsize: int, *, streams: b
 
 @lru_cache(maxsize=256)
 def _width(sizes: tuple[int, ...], columns: int, itemsize: int, coupled: bool, streams: bool) -> int:
-    narrowest = NARROWEST
-    if vector_size(sizes) * itemsize > LARGE_THETA:
-        narrowest = NARROWEST_LARGE
+    narrowest, of_theta = NARROWEST, vector_size(sizes) * itemsize
+    if of_theta > LARGE_THETA:
+        narrowest = min(NARROWEST_LARGE, (DEEP_BYTES + of_theta) // (sum(sizes) * itemsize))
     bytes_of_tile, widest = (STREAM_BYTES, columns) if streams else (TILE_BYTES, WIDEST)
     wide = min(max(bytes_of_tile // (sum(sizes) * itemsize), narrowest), widest)
     tiles = ceil(columns / wide)

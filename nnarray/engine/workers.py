@@ -14,6 +14,9 @@ from nnarray.programs.tasks import Task
 
 T = TypeVar("T")
 
+GROUP = 8
+"""Values that are added one after the other. (Of pairs, more sums wait for others; a longer row rounds more often.)"""
+
 MOST_HELPERS = 256
 """In one process, whatever the workers asked for; a thread is started only when there is work for it."""
 
@@ -110,25 +113,29 @@ def for_each(count: int, do: Callable[[int], Any], workers: int) -> None:
 
 
 def add_up(count: int, compute: Callable[[int], T], add: Callable[[T, T], T], workers: int) -> T:
-    """compute(0) + … + compute(count - 1), neighbours first, then neighbouring sums, and so on.
+    """compute(0) + … + compute(count - 1): groups of neighbours, in their order, then neighbouring sums, and so on.
 
     Which two values are added depends on `count` alone, so floats have the same bits whoever computes them. Values are
-    dropped as soon as they are added: some log2(count) + workers live at once, twice as many if a worker is held up.
+    dropped as soon as they are added: some log(count) / log(GROUP) + workers live at once, more if a worker is held up.
     """
     waiting: dict[tuple[int, int], tuple[T]] = {}
 
     def compute_and_climb(i: int) -> None:
+        """Add a value to the sum of those before it in its group, or let the one that comes first wait."""
         value, row = compute(i), count
         while row > 1:
-            if i ^ 1 < row:  # the last of an odd row has no neighbour
-                mine, pair = (value,), (row, i // 2)
-                found = waiting.setdefault(pair, mine)
+            first = i - i % GROUP
+            is_sum, at = i == first, max(i, first + 1)
+            while not is_sum or at < min(first + GROUP, row):
+                mine = (value,)
+                found = waiting.setdefault((row, at), mine)
                 if found is mine:
                     return
-                (neighbour,) = waiting.pop(pair)
-                value = add(neighbour, value) if i % 2 else add(value, neighbour)
-                del found, mine, neighbour
-            i, row = i // 2, (row + 1) // 2
+                (other,) = waiting.pop((row, at))
+                value = add(value, other) if is_sum else add(other, value)
+                is_sum, at = True, at + 1
+                del found, mine, other
+            i, row = i // GROUP, -(-row // GROUP)
         waiting[1, 0] = (value,)
 
     for_each(count, compute_and_climb, workers)
