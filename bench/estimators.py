@@ -42,11 +42,14 @@ class Work:
     m: int
     kind: str = "fit"
     settings: dict[str, Any] = field(default_factory=dict)
+    estimator: str = "MLPClassifier"
     has_limit: bool = False
     """whether the products of one pass over X, forward and back, are what it cannot do without"""
 
 
 WIDE = {"hidden_layer_sizes": (512, 512)}
+TANH = {"hidden_layer_sizes": (64, 32), "activation": "tanh", "batch_size": 64, "max_iter": 100}
+SGD = {"hidden_layer_sizes": (50,), "solver": "sgd", "max_iter": 100}
 ALL = (
     Work("digits, defaults, 60 epochs", "digits", 1797, settings={"max_iter": 60}),
     Work("(784, 512, 512, 10), adam, 1 epoch", "large", 60_000, settings=WIDE | {"max_iter": 1}, has_limit=True),
@@ -54,16 +57,21 @@ ALL = (
         "(784, 512, 512, 10), L-BFGS, 3 iterations", "large", 60_000, settings=WIDE | {"solver": "lbfgs", "max_iter": 3}
     ),
     Work("(784, 512, 512, 10), predict", "large", 60_000, kind="predict", settings=WIDE | {"max_iter": 1}),
+    Work("breast cancer, (64, 32) tanh in batches of 64, 100 epochs", "breast_cancer", 569, settings=TANH),
+    Work("diabetes, SGD, (50,), 100 epochs", "diabetes", 442, settings=SGD, estimator="MLPRegressor"),
+    Work("digits, predict of one row", "digits", 1, kind="predict"),
     Work("digits, partial_fit of one example", "digits", 1797, kind="partial_fit"),
 )
 
 
 def table(name: str, m: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """X and y: scikit-learn's digits, or normal numbers with the classes of a linear teacher."""
-    if name == "digits":
-        from sklearn.datasets import load_digits
+    """X and y: one of scikit-learn's tables, standardised but for digits, or normal numbers with a linear teacher."""
+    if name != "large":
+        from sklearn import datasets, preprocessing
 
-        X, y = load_digits(return_X_y=True)
+        X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+        X = X if name == "digits" else preprocessing.scale(X)
+        y = preprocessing.scale(y).astype(dtype) if y.dtype.kind == "f" else y
         return X[:m].astype(dtype), y[:m]
     generator = np.random.default_rng(0)
     X = generator.standard_normal((m, 784), dtype=dtype)
@@ -71,11 +79,11 @@ def table(name: str, m: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepare(work: Work, module: str, X: np.ndarray, y: np.ndarray) -> tuple[Prepared, Callable[[], float]]:
-    """The work of one module's classifier, and a figure in which the two must agree."""
+    """The work of one module's estimator, and a figure in which the two must agree."""
     from importlib import import_module
 
     def new() -> Any:
-        return import_module(MODULES[module]).MLPClassifier(random_state=0, **work.settings)
+        return getattr(import_module(MODULES[module]), work.estimator)(random_state=0, **work.settings)
 
     def fit() -> None:
         new().fit(X, y)
