@@ -180,6 +180,12 @@ def _is_swallowed(frame: FrameType) -> bool:
 SWALLOWED = {"__hash__", "__eq__", "__len__", "__array__", "_remove_proxy", "_cb"}
 
 
+def _ends_a_block_of_others(frame: FrameType) -> bool:
+    """Whether another library begins to leave its own `with`, which nobody leaves if a signal comes there."""
+    above = frame.f_back
+    return frame.f_code.co_name == "__exit__" and above is not None and not is_inside(above) and not is_inside(frame)
+
+
 def _leaves_a_block(frame: FrameType) -> bool:
     """Whether the body of a `with` is over and its end not called yet: there the interpreter looks for no signal."""
     names, place = instructions(frame.f_code), frame.f_lasti
@@ -206,8 +212,9 @@ class Tracer:
     def __call__(self, frame: FrameType, event: str, of: Any) -> Any:
         if frame.f_code.co_filename.startswith(TESTS) or _is_called_by_tests(frame) or _is_swallowed(frame):
             return None
-        if event == "call":
+        if event in ("call", "exception"):  # between what raises and the first instruction of a handler comes no signal
             self._before.pop(id(frame), None)
+        if event == "call":
             self._closed.discard(id(frame))
         if frame.f_code.co_flags & CO_GENERATOR and self._may_close(frame, event, of):
             return self
@@ -218,6 +225,8 @@ class Tracer:
         if not frame.f_code.co_filename.startswith(INSIDE):
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             if event == "return" or (event == "opcode" and not self._looks_for_signals(frame)):
+                return self
+            if event == "call" and _ends_a_block_of_others(frame):
                 return self
         elif self.opcodes:
             frame.f_trace_opcodes = True

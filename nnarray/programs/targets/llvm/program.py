@@ -95,7 +95,7 @@ class Program:
         """What machine code is given of the numbers that a call is given."""
         return tuple(map(float, self._numbers(*scalars)))
 
-    @property
+    @cached_property
     def completed(self) -> Sequence[int]:
         """Of each output, how many stages are done when it is complete, and the parameters are read no more."""
         made, read = dict[Node, int](), 0
