@@ -224,9 +224,8 @@ class Tracer:
             return self
         if not frame.f_code.co_filename.startswith(INSIDE):
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            if event == "return" or (event == "opcode" and not self._looks_for_signals(frame)):
-                return self
-            if event == "call" and _ends_a_block_of_others(frame):
+            looks = event != "opcode" or self._looks_for_signals(frame)
+            if event == "return" or not looks or (event == "call" and _ends_a_block_of_others(frame)):
                 return self
         elif self.opcodes:
             frame.f_trace_opcodes = True

@@ -75,7 +75,7 @@ def memory_is_nobodys() -> None:
 
 
 def _is_nobodys() -> bool:
-    for keeper in idle._living():
+    for keeper in idle.living():
         blocks = blocks_of(keeper)
         counts = [sys.getrefcount(blocks[i]) for i in range(len(blocks))]  # its keeper's, that of `blocks`, the call's
         if len(set(map(id, blocks))) < len(blocks) or set(counts) - {3}:

@@ -479,7 +479,7 @@ class TestMemory:
         peaks = []
         for m in (30_000, 300_000):
             call = self.calls(m)[name]
-            for program in idle._living():
+            for program in idle.living():
                 program.release()  # so that neither finds the memory of the other
             peaks.append(peak(call))
         small, great = peaks
@@ -505,12 +505,45 @@ class TestMemory:
             network.gradients(network.init(0), X, Y, workers=1)
         assert 0 < idle.idle_bytes() <= idle.LIMIT
 
-    def test_a_step_of_a_large_network_stays_within_six_times_its_parameters(self, peak) -> None:
-        network = nn.Network((1024, 1024, 1024, 10), output="softmax")
+    @pytest.mark.parametrize("sizes", [(1024, 1024, 1024, 10), (*[512] * 20, 10), (*[256] * 40, 10)])
+    def test_a_step_of_a_large_network_stays_within_six_times_its_parameters(self, sizes, peak) -> None:
+        network = nn.Network(sizes, output="softmax")
         params = network.init(0)
-        X = np.random.default_rng(0).standard_normal((6000, 1024), dtype="float32").T
-        Y = nn.one_hot(np.arange(6000) % 10, 10).astype("float32")
-        assert peak(lambda: network.gradients(params, X, Y)) < 64 * 2**20 + 6 * params.vector.nbytes
+        X = np.random.default_rng(0).standard_normal((8192, sizes[0]), dtype="float32").T
+        Y = nn.one_hot(np.arange(8192) % 10, 10).astype("float32")
+
+        def step() -> Any:
+            for program in idle.living():
+                program.release()
+            return network.gradients(params, X, Y, workers=2)
+
+        assert peak(step) < 64 * 2**20 + 6 * params.vector.nbytes
+
+    @pytest.mark.skipif(not makes_machine_code(), reason="NumPy's calls keep no memory for panels")
+    def test_a_last_narrower_tile_has_the_memory_that_waits(self, monkeypatch) -> None:
+        """And the tiles' programs are two, though two workers ask for the first one at once."""
+        made, new_program = list[Any](), machine_code.new_program
+
+        def counted(*args: Any, **options: Any) -> Any:
+            made.append(new_program(*args, **options))
+            return made[-1]
+
+        monkeypatch.setattr(machine_code, "new_program", counted)
+        network = nn.Network((300, 503, 501, 1))
+        m = 2 * engine.tile_width(network, 10**6, 4) + 600
+        width = engine.tile_width(network, m, 4)
+        assert m % width
+        X = np.random.default_rng(0).standard_normal((m, 300), dtype="float32").T
+        params, Y = network.init(0), (X[:1] > 0).astype("float32")
+        for program in idle.living():
+            program.release()
+        found = [network.gradients(params, X, Y, workers=2)[1].vector for _ in range(3)]
+        assert len(made) == 2
+        arenas = [arena.memory.nbytes for program in made for arena in program.idle]
+        assert len(arenas) <= 2
+        assert min(arenas) > 2**23
+        for g in found[1:]:
+            np.testing.assert_array_equal(g, found[0])
 
 
 LIMITED = """

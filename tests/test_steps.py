@@ -268,7 +268,7 @@ class TestMemory:
         network, _, X, Y = problem((5, 20, 8, 3), ("relu", "tanh"), "softmax", m=96)
         run = partial(nn.train, network, X, Y, epochs=2, batch_size=32, progress=False)
         first = run()
-        for program in idle._living():
+        for program in idle.living():
             program.release()
         assert idle.idle_bytes() == 0
         run()
@@ -278,7 +278,7 @@ class TestMemory:
         assert idle.idle_bytes() == kept
 
     def test_very_large_batches_are_not_kept(self, launched) -> None:
-        for program in idle._living():
+        for program in idle.living():
             program.release()
         X = np.ones((400, 2**16), "f").T
         nn.train(nn.Network((2**16, 1)), X, X[:1], epochs=1, batch_size=300, progress=False)

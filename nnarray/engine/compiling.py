@@ -11,7 +11,7 @@ from nnarray.backends import Backend, Program, is_sparse
 from nnarray.core.primitives import bind
 from nnarray.core.typing import Array, Pairs
 from nnarray.engine import jitted
-from nnarray.engine.batch import Architecture, Tile
+from nnarray.engine.batch import Architecture, Batch, Tile
 from nnarray.engine.equations import NO_NUMBERS, Equations
 from nnarray.programs.graph import Graph
 from nnarray.programs.placeholders import NotTraceableError
@@ -55,6 +55,16 @@ def program_for(
     has, narrow = (tile.Y is not None, tile.weights is not None, bool(tile.masks)), backend.is_narrow(tile.X)
     given = Given(*has, kinds_of(numbers), narrow=narrow)
     return compiled(equations, network, tile.X.shape[1], layers[0][0].dtype, given, backend, shared=only_tile)
+
+
+def compile_ahead(
+    equations: Equations, batch: Batch, columns: int, dtype: Any, network: Architecture, backend: Backend
+) -> None:
+    """Make the program for tiles of so many columns: of threads that ask for it at once, each would make one."""
+    X = batch.source.array
+    if backend.compiles and not is_sparse(X):
+        has, narrow = (batch.Y is not None, batch.weights is not None, bool(batch.draw_masks)), backend.is_narrow(X)
+        compiled(equations, network, columns, dtype, Given(*has, (), narrow=narrow), backend, shared=False)
 
 
 def kinds_of(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:

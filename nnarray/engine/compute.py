@@ -332,6 +332,7 @@ def _over_tiles(
     columns = batch.columns
     if is_whole(width, batch):
         return as_one_tile(wanted, compute, batch, dtype, network, backend)
+    compiling.compile_ahead(wanted, batch, width, dtype, network, backend)
 
     def of_tile(start: int, stop: int) -> T:
         read_ahead_of(batch, stop, width)

@@ -35,13 +35,13 @@ def keep_watch(keeper: Keeper) -> None:
 def make_room(size: int) -> None:
     """Release what all programs keep where it would be more than the limit with so many further bytes."""
     if idle_bytes() + size > LIMIT:
-        for program in _living():
+        for program in living():
             program.release()
 
 
 def idle_bytes() -> int:
     """The bytes that all programs keep for their next run."""
-    return sum([program.idle_bytes for program in _living()])
+    return sum([program.idle_bytes for program in living()])
 
 
 class SpareBlocks:
@@ -74,5 +74,6 @@ class SpareBlocks:
             self._idle[block.nbytes].append(block)
 
 
-def _living() -> list[Keeper]:
+def living() -> list[Keeper]:
+    """Whoever keeps memory now."""
     return [program for known in list(_keepers) if (program := known()) is not None]

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate, islice
 from math import prod
@@ -26,7 +27,7 @@ from nnarray.programs.products import StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Loops, Plan, Product, made_by
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
-from nnarray.programs.targets.idle import LIMIT, keep_watch, make_room
+from nnarray.programs.targets.idle import LIMIT, keep_watch, living, make_room
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Cut, Placement, Unbound, layout_of
@@ -39,6 +40,10 @@ LIMITS = Limits(chain=64, nodes=2**31, order="C")
 
 MOST_BOUND = 16
 """Ways in which arrays lie that a program keeps what it needs for, the last ones that came."""
+
+
+LARGE = 2**23
+"""Bytes of an arena that another program's may take the place of, such as one for the last tile, a narrower one."""
 
 
 class Arena(NamedTuple):
@@ -143,12 +148,13 @@ class Program:
         self.idle.clear()
 
     def take_arena(self, room: int) -> Arena:
-        """An arena with so much room for tables."""
+        """An arena with so much room for tables: this program's own, another's that waits, or a new one."""
+        size = room + self.memory.size + self._panels + ALIGNMENT
+        arena: Arena | None
         try:
             arena = self.idle.pop()
         except IndexError:
-            arena = None
-        size = room + self.memory.size + self._panels + ALIGNMENT
+            arena = _of_another(size) if size >= LARGE else None
         if arena is None or arena.memory.nbytes < size:
             make_room(size)
             memory = np.empty(size, np.uint8)
@@ -278,6 +284,18 @@ def _cut(plan: Plan, *, shared: bool) -> Cut:
             return Cut(plan_of_strands, strands.strands(), strands.waits, memory)
     stages = stages_of(plan, shared=shared)
     return Cut(plan, stages, range(len(stages)), Memory(plan))
+
+
+def _of_another(size: int) -> Arena | None:
+    """An arena of so many bytes or more that waits for another program's next call."""
+    for keeper in living():
+        if isinstance(keeper, Program):
+            with suppress(IndexError):  # other threads take from it at the same time
+                arena = keeper.idle.pop()
+                if arena.memory.nbytes >= size:
+                    return arena
+                keeper.idle.append(arena)
+    return None
 
 
 def _packs(piece: Piece) -> bool:
