@@ -309,16 +309,32 @@ class TestProductsOfFewTerms:
     """Products in vectors of columns, the last of which may be masked."""
 
     @staticmethod
-    def check(rows: int, terms: int, columns: int, dtype: str, *, scale: float = 1.0, turned: bool = False) -> None:
-        """A product of views into arrays of NaN, written into one: to its last entry, and nothing beside it."""
+    def check(
+        rows: int,
+        terms: int,
+        columns: int,
+        dtype: str,
+        *,
+        scale: float = 1.0,
+        turned: bool = False,
+        standing: bool = False,
+    ) -> None:
+        """A product of views into arrays of NaN, written into one: to its last entry, and nothing beside it.
+
+        With A transposed, and B with contiguous columns, as an option each.
+        """
         trace, generator = Trace(dtype), np.random.default_rng(rows * terms * columns)
         a, b, out = [np.full((n, k + 40), np.nan, dtype) for n, k in ((rows, terms), (terms, columns), (rows, columns))]
         a[:, 20:-20], b[:, 20:-20] = generator.normal(size=(rows, terms)), generator.normal(size=(terms, columns))
         A, B = trace.input("A", (terms, rows) if turned else (rows, terms)), trace.input("B", (terms, columns))
         graph = trace.graph({"out": ((A.T if turned else A) @ B) * scale})
         view = a[:, 20:-20]
-        program(graph)(view.T.copy() if turned else view, b[:, 20:-20], out[:, 20:-20])
-        expected = scale * (view.astype("float64") @ b[:, 20:-20].astype("float64"))
+        columns_of_B, right = np.full((columns, terms + 40), np.nan, dtype), b[:, 20:-20]
+        columns_of_B[:, 20:-20] = right.T
+        if standing:
+            right = columns_of_B[:, 20:-20].T
+        program(graph)(view.T.copy() if turned else view, right, out[:, 20:-20])
+        expected = scale * (view.astype("float64") @ right.astype("float64"))
         np.testing.assert_allclose(out[:, 20:-20], expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         assert np.isnan(out[:, :20]).all()
         assert np.isnan(out[:, -20:]).all()
@@ -329,6 +345,7 @@ class TestProductsOfFewTerms:
         for rows, terms in ((1, 1), (1, 16), (2, 2), (3, 5), (5, 3), (8, 16), (37, 1)):
             self.check(rows, terms, columns, dtype)
             self.check(rows, terms, columns, dtype, scale=0.3, turned=True)
+            self.check(rows, terms, columns, dtype, scale=0.3, standing=True)
 
     def test_all_layers_share_one_function(self) -> None:
         self.check(3, 4, 50, "float32")
@@ -339,16 +356,18 @@ class TestProductsOfFewTerms:
         assert functions_compiled() == before
 
     def test_the_layout_of_examples_changes_no_bit(self) -> None:
-        """Where rows are not contiguous, the terms are written out, and LLVM chooses which product it fuses."""
+        """Where rows of what is made are not contiguous, terms are written out, and LLVM chooses which it fuses."""
         trace, generator = Trace("float32"), np.random.default_rng(0)
         for terms in (1, 2, 3, 7):
             A, B = trace.input("A", (4, terms)), trace.input("B", (terms, 50))
             run = program(trace.graph({"out": A @ B}))
             a, b = generator.normal(size=(4, terms)).astype("f"), generator.normal(size=(terms, 50)).astype("f")
-            found = np.empty((2, 4, 50), "f")
-            run(a, b, found[0])
-            run(a, np.asfortranarray(b), found[1])
-            np.testing.assert_array_equal(*found)
+            plain = np.empty((4, 50), "f")
+            run(a, b, plain)
+            for right in (np.asfortranarray(b), np.repeat(b, 2, axis=1)[:, ::2]):
+                for found in (np.empty((4, 50), "f"), np.empty((4, 50), "f", order="F")):
+                    run(a, right, found)
+                    np.testing.assert_array_equal(found, plain)
             trace = Trace("float32")
 
     def test_zeros_keep_their_signs_and_nan_its_column(self) -> None:

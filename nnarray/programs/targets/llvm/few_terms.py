@@ -8,22 +8,30 @@ from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm.places import Places
 from nnarray.programs.targets.llvm.vectors import LANES, Vectors
 
+FEW = 16
+"""Terms of such a sum, at most."""
+
 WIDE, ROWS, ROWS_OF_REST = 4, 2, 4
 """Vectors that are computed at once and of how many rows; and of how many rows where there is one vector, masked."""
 
 
 def suits(stage: Product, places: Places) -> bool:
-    """Whether the entries of each row are contiguous, in what is read and in what is made."""
-    return places.has_contiguous_rows(stage.B) and places.has_contiguous_rows(stage.node)
+    """Whether the entries of each row of what is made are contiguous."""
+    return places.has_contiguous_rows(stage.node)
 
 
 class FewTerms:
-    """The code of such a product, whose sizes are `rows`, `columns` and `terms`."""
+    """The code of such a product, whose sizes are `rows`, `columns` and `terms`.
+
+    Of a B whose rows are not contiguous, as in a batch whose examples are, each block of columns is copied first.
+    """
 
     def __init__(self, stage: Product, places: Places, rows: str, columns: str, terms: str) -> None:
         self._stage, self._places, self._code = stage, places, places.code
         self._rows, self._columns, self._terms = rows, columns, terms
         self._vectors = Vectors(self._code, LANES[self._code.T])
+        is_copied = not places.has_contiguous_rows(stage.B)
+        self._copied = self._code.variable(f"[{FEW * self._across} x {self._code.T}]") if is_copied else None
         has_several = self._code.at_entry(f"icmp ugt i64 {terms}, 1")
         self._early = self._code.at_entry(f"select i1 {has_several}, i64 2, i64 0")
 
@@ -45,6 +53,10 @@ class FewTerms:
         """So many columns, some rows at once: the last one again where there are fewer."""
         code = self._code
         last = code.value(f"sub i64 {self._rows}, 1")
+        if self._copied is not None:
+            with code.loop(length) as j, code.loop(self._terms) as k:
+                x = self._places.load_anyhow(self._stage.B, k, code.add(column, j))
+                code.do(f"store {code.T} {x}, ptr {self._copy(self._copied, k, j)}")
         with code.loop(self._quotient(self._rows, at_once)) as group:
             first = code.times(group, str(at_once))
             rows = [code.smaller(code.add(first, str(i)), last) for i in range(at_once)]
@@ -59,7 +71,8 @@ class FewTerms:
     ) -> None:
         """Add the terms k; the first of a sum to -0, which changes no product."""
         _, A, B, _ = self._stage
-        address = self._places.span(B, k, column, length)
+        copied = self._copied
+        address = self._places.span(B, k, column, length) if copied is None else self._copy(copied, k, "0")
         right = [self._vectors.load(address, v, mask) for v, mask in enumerate(masks)]
         for row, totals in zip(rows, sums, strict=True):
             left = self._vectors.splat(self._places.load_anyhow(A, row, k))
@@ -79,6 +92,16 @@ class FewTerms:
             if isinstance(scale, Scalar) or scale != 1.0:
                 x = self._vectors.multiply(x, self._vectors.splat(self._places.number(scale)))
             self._vectors.store(address, x, v, mask)
+
+    def _copy(self, copied: str, k: str, j: str) -> str:
+        """The address of the entry (k, j) of the block that is copied."""
+        entry = self._code.add(self._code.times(k, str(self._across)), j)
+        return self._code.value(f"getelementptr {self._code.T}, ptr {copied}, i64 {entry}")
+
+    @property
+    def _across(self) -> int:
+        """Columns of a block."""
+        return WIDE * self._vectors.lanes
 
     def _quotient(self, x: str, y: int) -> str:
         """x / y, rounded up."""

@@ -6,10 +6,8 @@ from typing import NamedTuple
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm import blocked, few_terms, streamed
+from nnarray.programs.targets.llvm.few_terms import FEW
 from nnarray.programs.targets.llvm.places import Places
-
-FEW = 16
-"""Terms of a sum that are written out one by one."""
 
 SMALL = 256
 """Entries of a product of rows, beyond which it is BLAS's. Of sums of 512 terms in float32, loops take 0.88 of BLAS's
