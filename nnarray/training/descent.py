@@ -68,8 +68,8 @@ class Descent:
         self.between: Callable[[], None] | None = None
         """called between two steps, where somebody wants it"""
         self._compiled = dict[int, TimedSteps | None]()
-        self._counted: tuple[tuple[Backend, Sequence[float]], Array] | None = None
-        """the weights of a group's costs, and these in an array"""
+        self._counted = dict[int, tuple[tuple[Backend, Sequence[float]], Array]]()
+        """by the number of a group's costs, their weights, and these in an array; of an epoch's two groups"""
         self.move_to(theta)
 
     @property
@@ -272,10 +272,13 @@ class Descent:
         costs, own = self.backend.looked_into(costs)
         if len(underway.earlier):
             costs = own.xp.concat([own.asarray(underway.earlier), costs])
-        if self._counted is None or self._counted[0] != (own, counts):  # float64; where there is none, float32
-            self._counted = (own, counts), own.asarray(np.array(counts, "float64"))
+        which, known = (own, counts), self._counted.get(len(counts))
+        if known is None or known[0] != which:  # float64; where there is none, float32
+            known = which, own.asarray(np.array(counts, "float64"))
+            kept = self._counted if len(self._counted) < 2 else {}
+            self._counted = {**kept, len(counts): known}
         with self.interrupts.put_off:
-            underway.count_in(own.xp.sum(costs * self._counted[1]), sum(counts))  # which may be large
+            underway.count_in(own.xp.sum(costs * known[1]), sum(counts))  # which may be large
             underway.group_ends()
 
     def _held_counts(self, group: Iterable[tuple[Batch, Any]], underway: EpochProgress) -> list[float] | None:
