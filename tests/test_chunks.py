@@ -68,14 +68,14 @@ def test_sums_of_chunks_are_added_neighbours_first(count: int) -> None:
 
 
 def test_a_thread_keeps_free_gradient_vectors_as_long_as_the_chunk_is_there() -> None:
-    """Of a chunk of four tiles, two: with them, a further step allocates its result alone."""
+    """Of a chunk of four tiles, one: with it, a further step allocates its result alone."""
     network, rng = nn.Network((400, 200, 1)), np.random.default_rng(0)
     X = rng.random((2048, 400), dtype="float32").T
     given: Any = X, X[:1].round(), None, range(2048), None
     theta, kept = network.init(0).vector, dask_chunks._of_thread.kept
     found = [chunks._sums(network, theta, None, True, *given)[0]]
     before, spare = found[0].copy(), kept["spare"]
-    assert [V.shape for V in spare] == [theta.shape] * 2
+    assert [V.shape for V in spare] == [theta.shape]
     tracemalloc.start()
     found.append(chunks._sums(network, theta, None, True, *given)[0])
     peak = tracemalloc.get_traced_memory()[1]
