@@ -149,7 +149,7 @@ class TestImport:
         assert [name for name in HEAVY if name in loaded] == []
 
     def test_it_takes_little_longer_than_numpy_s(self, tmp_path) -> None:
-        """Of NumPy's own processor time, which grows alike beside other programs; the first of eight rounds compiles."""
+        """Of NumPy's own processor time, which grows alike beside others; the first of eight rounds compiles."""
         source = "\n".join(
             [
                 "from time import process_time as now; start = now()",
