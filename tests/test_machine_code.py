@@ -5,6 +5,7 @@ import pickle
 import platform
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -686,6 +687,24 @@ class TestTeam:
                 future.result(timeout=20)
         assert found[0] == 0
         assert not rooms.any()
+
+    def test_the_time_of_a_round_grows_as_its_stages_do(self) -> None:
+        """Whoever knows that a stage is done does not ask again."""
+
+        def each(stages: int) -> float:
+            job, counts = self.counting([2, *[1] * (stages - 1)], [0, *[1] * (stages - 1)])
+            job.round()
+            job._stages[:, 1] = range(stages)  # the pieces look at two counts each, but wait for all stages before
+            taken = []
+            for _ in range(50):
+                start = time.perf_counter()
+                for _ in range(20):
+                    job.round()
+                taken.append(time.perf_counter() - start)
+            assert counts.all()
+            return min(taken) / stages
+
+        assert each(1600) < 2 * each(100)
 
     def test_one_who_comes_late_finds_nothing_to_do(self) -> None:
         job, counts = self.counting([2, 2])

@@ -57,6 +57,7 @@ class Job:
         at_once = [sum([len(s.pieces) for s in stages[waits : i + 1]]) for i, (_, waits) in enumerate(stages)]
         self.most = min(max(at_once), threads)
         self._words[PIECES:WORDS] = (len(self._pieces), len(stages), *addresses, self.most, rooms)
+        self._words[CAME] = 1  # the leader
         self.address = self._words.ctypes.data
         self._help = helper().run
 
@@ -120,6 +121,9 @@ class Team:
         self._pieces, self._stages, self._done, self.rooms = (
             code.parameter("%job", i, "ptr") for i in (FUNCTIONS, WAITS, DONE, ROOMS)
         )
+        self._known, self._round = code.variable("i64"), code.variable("i64")
+        for variable in (self._known, self._round):
+            code.initially(f"store i64 0, ptr {variable}")
 
     def take(self, limit: str, room: str, *, otherwise: Callable[[str], None]) -> None:
         """Take the next piece below the limit and run it, when it may begin; leave the loop where there is none."""
@@ -139,15 +143,21 @@ class Team:
         _run(self._code, self._pieces, self._code.times(i, "3"), room)
 
     def wait(self, stages: str, piece: str) -> None:
-        """Wait until so many stages are done, in the round of a piece."""
+        """Wait until so many stages are done in the round of a piece; what is known to be done is not asked again."""
         code = self._code
         rounds = code.add(code.value(f"sdiv i64 {piece}, {self.count}"), "1")
-        with code.loop(stages, may_be_empty=True) as stage:
+        with code.branch(code.value(f"icmp ne i64 {rounds}, {code.value(f'load i64, ptr {self._round}')}")):
+            code.do(f"store i64 {rounds}, ptr {self._round}")
+            code.do(f"store i64 0, ptr {self._known}")
+        with code.forever() as none_is_left:
+            stage = code.value(f"load i64, ptr {self._known}")
+            none_is_left(code.value(f"icmp sge i64 {stage}, {stages}"))
             wanted = code.times(rounds, self._of_stage(stage, 0))
             with code.forever() as leave:
                 done = code.value(f"load atomic i64, ptr {self._done_of(stage)} seq_cst, align 8")
                 leave(code.value(f"icmp sge i64 {done}, {wanted}"))
                 _pause(code)
+            code.do(f"store i64 {code.add(stage, '1')}, ptr {self._known}")
 
     def word(self, word: int) -> str:
         """The address of a word of the job."""
