@@ -60,11 +60,10 @@ def program_for(
 def compile_ahead(
     equations: Equations, batch: Batch, columns: int, dtype: Any, network: Architecture, backend: Backend
 ) -> None:
-    """Make the program for tiles of so many columns: of threads that ask for it at once, each would make one."""
-    X = batch.source.array
-    if backend.compiles and not is_sparse(X):
-        has, narrow = (batch.Y is not None, batch.weights is not None, bool(batch.draw_masks)), backend.is_narrow(X)
-        compiled(equations, network, columns, dtype, Given(*has, (), narrow=narrow), backend, shared=False)
+    """Make the program for tiles of so many columns on the host, where several threads would ask for it at once."""
+    if backend.is_host and backend.compiles and not is_sparse(batch.source.array):
+        given = Given(batch.Y is not None, batch.weights is not None, bool(batch.draw_masks), ())
+        compiled(equations, network, columns, dtype, given, backend, shared=False)
 
 
 def kinds_of(numbers: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:

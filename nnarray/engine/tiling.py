@@ -33,7 +33,7 @@ LARGE_THETA, NARROWEST_LARGE = 8 * 2**20, 2048
 every A of them take no more than DEEP_BYTES and as much as theta."""
 
 DEEP_BYTES = 16 * 2**20
-"""So two workers, with some five sums, take no more than 64 MB and six to seven times as much as theta."""
+"""So two workers, with some five sums, take 32 MB and seven times as much as theta, and no more with more layers."""
 
 SHARES = 8
 """A batch of many tiles is cut into a multiple of this, so that workers get equal shares."""

@@ -38,7 +38,7 @@ class FewTerms:
     def write(self) -> None:
         """Write it. Where the last columns are too few for a vector, the rest of it is masked out."""
         code, lanes = self._code, self._vectors.lanes
-        width = str(lanes * WIDE)
+        width = str(self._across)
         blocks = code.value(f"udiv i64 {self._columns}, {width}")
         with code.loop(blocks, may_be_empty=True) as block:
             self._block(code.times(block, width), width, [None] * WIDE, ROWS)

@@ -16,18 +16,19 @@ import numpy as np
 from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.code import Code
 from nnarray.programs.targets.llvm.compiler import Compiled, compiled
+from nnarray.programs.targets.llvm.vectors import LINE
 
-LINE = 8
-"""Words that lie so far apart do not slow each other down."""
+APART = LINE // 8
+"""Words that lie so far apart, a line of the cache, do not slow each other down."""
 
-NEXT, LIMIT, CLOSED, CAME = range(0, 4 * LINE, LINE)
+NEXT, LIMIT, CLOSED, CAME = range(0, 4 * APART, APART)
 """Words of a job, far apart in memory: the piece that is taken next, up to where pieces may be taken, whether helpers
 are to leave, and how many threads came."""
 
-PIECES, STAGES, FUNCTIONS, WAITS, DONE, MOST, ROOMS, WORDS = range(3 * LINE + 1, 4 * LINE + 1)
+PIECES, STAGES, OF_PIECES, OF_STAGES, DONE, MOST, ROOMS, WORDS = range(3 * APART + 1, 4 * APART + 1)
 """Words that stay: how many pieces and stages there are; the addresses of the pieces, each a function, its table and
-the number of its stage, of the stages, and of how many pieces of each are done; and how many threads there is room for,
-and from where on."""
+the number of its stage, of the stages, each how many pieces it has and how many stages it waits for, and of how many
+pieces of each are done; how many threads may come, and where the first one's room is."""
 
 ON_X86, ON_ARM = "call void @llvm.x86.sse2.pause()", "call void @llvm.aarch64.hint(i32 1)"
 PAUSES = {"x86_64": ON_X86, "amd64": ON_X86, "aarch64": ON_ARM, "arm64": ON_ARM}
@@ -45,14 +46,17 @@ class Stage(NamedTuple):
 
 
 class Job:
-    """Stages of pieces; a round runs all of them, by as many threads as there are `rooms`, where one can pack."""
+    """Stages of pieces; a round runs all of them, by so many `threads` at most.
+
+    Each packs in a room of its own; these begin at the address `rooms`, one after the other.
+    """
 
     def __init__(self, stages: Sequence[Stage], rooms: int, threads: int) -> None:
         self._pieces = np.array([[*pair, i] for i, stage in enumerate(stages) for pair in stage.pieces], np.int64)
         self._stages = np.array([[len(pieces), waits] for pieces, waits in stages], np.int64)
-        self._done = np.zeros(LINE * len(stages), np.int64)
-        self._memory = np.zeros(WORDS + LINE, np.int64)
-        self._words = self._memory[-(self._memory.ctypes.data // 8) % LINE :][:WORDS]
+        self._done = np.zeros(APART * len(stages), np.int64)
+        self._memory = np.zeros(WORDS + APART, np.int64)
+        self._words = self._memory[-(self._memory.ctypes.data // 8) % APART :][:WORDS]
         addresses = [x.ctypes.data for x in (self._pieces, self._stages, self._done)]
         at_once = [sum([len(s.pieces) for s in stages[waits : i + 1]]) for i, (_, waits) in enumerate(stages)]
         self.most = min(max(at_once), threads)
@@ -119,7 +123,7 @@ class Team:
         self._code = code
         self.count, self.stages, self.most = (code.parameter("%job", i, "i64") for i in (PIECES, STAGES, MOST))
         self._pieces, self._stages, self._done, self.rooms = (
-            code.parameter("%job", i, "ptr") for i in (FUNCTIONS, WAITS, DONE, ROOMS)
+            code.parameter("%job", i, "ptr") for i in (OF_PIECES, OF_STAGES, DONE, ROOMS)
         )
         self._known, self._round = code.variable("i64"), code.variable("i64")
         for variable in (self._known, self._round):
@@ -175,7 +179,7 @@ class Team:
         return self._code.word(self._stages, self._code.add(self._code.times(stage, "2"), str(what)))
 
     def _done_of(self, stage: str) -> str:
-        return self._code.value(f"getelementptr i64, ptr {self._done}, i64 {self._code.times(stage, str(LINE))}")
+        return self._code.value(f"getelementptr i64, ptr {self._done}, i64 {self._code.times(stage, str(APART))}")
 
 
 @lru_cache(maxsize=1)
