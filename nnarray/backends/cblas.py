@@ -3,7 +3,7 @@
 import ctypes
 from functools import lru_cache
 
-from nnarray.programs.targets.llvm.products import Blas
+from nnarray.programs.products import Blas
 
 NAMES = {"scipy_cblas_{}64_": 64, "cblas_{}64_": 64, "scipy_cblas_{}": 32, "cblas_{}": 32}
 """What builds of OpenBLAS call their products, and the bits of their integers."""

@@ -4,9 +4,17 @@ BLAS knows matrices by columns: a first entry, and the distance from one column 
 is, to it, its transpose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+
+
+class Blas(NamedTuple):
+    """CBLAS: where its gemm and gemv lie, by the name of the float, and the bits of its integers."""
+
+    gemm: Mapping[str, int]
+    gemv: Mapping[str, int]
+    bits: int
 
 
 class StridesError(ValueError):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnarray.programs.graph import Node, Scalar
 from nnarray.programs.memory import Memory
-from nnarray.programs.products import Gemm, Gemv, gemm, gemv, strided
+from nnarray.programs.products import Blas, Gemm, Gemv, gemm, gemv, strided
 from nnarray.programs.schedule import Plan, Product
 from nnarray.programs.targets.llvm import driver
 from nnarray.programs.targets.llvm.blocked import block_of
@@ -19,7 +19,7 @@ from nnarray.programs.targets.llvm.driver import Address, Fill, TableCall, Table
 from nnarray.programs.targets.llvm.loops import LoopCode
 from nnarray.programs.targets.llvm.pieces import Part, Piece, Strand, whole
 from nnarray.programs.targets.llvm.places import Places
-from nnarray.programs.targets.llvm.products import Blas, ProductCode, matrix_and_vector, vector_of
+from nnarray.programs.targets.llvm.products import ProductCode, matrix_and_vector, vector_of
 from nnarray.programs.targets.llvm.team import Job, in_turn
 from nnarray.programs.targets.llvm.team import Stage as TeamStage
 

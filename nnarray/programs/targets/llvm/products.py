@@ -1,9 +1,9 @@
 """A product of matrices: small ones are loops, large ones are in blocks where vectors are long, others are BLAS's."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from nnarray.programs.graph import Node, Scalar
+from nnarray.programs.products import Blas
 from nnarray.programs.schedule import Product
 from nnarray.programs.targets.llvm import blocked, few_terms, streamed
 from nnarray.programs.targets.llvm.few_terms import FEW
@@ -15,14 +15,6 @@ time for 128 entries, 1.15 for 256 and 1.28 for 512 (a core of an AMD EPYC)."""
 
 BY_COLUMNS = 102
 """CblasColMajor"""
-
-
-class Blas(NamedTuple):
-    """CBLAS: where its gemm and gemv lie, by the name of the float, and the bits of its integers."""
-
-    gemm: Mapping[str, int]
-    gemv: Mapping[str, int]
-    bits: int
 
 
 def is_call(stage: Product) -> bool:

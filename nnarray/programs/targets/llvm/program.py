@@ -23,7 +23,7 @@ from nnarray.programs.lowering import (
     sums_over_columns_as_products,
 )
 from nnarray.programs.memory import ALIGNMENT, Memory
-from nnarray.programs.products import StridesError, strides_in_entries
+from nnarray.programs.products import Blas, StridesError, strides_in_entries
 from nnarray.programs.schedule import Limits, Loops, Plan, Product, made_by
 from nnarray.programs.targets import numpy_calls
 from nnarray.programs.targets.arguments import taking
@@ -33,7 +33,7 @@ from nnarray.programs.targets.llvm.blocked import ROOM
 from nnarray.programs.targets.llvm.bound import Bound, Cut, Placement, Unbound, layout_of
 from nnarray.programs.targets.llvm.columns import ColumnBlocks, Strands
 from nnarray.programs.targets.llvm.pieces import THREADS, Piece, Span, are_worth_sharing, stages_of
-from nnarray.programs.targets.llvm.products import Blas, is_blocked
+from nnarray.programs.targets.llvm.products import is_blocked
 from nnarray.programs.targets.scalars import function_of
 
 LIMITS = Limits(chain=64, nodes=2**31, order="C")
