@@ -30,57 +30,55 @@ from nnarray import starting as starting  # before NumPy, whose import takes mos
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
-from nnarray.network import (
-    Cost,
-    GradientCheck,
-    Layer,
-    Network,
-    NormalizedParameters,
-    Parameters,
-    WorkersLostError,
-    check_gradients,
-    one_hot,
-)
-from nnarray.training import (
-    Adam,
-    DivergenceError,
-    Epoch,
-    GradientDescent,
-    History,
-    Momentum,
-    Nesterov,
-    RMSprop,
-    TrainingResult,
-    train,
-)
-
 if TYPE_CHECKING:
-    from nnarray import plots as plots
+    from nnarray import backends, core, engine, network, plots, programs, training  # noqa: F401
+    from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
     from nnarray.bridges import from_torch, to_torch
+    from nnarray.engine.dask_tasks import WorkersLostError
     from nnarray.files import Model, ModelFileError, Normalization, load, read_model, save
+    from nnarray.network import Cost, Layer, Network, NormalizedParameters, Parameters, one_hot
+    from nnarray.network.gradient_check import GradientCheck, check_gradients
     from nnarray.onnx import from_onnx, to_onnx
     from nnarray.sklearn.converting import from_sklearn, to_sklearn
-    from nnarray.training import schedules
+    from nnarray.training import (
+        Adam,
+        DivergenceError,
+        Epoch,
+        GradientDescent,
+        History,
+        Momentum,
+        Nesterov,
+        RMSprop,
+        TrainingResult,
+        schedules,
+        train,
+    )
 
 __version__ = "0.1.0"
 
-
-_SELDOM = {
-    **dict.fromkeys(("Model", "ModelFileError", "Normalization", "load", "read_model", "save"), "nnarray.files"),
-    **dict.fromkeys(("from_torch", "to_torch"), "nnarray.bridges"),
-    **dict.fromkeys(("from_onnx", "to_onnx"), "nnarray.onnx"),
-    **dict.fromkeys(("from_sklearn", "to_sklearn"), "nnarray.sklearn.converting"),
+_NAMES = {
+    "backends": "Backend BackendUnavailableError backend use_backend",
+    "network": "Cost Layer Network NormalizedParameters Parameters one_hot",
+    "network.gradient_check": "GradientCheck check_gradients",
+    "training": "Adam DivergenceError Epoch GradientDescent History Momentum Nesterov RMSprop TrainingResult train",
+    "engine.dask_tasks": "WorkersLostError",
+    "files": "Model ModelFileError Normalization load read_model save",
+    "bridges": "from_torch to_torch",
+    "onnx": "from_onnx to_onnx",
+    "sklearn.converting": "from_sklearn to_sklearn",
 }
-_MODULES = {"plots": "nnarray.plots", "schedules": "nnarray.training.schedules"}
+"""The public names by the module that has them, loaded with the first of its names (Scientific Python's SPEC 1)."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULES = {name: name for name in ("backends", "core", "engine", "network", "plots", "programs", "training")}
+_MODULES["schedules"] = "training.schedules"
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is seldom needed on its first use."""
+    """Load a public name, or a module, on its first use."""
     if name in _MODULES:
-        return globals().setdefault(name, importlib.import_module(_MODULES[name]))
-    if name in _SELDOM:
-        return globals().setdefault(name, getattr(importlib.import_module(_SELDOM[name]), name))
+        return globals().setdefault(name, importlib.import_module(f"nnarray.{_MODULES[name]}"))
+    if name in _HOMES:
+        return globals().setdefault(name, getattr(importlib.import_module(f"nnarray.{_HOMES[name]}"), name))
     msg = f"module 'nnarray' has no attribute {name!r}"
     raise AttributeError(msg)
 
