@@ -15,7 +15,7 @@ from nnarray.backends.arrays import (
 )
 from nnarray.backends.availability import BackendUnavailableError
 from nnarray.backends.blas import BLAS_THREADS, Block, Ended, allowed_one_thread, usable_threads
-from nnarray.backends.concrete import at_once, is_concrete, is_constant, require_concrete
+from nnarray.backends.concrete import at_once, is_concrete, is_constant, is_dask_array, require_concrete
 from nnarray.backends.disk import mapped_file, read_ahead
 from nnarray.backends.library import to_numpy
 from nnarray.backends.machine_code import is_made as makes_machine_code
@@ -52,6 +52,7 @@ __all__ = [
     "host_array",
     "is_concrete",
     "is_constant",
+    "is_dask_array",
     "is_sparse",
     "makes_machine_code",
     "mapped_file",

@@ -23,6 +23,12 @@ def is_concrete(x: Any) -> bool:
     return not _is_lazy(x)
 
 
+def is_dask_array(X: Any) -> bool:
+    """Whether X is a dask array, whose chunks may be elsewhere."""
+    dask = sys.modules.get("dask.array")
+    return dask is not None and isinstance(X, dask.Array)
+
+
 def is_traced_by_jax(x: Any) -> bool:
     """Whether `x` is one of JAX's tracers, which have no device, either."""
     jax = sys.modules.get("jax")

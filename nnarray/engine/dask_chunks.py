@@ -4,7 +4,6 @@ The order of the sums depends on the chunks alone, and each chunk is computed by
 the chunks nor the number of workers changes a bit. The scheduler is the active `distributed.Client`, else dask's own.
 """
 
-import sys
 import threading
 import warnings
 import weakref
@@ -46,12 +45,6 @@ WORTH_SENDING = 2**24
 
 FOLDED = 4
 """The number of sums that one task adds up, as each task costs dask some milliseconds."""
-
-
-def is_dask_array(X: Any) -> bool:
-    """Whether X is a dask array, whose chunks may be elsewhere."""
-    dask = sys.modules.get("dask.array")
-    return dask is not None and isinstance(X, dask.Array)
 
 
 def chunks_of(X: Any, Y: Any, weights: Any) -> list[Chunk]:

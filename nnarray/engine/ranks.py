@@ -6,7 +6,7 @@ another failed or was interrupted, so that none waits for one that does not come
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 from zlib import adler32, crc32
 
 import numpy as np
@@ -17,22 +17,9 @@ from nnarray.core.vector import vector_size
 from nnarray.engine import compute
 from nnarray.engine.batch import Architecture, Batch
 from nnarray.engine.columns import TileColumns
+from nnarray.engine.communicator import Communicator
 from nnarray.engine.example_weights import require_weight
 from nnarray.engine.interrupts import Interrupts, Terminations
-
-
-class Communicator(Protocol):
-    """What is asked of mpi4py's communicators."""
-
-    rank: int
-    size: int
-
-    def Allreduce(self, sendbuf: Any, recvbuf: Any) -> None:
-        """The sums over all ranks, entry by entry; without a sendbuf, of what the recvbuf holds."""
-
-    def allgather(self, sendobj: Any) -> list[Any]:
-        """What every rank gives."""
-
 
 ROOM = 10
 """Numbers that a meeting adds up; so many always, as some ranks may be at their next call while others failed."""

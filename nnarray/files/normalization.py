@@ -10,13 +10,13 @@ from nnarray.backends import (
     NUMPY,
     backend_of,
     host_array,
+    is_dask_array,
     quiet,
     require_concrete,
     require_finite,
     require_numbers,
 )
 from nnarray.core.typing import Array, Pairs
-from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.files.model import Model
 from nnarray.files.preprocessing import Number, Preprocessing, Scaling, to_plain
 from nnarray.network import Network, Parameters

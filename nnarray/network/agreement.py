@@ -1,14 +1,18 @@
 """What the ranks of a communicator have to agree on before they compute together."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 
+from nnarray import engine
 from nnarray.backends import Backend, require_concrete
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Communicator, Ranks
+from nnarray.engine import Architecture, Communicator
 from nnarray.network.entry import Entered
+
+if TYPE_CHECKING:
+    from nnarray.engine import Ranks
 
 CHECKSUM = "the checksum of params"
 """Its name in error messages."""
@@ -30,12 +34,12 @@ class Alone:
         """Nothing is to be ended."""
 
 
-def together(comm: Communicator | None, call: str) -> Ranks | Alone:
+def together(comm: Communicator | None, call: str) -> "Ranks | Alone":
     """The ranks of a communicator, which make this call together within `with Ended(group), group as ranks:`."""
-    return Alone() if comm is None else Ranks(comm, call)
+    return Alone() if comm is None else engine.Ranks(comm, call)
 
 
-def agree(ranks: Ranks, network: Architecture, entered: Entered, *numbers: float, **options: Any) -> list[float]:
+def agree(ranks: "Ranks", network: Architecture, entered: Entered, *numbers: float, **options: Any) -> list[float]:
     """The sums over all ranks of a few numbers, where network, parameters, their dtype and the options are the same.
 
     Raises ValueError on all ranks where they differ. Parameters are compared by a checksum, a custom cost

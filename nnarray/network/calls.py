@@ -1,17 +1,14 @@
 """What `cost`, `gradients` and `vjp` of a Network do: in this process, on a communicator's ranks or dask's workers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnarray import engine
-from nnarray.backends import Ended, quiet, same_backend
+from nnarray.backends import Ended, is_dask_array, quiet, same_backend
 from nnarray.core.typing import Array
-from nnarray.engine import Architecture, Batch, Ranks
-from nnarray.engine.dask_chunks import is_dask_array
-from nnarray.network import chunks
+from nnarray.engine import Architecture, Batch
 from nnarray.network.agreement import agree, together
 from nnarray.network.batch_norm import NormalizedParameters
-from nnarray.network.chunked import Chunked, enter_beside, require_no_chunks
 from nnarray.network.entry import (
     Entered,
     enter_batch,
@@ -25,6 +22,10 @@ from nnarray.network.entry import (
 from nnarray.network.numbers import check_optional_count, check_penalty, require_penalties
 from nnarray.network.parameters import Parameters
 
+if TYPE_CHECKING:
+    from nnarray.engine import Ranks
+    from nnarray.network.chunked import Chunked
+
 
 @quiet
 def cost(
@@ -36,7 +37,7 @@ def cost(
         penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
-        if isinstance(batch, Chunked):
+        if not isinstance(batch, Batch):
             J = _of_chunks(network).cost(network, entered, batch, **penalties)
             return entered.backend.asarray(J, entered.dtype)
         of_batch = _normalized_cost if network.batch_norm else _cost
@@ -53,7 +54,7 @@ def gradients(
         penalties = {"l2": check_penalty(l2, "l2"), "l1": check_penalty(l1, "l1")}
         workers = check_optional_count(workers, "workers")
         entered, batch = _enter(network, params, X, Y, weights, comm, ranks, **penalties)
-        if isinstance(batch, Chunked):
+        if not isinstance(batch, Batch):
             return _chunked_gradients(network, entered, batch, **penalties)
         of_batch = _normalized_gradients if network.batch_norm else _gradients
         with entered.backend.current(), entered.backend.untracked():
@@ -88,15 +89,13 @@ def vjp(network: Architecture, params: Any, X: Any, *, workers: Any) -> tuple[Ar
 
 def _of_chunks(network: Architecture) -> Any:
     """The module that computes of chunks."""
-    if not network.batch_norm:
-        return chunks
-    from nnarray.network import normalized_chunks  # which seldom is needed
+    from nnarray.network import chunks, normalized_chunks  # which seldom are needed
 
-    return normalized_chunks
+    return normalized_chunks if network.batch_norm else chunks
 
 
 def _chunked_gradients(
-    network: Architecture, entered: Entered, examples: Chunked, **penalties: Any
+    network: Architecture, entered: Entered, examples: "Chunked", **penalties: Any
 ) -> tuple[Array, Parameters]:
     J, g, _, *seen = _of_chunks(network).cost_and_gradients(network, entered, examples.chunks, **penalties)
     kind = NormalizedParameters if network.batch_norm else Parameters
@@ -104,20 +103,30 @@ def _chunked_gradients(
 
 
 def _enter(
-    network: Architecture, params: Any, X: Any, Y: Any, weights: Any, comm: Any, ranks: Ranks | None, **penalties: float
-) -> tuple[Entered, Batch | Chunked]:
+    network: Architecture,
+    params: Any,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    comm: Any,
+    ranks: "Ranks | None",
+    **penalties: float,
+) -> tuple[Entered, "Batch | Chunked"]:
     """The parameters and the batch of a call, checked; chunks where X is a dask array and the parameters are local."""
-    if is_dask_array(X) and (beside := enter_beside(network, params, comm)) is not None:
-        require_penalties(beside.dtype, **penalties)
-        return beside, Chunked(network.sizes, X, Y, weights)
-    if network.batch_norm:
-        require_no_chunks(X)
+    if is_dask_array(X):
+        from nnarray.network import chunked  # which seldom is needed
+
+        if (beside := chunked.enter_beside(network, params, comm)) is not None:
+            require_penalties(beside.dtype, **penalties)
+            return beside, chunked.Chunked(network.sizes, X, Y, weights)
+        if network.batch_norm:
+            chunked.require_no_chunks(X)
     entered, batch = _entry(network, ranks)(network, params, X, Y, weights)
     require_penalties(entered.dtype, **penalties)
     return entered, batch
 
 
-def _entry(network: Architecture, ranks: Ranks | None) -> Callable[..., tuple[Entered, Batch]]:
+def _entry(network: Architecture, ranks: "Ranks | None") -> Callable[..., tuple[Entered, Batch]]:
     """The function that validates the arguments of a call that takes a cost."""
     if ranks is None:
         return enter_normalized_batch if network.batch_norm else enter_batch
@@ -126,7 +135,7 @@ def _entry(network: Architecture, ranks: Ranks | None) -> Callable[..., tuple[En
     return enter_portion
 
 
-def _cost(network: Architecture, entered: Entered, batch: Batch, ranks: Ranks | None, **options: Any) -> Array:
+def _cost(network: Architecture, entered: Entered, batch: Batch, ranks: "Ranks | None", **options: Any) -> Array:
     given = batch, entered.layers, network, entered.backend
     if ranks is None:
         return engine.cost(*given, **options)
@@ -136,7 +145,7 @@ def _cost(network: Architecture, entered: Entered, batch: Batch, ranks: Ranks | 
 
 
 def _gradients(
-    network: Architecture, entered: Entered, batch: Batch, ranks: Ranks | None, **options: Any
+    network: Architecture, entered: Entered, batch: Batch, ranks: "Ranks | None", **options: Any
 ) -> tuple[Array, Parameters]:
     backend = entered.backend
     given = batch, entered.layers, network, backend
@@ -152,7 +161,7 @@ def _gradients(
 
 
 def _agreed_m(
-    ranks: Ranks, network: Architecture, entered: Entered, batch: Batch, *, workers: Any, **penalties: Any
+    ranks: "Ranks", network: Architecture, entered: Entered, batch: Batch, *, workers: Any, **penalties: Any
 ) -> float:
     """Everybody's m, once all ranks agree on what they compute."""
     (m,) = agree(ranks, network, entered, float(batch.m), **penalties)
@@ -164,7 +173,7 @@ def _normalized_cost(
     network: Architecture,
     entered: Entered,
     batch: Batch,
-    ranks: Ranks | None,
+    ranks: "Ranks | None",
     *,
     workers: Any,
     **penalties: Any,
@@ -182,7 +191,7 @@ def _normalized_gradients(
     network: Architecture,
     entered: Entered,
     batch: Batch,
-    ranks: Ranks | None,
+    ranks: "Ranks | None",
     *,
     workers: Any,
     **penalties: Any,

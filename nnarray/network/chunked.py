@@ -7,9 +7,9 @@ from zlib import crc32
 
 import numpy as np
 
-from nnarray.backends import NUMPY
+from nnarray.backends import NUMPY, is_dask_array
 from nnarray.engine import Architecture, dask_tasks
-from nnarray.engine.dask_chunks import chunks_of, cut_like, is_dask_array
+from nnarray.engine.dask_chunks import chunks_of, cut_like
 from nnarray.network.entry import Entered, enter_parameters, enter_weights
 from nnarray.network.parameters import Parameters
 

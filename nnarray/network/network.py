@@ -8,15 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nnarray import engine
-from nnarray.backends import Backend, choose, convert, for_products, quiet, require_finite, same_backend
+from nnarray.backends import Backend, choose, convert, for_products, is_dask_array, quiet, require_finite, same_backend
 from nnarray.core import vector
 from nnarray.core.initial import initial_layers
 from nnarray.core.typing import Array
-from nnarray.engine.dask_chunks import is_dask_array
-from nnarray.network import calls, chunks, scoring
+from nnarray.network import calls, scoring
 from nnarray.network.architecture import check_scheme, checked_flag, checked_hidden, checked_output, checked_sizes
 from nnarray.network.batch_norm import NormalizedParameters, begun, enter_statistics, folded
-from nnarray.network.chunked import Chunked, enter_beside
 from nnarray.network.costs import Cost, with_cost
 from nnarray.network.entry import enter_batch, enter_normalized, enter_parameters, enter_X, plain_theta
 from nnarray.network.keywords import explained
@@ -309,8 +307,11 @@ class Network:
         if self.batch_norm:
             plain, params = self.folded(params)
             return plain.predict(params, X, workers=workers)
-        if is_dask_array(X) and (chunked := enter_beside(self, params)) is not None:
-            return chunks.predict(self, chunked, X)
+        if is_dask_array(X):
+            from nnarray.network import chunked, chunks  # which seldom are needed
+
+            if (beside := chunked.enter_beside(self, params)) is not None:
+                return chunks.predict(self, beside, X)
         entered = enter_parameters(self, params, X=X)
         X = enter_X(self, X, backend=entered.backend, dtype=entered.dtype)
         workers = check_optional_count(workers, "workers")
@@ -541,8 +542,11 @@ class Network:
         if self.batch_norm:
             plain, params = self.folded(params)
             return plain.score(params, X, Y, workers=workers)
-        if is_dask_array(X) and (chunked := enter_beside(self, params)) is not None:
-            return chunks.score(self, chunked, Chunked(self.sizes, X, Y))
+        if is_dask_array(X):
+            from nnarray.network import chunked, chunks  # which seldom are needed
+
+            if (beside := chunked.enter_beside(self, params)) is not None:
+                return chunks.score(self, beside, chunked.Chunked(self.sizes, X, Y))
         entered, batch = enter_batch(self, params, X, Y)
         workers = check_optional_count(workers, "workers")
         A = engine.predict(batch.X, entered.layers, self, entered.backend, workers=workers)

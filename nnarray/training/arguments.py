@@ -8,6 +8,7 @@ import numpy as np
 from nnarray.backends import (
     Backend,
     choose,
+    is_dask_array,
     quiet,
     require_concrete,
     require_finite,
@@ -15,7 +16,6 @@ from nnarray.backends import (
     same_backend,
 )
 from nnarray.engine import Architecture, Batch
-from nnarray.engine.dask_chunks import is_dask_array
 from nnarray.network.architecture import check_scheme
 from nnarray.network.batch_norm import NormalizedParameters, begun
 from nnarray.network.chunked import Chunked
