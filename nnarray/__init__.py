@@ -31,7 +31,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnarray import backends, core, engine, network, plots, programs, training  # noqa: F401
+    from nnarray import plots as plots
     from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
     from nnarray.bridges import from_torch, to_torch
     from nnarray.engine.dask_tasks import WorkersLostError
