@@ -17,7 +17,7 @@ from nnarray.core.primitives import Primitives
 from nnarray.core.typing import Array, Namespace, Pairs
 from nnarray.engine import compiling, equations, updates
 from nnarray.engine.batch import Architecture, Tile
-from nnarray.engine.rules import Rule
+from nnarray.engine.rules import Rule, key_of
 from nnarray.engine.threads import with_threads
 from nnarray.engine.tiling import tile_width
 
@@ -82,15 +82,25 @@ def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[
     for vector in vectors:
         if type(vector) is not np.ndarray or vector.dtype is not kind or vector.shape != shape:
             return None
-    return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha())
+    program = updates.program_by_entry(key_of(rule), len(vectors), g.size, kind)
+    if program is None:
+        return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha())
+    made = [np.empty_like(vector) for vector in vectors]
+    program(*vectors, g, t, alpha(), *made)
+    return made
 
 
 class NativeCall:
     """Equations of a batch in one tile, as machine code over theta as a whole."""
 
     def __init__(self, program: PackedProgram, network: Architecture, columns: int, dtype: Any) -> None:
-        self._run, self._numbers = program.run, program.numbers
-        self._network, self._columns, self._dtype = network, columns, dtype
+        self._run, self._network, self._columns, self._dtype = program.run, network, columns, dtype
+
+        @lru_cache(maxsize=8)
+        def numbers_of_cost(l2: float, l1: float) -> tuple[float, ...]:
+            return program.numbers(*equations.numbers_of_cost(columns, l2, l1).values())
+
+        self._numbers_of_cost = numbers_of_cost
 
     def __call__(
         self, X: Matrix, Y: Matrix | None, theta: Matrix, l2: float, l1: float, made: Matrix | None
@@ -100,10 +110,10 @@ class NativeCall:
         given = [V for V in (X, Y, theta, made, wrong) if V is not None]
         if Y is not None:
             given.append(J)
-        numbers = equations.NO_NUMBERS if Y is None else equations.numbers_of_cost(self._columns, l2, l1)
+        numbers = () if Y is None else self._numbers_of_cost(l2, l1)
 
         def run() -> None:
-            self._run(given, self._numbers(*numbers.values()))
+            self._run(given, numbers)
 
         try:
             with_threads(self._network, self._columns, run, compiled=True)

@@ -85,6 +85,15 @@ def _by_program(
     return made
 
 
+@lru_cache(maxsize=16)
+def program_by_entry(key: RuleKey | None, count: int, size: int, dtype: Any) -> Program | None:
+    """The program of NumPy's of an update of all of theta; None where the rule, or the size, has none."""
+    piece = NUMPY.entries_at_once or size
+    if key is None or size > piece or not NUMPY.compiles or not kind_of(key, count, dtype).is_by_entry:
+        return None
+    return _program(key, count, size, dtype, NUMPY)
+
+
 def captured_program(key: RuleKey, count: int, size: int, dtype: Any, backend: Backend) -> Program:
     """The program of an update that is to be captured in a graph."""
     return _program(key, count, size, dtype, backend, captured=True)
