@@ -34,10 +34,18 @@ if TYPE_CHECKING:
     from nnarray import plots as plots
     from nnarray.backends import Backend, BackendUnavailableError, backend, use_backend
     from nnarray.bridges import from_torch, to_torch
-    from nnarray.engine.dask_tasks import WorkersLostError
     from nnarray.files import Model, ModelFileError, Normalization, load, read_model, save
-    from nnarray.network import Cost, Layer, Network, NormalizedParameters, Parameters, one_hot
-    from nnarray.network.gradient_check import GradientCheck, check_gradients
+    from nnarray.network import (
+        Cost,
+        GradientCheck,
+        Layer,
+        Network,
+        NormalizedParameters,
+        Parameters,
+        WorkersLostError,
+        check_gradients,
+        one_hot,
+    )
     from nnarray.onnx import from_onnx, to_onnx
     from nnarray.sklearn.converting import from_sklearn, to_sklearn
     from nnarray.training import (
@@ -58,10 +66,9 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "backends": "Backend BackendUnavailableError backend use_backend",
-    "network": "Cost Layer Network NormalizedParameters Parameters one_hot",
-    "network.gradient_check": "GradientCheck check_gradients",
+    "network": "Cost GradientCheck Layer Network NormalizedParameters Parameters WorkersLostError"
+    " check_gradients one_hot",
     "training": "Adam DivergenceError Epoch GradientDescent History Momentum Nesterov RMSprop TrainingResult train",
-    "engine.dask_tasks": "WorkersLostError",
     "files": "Model ModelFileError Normalization load read_model save",
     "bridges": "from_torch to_torch",
     "onnx": "from_onnx to_onnx",

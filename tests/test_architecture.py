@@ -156,6 +156,8 @@ class TestImport:
         assert "AttributeError: module 'nnarray' has no attribute 'nothing'" in raised.value.stderr
         for name in ("backends", "core", "engine", "network", "plots", "programs", "schedules", "training"):
             run(f"import nnarray as nn; nn.{name}")
+        for floor in ("engine", "network"):
+            run(f"from nnarray.{floor} import *")
 
     def test_it_loads_no_array_library_besides_numpy_and_nothing_heavy(self) -> None:
         loaded = run("import sys; from nnarray import Network, train; import nnarray.core.updates; print(*sys.modules)")

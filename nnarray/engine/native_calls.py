@@ -82,7 +82,7 @@ def update(rule: Rule, vectors: Sequence[Any], g: Any, t: int, alpha: Callable[[
     for vector in vectors:
         if type(vector) is not np.ndarray or vector.dtype is not kind or vector.shape != shape:
             return None
-    program = updates.program_by_entry(key_of(rule), len(vectors), g.size, kind)
+    program = updates.machine_code(key_of(rule), len(vectors), g.size, kind)
     if program is None:
         return updates.update(rule, vectors, g, NUMPY, t=t, alpha=alpha())
     made = [np.empty_like(vector) for vector in vectors]

@@ -86,10 +86,9 @@ def _by_program(
 
 
 @lru_cache(maxsize=16)
-def program_by_entry(key: RuleKey | None, count: int, size: int, dtype: Any) -> Program | None:
-    """The program of NumPy's of an update of all of theta; None where the rule, or the size, has none."""
-    piece = NUMPY.entries_at_once or size
-    if key is None or size > piece or not NUMPY.compiles or not kind_of(key, count, dtype).is_by_entry:
+def machine_code(key: RuleKey | None, count: int, size: int, dtype: Any) -> Program | None:
+    """The program of an update of all of theta at once, where there is machine code; None for a rule without one."""
+    if key is None or not kind_of(key, count, dtype).is_by_entry:
         return None
     return _program(key, count, size, dtype, NUMPY)
 

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_untold: dict[type, dict[str, Callable[..., None]]] = {}
-"""Which libraries do not know a class yet; it is asked whenever one of its objects is made."""
+_told: set[tuple[str, type]] = set()
 
 
 def tell_libraries(cls: type, leaves: Sequence[str] = ("vector",)) -> None:
@@ -16,13 +15,10 @@ def tell_libraries(cls: type, leaves: Sequence[str] = ("vector",)) -> None:
 
     `leaves` are the attributes that are its leaves; `cls(leaf, sizes, None, *further leaves)` rebuilds it.
     """
-    untold = _untold.get(cls)
-    if untold is None:
-        untold = _untold.setdefault(cls, dict(TELL))
-    if untold:
-        for library in [name for name in untold if name in sys.modules]:
-            if (tell := untold.pop(library, None)) is not None:
-                tell(cls, leaves)
+    for library, tell in TELL.items():
+        if (library, cls) not in _told and library in sys.modules:
+            _told.add((library, cls))
+            tell(cls, leaves)
 
 
 def _rebuild(cls: Callable[..., Any], sizes: Any, leaves: Sequence[Any]) -> Any:
